@@ -1,0 +1,170 @@
+"""An experiment: a model, a task, a recipe and the expected outcome, read from a strict TOML file."""
+
+import difflib
+import hashlib
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from spec.errors import SpecError
+from spec.models import MODELS, AnyModel, Embedding
+from spec.tasks import AnyTask, FirstSymbol, Spelling
+from spec.training import AnyOutcome, Training, Walk
+
+SHIPPED = Path(str(resources.files("spec") / "experiments"))
+"""Where the experiments that come with ohlol stand."""
+
+
+class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that is needed to train one model on one task, and to say whether it worked.
+
+    name: the file's, without its ending. description: one line, for the list. seeds: how many independent runs
+    crosscheck makes on either side to hold the outcome against.
+    """
+
+    name: str
+    description: Annotated[str, msgspec.Meta(min_length=1)]
+    seeds: Annotated[int, msgspec.Meta(ge=1)]
+    model: AnyModel
+    task: AnyTask
+    training: Training
+    outcome: AnyOutcome
+
+    def __post_init__(self) -> None:
+        model, task = self.model, self.task
+        if task.indices != isinstance(model.inputs, Embedding):
+            expected = "Embedding (the task gives indices)" if task.indices else "Features (the task gives features)"
+            raise ValueError(f"model.inputs.name: expected {expected}, got {type(model.inputs).__name__}")
+        size = model.inputs.num_embeddings if isinstance(model.inputs, Embedding) else model.inputs.size
+        if size != task.input_size:
+            key = "num_embeddings" if isinstance(model.inputs, Embedding) else "size"
+            raise ValueError(f"model.inputs.{key}: expected {task.input_size}, as the task has, got {size}")
+        if model.classes != task.classes:
+            raise ValueError(f"model.classes: expected {task.classes}, as the task has, got {model.classes}")
+        max_length = getattr(model, "max_length", None)
+        if max_length is not None and max_length < task.length:
+            raise ValueError(f"model.max_length: expected at least the task's {task.length}, got {max_length}")
+        last_step = getattr(model, "readout", "every step") == "last step"
+        if last_step != isinstance(task, FirstSymbol):
+            expected = "last step" if isinstance(task, FirstSymbol) else "every step"
+            raise ValueError(f'model.readout: expected "{expected}" for this task, got another')
+        if type(model).__name__ == "EncoderDecoder" and not isinstance(task, Spelling):
+            raise ValueError(f"task.name: expected Spelling for an EncoderDecoder, got {type(task).__name__}")
+        if (self.training.epochs == 0) != isinstance(self.outcome, Walk):
+            expected = "0 with outcome Walk" if isinstance(self.outcome, Walk) else "at least 1"
+            raise ValueError(f"training.epochs: expected {expected}, got {self.training.epochs}")
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that change with any value of the experiment."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:12]
+
+
+def shipped() -> list[str]:
+    """Names of the experiments that come with ohlol, in alphabetical order."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def load(name: str) -> Experiment:
+    """Load a shipped experiment by name, or any by the path of its TOML file. Raises SpecError."""
+    path = Path(name)
+    if path.suffix != ".toml" and "/" not in name:
+        path = SHIPPED / f"{name}.toml"
+        if not path.exists():
+            close = difflib.get_close_matches(name, shipped(), 3)
+            hint = f" (close: {', '.join(close)})" if close else " (see --list)"
+            raise SpecError(name, "experiment", f"a shipped name or the path of a .toml file{hint}", repr(name))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SpecError(str(path), "file", "a readable TOML file", reason.lower()) from None
+    return parse(text, path.stem, str(path))
+
+
+def parse(text: str, name: str, file: str = "<text>") -> Experiment:
+    """Build an experiment from TOML text. Raises SpecError naming `file`, the key, what was expected, what came."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(file, "file", "valid TOML", str(error)) from None
+    if "name" in raw:
+        raise SpecError(file, "name", "no such key (the file's name is the experiment's)", repr(raw["name"]))
+    return convert({"name": name, **raw}, file)
+
+
+def convert(raw: dict[str, Any], file: str) -> Experiment:
+    """Build an experiment from plain values. Raises SpecError."""
+    try:
+        return msgspec.convert(raw, Experiment)
+    except msgspec.ValidationError as error:
+        key, expected, got = _explain(str(error), raw)
+        raise SpecError(file, key, expected, got) from None
+
+
+def override(experiment: Experiment, **changes: Any) -> Experiment:
+    """A copy with other values, checked like a file; keys are dotted paths with "__" for the dot."""
+    raw = msgspec.to_builtins(experiment)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        table = raw
+        for parent in parents:
+            table = table[parent]
+        table[last] = value
+    return convert(raw, experiment.name)
+
+
+def _explain(message: str, raw: dict[str, Any]) -> tuple[str, str, str]:
+    """(key, expected, got) out of msgspec's message, which names a place but not what stands there."""
+    message, _, place = message.partition(" - at `$")
+    path = [part for part in re.split(r"[.\[\]]+", place.rstrip("`")) if part and part != "..."]
+    ours = re.fullmatch(r"([\w.]+): expected (.*), got (.*)", message, re.DOTALL)
+    if ours:
+        return ".".join([*path, ours[1]]), ours[2], ours[3]
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message):
+        known = _fields(path, raw)
+        close = difflib.get_close_matches(unknown[1], known, 1)
+        hint = f"{close[0]!r}?" if close else ", ".join(known)
+        return ".".join([*path, unknown[1]]), f"a key that exists ({hint})", "an unknown key"
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", message):
+        return ".".join([*path, missing[1]]), "a value", "nothing"
+    got = _lookup(path, raw)
+    if message.startswith("Invalid "):
+        known = sorted(MODELS) if path == ["model", "name"] else _choices(path)
+        return ".".join(path), f"one of {', '.join(known)}" if known else "a known value", repr(got)
+    expected = re.sub(r"^Expected ", "", message).split(", got ")[0].replace("`", "")
+    return ".".join(path) or "file", expected, repr(got)
+
+
+def _lookup(path: list[str], raw: Any) -> Any:
+    for part in path:
+        raw = raw[part] if isinstance(raw, dict) and part in raw else None
+    return raw
+
+
+def _fields(path: list[str], raw: dict[str, Any]) -> list[str]:
+    """The keys that the table at `path` may have."""
+    node: Any = Experiment
+    for part in path:
+        node = msgspec.structs.fields(node)[[f.encode_name for f in msgspec.structs.fields(node)].index(part)].type
+        options = getattr(node, "__args__", None) or (node,)
+        name = _lookup([*path[: path.index(part) + 1], "name"], raw)
+        tagged = [o for o in options if isinstance(o, type) and issubclass(o, msgspec.Struct)]
+        node = next((o for o in tagged if o.__struct_config__.tag == name), tagged[0])
+    return [field.encode_name for field in msgspec.structs.fields(node)]
+
+
+def _choices(path: list[str]) -> list[str]:
+    """The names that may stand at `path`, where it is a table's `name` or a plain choice."""
+    node: Any = Experiment
+    for part in path:
+        options = [o for o in (getattr(node, "__args__", None) or (node,)) if hasattr(o, "__struct_fields__")]
+        if part == "name":
+            return sorted(o.__struct_config__.tag for o in options)
+        found = [f.type for o in options for f in msgspec.structs.fields(o) if f.encode_name == part]
+        node = found[0] if found else None
+    return [str(choice) for choice in getattr(node, "__args__", ())]

@@ -1,0 +1,124 @@
+"""The contract: a few functions that make a module an implementation. NumPy arrays and canonical names throughout.
+
+Any module that has these functions is one (`torch_impl`, `flax_impl`, a stranger's `my_mlx_impl`); crosscheck imports
+it by name. What an implementation leaves out it says by raising `spec.errors.Unsupported`.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+
+from spec.experiment import Experiment
+from spec.parameters import Parameters
+from spec.tasks import Batch
+from spec.training import State
+
+Device = Literal["cpu", "cuda", "tpu"]
+Precision = Literal["float32", "float64"]
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How to compute. Arguments, never globals that a caller must remember.
+
+    matmul_precision: "highest" computes products in `precision`; "default" leaves the framework its shortcut on an
+    accelerator (TF32 on a GPU, bfloat16 on a TPU). No effect on a CPU.
+    """
+
+    precision: Precision = "float32"
+    device: Device = "cpu"
+    matmul_precision: Literal["highest", "default"] = "highest"
+
+
+class Gradients(NamedTuple):
+    """loss: a scalar. parameters: canonical name -> gradient, shaped like the parameter."""
+
+    loss: float
+    parameters: Parameters
+
+
+class Trajectory(NamedTuple):
+    """What a stretch of training left behind.
+
+    state: after the last step.
+    losses: (steps,), the loss of each step's batch, before the step and as it was minimized.
+    logits: (epochs, *logits' shape), of the task's evaluation batch after each epoch, in eval mode.
+    parameters, slots: name -> (steps, *shape), after each step; empty unless recorded.
+    """
+
+    state: State
+    losses: np.ndarray
+    logits: np.ndarray
+    parameters: Parameters
+    slots: Parameters
+
+
+Dropout = Mapping[str, np.ndarray] | int | None
+"""Masks by site (see `spec.models.keep_masks`); a seed for the framework's own generator; or None, for eval mode."""
+
+MaskSource = Literal["own", "spec"]
+"""Whose dropout masks training uses: the framework's own generator's, or those that the spec draws."""
+
+
+class Framework(Protocol):
+    """What a module must offer to be an implementation.
+
+    All functions are pure: same arguments, same result, nothing remembered. All raise `DeviceMissing` for a device
+    that is not there, `ParameterMismatch` for parameters that do not fit, and `Unsupported` for what they leave out.
+    """
+
+    def describe(self, settings: Settings) -> dict[str, str]:
+        """Names and versions of what computes, and the device's name."""
+        ...
+
+    def initialize(self, experiment: Experiment, seed: int, settings: Settings) -> Parameters:
+        """Parameters drawn from the spec's laws with the framework's own generator."""
+        ...
+
+    def round_trip(self, experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:
+        """Parameters after they were put into the framework's own modules and taken out again."""
+        ...
+
+    def forward(
+        self,
+        experiment: Experiment,
+        parameters: Parameters,
+        batch: Batch,
+        settings: Settings,
+        dropout: Dropout = None,
+    ) -> dict[str, np.ndarray]:
+        """Every named intermediate of the model, `logits` included, as `model.intermediates()` lists them."""
+        ...
+
+    def gradients(
+        self,
+        experiment: Experiment,
+        parameters: Parameters,
+        batch: Batch,
+        settings: Settings,
+        dropout: Dropout = None,
+    ) -> Gradients:
+        """The recipe's loss on the batch and its gradient by every parameter."""
+        ...
+
+    def train(
+        self,
+        experiment: Experiment,
+        state: State,
+        epochs: int,
+        seed: int,
+        settings: Settings,
+        record: bool = False,
+        masks: MaskSource = "own",
+    ) -> Trajectory:
+        """Train `epochs` epochs on from `state`, through the code that the train command runs.
+
+        `seed` determines the batches and the dropout masks of each step, together with the step's number, so that a
+        training in several stretches is the same as one in a single stretch.
+        """
+        ...
+
+
+CONTRACT = ("describe", "initialize", "round_trip", "forward", "gradients", "train")
+"""The functions of the contract, by name."""

@@ -1,0 +1,137 @@
+"""What every model is: a frozen record that knows its own parameters, dropout sites and named intermediates."""
+
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+import numpy as np
+
+from spec.errors import InvalidBatch
+from spec.parameters import Normal, Parameter, linear
+
+Size = Annotated[int, msgspec.Meta(ge=1)]
+Rate = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """Inputs that are numbers already, shape (batch, time, size): a one-hot vector a step, for instance."""
+
+    size: Size
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        return ()
+
+    def check(self, inputs: np.ndarray) -> None:
+        """Raise InvalidBatch unless `inputs` has shape (batch, time, size) and a floating dtype."""
+        if inputs.ndim != 3 or inputs.shape[-1] != self.size or not np.issubdtype(inputs.dtype, np.floating):
+            raise InvalidBatch(
+                f"inputs: expected floating (batch, time, {self.size}), got {inputs.dtype} {inputs.shape}"
+            )
+
+
+class Embedding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """Inputs that are indices, int64 (batch, time); each picks a row of `embedding.weight`.
+
+    - `padding_idx`: that row starts at zero and gets no gradient.
+    - `max_norm`, `norm_type`: in training, before a row is used, a row whose p-norm is above `max_norm` is replaced,
+      for good, by row * max_norm / (norm + renormalization_epsilon); no gradient flows through that factor.
+      Evaluation uses the same rescaled rows and leaves the parameter as it is.
+    - `scale_grad_by_freq`: a row's gradient is divided by how often its index occurs in the batch.
+    - `sparse`: the gradient is kept as the touched rows alone. A matter of storage: the values do not change.
+
+    Source: `torch.nn.Embedding`, whose names these are.
+    """
+
+    num_embeddings: Size
+    embedding_dim: Size
+    padding_idx: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    max_norm: Positive | None = None
+    norm_type: Positive = 2.0
+    scale_grad_by_freq: bool = False
+    sparse: bool = False
+
+    renormalization_epsilon: ClassVar[float] = 1e-7
+    """Fixed, since it is a literal inside torch's `embedding_renorm_`."""
+
+    def __post_init__(self) -> None:
+        if self.padding_idx is not None and self.padding_idx >= self.num_embeddings:
+            raise ValueError(
+                f"padding_idx: expected less than num_embeddings = {self.num_embeddings}, got {self.padding_idx}"
+            )
+
+    @property
+    def size(self) -> int:
+        """Features per step, as the layer above sees them."""
+        return self.embedding_dim
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        rows = (self.padding_idx, self.padding_idx + 1) if self.padding_idx is not None else None
+        law = Normal(1.0, zero_row=self.padding_idx)
+        return (Parameter("embedding.weight", (self.num_embeddings, self.embedding_dim), law, rows),)
+
+    def check(self, inputs: np.ndarray) -> None:
+        """Raise InvalidBatch unless `inputs` is integer (batch, time) with every index in [0, num_embeddings).
+
+        Frameworks differ on a wrong index (an exception, NaN, or a silently clamped row), so it never reaches them.
+        """
+        if inputs.ndim != 2 or not np.issubdtype(inputs.dtype, np.integer):
+            raise InvalidBatch(f"inputs: expected integer (batch, time), got {inputs.dtype} {inputs.shape}")
+        wrong = inputs[(inputs < 0) | (inputs >= self.num_embeddings)]
+        if wrong.size:
+            raise InvalidBatch(f"inputs: expected indices in [0, {self.num_embeddings}), got {int(wrong[0])}")
+
+
+Inputs = Features | Embedding
+
+
+class DropoutSite(msgspec.Struct, frozen=True):
+    """One place where units are dropped in training: shape of what is dropped from, and the probability."""
+
+    shape: tuple[int, ...]
+    rate: float
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all models. Fields are hyperparameters; docstrings hold the equations.
+
+    A model maps a batch to logits: (batch, time, classes), or (batch, classes) where it reads out one step. Steps at
+    or past a sequence's length are padding: whatever stands there counts as zero on the way in, changes nothing
+    elsewhere, and every named intermediate and logit is zero there.
+    """
+
+    inputs: Inputs
+    classes: Size
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The trainable tensors, in the order of computation."""
+        raise NotImplementedError
+
+    def intermediates(self) -> tuple[str, ...]:
+        """Names of what `forward` returns, in the order of computation; the last is `logits`."""
+        raise NotImplementedError
+
+    def dropout_sites(self, batch: int, time: int) -> dict[str, DropoutSite]:
+        """Where dropout acts in training, by name, for a batch of that size; empty where the rate is zero."""
+        return {}
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trainable values."""
+        return sum(parameter.size for parameter in self.parameters())
+
+    def _embedded(self) -> tuple[str, ...]:
+        return ("embedding",) if isinstance(self.inputs, Embedding) else ()
+
+    def _head(self, features: int) -> tuple[Parameter, ...]:
+        return linear("head", features, self.classes)
+
+
+def keep_masks(model: Model, batch: int, time: int, generator: np.random.Generator) -> dict[str, Any]:
+    """Draw one step's dropout masks: 0 where a unit is dropped, 1 / (1 - rate) where it is kept, float64.
+
+    crosscheck gives both sides these bytes, so that training with dropout can be compared step by step.
+    """
+    return {
+        name: (generator.random(site.shape) >= site.rate) / (1.0 - site.rate)
+        for name, site in model.dropout_sites(batch, time).items()
+    }

@@ -1,0 +1,66 @@
+"""What the stacked recurrent networks share. See `rnn.py`, `lstm.py`, `gru.py` for their equations."""
+
+from typing import ClassVar, Literal
+
+from spec.models.base import DropoutSite, Model, Rate, Size
+from spec.parameters import Parameter, directions, recurrent
+
+
+class Recurrent(Model, frozen=True, kw_only=True):
+    """Layers of recurrence, then a readout.
+
+    - Layer l reads the concatenated outputs of layer l - 1, [forward; backward] where `bidirectional`; the backward
+      direction runs from the last valid step to the first.
+    - States start at zero.
+    - `dropout` acts on the output of every layer but the last, in training only.
+    - `readout` "every step": logits_t from the last layer's output at t. "last step": from each direction's final
+      state, which for the backward direction is its output at t = 0.
+    - `head`: logits = W y + b. Without one the output itself is the logits, so that |logit| < 1 under tanh.
+    """
+
+    hidden_size: Size
+    num_layers: Size = 1
+    bidirectional: bool = False
+    dropout: Rate = 0.0
+    readout: Literal["every step", "last step"] = "every step"
+    head: bool = True
+
+    gates: ClassVar[int]
+    states: ClassVar[tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        if not self.head and self.output_size != self.classes:
+            raise ValueError(
+                f"classes: expected {self.output_size} (the outputs are the logits where head = false), "
+                f"got {self.classes}"
+            )
+        if self.dropout and self.num_layers == 1:
+            raise ValueError(f"dropout: expected 0 with one layer (it acts between layers only), got {self.dropout}")
+
+    @property
+    def output_size(self) -> int:
+        """Width of a layer's output, both directions together."""
+        return self.hidden_size * len(directions(self.bidirectional))
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        layers = recurrent(
+            "rnn", self.gates, self.inputs.size, self.hidden_size, self.num_layers, self.bidirectional
+        )
+        return self.inputs.parameters() + layers + (self._head(self.output_size) if self.head else ())
+
+    def intermediates(self) -> tuple[str, ...]:
+        return self._embedded() + self._states() + ("logits",)
+
+    def dropout_sites(self, batch: int, time: int) -> dict[str, DropoutSite]:
+        if not self.dropout:
+            return {}
+        site = DropoutSite((batch, time, self.output_size), self.dropout)
+        return {f"rnn.dropout_l{layer}": site for layer in range(self.num_layers - 1)}
+
+    def _states(self) -> tuple[str, ...]:
+        return tuple(
+            f"rnn.{state}_l{layer}{suffix}"
+            for layer in range(self.num_layers)
+            for suffix in directions(self.bidirectional)
+            for state in self.states
+        )

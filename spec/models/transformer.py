@@ -1,0 +1,101 @@
+"""The Transformer's encoder."""
+
+import math
+from typing import Literal
+
+from spec.models.base import DropoutSite, Model, Positive, Rate, Size
+from spec.parameters import Constant, Parameter, Uniform, layer_norm, linear
+
+
+class TransformerEncoder(Model, frozen=True, kw_only=True, tag_field="name"):
+    """A linear embedding, positions, `num_layers` encoder layers, and a linear head.
+
+        x_t = W_in input_t + b_in                                hidden_size wide
+        x_t <- x_t + p_t                                         where positions = "sinusoidal"
+        p_t[2 i] = sin(t / position_base^(2 i / hidden_size)),  p_t[2 i + 1] = cos(the same),  t from 0
+        then, a layer:
+        x <- norm1(x + dropout1(attention(x)))                   norm_first = false; with norm_first = true
+        x <- norm2(x + dropout2(feed_forward(x)))                x <- x + dropout(block(norm(x))), twice
+        logits_t = W_head x_t + b_head
+
+        attention(x)_t = W_o [head 1; ...; head `heads`] + b_o   each head hidden_size / heads wide
+        head: weights_t = softmax over s of q_t . k_s / sqrt(hidden_size / heads), dropped out at attention_dropout;
+              sum over s of weights_t(s) v_s;  q, k, v are the rows [0, H), [H, 2 H), [2 H, 3 H) of in_proj
+        feed_forward(x) = W_2 dropout(activation(W_1 x + b_1)) + b_2
+        norm(x) = (x - mean) / sqrt(variance + layer_norm_epsilon) * weight + bias; variance over n, not n - 1
+        gelu(x) = x (1 + erf(x / sqrt 2)) / 2, not its tanh approximation
+
+    There is no norm after the last layer. b_k, the middle third of in_proj_bias, has an exact gradient of zero: it
+    adds the same number to every score of a row, which softmax ignores.
+    Initial laws are `torch.nn.MultiheadAttention`'s: in_proj uniform within Xavier's bound of the packed
+    (3 H, H) matrix, its bias and out_proj's zero. Layers are drawn independently (`torch.nn.TransformerEncoder` would
+    start them as copies of one another).
+    Source: `torch.nn.TransformerEncoderLayer`, Vaswani et al. (2017).
+    """
+
+    hidden_size: Size
+    heads: Size
+    num_layers: Size
+    feed_forward_size: Size
+    activation: Literal["relu", "gelu"]
+    positions: Literal["none", "sinusoidal"]
+    norm_first: bool
+    dropout: Rate
+    attention_dropout: Rate
+    layer_norm_epsilon: Positive = 1e-5
+    position_base: Positive = 10000.0
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"heads: expected a divisor of hidden_size = {self.hidden_size}, got {self.heads}"
+            )
+        if self.positions == "sinusoidal" and self.hidden_size % 2:
+            raise ValueError(
+                f"hidden_size: expected an even number (sine and cosine in pairs), got {self.hidden_size}"
+            )
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        table = self.inputs.parameters() + linear("input", self.inputs.size, self.hidden_size)
+        for layer in range(self.num_layers):
+            table += self._layer(f"encoder.layers.{layer}")
+        return table + self._head(self.hidden_size)
+
+    def _layer(self, name: str) -> tuple[Parameter, ...]:
+        width = self.hidden_size
+        out_weight, out_bias = linear(f"{name}.self_attn.out_proj", width, width)
+        return (
+            Parameter(f"{name}.self_attn.in_proj_weight", (3 * width, width), Uniform(math.sqrt(6 / (4 * width)))),
+            Parameter(f"{name}.self_attn.in_proj_bias", (3 * width,), Constant(0.0), (width, 2 * width)),
+            out_weight,
+            Parameter(out_bias.name, out_bias.shape, Constant(0.0)),
+            *linear(f"{name}.linear1", width, self.feed_forward_size),
+            *linear(f"{name}.linear2", self.feed_forward_size, width),
+            *layer_norm(f"{name}.norm1", width),
+            *layer_norm(f"{name}.norm2", width),
+        )
+
+    def intermediates(self) -> tuple[str, ...]:
+        attention, feed_forward = ("self_attn", "norm1"), ("linear2", "norm2")
+        if self.norm_first:
+            attention, feed_forward = attention[::-1], feed_forward[::-1]
+        layers = tuple(
+            f"encoder.layers.{layer}.{stage}"
+            for layer in range(self.num_layers)
+            for stage in (*attention, *feed_forward, "output")
+        )
+        return self._embedded() + ("input", "positions", *layers, "logits")
+
+    def dropout_sites(self, batch: int, time: int) -> dict[str, DropoutSite]:
+        sites = {}
+        for layer in range(self.num_layers):
+            name = f"encoder.layers.{layer}"
+            if self.attention_dropout:
+                shape = (batch, self.heads, time, time)
+                sites[f"{name}.self_attn.dropout"] = DropoutSite(shape, self.attention_dropout)
+            if self.dropout:
+                block = DropoutSite((batch, time, self.hidden_size), self.dropout)
+                sites[f"{name}.dropout1"] = block
+                sites[f"{name}.dropout"] = DropoutSite((batch, time, self.feed_forward_size), self.dropout)
+                sites[f"{name}.dropout2"] = block
+        return sites

@@ -1,0 +1,177 @@
+"""Parameters as every implementation exchanges them: canonical names, shapes, initial laws, and files.
+
+Canonical names and layouts are those of the `state_dict` of the equivalent stock `torch.nn` modules, because that is
+what people's checkpoints hold. A canonical safetensors file loads into such modules with `strict=True`.
+"""
+
+import math
+import os
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from spec.errors import ParameterMismatch, UsageError
+
+Parameters = dict[str, np.ndarray]
+"""Canonical name -> array, float32 or float64."""
+
+
+class Uniform(msgspec.Struct, frozen=True, tag="uniform"):
+    """Uniform over [-bound, bound)."""
+
+    bound: float
+
+
+class Normal(msgspec.Struct, frozen=True, tag="normal"):
+    """Normal with mean 0. Row `zero_row`, where there is one, is all zeros (an embedding's padding)."""
+
+    standard_deviation: float
+    zero_row: int | None = None
+
+
+class Constant(msgspec.Struct, frozen=True, tag="constant"):
+    """The same value everywhere."""
+
+    value: float
+
+
+Law = Uniform | Normal | Constant
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One trained tensor.
+
+    `zero_gradient` is a range of rows (first, past the last) whose exact gradient is zero whatever the data, with the
+    reason in the model's equations: what a computer finds there is rounding, and Adam makes full steps of rounding.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    law: Law
+    zero_gradient: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+def linear(
+    name: str, in_features: int, out_features: int, bias: bool = True, zero_gradient_bias: bool = False
+) -> tuple[Parameter, ...]:
+    """`torch.nn.Linear`: weight and bias both uniform within 1/sqrt(in_features) (its `reset_parameters`)."""
+    law = Uniform(1 / math.sqrt(in_features))
+    weight = Parameter(f"{name}.weight", (out_features, in_features), law)
+    if not bias:
+        return (weight,)
+    rows = (0, out_features) if zero_gradient_bias else None
+    return weight, Parameter(f"{name}.bias", (out_features,), law, rows)
+
+
+def recurrent(
+    name: str, gates: int, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False
+) -> tuple[Parameter, ...]:
+    """`torch.nn.RNN`, `LSTM`, `GRU`: every tensor uniform within 1/sqrt(hidden_size), both biases included."""
+    law = Uniform(1 / math.sqrt(hidden_size))
+    suffixes = directions(bidirectional)
+    table: list[Parameter] = []
+    for layer in range(num_layers):
+        features = input_size if layer == 0 else hidden_size * len(suffixes)
+        for suffix in suffixes:
+            at = f"l{layer}{suffix}"
+            table += [
+                Parameter(f"{name}.weight_ih_{at}", (gates * hidden_size, features), law),
+                Parameter(f"{name}.weight_hh_{at}", (gates * hidden_size, hidden_size), law),
+                Parameter(f"{name}.bias_ih_{at}", (gates * hidden_size,), law),
+                Parameter(f"{name}.bias_hh_{at}", (gates * hidden_size,), law),
+            ]
+    return tuple(table)
+
+
+def directions(bidirectional: bool) -> tuple[str, ...]:
+    """The suffix of each direction's names, forward first."""
+    return ("", "_reverse") if bidirectional else ("",)
+
+
+def layer_norm(name: str, features: int) -> tuple[Parameter, ...]:
+    """`torch.nn.LayerNorm`: gain 1, bias 0."""
+    return (
+        Parameter(f"{name}.weight", (features,), Constant(1.0)),
+        Parameter(f"{name}.bias", (features,), Constant(0.0)),
+    )
+
+
+def draw(table: Sequence[Parameter], seed: int, dtype: str, spread: float = 0.0) -> Parameters:
+    """Draw parameters from their laws with NumPy's generator.
+
+    Each tensor has its own stream, a function of (seed, name), so that adding a parameter moves no other. `spread` is
+    the half-width of uniform noise on tensors whose law is a constant: a comparison needs it, since a bias of zero
+    hides that it is missing, and a gain of one that it is not applied.
+    """
+    parameters = {}
+    for parameter in table:
+        generator = generator_for(seed, parameter.name)
+        match parameter.law:
+            case Uniform(bound):
+                values = generator.uniform(-bound, bound, parameter.shape)
+            case Normal(standard_deviation, zero_row):
+                values = generator.normal(0.0, standard_deviation, parameter.shape)
+                if zero_row is not None:
+                    values[zero_row] = 0.0
+            case Constant(value):
+                values = value + generator.uniform(-spread, spread, parameter.shape)
+        parameters[parameter.name] = values.astype(dtype)
+    return parameters
+
+
+def generator_for(seed: int, *labels: str | int) -> np.random.Generator:
+    """A NumPy generator whose stream depends on nothing but the seed (>= 0) and the labels, on any machine."""
+    words = [label if isinstance(label, int) else zlib.crc32(label.encode()) for label in labels]
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *words])))
+
+
+def check(table: Sequence[Parameter], parameters: Mapping[str, np.ndarray], what: str = "parameters") -> None:
+    """Raise ParameterMismatch unless names and shapes are exactly the table's."""
+    expected = {parameter.name: parameter.shape for parameter in table}
+    problems = []
+    if missing := sorted(expected.keys() - parameters.keys()):
+        problems.append(f"missing {missing}")
+    if extra := sorted(parameters.keys() - expected.keys()):
+        problems.append(f"not in the model {extra}")
+    for name in expected.keys() & parameters.keys():
+        if tuple(parameters[name].shape) != expected[name]:
+            problems.append(f"{name}: expected shape {expected[name]}, got {tuple(parameters[name].shape)}")
+    if problems:
+        raise ParameterMismatch(f"{what}: " + "; ".join(problems))
+
+
+def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file whole or not at all: to a temporary file in the same directory, then renamed."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    os.close(handle)
+    try:
+        # Contiguous copies: safetensors writes an array's buffer, and would write a transposed view untransposed.
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        save_file(contiguous, temporary, dict(metadata or {}))
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load(path: Path) -> tuple[Parameters, dict[str, str]]:
+    """Read a safetensors file: its arrays and its metadata. Raises UsageError when it is missing or damaged."""
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+    except FileNotFoundError:
+        raise UsageError(f"{path}: expected a safetensors file, got nothing: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path}: expected a safetensors file, got one that cannot be read: {error}") from None

@@ -1,0 +1,245 @@
+"""What is learned: batches as a pure function of (task, seed, step), so that every side sees the same bytes."""
+
+import itertools
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from spec.models import Embedding, Model
+from spec.models.base import Size
+from spec.parameters import generator_for
+
+IGNORED = -100
+"""The target of a step that no loss counts, such as padding. Source: `torch.nn.CrossEntropyLoss.ignore_index`."""
+
+
+class Batch(NamedTuple):
+    """One batch; a NamedTuple, hence a pytree for JAX and easily mapped to tensors for torch.
+
+    inputs: floating (batch, time, features) or int64 indices (batch, time).
+    targets: int64 (batch, time), or (batch,) where one step is read out; IGNORED where nothing is asked.
+    lengths: int64 (batch,), valid steps of each sequence; None where all are full.
+    decoder_inputs: int64 (batch, target time), the targets shifted right behind the start symbol; None where the
+        task has none. Only a decoder reads them.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    lengths: np.ndarray | None = None
+    decoder_inputs: np.ndarray | None = None
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all tasks."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes to choose from."""
+        raise NotImplementedError
+
+    @property
+    def length(self) -> int:
+        """Steps of the longest input."""
+        raise NotImplementedError
+
+    @property
+    def input_size(self) -> int:
+        """Features of a step, or the number of indices where inputs are indices."""
+        raise NotImplementedError
+
+    @property
+    def indices(self) -> bool:
+        """Whether inputs are indices for an embedding, not features."""
+        raise NotImplementedError
+
+    def batch(self, seed: int, step: int, dtype: str) -> Batch:
+        """The training batch of that step. Features have the given dtype ("float32" or "float64")."""
+        raise NotImplementedError
+
+    def evaluation_batch(self, dtype: str) -> Batch:
+        """The batch on which the model is judged, the same at every epoch."""
+        raise NotImplementedError
+
+    def describe(self, predictions: np.ndarray, batch: Batch) -> str:
+        """A few words on the predictions, for the line that training prints."""
+        right = np.mean((predictions == batch.targets)[batch.targets != IGNORED])
+        return f"Accuracy: {right:.3f}"
+
+
+class Spelling(Task, frozen=True, kw_only=True, tag_field="name"):
+    """Turn one string into another, symbol by symbol: hello into ohlol.
+
+    characters: the vocabulary, index by index. encoding: what the model is given.
+    """
+
+    characters: Annotated[str, msgspec.Meta(min_length=1)]
+    source: Annotated[str, msgspec.Meta(min_length=1)]
+    target: Annotated[str, msgspec.Meta(min_length=1)]
+    encoding: Literal["one-hot", "index"]
+    batch_size: Size = 1
+
+    def __post_init__(self) -> None:
+        if len(set(self.characters)) < len(self.characters):
+            raise ValueError(f"characters: expected each one once, got {self.characters!r}")
+        for key in ("source", "target"):
+            unknown = sorted(set(getattr(self, key)) - set(self.characters))
+            if unknown:
+                raise ValueError(f"{key}: expected characters out of {self.characters!r}, got {unknown[0]!r}")
+        if len(self.target) != len(self.source):
+            raise ValueError(
+                f"target: expected as many characters as the source has ({len(self.source)}), "
+                f"got {len(self.target)} in {self.target!r}"
+            )
+
+    @property
+    def classes(self) -> int:
+        return len(self.characters)
+
+    @property
+    def length(self) -> int:
+        return len(self.source)
+
+    @property
+    def input_size(self) -> int:
+        return len(self.characters)
+
+    @property
+    def indices(self) -> bool:
+        return self.encoding == "index"
+
+    def batch(self, seed: int, step: int, dtype: str) -> Batch:
+        del seed, step  # There is one pair of strings.
+        return self._batch(self.batch_size, dtype)
+
+    def evaluation_batch(self, dtype: str) -> Batch:
+        return self._batch(1, dtype)
+
+    def _batch(self, size: int, dtype: str) -> Batch:
+        source, target = (
+            np.tile(np.array([self.characters.index(c) for c in text], np.int64), (size, 1))
+            for text in (self.source, self.target)
+        )
+        inputs = source if self.indices else np.eye(self.classes, dtype=dtype)[source]
+        return Batch(inputs, target, decoder_inputs=shift_right(target, self.classes))
+
+    def describe(self, predictions: np.ndarray, batch: Batch) -> str:
+        return "Predicted string: " + "".join(self.characters[index] for index in predictions[0])
+
+
+class FirstSymbol(Task, frozen=True, kw_only=True, tag_field="name"):
+    """Say after the last step which symbol came first: class = first symbol mod classes. Many to one.
+
+    Training draws sequences uniformly; judged on every sequence there is, so that "solved" means it knows the rule.
+    """
+
+    vocabulary: Size
+    length_: Size = msgspec.field(name="length")
+    classes_: Size = msgspec.field(name="classes")
+    batch_size: Size
+
+    def __post_init__(self) -> None:
+        count = self.vocabulary**self.length_
+        if count > 10_000:
+            raise ValueError(f"length: expected at most 10000 sequences in all, got {self.vocabulary}^{self.length_}")
+        if self.classes_ > self.vocabulary:
+            raise ValueError(f"classes: expected at most the vocabulary's {self.vocabulary}, got {self.classes_}")
+
+    @property
+    def classes(self) -> int:
+        return self.classes_
+
+    @property
+    def length(self) -> int:
+        return self.length_
+
+    @property
+    def input_size(self) -> int:
+        return self.vocabulary
+
+    @property
+    def indices(self) -> bool:
+        return True
+
+    def batch(self, seed: int, step: int, dtype: str) -> Batch:
+        del dtype  # Indices have none.
+        generator = generator_for(seed, "batch", step)
+        return self._batch(generator.integers(0, self.vocabulary, (self.batch_size, self.length), np.int64))
+
+    def evaluation_batch(self, dtype: str) -> Batch:
+        del dtype
+        return self._batch(np.array(list(itertools.product(range(self.vocabulary), repeat=self.length)), np.int64))
+
+    def _batch(self, inputs: np.ndarray) -> Batch:
+        return Batch(inputs, inputs[:, 0] % self.classes)
+
+
+class Noise(Task, frozen=True, kw_only=True, tag_field="name"):
+    """One fixed draw of standard normal features and random targets: something to look at, nothing to learn."""
+
+    features: Size
+    length_: Size = msgspec.field(name="length")
+    classes_: Size = msgspec.field(name="classes")
+    batch_size: Size = 1
+
+    @property
+    def classes(self) -> int:
+        return self.classes_
+
+    @property
+    def length(self) -> int:
+        return self.length_
+
+    @property
+    def input_size(self) -> int:
+        return self.features
+
+    @property
+    def indices(self) -> bool:
+        return False
+
+    def batch(self, seed: int, step: int, dtype: str) -> Batch:
+        generator = generator_for(seed, "batch", step)
+        inputs = generator.normal(size=(self.batch_size, self.length, self.features)).astype(dtype)
+        return Batch(inputs, generator.integers(0, self.classes, (self.batch_size, self.length), np.int64))
+
+    def evaluation_batch(self, dtype: str) -> Batch:
+        return self.batch(0, 0, dtype)
+
+
+AnyTask = Spelling | FirstSymbol | Noise
+
+
+def shift_right(targets: np.ndarray, start: int) -> np.ndarray:
+    """What a decoder sees under teacher forcing: `start`, then all targets but the last. Shape (batch, time)."""
+    previous = np.concatenate([np.full_like(targets[:, :1], start), targets[:, :-1]], axis=1)
+    return np.where(previous == IGNORED, start, previous)
+
+
+def random_batch(model: Model, lengths: list[int], seed: int, dtype: str) -> Batch:
+    """A batch of random inputs and targets that the model can take, one sequence for each length, padded to the
+    longest. Padding holds zeros (or index 0), and its targets are IGNORED.
+    """
+    generator = generator_for(seed, "random batch")
+    count, time = len(lengths), max(lengths)
+    valid = np.arange(time) < np.array(lengths)[:, None]
+    if isinstance(model.inputs, Embedding):
+        inputs = generator.integers(0, model.inputs.num_embeddings, (count, time), np.int64) * valid
+    else:
+        inputs = (generator.normal(size=(count, time, model.inputs.size)) * valid[..., None]).astype(dtype)
+    steps = generator.integers(0, model.classes, (count, time), np.int64)
+    decoder_inputs = shift_right(steps, model.classes)
+    targets = steps[:, 0] if getattr(model, "readout", None) == "last step" else np.where(valid, steps, IGNORED)
+    ragged = len(set(lengths)) > 1
+    return Batch(inputs, targets, np.array(lengths, np.int64) if ragged else None, decoder_inputs)
+
+
+def predictions(logits: np.ndarray) -> np.ndarray:
+    """The chosen classes, int64, shape of the logits without their last axis. Ties go to the lowest index."""
+    return np.argmax(logits, axis=-1)
+
+
+def solved(logits: np.ndarray, batch: Batch) -> bool:
+    """Whether every step that is asked for is predicted right."""
+    asked = batch.targets != IGNORED
+    return bool(np.all(predictions(logits)[asked] == batch.targets[asked]))

@@ -1,0 +1,191 @@
+"""How it is learned: loss, optimizer, schedule, clipping, with every constant explicit, and what counts as learned."""
+
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from spec.models.base import Positive, Rate, Size
+from spec.parameters import Parameters
+from spec.tasks import IGNORED
+
+NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class CrossEntropy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """loss = reduction over the steps asked for of -log softmax(logits)[target].
+
+    "mean" divides by the number of targets that are not IGNORED; "sum" does not divide.
+    Source: `torch.nn.CrossEntropyLoss`.
+    """
+
+    reduction: Literal["mean", "sum"]
+
+    def value(self, logits: np.ndarray, targets: np.ndarray) -> float:
+        """The loss of logits (..., classes) against int64 targets (...), computed in float64."""
+        asked = targets != IGNORED
+        scores = logits[asked].astype(np.float64)
+        shifted = scores - scores.max(axis=-1, keepdims=True)
+        log_normalizer = np.log(np.exp(shifted).sum(axis=-1))
+        losses = log_normalizer - np.take_along_axis(shifted, targets[asked][:, None], axis=-1)[:, 0]
+        return float(losses.mean() if self.reduction == "mean" else losses.sum())
+
+
+class Adam(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """With g the gradient, t = 1, 2, ...:
+
+        m = beta1 m + (1 - beta1) g,    v = beta2 v + (1 - beta2) g^2
+        p = p - learning_rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
+
+    Source: Kingma and Ba (2015), algorithm 1; `torch.optim.Adam`.
+    """
+
+    learning_rate: Positive
+    beta1: Rate = 0.9
+    beta2: Rate = 0.999
+    epsilon: Positive = 1e-8
+
+    slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
+    """What the optimizer keeps for each parameter, m and v, under torch's names."""
+
+
+class AdamW(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """Adam, and before its step every parameter, biases included, shrinks: p = p (1 - learning_rate weight_decay).
+
+    Source: Loshchilov and Hutter (2019); `torch.optim.AdamW`.
+    """
+
+    learning_rate: Positive
+    weight_decay: NonNegative
+    beta1: Rate = 0.9
+    beta2: Rate = 0.999
+    epsilon: Positive = 1e-8
+
+    slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
+
+
+class SGD(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """b = momentum b + g,  p = p - learning_rate b; without momentum, b = g and nothing is kept.
+
+    Source: `torch.optim.SGD` with dampening 0 and nesterov off.
+    """
+
+    learning_rate: Positive
+    momentum: Rate = 0.0
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """What the optimizer keeps for each parameter, b under torch's name."""
+        return ("momentum_buffer",) if self.momentum else ()
+
+
+AnyOptimizer = Adam | AdamW | SGD
+
+
+class ConstantSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="Constant", tag_field="name"):
+    """The learning rate stays as it is."""
+
+    def factor(self, step: int) -> float:
+        """What the learning rate is multiplied by at that step (from 0)."""
+        del step
+        return 1.0
+
+
+class WarmUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """Linear warm-up: the factor of step s = 0, 1, ... is min(1, (s + 1) / steps); the first step is not lost."""
+
+    steps: Size
+
+    def factor(self, step: int) -> float:
+        """What the learning rate is multiplied by at that step (from 0)."""
+        return min(1.0, (step + 1) / self.steps)
+
+
+class Clipping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """g = g min(1, max_norm / (norm + epsilon)), norm being the 2-norm of all gradients together.
+
+    Source: `torch.nn.utils.clip_grad_norm_`.
+    """
+
+    max_norm: Positive
+
+    epsilon: ClassVar[float] = 1e-6
+    """Fixed, since it is a literal inside torch's `clip_grads_with_norm_`."""
+
+
+class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The recipe. An epoch is `steps_per_epoch` optimizer steps, then an evaluation in eval mode.
+
+    epochs = 0 is a walk: the model is looked at, not trained.
+    """
+
+    epochs: Annotated[int, msgspec.Meta(ge=0)]
+    steps_per_epoch: Size = 1
+    loss: CrossEntropy
+    optimizer: AnyOptimizer
+    schedule: ConstantSchedule | WarmUp = ConstantSchedule()
+    clipping: Clipping | None = None
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of that optimizer step, counted from 0."""
+        return self.optimizer.learning_rate * self.schedule.factor(step)
+
+
+class Learns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """At least this share of seeds predicts everything right after the last epoch."""
+
+    solved_rate_at_least: Probability
+
+    def reached(self, solved: bool, loss: float) -> bool:
+        """Whether one run came out as a user would hope."""
+        del loss
+        return solved
+
+
+class LearnsSometimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """About this share of seeds does: an honest rate for a recipe that is luck."""
+
+    solved_rate: Probability
+
+    def reached(self, solved: bool, loss: float) -> bool:
+        """Whether one run came out as a user would hope."""
+        del loss
+        return solved
+
+
+class CannotLearn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """A negative control: no seed solves it, and the loss cannot fall below `loss_at_least`, for the given reason."""
+
+    loss_at_least: Positive
+    reason: Annotated[str, msgspec.Meta(min_length=1)]
+
+    def reached(self, solved: bool, loss: float) -> bool:
+        """Whether one run failed as it must."""
+        return not solved and loss >= self.loss_at_least
+
+
+class Walk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """Nothing is trained; the shapes and values of each step are shown."""
+
+    def reached(self, solved: bool, loss: float) -> bool:
+        """A walk always arrives."""
+        del solved, loss
+        return True
+
+
+AnyOutcome = Learns | LearnsSometimes | CannotLearn | Walk
+
+
+class State(NamedTuple):
+    """Where a training stands: parameters, optimizer slots named "<parameter>.<slot>", optimizer steps done."""
+
+    parameters: Parameters
+    slots: Parameters
+    step: int
+
+
+def initial_state(optimizer: AnyOptimizer, parameters: Parameters) -> State:
+    """The state before the first step: every slot zero."""
+    slots = {f"{name}.{slot}": np.zeros_like(p) for name, p in parameters.items() for slot in optimizer.slots}
+    return State(parameters, slots, 0)
