@@ -21,8 +21,9 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     def parameters(self) -> tuple[Parameter, ...]:
         return ()
 
-    def check(self, inputs: np.ndarray) -> None:
+    def check(self, inputs: np.ndarray, lengths: np.ndarray | None = None) -> None:
         """Raise InvalidBatch unless `inputs` has shape (batch, time, size) and a floating dtype."""
+        del lengths
         if inputs.ndim != 3 or inputs.shape[-1] != self.size or not np.issubdtype(inputs.dtype, np.floating):
             raise InvalidBatch(
                 f"inputs: expected floating (batch, time, {self.size}), got {inputs.dtype} {inputs.shape}"
@@ -69,13 +70,16 @@ class Embedding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
         law = Normal(1.0, zero_row=self.padding_idx)
         return (Parameter("embedding.weight", (self.num_embeddings, self.embedding_dim), law, rows),)
 
-    def check(self, inputs: np.ndarray) -> None:
-        """Raise InvalidBatch unless `inputs` is integer (batch, time) with every index in [0, num_embeddings).
+    def check(self, inputs: np.ndarray, lengths: np.ndarray | None = None) -> None:
+        """Raise InvalidBatch unless `inputs` is integer (batch, time) with every valid index in [0, num_embeddings).
 
         Frameworks differ on a wrong index (an exception, NaN, or a silently clamped row), so it never reaches them.
+        What stands in the padding does not matter.
         """
         if inputs.ndim != 2 or not np.issubdtype(inputs.dtype, np.integer):
             raise InvalidBatch(f"inputs: expected integer (batch, time), got {inputs.dtype} {inputs.shape}")
+        if lengths is not None:
+            inputs = inputs[np.arange(inputs.shape[1]) < lengths[:, None]]
         wrong = inputs[(inputs < 0) | (inputs >= self.num_embeddings)]
         if wrong.size:
             raise InvalidBatch(f"inputs: expected indices in [0, {self.num_embeddings}), got {int(wrong[0])}")

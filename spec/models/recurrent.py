@@ -43,9 +43,7 @@ class Recurrent(Model, frozen=True, kw_only=True):
         return self.hidden_size * len(directions(self.bidirectional))
 
     def parameters(self) -> tuple[Parameter, ...]:
-        layers = recurrent(
-            "rnn", self.gates, self.inputs.size, self.hidden_size, self.num_layers, self.bidirectional
-        )
+        layers = recurrent("rnn", self.gates, self.inputs.size, self.hidden_size, self.num_layers, self.bidirectional)
         return self.inputs.parameters() + layers + (self._head(self.output_size) if self.head else ())
 
     def intermediates(self) -> tuple[str, ...]:

@@ -52,5 +52,3 @@ class RNN(Recurrent, frozen=True, kw_only=True, tag_field="name"):
 
     gates: ClassVar[int] = 1
     states: ClassVar[tuple[str, ...]] = ("h",)
-
-

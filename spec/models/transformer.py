@@ -47,13 +47,9 @@ class TransformerEncoder(Model, frozen=True, kw_only=True, tag_field="name"):
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.heads:
-            raise ValueError(
-                f"heads: expected a divisor of hidden_size = {self.hidden_size}, got {self.heads}"
-            )
+            raise ValueError(f"heads: expected a divisor of hidden_size = {self.hidden_size}, got {self.heads}")
         if self.positions == "sinusoidal" and self.hidden_size % 2:
-            raise ValueError(
-                f"hidden_size: expected an even number (sine and cosine in pairs), got {self.hidden_size}"
-            )
+            raise ValueError(f"hidden_size: expected an even number (sine and cosine in pairs), got {self.hidden_size}")
 
     def parameters(self) -> tuple[Parameter, ...]:
         table = self.inputs.parameters() + linear("input", self.inputs.size, self.hidden_size)

@@ -1,0 +1,30 @@
+"""From a model of the spec to a module, by name: spec.models.gru.GRU is built by torch_impl.gru.GRU."""
+
+import importlib
+
+import torch
+
+from spec.errors import Unsupported
+from spec.framework import Settings
+from spec.models import Model as Spec
+from spec.parameters import Parameters
+from torch_impl.model import Model
+from torch_impl.parameters import load
+from torch_impl.settings import device_of, dtype_of
+
+
+def build(spec: Spec, parameters: Parameters, settings: Settings) -> Model:
+    """The module of that model, holding these parameters.
+
+    Raises Unsupported, naming the file to write, where torch_impl has no such model.
+    """
+    file, name = type(spec).__module__.rpartition(".")[2], type(spec).__name__
+    try:
+        model_class = getattr(importlib.import_module(f"torch_impl.{file}"), name)
+    except (ModuleNotFoundError, AttributeError):
+        raise Unsupported(f"torch_impl has no {name}: expected a class of that name in torch_impl/{file}.py") from None
+    # Without values, so that no random numbers are drawn only to be overwritten.
+    with torch.device("meta"):
+        model = model_class(spec)
+    load(model, parameters, dtype_of(settings), device_of(settings))
+    return model

@@ -1,0 +1,88 @@
+"""The functions that make torch_impl an implementation. See spec.framework.Framework."""
+
+import platform
+
+import numpy as np
+import torch
+from torch import nn
+
+from spec.experiment import Experiment
+from spec.framework import Dropout, Gradients, Settings
+from spec.parameters import Parameters
+from spec.tasks import Batch
+from torch_impl.build import build
+from torch_impl.dropout import mode
+from torch_impl.loss import cross_entropy
+from torch_impl.model import Model, zero_padding, valid_steps
+from torch_impl.parameters import draw, export, export_gradients
+from torch_impl.settings import computing, device_of, dtype_of
+from torch_impl.training import to_tensors, train
+from torch_impl.transformer import STAGES
+
+__all__ = ["describe", "forward", "gradients", "initialize", "round_trip", "train"]
+
+
+def describe(settings: Settings) -> dict[str, str]:
+    """See spec.framework.Framework.describe."""
+    device = device_of(settings)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"python": platform.python_version(), "torch": torch.__version__, "device": f"{device.type} ({name})"}
+
+
+def initialize(experiment: Experiment, seed: int, settings: Settings) -> Parameters:
+    """See spec.framework.Framework.initialize."""
+    generator = torch.Generator().manual_seed(seed)
+    table = experiment.model.parameters()
+    return {parameter.name: draw(parameter, generator, dtype_of(settings)).numpy() for parameter in table}
+
+
+def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:
+    """See spec.framework.Framework.round_trip."""
+    with computing(settings):
+        return export(build(experiment.model, parameters, settings))
+
+
+def forward(
+    experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
+) -> dict[str, np.ndarray]:
+    """See spec.framework.Framework.forward."""
+    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    with computing(settings), torch.no_grad():
+        model = build(experiment.model, parameters, settings)
+        tensors = to_tensors(batch, settings)
+        model.intermediates = {}
+        watch(model, valid_steps(tensors))
+        with mode(model, dropout):
+            model(tensors)
+        return {name: value.cpu().numpy() for name, value in model.intermediates.items()}
+
+
+def gradients(
+    experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
+) -> Gradients:
+    """See spec.framework.Framework.gradients."""
+    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    with computing(settings):
+        model = build(experiment.model, parameters, settings)
+        tensors = to_tensors(batch, settings)
+        with mode(model, dropout):
+            loss = cross_entropy(experiment.training.loss, model(tensors), tensors.targets)
+            loss.backward()
+        return Gradients(loss.item(), export_gradients(model))
+
+
+def watch(model: Model, valid: torch.Tensor | None) -> None:
+    """Record what happens inside stock Transformer layers, which have no `record` of their own."""
+
+    def keep(name: str, module: nn.Module) -> None:
+        def hook(_: nn.Module, __: object, output: torch.Tensor | tuple) -> None:
+            value = output[0] if isinstance(output, tuple) else output
+            model.record(name, zero_padding(value, valid))
+
+        module.register_forward_hook(hook)
+
+    for path, module in model.named_modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            for stage in STAGES:
+                keep(f"{path}.{stage}", getattr(module, stage))
+            keep(f"{path}.output", module)

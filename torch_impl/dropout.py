@@ -1,0 +1,59 @@
+"""Where dropout's masks come from: torch's own generator, or the spec, so that another side can use the same."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spec.errors import Unsupported
+from spec.framework import Dropout
+from torch_impl.model import Model
+from torch_impl.recurrent import Recurrent
+
+
+@contextmanager
+def mode(model: Model, dropout: Dropout) -> Iterator[None]:
+    """Eval mode where `dropout` is None, else train mode, with torch's generator seeded by it or with its masks."""
+    model.train(dropout is not None)
+    if isinstance(dropout, Mapping):
+        reference = next(model.parameters())
+        masks = {name: torch.as_tensor(np.asarray(mask)).to(reference) for name, mask in dropout.items()}
+        with given(model, masks):
+            yield
+    elif dropout is not None and has_dropout(model):
+        devices = [reference.device] if (reference := next(model.parameters())).is_cuda else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(dropout)
+            yield
+    else:
+        yield
+
+
+def has_dropout(model: Model) -> bool:
+    """Whether anything is ever dropped."""
+    return bool(model.spec.dropout_sites(1, 1))
+
+
+@contextmanager
+def given(model: Model, masks: Mapping[str, Tensor]) -> Iterator[None]:
+    """Every dropout multiplies by the mask of its name instead of drawing one."""
+    handles = []
+    remaining = dict(masks)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and name in remaining:
+            mask = remaining.pop(name)
+            handles.append(module.register_forward_hook(lambda _, inputs, __, mask=mask: inputs[0] * mask))
+    if isinstance(model, Recurrent):
+        model.masks = {name: remaining.pop(name) for name in tuple(remaining)} or None
+    if remaining:
+        # Attention weights are dropped inside a function of torch that draws its own mask.
+        raise Unsupported(f"torch cannot be handed the dropout masks of {sorted(remaining)}")
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        if isinstance(model, Recurrent):
+            model.masks = None

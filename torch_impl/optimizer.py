@@ -1,0 +1,54 @@
+"""The optimizer, with every constant from the spec. See spec.training."""
+
+import torch
+from torch import nn
+
+from spec.parameters import Parameters
+from spec.training import SGD, Adam, AdamW, AnyOptimizer, Clipping
+
+
+def make(spec: AnyOptimizer, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of the model's parameters, before its first step."""
+    match spec:
+        case Adam():
+            return torch.optim.Adam(
+                model.parameters(), lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), eps=spec.epsilon
+            )
+        case AdamW():
+            return torch.optim.AdamW(
+                model.parameters(),
+                lr=spec.learning_rate,
+                betas=(spec.beta1, spec.beta2),
+                eps=spec.epsilon,
+                weight_decay=spec.weight_decay,
+            )
+        case SGD():
+            return torch.optim.SGD(model.parameters(), lr=spec.learning_rate, momentum=spec.momentum)
+
+
+def clip(spec: Clipping | None, model: nn.Module) -> None:
+    """Scale all gradients together. torch's own function holds the spec's epsilon."""
+    if spec is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), spec.max_norm)
+
+
+def load_slots(optimizer: torch.optim.Optimizer, model: nn.Module, slots: Parameters, step: int) -> None:
+    """Put canonical slots, named "<parameter>.<slot>", into the optimizer after `step` steps."""
+    if step == 0:
+        # torch makes its own zeros at the first step.
+        return
+    for name, parameter in model.named_parameters():
+        own = {key.removeprefix(f"{name}."): value for key, value in slots.items() if key.rpartition(".")[0] == name}
+        state = {slot: torch.tensor(value).to(parameter) for slot, value in own.items()}
+        if "exp_avg" in state:
+            state["step"] = torch.tensor(float(step))
+        optimizer.state[parameter] = state
+
+
+def slots(optimizer: torch.optim.Optimizer, model: nn.Module, names: tuple[str, ...]) -> Parameters:
+    """The optimizer's slots under their canonical names."""
+    return {
+        f"{name}.{slot}": optimizer.state[parameter][slot].detach().cpu().numpy().copy()
+        for name, parameter in model.named_parameters()
+        for slot in names
+    }

@@ -1,0 +1,46 @@
+"""Parameters between canonical names and torch's modules, where the two are the same by design."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spec.parameters import Constant, Normal, Parameter, Parameters, Uniform, check
+from torch_impl.model import Model
+
+
+def draw(parameter: Parameter, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """One tensor from its initial law."""
+    values = torch.empty(parameter.shape, dtype=dtype)
+    match parameter.law:
+        case Uniform(bound):
+            values.uniform_(-bound, bound, generator=generator)
+        case Normal(standard_deviation, zero_row):
+            values.normal_(0.0, standard_deviation, generator=generator)
+            if zero_row is not None:
+                values[zero_row] = 0
+        case Constant(value):
+            values.fill_(value)
+    return values
+
+
+def load(model: Model, parameters: Parameters, dtype: torch.dtype, device: torch.device) -> None:
+    """Put canonical parameters into the model's modules. Raises ParameterMismatch."""
+    check(model.spec.parameters(), parameters)
+    # torch.tensor copies: training must not write into the caller's arrays.
+    state = {name: torch.tensor(value, dtype=dtype, device=device) for name, value in parameters.items()}
+    model.load_state_dict(state, strict=True, assign=True)
+
+
+def export(model: nn.Module) -> Parameters:
+    """The model's parameters as canonical arrays, copied."""
+    return {name: parameter.detach().cpu().numpy().copy() for name, parameter in model.named_parameters()}
+
+
+def export_gradients(model: nn.Module) -> Parameters:
+    """The gradients that `backward` left, as canonical arrays; zeros where none arrived."""
+    gradients = {}
+    for name, parameter in model.named_parameters():
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        dense = gradient.to_dense() if gradient.is_sparse else gradient
+        gradients[name] = np.array(dense.detach().cpu())
+    return gradients

@@ -1,0 +1,158 @@
+"""Stacked recurrent networks: stock `torch.nn.RNN`, `LSTM`, `GRU`. See spec.models.recurrent."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from spec.models.recurrent import Recurrent as Spec
+from spec.parameters import directions
+from torch_impl.model import Model, TensorBatch, valid_steps, zero_padding
+
+State = tuple[Tensor, ...]
+"""(h,), or (h, c) for an LSTM: each (batch, hidden) for a cell, (layers * directions, batch, hidden) for layers, in
+the order layer 0 forward, layer 0 backward, layer 1 forward, ..."""
+
+
+class Recurrent(Model):
+    """Layers of recurrence, then a readout."""
+
+    layers: ClassVar[type[nn.RNNBase]]
+
+    def __init__(self, spec: Spec):
+        super().__init__(spec)
+        self.rnn = self.layers(
+            spec.inputs.size,
+            spec.hidden_size,
+            num_layers=spec.num_layers,
+            bidirectional=spec.bidirectional,
+            dropout=spec.dropout,
+            batch_first=True,
+            **self.options(spec),
+        )
+        self.head = nn.Linear(spec.output_size, spec.classes) if spec.head else None
+        self.last_step = spec.readout == "last step"
+        self.directions = len(directions(spec.bidirectional))
+        self.masks: Mapping[str, Tensor] | None = None
+
+    def options(self, spec: Spec) -> dict[str, str]:
+        """What this kind of layer takes beside the sizes."""
+        return {}
+
+    def forward(self, batch: TensorBatch) -> Float[Tensor, "batch *time classes"]:
+        valid = valid_steps(batch)
+        inputs = self.embed(batch, valid)
+        outputs, final = self.recur(inputs, batch, valid)
+        if self.last_step:
+            logits = torch.cat(tuple(final[0][-self.directions :]), -1)
+        else:
+            logits = outputs
+        if self.head is not None:
+            logits = self.head(logits)
+        if not self.last_step:
+            logits = zero_padding(logits, valid)
+        self.record("logits", logits)
+        return logits
+
+    def recur(
+        self,
+        inputs: Float[Tensor, "batch time features"],
+        batch: TensorBatch,
+        valid: Bool[Tensor, "batch time"] | None,
+    ) -> tuple[Float[Tensor, "batch time outputs"], State]:
+        """The layers' outputs and final state."""
+        if self.masks is None and self.intermediates is None:
+            return run(self.rnn, inputs, batch.lengths)
+        outputs, final, trace = unroll(self.rnn, inputs, valid, masks=self.masks)
+        for name, value in trace.items():
+            self.record(f"rnn.{name}", value)
+        return (outputs, final) if self.masks is not None else run(self.rnn, inputs, batch.lengths)
+
+
+def run(
+    layers: nn.RNNBase,
+    inputs: Float[Tensor, "batch time features"],
+    lengths: Int[Tensor, " batch"] | None = None,
+    initial: State | None = None,
+) -> tuple[Float[Tensor, "batch time outputs"], State]:
+    """Outputs, zero at padding, and the state after each sequence's last valid step; see State for its layout."""
+    if lengths is None:
+        outputs, final = layers(inputs, as_argument(initial))
+    else:
+        # Packing needs the lengths on the CPU.
+        packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        outputs, final = layers(packed, as_argument(initial))
+        outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
+    return outputs, final if isinstance(final, tuple) else (final,)
+
+
+def unroll(
+    layers: nn.RNNBase,
+    inputs: Float[Tensor, "batch time features"],
+    valid: Bool[Tensor, "batch time"] | None = None,
+    initial: State | None = None,
+    masks: Mapping[str, Tensor] | None = None,
+) -> tuple[Float[Tensor, "batch time outputs"], State, dict[str, Tensor]]:
+    """The same as `run`, by stock cells step by step with the layers' own weights; also every state over time.
+
+    Stock layers show neither their inner layers' outputs nor their cell states, and take no dropout masks.
+    """
+    trace = {}
+    final = []
+    suffixes = directions(layers.bidirectional)
+    for layer in range(layers.num_layers):
+        outputs = []
+        for direction, suffix in enumerate(suffixes):
+            names = {n: f"{n}_l{layer}{suffix}" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+            weights = {cell_name: getattr(layers, layer_name) for cell_name, layer_name in names.items()}
+            start = tuple(s[layer * len(suffixes) + direction] for s in initial) if initial else None
+            states = unroll_cell(cell_like(layers, inputs.shape[-1]), weights, inputs, valid, bool(suffix), start)
+            for state, values in zip(("h", "c"), states, strict=False):
+                trace[f"{state}_l{layer}{suffix}"] = zero_padding(values, valid)
+            outputs.append(zero_padding(states[0], valid))
+            final.append(tuple(values[:, 0 if suffix else -1] for values in states))
+        inputs = torch.cat(outputs, -1)
+        if masks and (mask := masks.get(f"rnn.dropout_l{layer}")) is not None:
+            inputs = inputs * mask
+    return inputs, tuple(torch.stack(s) for s in zip(*final, strict=True)), trace
+
+
+def unroll_cell(
+    cell: nn.RNNCellBase,
+    weights: dict[str, Tensor],
+    inputs: Float[Tensor, "batch time features"],
+    valid: Bool[Tensor, "batch time"] | None = None,
+    reverse: bool = False,
+    initial: State | None = None,
+) -> tuple[Float[Tensor, "batch time hidden"], ...]:
+    """h, and c for an LSTM, over time, in the order of time; a padded step hands the state on as it is."""
+    zeros = inputs.new_zeros(inputs.shape[0], cell.hidden_size)
+    state = initial or ((zeros, zeros) if isinstance(cell, nn.LSTMCell) else (zeros,))
+    trace = []
+    steps = range(inputs.shape[1])
+    for time in reversed(steps) if reverse else steps:
+        stepped = functional_call(cell, weights, (inputs[:, time], as_argument(state)))
+        new = stepped if isinstance(stepped, tuple) else (stepped,)
+        if valid is not None:
+            new = tuple(torch.where(valid[:, time, None], n, s) for n, s in zip(new, state, strict=True))
+        state = new
+        trace.append(state)
+    return tuple(torch.stack(values[::-1] if reverse else values, 1) for values in zip(*trace, strict=True))
+
+
+def as_argument(state: State | None) -> Tensor | State | None:
+    """A state as stock modules take it: bare for one tensor, a pair for an LSTM."""
+    return state[0] if state is not None and len(state) == 1 else state
+
+
+def cell_like(layers: nn.RNNBase, features: int) -> nn.RNNCellBase:
+    """A stock cell of the layers' kind, without values of its own."""
+    with torch.device("meta"):
+        if isinstance(layers, nn.RNN):
+            return nn.RNNCell(features, layers.hidden_size, nonlinearity=layers.nonlinearity)
+        cell = nn.LSTMCell if isinstance(layers, nn.LSTM) else nn.GRUCell
+        return cell(features, layers.hidden_size)

@@ -1,0 +1,43 @@
+"""The Elman recurrence. See spec.models.rnn."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spec.models.rnn import RNN as RNNSpec
+from spec.models.rnn import RNNCell as RNNCellSpec
+from torch_impl.model import Model, TensorBatch, valid_steps, zero_padding
+from torch_impl.recurrent import Recurrent
+
+
+class RNNCell(Model):
+    """One cell, looped by hand. See spec.models.RNNCell."""
+
+    def __init__(self, spec: RNNCellSpec):
+        super().__init__(spec)
+        self.cell = nn.RNNCell(spec.inputs.size, spec.hidden_size, nonlinearity=spec.nonlinearity)
+        self.head = nn.Linear(spec.hidden_size, spec.classes) if spec.head else None
+
+    def forward(self, batch: TensorBatch) -> Float[Tensor, "batch time classes"]:
+        valid = valid_steps(batch)
+        inputs = self.embed(batch, valid)
+        hidden = inputs.new_zeros(inputs.shape[0], self.cell.hidden_size)
+        trace = []
+        for time in range(inputs.shape[1]):
+            new = self.cell(inputs[:, time], hidden)
+            hidden = new if valid is None else torch.where(valid[:, time, None], new, hidden)
+            trace.append(hidden)
+        outputs = zero_padding(torch.stack(trace, 1), valid)
+        self.record("cell.h", outputs)
+        logits = outputs if self.head is None else zero_padding(self.head(outputs), valid)
+        self.record("logits", logits)
+        return logits
+
+
+class RNN(Recurrent):
+    """Stacked Elman layers. See spec.models.RNN."""
+
+    layers = nn.RNN
+
+    def options(self, spec: RNNSpec) -> dict[str, str]:
+        return {"nonlinearity": spec.nonlinearity}

@@ -1,0 +1,97 @@
+"""The training loop."""
+
+import numpy as np
+import torch
+
+from spec.experiment import Experiment
+from spec.framework import MaskSource, Settings, Trajectory
+from spec.models import keep_masks
+from spec.parameters import Parameters, generator_for
+from spec.tasks import Batch
+from spec.training import State
+from torch_impl import optimizer as optimizers
+from torch_impl.build import build
+from torch_impl.dropout import mode
+from torch_impl.loss import cross_entropy
+from torch_impl.model import Model, TensorBatch
+from torch_impl.parameters import export
+from torch_impl.settings import computing, device_of
+
+
+def train(
+    experiment: Experiment,
+    state: State,
+    epochs: int,
+    seed: int,
+    settings: Settings,
+    record: bool = False,
+    masks: MaskSource = "own",
+) -> Trajectory:
+    """See spec.framework.Framework.train."""
+    training, task = experiment.training, experiment.task
+    with computing(settings):
+        model = build(experiment.model, state.parameters, settings)
+        optimizer = optimizers.make(training.optimizer, model)
+        optimizers.load_slots(optimizer, model, state.slots, state.step)
+        evaluation_batch = to_tensors(task.evaluation_batch(settings.precision), settings)
+        step = state.step
+        losses: list[float] = []
+        logits: list[np.ndarray] = []
+        trace: list[tuple[Parameters, Parameters]] = []
+        for _ in range(epochs):
+            for _ in range(training.steps_per_epoch):
+                arrays = task.batch(seed, step, settings.precision)
+                batch = to_tensors(arrays, settings)
+                for group in optimizer.param_groups:
+                    group["lr"] = training.learning_rate(step)
+                with mode(model, dropout_of(experiment, arrays, seed, step, masks)):
+                    optimizer.zero_grad()
+                    loss = cross_entropy(training.loss, model(batch), batch.targets)
+                    loss.backward()
+                optimizers.clip(training.clipping, model)
+                optimizer.step()
+                step += 1
+                losses.append(loss.item())
+                if record:
+                    trace.append((export(model), optimizers.slots(optimizer, model, training.optimizer.slots)))
+            logits.append(evaluate(model, evaluation_batch))
+        slots = optimizers.slots(optimizer, model, training.optimizer.slots) if epochs else state.slots
+        return Trajectory(
+            state=State(export(model), slots, step),
+            losses=np.array(losses, settings.precision),
+            logits=np.array(logits),
+            parameters=stack([parameters for parameters, _ in trace]),
+            slots=stack([slots for _, slots in trace]),
+        )
+
+
+def evaluate(model: Model, batch: TensorBatch) -> np.ndarray:
+    """Logits in eval mode, leaving the parameters as they are."""
+    renormalized = model.embedding is not None and model.embedding.max_norm is not None
+    before = model.embedding.weight.detach().clone() if renormalized else None
+    with torch.no_grad(), mode(model, None):
+        logits = model.predict(batch).cpu().numpy()
+        if before is not None:
+            # torch rescales rows for good wherever they are looked up, in evaluation too.
+            model.embedding.weight.copy_(before)
+    return logits
+
+
+def dropout_of(
+    experiment: Experiment, batch: Batch, seed: int, step: int, masks: MaskSource
+) -> dict[str, np.ndarray] | int:
+    """Masks of the spec, or a seed for torch's own: a function of (seed, step) either way, so that resuming works."""
+    generator = generator_for(seed, "dropout", step)
+    if masks == "spec":
+        return keep_masks(experiment.model, *batch.inputs.shape[:2], generator)
+    return int(generator.integers(2**63))
+
+
+def to_tensors(batch: Batch, settings: Settings) -> TensorBatch:
+    """The batch on the device."""
+    return TensorBatch(*(None if a is None else torch.from_numpy(a).to(device_of(settings)) for a in batch))
+
+
+def stack(trace: list[Parameters]) -> Parameters:
+    """One dictionary of arrays with a leading axis of steps."""
+    return {name: np.stack([entry[name] for entry in trace]) for name in trace[0]} if trace else {}
