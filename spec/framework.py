@@ -112,7 +112,7 @@ class Framework(Protocol):
         record: bool = False,
         masks: MaskSource = "own",
     ) -> Trajectory:
-        """Train `epochs` epochs on from `state`, through the code that the train command runs.
+        """Train `epochs` epochs (at least 1) on from `state`, through the code that the train command runs.
 
         `seed` determines the batches and the dropout masks of each step, together with the step's number, so that a
         training in several stretches is the same as one in a single stretch.

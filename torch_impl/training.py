@@ -55,7 +55,7 @@ def train(
                 if record:
                     trace.append((export(model), optimizers.slots(optimizer, model, training.optimizer.slots)))
             logits.append(evaluate(model, evaluation_batch))
-        slots = optimizers.slots(optimizer, model, training.optimizer.slots) if epochs else state.slots
+        slots = optimizers.slots(optimizer, model, training.optimizer.slots)
         return Trajectory(
             state=State(export(model), slots, step),
             losses=np.array(losses, settings.precision),

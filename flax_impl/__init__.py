@@ -1,0 +1,16 @@
+"""ohlol's models in JAX, written as `flax.nnx` modules. Satisfies `spec.framework.Framework`.
+
+JAX is imported when a function of the contract is first asked for, so that `--help` need not wait for it.
+"""
+
+from typing import Any
+
+from spec.framework import CONTRACT
+
+
+def __getattr__(name: str) -> Any:
+    if name not in CONTRACT:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from flax_impl import contract
+
+    return getattr(contract, name)

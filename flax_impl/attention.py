@@ -1,0 +1,141 @@
+"""Attention. See spec.models.attention."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from flax_impl.lstm import LSTMCell
+from flax_impl.model import Model, one_hot, valid_steps, zero_padding
+from flax_impl.recurrent import Layers
+from spec.models.attention import LSTMAttention as LSTMAttentionSpec
+from spec.models.attention import MultiHeadAttention as MultiHeadAttentionSpec
+from spec.models.attention import SelfAttention as SelfAttentionSpec
+from spec.tasks import Batch
+
+
+class LSTMAttention(Model):
+    """An LSTM whose every state looks at all of its states. See spec.models.LSTMAttention."""
+
+    def __init__(self, spec: LSTMAttentionSpec, *, rngs: nnx.Rngs):
+        super().__init__(spec, rngs=rngs)
+        self.rnn = Layers(LSTMCell, spec.inputs.size, spec.hidden_size, rngs=rngs)
+        self.attention = nnx.Linear(spec.hidden_size, spec.hidden_size, use_bias=False, rngs=rngs)
+        self.head = nnx.Linear(2 * spec.hidden_size, spec.classes, rngs=rngs)
+
+    def __call__(self, batch: Batch) -> Float[Array, "batch time classes"]:
+        valid = valid_steps(batch)
+        inputs = self.embed(batch, valid)
+        states, _, trace = self.rnn(inputs, valid)
+        for name, value in trace.items():
+            self.record(f"rnn.{name}", value)
+        context, weights = attend(states, self.attention(states), states, 1.0, valid)
+        self.record("attention.weights", zero_padding(weights, valid))
+        self.record("attention.context", zero_padding(context, valid))
+        logits = zero_padding(self.head(jnp.concatenate([context, states], -1)), valid)
+        self.record("logits", logits)
+        return logits
+
+
+class SelfAttention(Model):
+    """Scaled dot-product attention of a sequence to itself. See spec.models.SelfAttention."""
+
+    def __init__(self, spec: SelfAttentionSpec, *, rngs: nnx.Rngs):
+        super().__init__(spec, rngs=rngs)
+        self.width = spec.hidden_size
+        self.max_length = spec.max_length
+        projected = self.projected_size(spec)
+        self.query = nnx.Linear(spec.input_size, projected, rngs=rngs)
+        self.key = nnx.Linear(spec.input_size, projected, rngs=rngs)
+        self.value = nnx.Linear(spec.input_size, projected, rngs=rngs)
+        self.head = nnx.Linear(spec.hidden_size, spec.classes, rngs=rngs)
+
+    def projected_size(self, spec: SelfAttentionSpec) -> int:
+        """Width of queries, keys and values."""
+        return spec.hidden_size
+
+    def __call__(self, batch: Batch) -> Float[Array, "batch time classes"]:
+        valid = valid_steps(batch)
+        inputs = self.embed(batch, valid)
+        if self.max_length is not None:
+            times = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape[:2])
+            inputs = jnp.concatenate([inputs, one_hot(times, self.max_length, inputs)], -1)
+        query, key, value = self.query(inputs), self.key(inputs), self.value(inputs)
+        for name, projection in (("query", query), ("key", key), ("value", value)):
+            self.record(name, zero_padding(projection, valid))
+        output = self.mix(query, key, value, valid)
+        logits = zero_padding(self.head(output), valid)
+        self.record("logits", logits)
+        return logits
+
+    def mix(
+        self, query: Array, key: Array, value: Array, valid: Bool[Array, "batch time"] | None
+    ) -> Float[Array, "batch time hidden"]:
+        """What each step takes from the others."""
+        context, weights = attend(query, key, value, math.sqrt(self.width), valid)
+        self.record("attention.weights", zero_padding(weights, valid))
+        self.record("attention.context", zero_padding(context, valid))
+        return context
+
+
+class MultiHeadAttention(SelfAttention):
+    """Several self-attentions side by side. See spec.models.MultiHeadAttention."""
+
+    def __init__(self, spec: MultiHeadAttentionSpec, *, rngs: nnx.Rngs):
+        super().__init__(spec, rngs=rngs)
+        self.heads = spec.heads
+        self.output = nnx.Linear(spec.heads * spec.hidden_size, spec.hidden_size, rngs=rngs)
+
+    def projected_size(self, spec: MultiHeadAttentionSpec) -> int:
+        return spec.heads * spec.hidden_size
+
+    def mix(
+        self, query: Array, key: Array, value: Array, valid: Bool[Array, "batch time"] | None
+    ) -> Float[Array, "batch time hidden"]:
+        query, key, value = (split_heads(projection, self.heads) for projection in (query, key, value))
+        by_head = valid[:, None] if valid is not None else None
+        context, weights = attend(query, key, value, math.sqrt(self.width), by_head)
+        context = merge_heads(context)
+        self.record("attention.weights", zero_padding(weights.swapaxes(1, 2), valid))
+        self.record("attention.context", zero_padding(context, valid))
+        output = self.output(context)
+        self.record("output", zero_padding(output, valid))
+        return output
+
+
+def attend(
+    query: Float[Array, "*batch time width"],
+    key: Float[Array, "*batch source width"],
+    value: Float[Array, "*batch source features"],
+    scale: float,
+    valid: Bool[Array, "*#batch source"] | None = None,
+    dropout: nnx.Dropout | None = None,
+) -> tuple[Float[Array, "*batch time features"], Float[Array, "*batch time source"]]:
+    """Context and weights: softmax over the valid source steps of query . key / scale. No valid step, no weight."""
+    scores = query @ key.swapaxes(-1, -2) / scale
+    if valid is None:
+        weights = jax.nn.softmax(scores, -1)
+    else:
+        kept = valid[..., None, :]
+        # The lowest finite number, since a row of nothing but -inf would be NaN, also in its gradient.
+        scores = jnp.where(kept, scores, jnp.finfo(scores.dtype).min)
+        weights = jax.nn.softmax(scores, -1) * kept
+    if dropout is not None:
+        weights = dropout(weights)
+    return weights @ value, weights
+
+
+def split_heads(
+    projection: Float[Array, "batch time features"], heads: int
+) -> Float[Array, "batch heads time width"]:
+    """Head j owns the j-th block of features."""
+    batch, time, features = projection.shape
+    return projection.reshape(batch, time, heads, features // heads).swapaxes(1, 2)
+
+
+def merge_heads(context: Float[Array, "batch heads time width"]) -> Float[Array, "batch time features"]:
+    """The opposite of split_heads."""
+    batch, heads, time, width = context.shape
+    return context.swapaxes(1, 2).reshape(batch, time, heads * width)

@@ -1,0 +1,110 @@
+"""The functions that make flax_impl an implementation. See spec.framework.Framework."""
+
+import platform
+import zlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from flax_impl.build import build, load
+from flax_impl.dropout import set_mode
+from flax_impl.loss import cross_entropy
+from flax_impl.model import Model
+from flax_impl.parameters import draw, to_canonical
+from flax_impl.settings import computing, device_of, dtype_of
+from flax_impl.training import renormalized, train
+from spec.experiment import Experiment
+from spec.framework import Dropout, Gradients, Settings
+from spec.parameters import Parameters
+from spec.tasks import Batch
+
+__all__ = ["describe", "forward", "gradients", "initialize", "round_trip", "train"]
+
+
+def describe(settings: Settings) -> dict[str, str]:
+    """See spec.framework.Framework.describe."""
+    device = device_of(settings)
+    return {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "optax": optax.__version__,
+        "device": f"{device.platform} ({device.device_kind})",
+    }
+
+
+def initialize(experiment: Experiment, seed: int, settings: Settings) -> Parameters:
+    """See spec.framework.Framework.initialize."""
+    with computing(settings):
+        key = jax.random.key(seed)
+        # Each tensor has a key of its own, a function of its name, so that adding one moves no other.
+        return {
+            parameter.name: np.array(
+                draw(parameter, jax.random.fold_in(key, zlib.crc32(parameter.name.encode())), dtype_of(settings))
+            )
+            for parameter in experiment.model.parameters()
+        }
+
+
+def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:
+    """See spec.framework.Framework.round_trip."""
+    with computing(settings):
+        graph, layout = build(experiment.model)
+        model = nnx.merge(graph, load(experiment.model, parameters, settings))
+        return to_canonical(layout, nnx.state(model, nnx.Param))
+
+
+def forward(
+    experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
+) -> dict[str, np.ndarray]:
+    """See spec.framework.Framework.forward."""
+    outputs, _ = _compute(experiment, parameters, batch, settings, dropout)
+    return {name: np.asarray(value) for name, value in outputs.items()}
+
+
+def gradients(
+    experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
+) -> Gradients:
+    """See spec.framework.Framework.gradients."""
+    _, (loss, native) = _compute(experiment, parameters, batch, settings, dropout)
+    return Gradients(float(loss), to_canonical(build(experiment.model)[1], native))
+
+
+def _compute(
+    experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout
+) -> tuple[dict[str, Any], tuple[Any, nnx.State]]:
+    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    with computing(settings):
+        if isinstance(dropout, Mapping):
+            traced: Any = {name: jnp.asarray(mask, dtype_of(settings)) for name, mask in dropout.items()}
+        else:
+            traced = None if dropout is None else jax.random.key(dropout)
+        native = load(experiment.model, parameters, settings)
+        return _compiled(experiment)(native, batch, traced)
+
+
+@cache
+def _compiled(experiment: Experiment) -> Callable:
+    """Intermediates, loss and gradients in one function: asked for one after the other, compiled once."""
+    graph, _ = build(experiment.model)
+
+    def compute(parameters: nnx.State, batch: Batch, dropout: Any) -> tuple[dict, tuple[Any, nnx.State]]:
+        def loss_of(parameters: nnx.State) -> tuple[Any, dict]:
+            model: Model = nnx.merge(graph, parameters)
+            set_mode(model, dropout)
+            logits = model(batch)
+            return cross_entropy(experiment.training.loss, logits, batch.targets), model.pop_recorded()
+
+        (loss, intermediates), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+            renormalized(graph, parameters, batch)
+        )
+        return intermediates, (loss, gradient)
+
+    return jax.jit(compute)

@@ -1,0 +1,134 @@
+"""Parameters between canonical names and nnx modules.
+
+One adapter for each type of module says which of its tensors is which, and whether it is transposed. It is looked up
+by the module's type, never by parts of a name, and works for any nnx module made of these types.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+from flax_impl.recurrent import Cell, Layers
+from flax_impl.transformer import PackedSelfAttention
+from spec.parameters import Constant, Normal, Parameter, Parameters, Uniform
+
+Path = tuple[str | int, ...]
+
+
+class Leaf(NamedTuple):
+    """Where a canonical parameter lives: its path in the nnx state, and whether its two axes are swapped there."""
+
+    canonical: str
+    path: Path
+    transposed: bool
+
+
+Layout = tuple[Leaf, ...]
+
+
+def layout(model: nnx.Module) -> Layout:
+    """Every parameter of the model. Raises TypeError for a module that holds some and has no adapter."""
+    found = tuple(_leaves(model, ()))
+    reached = {leaf.path for leaf in found}
+    missed = [path for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param)) if path not in reached]
+    if missed:
+        raise TypeError(f"parameters: expected modules of {[t.__name__ for t in ADAPTERS]}, got others at {missed}")
+    return found
+
+
+def to_native(layout: Layout, parameters: Parameters) -> nnx.State:
+    """Canonical parameters as the state of the model that the layout was taken from."""
+    return nnx.from_flat_state(
+        [(leaf.path, nnx.Param(jnp.asarray(_swap(parameters[leaf.canonical], leaf)))) for leaf in layout]
+    )
+
+
+def to_canonical(layout: Layout, state: nnx.State) -> Parameters:
+    """A state of the model's structure (parameters, gradients, an optimizer's slots) under canonical names.
+
+    Leading axes, such as one of training steps, stay in front.
+    """
+    values = {path: variable[...] for path, variable in nnx.to_flat_state(state)}
+    return {leaf.canonical: np.array(_swap(np.asarray(values[leaf.path]), leaf), order="C") for leaf in layout}
+
+
+def draw(parameter: Parameter, key: Array, dtype: jnp.dtype) -> Array:
+    """One tensor from its initial law."""
+    match parameter.law:
+        case Uniform(bound):
+            return jax.random.uniform(key, parameter.shape, dtype, -bound, bound)
+        case Normal(standard_deviation, zero_row):
+            values = standard_deviation * jax.random.normal(key, parameter.shape, dtype)
+            return values if zero_row is None else values.at[zero_row].set(0)
+        case Constant(value):
+            return jnp.full(parameter.shape, value, dtype)
+
+
+def _swap(array: np.ndarray, leaf: Leaf) -> np.ndarray:
+    return array.swapaxes(-1, -2) if leaf.transposed else array
+
+
+def _leaves(module: nnx.Module, path: Path) -> Iterator[Leaf]:
+    adapter = next((ADAPTERS[base] for base in type(module).__mro__ if base in ADAPTERS), None)
+    if adapter is not None:
+        yield from adapter(module, path)
+        return
+    for name, child in nnx.iter_children(module):
+        yield from _leaves(child, (*path, name))
+
+
+def _dotted(path: Path) -> str:
+    return "".join(f"{part}." for part in path)
+
+
+def _linear(module: nnx.Linear, path: Path) -> Iterator[Leaf]:
+    prefix = _dotted(path)
+    yield Leaf(f"{prefix}weight", (*path, "kernel"), True)
+    if module.use_bias:
+        yield Leaf(f"{prefix}bias", (*path, "bias"), False)
+
+
+def _embed(module: nnx.Embed, path: Path) -> Iterator[Leaf]:
+    yield Leaf(f"{_dotted(path)}weight", (*path, "embedding"), False)
+
+
+def _layer_norm(module: nnx.LayerNorm, path: Path) -> Iterator[Leaf]:
+    yield Leaf(f"{_dotted(path)}weight", (*path, "scale"), False)
+    yield Leaf(f"{_dotted(path)}bias", (*path, "bias"), False)
+
+
+def _cell(module: Cell, path: Path, prefix: str | None = None, suffix: str = "") -> Iterator[Leaf]:
+    prefix = _dotted(path) if prefix is None else prefix
+    for side, name in (("ih", "dense_i"), ("hh", "dense_h")):
+        yield Leaf(f"{prefix}weight_{side}{suffix}", (*path, name, "kernel"), True)
+        yield Leaf(f"{prefix}bias_{side}{suffix}", (*path, name, "bias"), False)
+
+
+def _layers(module: Layers, path: Path) -> Iterator[Leaf]:
+    for index, cell in enumerate(module.cells):
+        layer, direction = divmod(index, len(module.suffixes))
+        suffix = f"_l{layer}{module.suffixes[direction]}"
+        yield from _cell(cell, (*path, "cells", index), _dotted(path), suffix)
+
+
+def _packed_self_attention(module: PackedSelfAttention, path: Path) -> Iterator[Leaf]:
+    prefix = _dotted(path)
+    yield Leaf(f"{prefix}in_proj_weight", (*path, "in_proj", "kernel"), True)
+    yield Leaf(f"{prefix}in_proj_bias", (*path, "in_proj", "bias"), False)
+    yield from _linear(module.out_proj, (*path, "out_proj"))
+
+
+ADAPTERS: dict[type[nnx.Module], Callable[..., Iterator[Leaf]]] = {
+    nnx.Linear: _linear,
+    nnx.Embed: _embed,
+    nnx.LayerNorm: _layer_norm,
+    Cell: _cell,
+    Layers: _layers,
+    PackedSelfAttention: _packed_self_attention,
+}
+"""Which tensors a module of that type holds, in the order of the canonical table."""

@@ -1,0 +1,154 @@
+"""Stacked recurrent networks, out of cells of our own. See spec.models.recurrent.
+
+`nnx.RNN` and its cells would not do: one bias where torch has two trains differently under Adam, `nnx.GRUCell` has no
+bias inside the reset product, and `nnx.RNN` neither stops at a sequence's length nor zeroes what comes after it.
+"""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from flax_impl.dropout import Dropout
+from flax_impl.model import Model, valid_steps, zero_padding
+from spec.models.recurrent import Recurrent as Spec
+from spec.parameters import directions
+from spec.tasks import Batch
+
+State = tuple[Array, ...]
+"""(h,), or (h, c) for an LSTM: each (batch, hidden) for a cell, (layers * directions, batch, hidden) for layers, in
+the order layer 0 forward, layer 0 backward, layer 1 forward, ..."""
+
+
+class Cell(nnx.Module):
+    """One step of recurrence, `(state, inputs) -> (state, output)` as `lax.scan` wants it."""
+
+    gates: ClassVar[int]
+    states: ClassVar[int] = 1
+
+    def __init__(self, input_size: int, hidden_size: int, *, rngs: nnx.Rngs):
+        self.hidden_size = hidden_size
+        self.dense_i = nnx.Linear(input_size, self.gates * hidden_size, rngs=rngs)
+        self.dense_h = nnx.Linear(hidden_size, self.gates * hidden_size, rngs=rngs)
+
+    def __call__(self, state: State, inputs: Float[Array, "batch features"]) -> tuple[State, Array]:
+        raise NotImplementedError
+
+    def zeros(self, inputs: Array) -> State:
+        """The state before the first step."""
+        return (jnp.zeros((inputs.shape[0], self.hidden_size), inputs.dtype),) * self.states
+
+
+class Layers(nnx.Module):
+    """Cells in layers and directions, the counterpart of `torch.nn.RNN`, `LSTM` and `GRU`."""
+
+    def __init__(
+        self,
+        cell: type[Cell],
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        rngs: nnx.Rngs,
+        **options: str,
+    ):
+        self.num_layers = num_layers
+        self.suffixes = directions(bidirectional)
+        sizes = [input_size] + [hidden_size * len(self.suffixes)] * (num_layers - 1)
+        self.cells = nnx.List(
+            [cell(size, hidden_size, rngs=rngs, **options) for size in sizes for _ in self.suffixes]
+        )
+        for layer in range(num_layers - 1):
+            setattr(self, f"dropout_l{layer}", Dropout(dropout))
+
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time features"],
+        valid: Bool[Array, "batch time"] | None = None,
+        initial: State | None = None,
+    ) -> tuple[Float[Array, "batch time outputs"], State, dict[str, Array]]:
+        """Outputs, zero at padding; the state after each sequence's last valid step; every state over time."""
+        trace = {}
+        final = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction, suffix in enumerate(self.suffixes):
+                index = layer * len(self.suffixes) + direction
+                start = tuple(s[index] for s in initial) if initial else None
+                states = unroll_cell(self.cells[index], inputs, valid, bool(suffix), start)
+                for state, values in zip(("h", "c"), states, strict=False):
+                    trace[f"{state}_l{layer}{suffix}"] = zero_padding(values, valid)
+                outputs.append(zero_padding(states[0], valid))
+                final.append(tuple(values[:, 0 if suffix else -1] for values in states))
+            inputs = jnp.concatenate(outputs, -1)
+            if layer < self.num_layers - 1:
+                inputs = getattr(self, f"dropout_l{layer}")(inputs)
+        return inputs, tuple(jnp.stack(s) for s in zip(*final, strict=True)), trace
+
+
+class Recurrent(Model):
+    """Layers of recurrence, then a readout."""
+
+    cell: ClassVar[type[Cell]]
+
+    def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
+        super().__init__(spec, rngs=rngs)
+        self.rnn = Layers(
+            self.cell,
+            spec.inputs.size,
+            spec.hidden_size,
+            num_layers=spec.num_layers,
+            bidirectional=spec.bidirectional,
+            dropout=spec.dropout,
+            rngs=rngs,
+            **self.options(spec),
+        )
+        self.head = nnx.Linear(spec.output_size, spec.classes, rngs=rngs) if spec.head else None
+        self.last_step = spec.readout == "last step"
+        self.directions = len(directions(spec.bidirectional))
+
+    def options(self, spec: Spec) -> dict[str, str]:
+        """What this kind of cell takes beside the sizes."""
+        return {}
+
+    def __call__(self, batch: Batch) -> Float[Array, "batch *time classes"]:
+        valid = valid_steps(batch)
+        inputs = self.embed(batch, valid)
+        outputs, final, trace = self.rnn(inputs, valid)
+        for name, value in trace.items():
+            self.record(f"rnn.{name}", value)
+        if self.last_step:
+            logits = jnp.concatenate(final[0][-self.directions :], -1)
+        else:
+            logits = outputs
+        if self.head is not None:
+            logits = self.head(logits)
+        if not self.last_step:
+            logits = zero_padding(logits, valid)
+        self.record("logits", logits)
+        return logits
+
+
+def unroll_cell(
+    cell: Cell,
+    inputs: Float[Array, "batch time features"],
+    valid: Bool[Array, "batch time"] | None = None,
+    reverse: bool = False,
+    initial: State | None = None,
+) -> tuple[Float[Array, "batch time hidden"], ...]:
+    """h, and c for an LSTM, over time, in the order of time; a padded step hands the state on as it is."""
+
+    def step(state: State, at: tuple[Array, Array | None]) -> tuple[State, State]:
+        step_inputs, step_valid = at
+        new, _ = cell(state, step_inputs)
+        if step_valid is not None:
+            new = tuple(jnp.where(step_valid[:, None], n, s) for n, s in zip(new, state, strict=True))
+        return new, new
+
+    over_time = (inputs.swapaxes(0, 1), None if valid is None else valid.swapaxes(0, 1))
+    _, trace = jax.lax.scan(step, initial or cell.zeros(inputs), over_time, reverse=reverse)
+    return tuple(values.swapaxes(0, 1) for values in trace)

@@ -1,0 +1,36 @@
+"""From settings to JAX's dtype and device."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import jax.numpy as jnp
+
+from spec.errors import DeviceMissing
+from spec.framework import Settings
+
+
+def dtype_of(settings: Settings) -> jnp.dtype:
+    """float32 or float64."""
+    return jnp.dtype(settings.precision)
+
+
+def device_of(settings: Settings) -> jax.Device:
+    """The device that was asked for. Raises DeviceMissing when it is not there."""
+    try:
+        return jax.devices(settings.device)[0]
+    except RuntimeError:
+        raise DeviceMissing(f"device: expected a {settings.device} device that JAX can see, got none") from None
+
+
+@contextmanager
+def computing(settings: Settings) -> Iterator[None]:
+    """Compute on the asked device in the asked precision; JAX's global switches stay as they are."""
+    wide = settings.precision == "float64"
+    # JAX rounds products to TF32 on a GPU and to bfloat16 on a TPU unless told otherwise.
+    with (
+        jax.default_device(device_of(settings)),
+        jax.enable_x64(wide),
+        jax.default_matmul_precision(settings.matmul_precision),
+    ):
+        yield

@@ -1,0 +1,168 @@
+"""The training loop: one compiled function that scans over epochs, and over the steps of each."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array
+
+from flax_impl import optimizer as optimizers
+from flax_impl.build import build, load
+from flax_impl.dropout import has_dropout, set_mode
+from flax_impl.loss import cross_entropy
+from flax_impl.model import Model, valid_steps
+from flax_impl.parameters import to_canonical
+from flax_impl.settings import computing
+from spec.experiment import Experiment
+from spec.framework import MaskSource, Settings, Trajectory
+from spec.models import keep_masks
+from spec.parameters import generator_for
+from spec.tasks import Batch
+from spec.training import State
+
+
+class Carry(NamedTuple):
+    """What a training step hands to the next."""
+
+    parameters: nnx.State
+    optimizer: optax.OptState
+
+
+class Inputs(NamedTuple):
+    """What a training step is given; for a scan, each with leading axes of epochs and steps.
+
+    dropout: the step's number, from which its key is made; or masks by site; or None without dropout.
+    """
+
+    batch: Batch
+    learning_rate: Array
+    dropout: Any
+
+
+class Outputs(NamedTuple):
+    """What a training step leaves: its loss, and where it is recorded what it hands on."""
+
+    loss: Array
+    carry: Carry | None
+
+
+def train(
+    experiment: Experiment,
+    state: State,
+    epochs: int,
+    seed: int,
+    settings: Settings,
+    record: bool = False,
+    masks: MaskSource = "own",
+) -> Trajectory:
+    """See spec.framework.Framework.train."""
+    training = experiment.training
+    with computing(settings):
+        _, layout = build(experiment.model)
+        parameters = load(experiment.model, state.parameters, settings)
+        carry = Carry(
+            parameters, optimizers.load_slots(training.optimizer, layout, parameters, state.slots, state.step)
+        )
+        steps = range(state.step, state.step + epochs * training.steps_per_epoch)
+        run = compile_epochs(experiment, record, masks)
+        evaluation_batch = experiment.task.evaluation_batch(settings.precision)
+        inputs = stack_inputs(experiment, steps, seed, settings, masks)
+        carry, (outputs, logits) = run(carry, inputs, evaluation_batch, jax.random.key(seed))
+        trace: Carry | None = outputs.carry
+        # Recorded steps have axes (epochs, steps); callers want one.
+        joined = None if trace is None else jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), trace)
+        return Trajectory(
+            state=State(
+                to_canonical(layout, carry.parameters),
+                optimizers.slots(training.optimizer, layout, carry.optimizer),
+                state.step + len(steps),
+            ),
+            losses=np.asarray(outputs.loss).reshape(-1),
+            logits=np.asarray(logits),
+            parameters={} if joined is None else to_canonical(layout, joined.parameters),
+            slots={} if joined is None else optimizers.slots(training.optimizer, layout, joined.optimizer),
+        )
+
+
+@cache
+def compile_epochs(experiment: Experiment, record: bool, masks: MaskSource) -> Callable:
+    """The jitted function that trains; compiled once for each precision, device and number of epochs.
+
+    Takes the carry, the inputs of every step, the evaluation batch and a key for dropout. Returns the carry, the
+    outputs of every step and the evaluation logits of every epoch.
+    """
+    step = make_step(experiment, record, masks)
+    graph, _ = build(experiment.model)
+
+    def run(carry: Carry, inputs: Inputs, evaluation_batch: Batch, key: Array) -> tuple[Carry, tuple[Outputs, Array]]:
+        def epoch(carry: Carry, inputs: Inputs) -> tuple[Carry, tuple[Outputs, Array]]:
+            carry, outputs = jax.lax.scan(lambda c, i: step(c, i, key), carry, inputs)
+            return carry, (outputs, evaluate(graph, carry.parameters, evaluation_batch))
+
+        return jax.lax.scan(epoch, carry, inputs)
+
+    return jax.jit(run, donate_argnums=0)
+
+
+def make_step(
+    experiment: Experiment, record: bool, masks: MaskSource
+) -> Callable[[Carry, Inputs, Array], tuple[Carry, Outputs]]:
+    """One step of training as a pure function."""
+    training = experiment.training
+    graph, _ = build(experiment.model)
+
+    def step(carry: Carry, inputs: Inputs, key: Array) -> tuple[Carry, Outputs]:
+        own = inputs.dropout is not None and masks == "own"
+        dropout = jax.random.fold_in(key, inputs.dropout) if own else inputs.dropout or {}
+        parameters = renormalized(graph, carry.parameters, inputs.batch)
+
+        def loss_of(parameters: nnx.State) -> Array:
+            model: Model = nnx.merge(graph, parameters)
+            set_mode(model, dropout)
+            return cross_entropy(training.loss, model(inputs.batch), inputs.batch.targets)
+
+        loss, gradients = jax.value_and_grad(loss_of)(parameters)
+        gradients = optimizers.clip(training.clipping, gradients)
+        optimizer = optimizers.make(training.optimizer, inputs.learning_rate)
+        updates, state = optimizer.update(gradients, carry.optimizer, parameters)
+        carry = Carry(optax.apply_updates(parameters, updates), state)
+        return carry, Outputs(loss, carry if record else None)
+
+    return step
+
+
+def evaluate(graph: nnx.GraphDef, parameters: nnx.State, batch: Batch) -> Array:
+    """Logits in eval mode."""
+    model: Model = nnx.merge(graph, renormalized(graph, parameters, batch))
+    set_mode(model, None)
+    return model.predict(batch)
+
+
+def renormalized(graph: nnx.GraphDef, parameters: nnx.State, batch: Batch) -> nnx.State:
+    """The parameters after the embedding's max_norm, which acts before a row is used and outside the gradient."""
+    model: Model = nnx.merge(graph, parameters)
+    if model.embedding is None or model.embedding.spec.max_norm is None:
+        return parameters
+    model.embedding.renormalize(batch.inputs, valid_steps(batch))
+    return nnx.state(model, nnx.Param)
+
+
+def stack_inputs(experiment: Experiment, steps: range, seed: int, settings: Settings, masks: MaskSource) -> Inputs:
+    """Every step's inputs, with leading axes (epochs, steps of an epoch)."""
+    training = experiment.training
+    batches = [experiment.task.batch(seed, step, settings.precision) for step in steps]
+    dropout = None
+    if has_dropout(experiment.model) and masks == "spec":
+        size = batches[0].inputs.shape[:2]
+        drawn = [keep_masks(experiment.model, *size, generator_for(seed, "dropout", step)) for step in steps]
+        dropout = {site: np.stack([mask[site] for mask in drawn]).astype(settings.precision) for site in drawn[0]}
+    elif has_dropout(experiment.model):
+        dropout = np.array(steps, np.int32)
+    rates = np.array([training.learning_rate(step) for step in steps], settings.precision)
+    flat = Inputs(jax.tree.map(lambda *arrays: np.stack(arrays), *batches), rates, dropout)
+    return jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, training.steps_per_epoch, *x.shape[1:])), flat)
