@@ -8,12 +8,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from flax_impl.lstm import LSTMCell
-from flax_impl.model import Model, one_hot, valid_steps, zero_padding
+from flax_impl.model import ArrayBatch, Model, one_hot, valid_steps, zero_padding
 from flax_impl.recurrent import Layers
 from spec.models.attention import LSTMAttention as LSTMAttentionSpec
 from spec.models.attention import MultiHeadAttention as MultiHeadAttentionSpec
 from spec.models.attention import SelfAttention as SelfAttentionSpec
-from spec.tasks import Batch
 
 
 class LSTMAttention(Model):
@@ -25,7 +24,7 @@ class LSTMAttention(Model):
         self.attention = nnx.Linear(spec.hidden_size, spec.hidden_size, use_bias=False, rngs=rngs)
         self.head = nnx.Linear(2 * spec.hidden_size, spec.classes, rngs=rngs)
 
-    def __call__(self, batch: Batch) -> Float[Array, "batch time classes"]:
+    def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
         states, _, trace = self.rnn(inputs, valid)
@@ -42,21 +41,17 @@ class LSTMAttention(Model):
 class SelfAttention(Model):
     """Scaled dot-product attention of a sequence to itself. See spec.models.SelfAttention."""
 
-    def __init__(self, spec: SelfAttentionSpec, *, rngs: nnx.Rngs):
+    def __init__(self, spec: SelfAttentionSpec, heads: int = 1, *, rngs: nnx.Rngs):
         super().__init__(spec, rngs=rngs)
         self.width = spec.hidden_size
         self.max_length = spec.max_length
-        projected = self.projected_size(spec)
+        projected = heads * spec.hidden_size
         self.query = nnx.Linear(spec.input_size, projected, rngs=rngs)
         self.key = nnx.Linear(spec.input_size, projected, rngs=rngs)
         self.value = nnx.Linear(spec.input_size, projected, rngs=rngs)
         self.head = nnx.Linear(spec.hidden_size, spec.classes, rngs=rngs)
 
-    def projected_size(self, spec: SelfAttentionSpec) -> int:
-        """Width of queries, keys and values."""
-        return spec.hidden_size
-
-    def __call__(self, batch: Batch) -> Float[Array, "batch time classes"]:
+    def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
         if self.max_length is not None:
@@ -84,12 +79,9 @@ class MultiHeadAttention(SelfAttention):
     """Several self-attentions side by side. See spec.models.MultiHeadAttention."""
 
     def __init__(self, spec: MultiHeadAttentionSpec, *, rngs: nnx.Rngs):
-        super().__init__(spec, rngs=rngs)
+        super().__init__(spec, spec.heads, rngs=rngs)
         self.heads = spec.heads
         self.output = nnx.Linear(spec.heads * spec.hidden_size, spec.hidden_size, rngs=rngs)
-
-    def projected_size(self, spec: MultiHeadAttentionSpec) -> int:
-        return spec.heads * spec.hidden_size
 
     def mix(
         self, query: Array, key: Array, value: Array, valid: Bool[Array, "batch time"] | None
@@ -127,9 +119,7 @@ def attend(
     return weights @ value, weights
 
 
-def split_heads(
-    projection: Float[Array, "batch time features"], heads: int
-) -> Float[Array, "batch heads time width"]:
+def split_heads(projection: Float[Array, "batch time features"], heads: int) -> Float[Array, "batch heads time width"]:
     """Head j owns the j-th block of features."""
     batch, time, features = projection.shape
     return projection.reshape(batch, time, heads, features // heads).swapaxes(1, 2)

@@ -3,12 +3,11 @@
 import importlib
 from functools import cache
 
-import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from flax_impl.model import Model
 from flax_impl.parameters import Layout, layout, to_native
-from flax_impl.settings import dtype_of
 from spec.errors import Unsupported
 from spec.framework import Settings
 from spec.models import Embedding
@@ -39,5 +38,4 @@ def load(spec: Spec, parameters: Parameters, settings: Settings) -> nnx.State:
     """Canonical parameters as the model's state. Raises ParameterMismatch."""
     check(spec.parameters(), parameters)
     _, leaves = build(spec)
-    dtype = dtype_of(settings)
-    return to_native(leaves, {name: jnp.asarray(value, dtype) for name, value in parameters.items()})
+    return to_native(leaves, {name: np.asarray(value, settings.precision) for name, value in parameters.items()})

@@ -8,18 +8,18 @@ from typing import Any
 
 import flax
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 
+from flax_impl import compilation
 from flax_impl.build import build, load
 from flax_impl.dropout import set_mode
 from flax_impl.loss import cross_entropy
-from flax_impl.model import Model
+from flax_impl.model import ArrayBatch, Model
 from flax_impl.parameters import draw, to_canonical
-from flax_impl.settings import computing, device_of, dtype_of
-from flax_impl.training import renormalized, train
+from flax_impl.settings import computing, device_of
+from flax_impl.training import renormalized, to_arrays, train
 from spec.experiment import Experiment
 from spec.framework import Dropout, Gradients, Settings
 from spec.parameters import Parameters
@@ -46,9 +46,7 @@ def initialize(experiment: Experiment, seed: int, settings: Settings) -> Paramet
         key = jax.random.key(seed)
         # Each tensor has a key of its own, a function of its name, so that adding one moves no other.
         return {
-            parameter.name: np.array(
-                draw(parameter, jax.random.fold_in(key, zlib.crc32(parameter.name.encode())), dtype_of(settings))
-            )
+            parameter.name: draw(parameter, jax.random.fold_in(key, zlib.crc32(parameter.name.encode())), settings)
             for parameter in experiment.model.parameters()
         }
 
@@ -83,19 +81,19 @@ def _compute(
     experiment.model.inputs.check(batch.inputs, batch.lengths)
     with computing(settings):
         if isinstance(dropout, Mapping):
-            traced: Any = {name: jnp.asarray(mask, dtype_of(settings)) for name, mask in dropout.items()}
+            traced: Any = {name: np.asarray(mask, settings.precision) for name, mask in dropout.items()}
         else:
             traced = None if dropout is None else jax.random.key(dropout)
         native = load(experiment.model, parameters, settings)
-        return _compiled(experiment)(native, batch, traced)
+        return _compiled(experiment, settings)(native, to_arrays(batch), traced)
 
 
 @cache
-def _compiled(experiment: Experiment) -> Callable:
+def _compiled(experiment: Experiment, settings: Settings) -> Callable:
     """Intermediates, loss and gradients in one function: asked for one after the other, compiled once."""
     graph, _ = build(experiment.model)
 
-    def compute(parameters: nnx.State, batch: Batch, dropout: Any) -> tuple[dict, tuple[Any, nnx.State]]:
+    def compute(parameters: nnx.State, batch: ArrayBatch, dropout: Any) -> tuple[dict, tuple[Any, nnx.State]]:
         def loss_of(parameters: nnx.State) -> tuple[Any, dict]:
             model: Model = nnx.merge(graph, parameters)
             set_mode(model, dropout)
@@ -107,4 +105,4 @@ def _compiled(experiment: Experiment) -> Callable:
         )
         return intermediates, (loss, gradient)
 
-    return jax.jit(compute)
+    return jax.jit(compute, **compilation.options(settings, quick=True))

@@ -16,10 +16,16 @@ class Dropout(nnx.Dropout):
         super().__init__(rate, deterministic=True)
         self.mask: Array | None = nnx.data(None)
 
-    def __call__(self, inputs: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def __call__(
+        self,
+        inputs: Float[Array, "*shape"],
+        *,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | nnx.RngStream | Array | None = None,
+    ) -> Float[Array, "*shape"]:
         if self.mask is not None and not self.deterministic:
             return inputs * self.mask
-        return super().__call__(inputs)
+        return super().__call__(inputs, deterministic=deterministic, rngs=rngs)
 
 
 def set_mode(model: nnx.Module, dropout: Mapping[str, Array] | Array | None) -> None:
@@ -38,7 +44,7 @@ def set_mode(model: nnx.Module, dropout: Mapping[str, Array] | Array | None) -> 
         if isinstance(dropout, Mapping):
             module.mask = dropout[name]
         else:
-            module.rngs = nnx.Rngs(dropout=jax.random.fold_in(dropout, index))
+            module.rngs = nnx.Rngs(dropout=jax.random.fold_in(dropout, index)).dropout
 
 
 def has_dropout(spec: Spec) -> bool:

@@ -1,5 +1,7 @@
 """An encoder, and a decoder that attends to it. See spec.models.encoder_decoder."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -8,10 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 from flax_impl.attention import attend
 from flax_impl.gru import GRUCell
 from flax_impl.lstm import LSTMCell
-from flax_impl.model import Model, one_hot, valid_steps
+from flax_impl.model import ArrayBatch, Model, one_hot, valid_steps
 from flax_impl.recurrent import Layers, State
 from spec.models.encoder_decoder import EncoderDecoder as Spec
-from spec.tasks import Batch
 
 
 class EncoderDecoder(Model):
@@ -25,7 +26,7 @@ class EncoderDecoder(Model):
         self.decoder = Layers(cell, spec.classes + 1, spec.hidden_size, rngs=rngs)
         self.head = nnx.Linear(2 * spec.hidden_size, spec.classes, rngs=rngs)
 
-    def __call__(self, batch: Batch) -> Float[Array, "batch target_time classes"]:
+    def __call__(self, batch: ArrayBatch) -> Float[Array, "batch target_time classes"]:
         """Logits under teacher forcing: each step is told the right symbol before it."""
         valid, encoded, state = self.encode(batch)
         symbols = one_hot(self.decoder_inputs(batch), self.start + 1, encoded)
@@ -39,12 +40,12 @@ class EncoderDecoder(Model):
         self.record("logits", logits)
         return logits
 
-    def predict(self, batch: Batch) -> Float[Array, "batch target_time classes"]:
+    def predict(self, batch: ArrayBatch) -> Float[Array, "batch target_time classes"]:
         """Logits under greedy decoding: each step is told the symbol that was chosen before it."""
         valid, encoded, state = self.encode(batch)
         decoder_inputs = self.decoder_inputs(batch)
 
-        def step(carry: tuple[State, Array], _: None) -> tuple[tuple[State, Array], Array]:
+        def step(carry: tuple[State, Array], _: Any) -> tuple[tuple[State, Array], Array]:
             state, symbol = carry
             decoded, state, _ = self.decoder(one_hot(symbol, self.start + 1, encoded)[:, None], initial=state)
             context, _ = attend(decoded, encoded, encoded, 1.0, valid)
@@ -56,7 +57,7 @@ class EncoderDecoder(Model):
         return logits.swapaxes(0, 1)
 
     def encode(
-        self, batch: Batch
+        self, batch: ArrayBatch
     ) -> tuple[Bool[Array, "batch time"] | None, Float[Array, "batch time hidden"], State]:
         """Which steps are valid, the encoder's outputs, and its final state."""
         valid = valid_steps(batch)
@@ -65,7 +66,7 @@ class EncoderDecoder(Model):
             self.record(f"encoder.{name}", value)
         return valid, outputs, state
 
-    def decoder_inputs(self, batch: Batch) -> Int[Array, "batch target_time"]:
+    def decoder_inputs(self, batch: ArrayBatch) -> Int[Array, "batch target_time"]:
         """The symbols before each step. Raises ValueError for a batch that has none."""
         if batch.decoder_inputs is None:
             raise ValueError("decoder_inputs: expected (batch, target time), got None")

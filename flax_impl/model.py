@@ -1,5 +1,7 @@
 """What every model shares: its input layer, padding, and the recording of named intermediates."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,9 +9,17 @@ from jaxtyping import Array, Bool, Float, Int
 
 from spec.models import Embedding as EmbeddingSpec
 from spec.models import Model as Spec
-from spec.tasks import Batch
 
 RECORDED = "recorded."
+
+
+class ArrayBatch(NamedTuple):
+    """`spec.tasks.Batch` as JAX arrays."""
+
+    inputs: Array
+    targets: Array
+    lengths: Array | None = None
+    decoder_inputs: Array | None = None
 
 
 class Model(nnx.Module):
@@ -19,11 +29,11 @@ class Model(nnx.Module):
         self.spec = spec
         self.embedding = Embedding(spec.inputs, rngs=rngs) if isinstance(spec.inputs, EmbeddingSpec) else None
 
-    def predict(self, batch: Batch) -> Array:
+    def predict(self, batch: ArrayBatch) -> Array:
         """Logits for judging the model; those of `__call__` unless the model decodes step by step."""
         return self(batch)
 
-    def embed(self, batch: Batch, valid: Bool[Array, "batch time"] | None) -> Float[Array, "batch time features"]:
+    def embed(self, batch: ArrayBatch, valid: Bool[Array, "batch time"] | None) -> Float[Array, "batch time features"]:
         """The features of each step: the inputs themselves or their embeddings, zero at padding."""
         if self.embedding is None:
             return zero_padding(batch.inputs, valid)
@@ -34,12 +44,12 @@ class Model(nnx.Module):
     def record(self, name: str, value: Array) -> None:
         """Keep a named intermediate, (batch, time, ...); the compiler drops those that nobody reads."""
         # The prefix keeps the name apart from the attribute of a layer that is called the same.
-        self.sow(nnx.Intermediate, RECORDED + name, value, init_fn=lambda: None, reduce_fn=lambda _, new: new)
+        self.sow(nnx.Intermediate, RECORDED + name, value, init_fn=lambda: value, reduce_fn=lambda _, new: new)
 
     def pop_recorded(self) -> dict[str, Array]:
         """The intermediates recorded since the module was made, by name."""
         recorded = nnx.to_flat_state(nnx.pop(self, nnx.Intermediate))
-        return {path[0].removeprefix(RECORDED): variable[...] for path, variable in recorded}
+        return {str(path[0]).removeprefix(RECORDED): variable[...] for path, variable in recorded}
 
 
 class Embedding(nnx.Embed):
@@ -50,10 +60,9 @@ class Embedding(nnx.Embed):
         self.spec = spec
 
     def __call__(
-        self, indices: Int[Array, "batch time"], valid: Bool[Array, "batch time"] | None
+        self, inputs: Int[Array, "batch time"], valid: Bool[Array, "batch time"] | None = None
     ) -> Float[Array, "batch time features"]:
-        if valid is not None:
-            indices = jnp.where(valid, indices, 0)
+        indices = inputs if valid is None else jnp.where(valid, inputs, 0)
         rows = jnp.take(self.embedding[...], indices, axis=0)
         frozen = jax.lax.stop_gradient(rows)
         if self.spec.scale_grad_by_freq:
@@ -83,7 +92,7 @@ class Embedding(nnx.Embed):
         self.embedding[...] = rows * factors[:, None]
 
 
-def valid_steps(batch: Batch) -> Bool[Array, "batch time"] | None:
+def valid_steps(batch: ArrayBatch) -> Bool[Array, "batch time"] | None:
     """True where a step belongs to its sequence; None where every step does."""
     if batch.lengths is None:
         return None

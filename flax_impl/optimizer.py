@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -38,12 +39,14 @@ def load_slots(
     spec: AnyOptimizer, layout: Layout, native: optax.Params, slots: Parameters, step: int
 ) -> optax.OptState:
     """The optimizer's state that holds canonical slots, named "<parameter>.<slot>", after `step` steps."""
-    state = make(spec, spec.learning_rate).init(native)
+    # Zeros by NumPy: JAX would compile a fill for every shape.
+    blank = jax.eval_shape(make(spec, spec.learning_rate).init, native)
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank)
     for slot in spec.slots:
         own = {name.removesuffix(f".{slot}"): value for name, value in slots.items() if name.endswith(f".{slot}")}
         state = optax.tree_utils.tree_set(state, **{OPTAX_NAMES[slot]: to_native(layout, own)})
     counts = optax.tree_utils.tree_get_all_with_path(state, "count")
-    return optax.tree_utils.tree_set(state, count=jnp.asarray(step, jnp.int32)) if counts else state
+    return optax.tree_utils.tree_set(state, count=np.int32(step)) if counts else state
 
 
 def slots(spec: AnyOptimizer, layout: Layout, state: optax.OptState) -> Parameters:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
 from flax_impl.recurrent import Cell, Layers
 from flax_impl.transformer import PackedSelfAttention
+from spec.framework import Settings
 from spec.parameters import Constant, Normal, Parameter, Parameters, Uniform
 
 Path = tuple[str | int, ...]
@@ -42,9 +42,9 @@ def layout(model: nnx.Module) -> Layout:
 
 
 def to_native(layout: Layout, parameters: Parameters) -> nnx.State:
-    """Canonical parameters as the state of the model that the layout was taken from."""
+    """Canonical parameters as the state of the model that the layout was taken from, in NumPy arrays."""
     return nnx.from_flat_state(
-        [(leaf.path, nnx.Param(jnp.asarray(_swap(parameters[leaf.canonical], leaf)))) for leaf in layout]
+        [(leaf.path, nnx.Param(np.array(_swap(parameters[leaf.canonical], leaf), order="C"))) for leaf in layout]
     )
 
 
@@ -57,16 +57,22 @@ def to_canonical(layout: Layout, state: nnx.State) -> Parameters:
     return {leaf.canonical: np.array(_swap(np.asarray(values[leaf.path]), leaf), order="C") for leaf in layout}
 
 
-def draw(parameter: Parameter, key: Array, dtype: jnp.dtype) -> Array:
-    """One tensor from its initial law."""
+def draw(parameter: Parameter, key: Array, settings: Settings) -> np.ndarray:
+    """One tensor from its initial law, in the settings' precision."""
+    # JAX compiles its generators anew for every shape; powers of two are few.
+    shape = (1 << (parameter.size - 1).bit_length(),)
+    dtype = np.dtype(settings.precision)
     match parameter.law:
         case Uniform(bound):
-            return jax.random.uniform(key, parameter.shape, dtype, -bound, bound)
-        case Normal(standard_deviation, zero_row):
-            values = standard_deviation * jax.random.normal(key, parameter.shape, dtype)
-            return values if zero_row is None else values.at[zero_row].set(0)
+            values = jax.random.uniform(key, shape, dtype, -bound, bound)
+        case Normal(standard_deviation):
+            values = standard_deviation * jax.random.normal(key, shape, dtype)
         case Constant(value):
-            return jnp.full(parameter.shape, value, dtype)
+            values = np.full(shape, value, dtype)
+    tensor = np.array(values)[: parameter.size].reshape(parameter.shape)
+    if isinstance(parameter.law, Normal) and parameter.law.zero_row is not None:
+        tensor[parameter.law.zero_row] = 0
+    return tensor
 
 
 def _swap(array: np.ndarray, leaf: Leaf) -> np.ndarray:
@@ -79,7 +85,7 @@ def _leaves(module: nnx.Module, path: Path) -> Iterator[Leaf]:
         yield from adapter(module, path)
         return
     for name, child in nnx.iter_children(module):
-        yield from _leaves(child, (*path, name))
+        yield from _leaves(child, (*path, name if isinstance(name, int) else str(name)))
 
 
 def _dotted(path: Path) -> str:

@@ -12,10 +12,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from flax_impl.dropout import Dropout
-from flax_impl.model import Model, valid_steps, zero_padding
+from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
 from spec.models.recurrent import Recurrent as Spec
 from spec.parameters import directions
-from spec.tasks import Batch
 
 State = tuple[Array, ...]
 """(h,), or (h, c) for an LSTM: each (batch, hidden) for a cell, (layers * directions, batch, hidden) for layers, in
@@ -59,9 +58,7 @@ class Layers(nnx.Module):
         self.num_layers = num_layers
         self.suffixes = directions(bidirectional)
         sizes = [input_size] + [hidden_size * len(self.suffixes)] * (num_layers - 1)
-        self.cells = nnx.List(
-            [cell(size, hidden_size, rngs=rngs, **options) for size in sizes for _ in self.suffixes]
-        )
+        self.cells = nnx.List([cell(size, hidden_size, rngs=rngs, **options) for size in sizes for _ in self.suffixes])
         for layer in range(num_layers - 1):
             setattr(self, f"dropout_l{layer}", Dropout(dropout))
 
@@ -95,7 +92,7 @@ class Recurrent(Model):
 
     cell: ClassVar[type[Cell]]
 
-    def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
+    def __init__(self, spec: Spec, *, rngs: nnx.Rngs, **options: str):
         super().__init__(spec, rngs=rngs)
         self.rnn = Layers(
             self.cell,
@@ -105,26 +102,19 @@ class Recurrent(Model):
             bidirectional=spec.bidirectional,
             dropout=spec.dropout,
             rngs=rngs,
-            **self.options(spec),
+            **options,
         )
         self.head = nnx.Linear(spec.output_size, spec.classes, rngs=rngs) if spec.head else None
         self.last_step = spec.readout == "last step"
         self.directions = len(directions(spec.bidirectional))
 
-    def options(self, spec: Spec) -> dict[str, str]:
-        """What this kind of cell takes beside the sizes."""
-        return {}
-
-    def __call__(self, batch: Batch) -> Float[Array, "batch *time classes"]:
+    def __call__(self, batch: ArrayBatch) -> Float[Array, "batch *time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
         outputs, final, trace = self.rnn(inputs, valid)
         for name, value in trace.items():
             self.record(f"rnn.{name}", value)
-        if self.last_step:
-            logits = jnp.concatenate(final[0][-self.directions :], -1)
-        else:
-            logits = outputs
+        logits = jnp.concatenate(final[0][-self.directions :], -1) if self.last_step else outputs
         if self.head is not None:
             logits = self.head(logits)
         if not self.last_step:

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flax_impl.model import Model, valid_steps, zero_padding
+from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
 from flax_impl.recurrent import Cell, Recurrent, State, unroll_cell
 from spec.models.rnn import RNN as RNNSpec
 from spec.models.rnn import RNNCell as RNNCellSpec
-from spec.tasks import Batch
 
 
 class ElmanCell(Cell):
@@ -35,7 +34,7 @@ class RNNCell(Model):
         self.cell = ElmanCell(spec.inputs.size, spec.hidden_size, nonlinearity=spec.nonlinearity, rngs=rngs)
         self.head = nnx.Linear(spec.hidden_size, spec.classes, rngs=rngs) if spec.head else None
 
-    def __call__(self, batch: Batch) -> Float[Array, "batch time classes"]:
+    def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
         (trace,) = unroll_cell(self.cell, inputs, valid)
@@ -51,5 +50,5 @@ class RNN(Recurrent):
 
     cell = ElmanCell
 
-    def options(self, spec: RNNSpec) -> dict[str, str]:
-        return {"nonlinearity": spec.nonlinearity}
+    def __init__(self, spec: RNNSpec, *, rngs: nnx.Rngs):
+        super().__init__(spec, rngs=rngs, nonlinearity=spec.nonlinearity)

@@ -1,21 +1,16 @@
-"""From settings to JAX's dtype and device."""
+"""From settings to JAX's device and switches."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from spec.errors import DeviceMissing
 from spec.framework import Settings
 
 
-def dtype_of(settings: Settings) -> jnp.dtype:
-    """float32 or float64."""
-    return jnp.dtype(settings.precision)
-
-
-def device_of(settings: Settings) -> jax.Device:
+def device_of(settings: Settings) -> Any:
     """The device that was asked for. Raises DeviceMissing when it is not there."""
     try:
         return jax.devices(settings.device)[0]

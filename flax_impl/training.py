@@ -5,17 +5,17 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array
 
+from flax_impl import compilation
 from flax_impl import optimizer as optimizers
 from flax_impl.build import build, load
 from flax_impl.dropout import has_dropout, set_mode
 from flax_impl.loss import cross_entropy
-from flax_impl.model import Model, valid_steps
+from flax_impl.model import ArrayBatch, Model, valid_steps
 from flax_impl.parameters import to_canonical
 from flax_impl.settings import computing
 from spec.experiment import Experiment
@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
     dropout: the step's number, from which its key is made; or masks by site; or None without dropout.
     """
 
-    batch: Batch
+    batch: ArrayBatch
     learning_rate: Array
     dropout: Any
 
@@ -69,8 +69,8 @@ def train(
             parameters, optimizers.load_slots(training.optimizer, layout, parameters, state.slots, state.step)
         )
         steps = range(state.step, state.step + epochs * training.steps_per_epoch)
-        run = compile_epochs(experiment, record, masks)
-        evaluation_batch = experiment.task.evaluation_batch(settings.precision)
+        run = compile_epochs(experiment, settings, record, masks)
+        evaluation_batch = to_arrays(experiment.task.evaluation_batch(settings.precision))
         inputs = stack_inputs(experiment, steps, seed, settings, masks)
         carry, (outputs, logits) = run(carry, inputs, evaluation_batch, jax.random.key(seed))
         trace: Carry | None = outputs.carry
@@ -90,8 +90,8 @@ def train(
 
 
 @cache
-def compile_epochs(experiment: Experiment, record: bool, masks: MaskSource) -> Callable:
-    """The jitted function that trains; compiled once for each precision, device and number of epochs.
+def compile_epochs(experiment: Experiment, settings: Settings, record: bool, masks: MaskSource) -> Callable:
+    """The jitted function that trains; compiled once for each number of epochs.
 
     Takes the carry, the inputs of every step, the evaluation batch and a key for dropout. Returns the carry, the
     outputs of every step and the evaluation logits of every epoch.
@@ -99,14 +99,16 @@ def compile_epochs(experiment: Experiment, record: bool, masks: MaskSource) -> C
     step = make_step(experiment, record, masks)
     graph, _ = build(experiment.model)
 
-    def run(carry: Carry, inputs: Inputs, evaluation_batch: Batch, key: Array) -> tuple[Carry, tuple[Outputs, Array]]:
+    def run(
+        carry: Carry, inputs: Inputs, evaluation_batch: ArrayBatch, key: Array
+    ) -> tuple[Carry, tuple[Outputs, Array]]:
         def epoch(carry: Carry, inputs: Inputs) -> tuple[Carry, tuple[Outputs, Array]]:
             carry, outputs = jax.lax.scan(lambda c, i: step(c, i, key), carry, inputs)
             return carry, (outputs, evaluate(graph, carry.parameters, evaluation_batch))
 
         return jax.lax.scan(epoch, carry, inputs)
 
-    return jax.jit(run, donate_argnums=0)
+    return jax.jit(run, donate_argnums=0, **compilation.options(settings, compilation.is_small(experiment)))
 
 
 def make_step(
@@ -117,8 +119,11 @@ def make_step(
     graph, _ = build(experiment.model)
 
     def step(carry: Carry, inputs: Inputs, key: Array) -> tuple[Carry, Outputs]:
-        own = inputs.dropout is not None and masks == "own"
-        dropout = jax.random.fold_in(key, inputs.dropout) if own else inputs.dropout or {}
+        dropout = inputs.dropout
+        if dropout is None:
+            dropout = {}
+        elif masks == "own":
+            dropout = jax.random.fold_in(key, dropout)
         parameters = renormalized(graph, carry.parameters, inputs.batch)
 
         def loss_of(parameters: nnx.State) -> Array:
@@ -130,20 +135,21 @@ def make_step(
         gradients = optimizers.clip(training.clipping, gradients)
         optimizer = optimizers.make(training.optimizer, inputs.learning_rate)
         updates, state = optimizer.update(gradients, carry.optimizer, parameters)
-        carry = Carry(optax.apply_updates(parameters, updates), state)
+        updated: Any = optax.apply_updates(parameters, updates)
+        carry = Carry(updated, state)
         return carry, Outputs(loss, carry if record else None)
 
     return step
 
 
-def evaluate(graph: nnx.GraphDef, parameters: nnx.State, batch: Batch) -> Array:
+def evaluate(graph: nnx.GraphDef, parameters: nnx.State, batch: ArrayBatch) -> Array:
     """Logits in eval mode."""
     model: Model = nnx.merge(graph, renormalized(graph, parameters, batch))
     set_mode(model, None)
     return model.predict(batch)
 
 
-def renormalized(graph: nnx.GraphDef, parameters: nnx.State, batch: Batch) -> nnx.State:
+def renormalized(graph: nnx.GraphDef, parameters: nnx.State, batch: ArrayBatch) -> nnx.State:
     """The parameters after the embedding's max_norm, which acts before a row is used and outside the gradient."""
     model: Model = nnx.merge(graph, parameters)
     if model.embedding is None or model.embedding.spec.max_norm is None:
@@ -155,14 +161,20 @@ def renormalized(graph: nnx.GraphDef, parameters: nnx.State, batch: Batch) -> nn
 def stack_inputs(experiment: Experiment, steps: range, seed: int, settings: Settings, masks: MaskSource) -> Inputs:
     """Every step's inputs, with leading axes (epochs, steps of an epoch)."""
     training = experiment.training
-    batches = [experiment.task.batch(seed, step, settings.precision) for step in steps]
+    batches = [to_arrays(experiment.task.batch(seed, step, settings.precision)) for step in steps]
     dropout = None
     if has_dropout(experiment.model) and masks == "spec":
-        size = batches[0].inputs.shape[:2]
-        drawn = [keep_masks(experiment.model, *size, generator_for(seed, "dropout", step)) for step in steps]
+        batch, time = batches[0].inputs.shape[:2]
+        drawn = [keep_masks(experiment.model, batch, time, generator_for(seed, "dropout", step)) for step in steps]
         dropout = {site: np.stack([mask[site] for mask in drawn]).astype(settings.precision) for site in drawn[0]}
     elif has_dropout(experiment.model):
         dropout = np.array(steps, np.int32)
-    rates = np.array([training.learning_rate(step) for step in steps], settings.precision)
+    rates: Any = np.array([training.learning_rate(step) for step in steps], settings.precision)
     flat = Inputs(jax.tree.map(lambda *arrays: np.stack(arrays), *batches), rates, dropout)
-    return jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, training.steps_per_epoch, *x.shape[1:])), flat)
+    return jax.tree.map(lambda x: x.reshape(-1, training.steps_per_epoch, *x.shape[1:]), flat)
+
+
+def to_arrays(batch: Batch) -> ArrayBatch:
+    """The batch for JAX, which takes NumPy's arrays as they are."""
+    arrays: Any = batch
+    return ArrayBatch(*arrays)

@@ -11,9 +11,8 @@ from jaxtyping import Array, Bool, Float
 
 from flax_impl.attention import attend, merge_heads, split_heads
 from flax_impl.dropout import Dropout
-from flax_impl.model import Model, valid_steps, zero_padding
+from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
 from spec.models.transformer import TransformerEncoder as Spec
-from spec.tasks import Batch
 
 
 class TransformerEncoder(Model):
@@ -26,7 +25,7 @@ class TransformerEncoder(Model):
         self.encoder = Encoder(spec, rngs=rngs)
         self.head = nnx.Linear(spec.hidden_size, spec.classes, rngs=rngs)
 
-    def __call__(self, batch: Batch) -> Float[Array, "batch time classes"]:
+    def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
         hidden = self.input(self.embed(batch, valid))
         self.record("input", zero_padding(hidden, valid))

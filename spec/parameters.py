@@ -5,8 +5,6 @@ what people's checkpoints hold. A canonical safetensors file loads into such mod
 """
 
 import math
-import os
-import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +12,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialize
 
 from spec.errors import ParameterMismatch, UsageError
+from spec.files import write
 
 Parameters = dict[str, np.ndarray]
 """Canonical name -> array, float32 or float64."""
@@ -152,26 +151,19 @@ def check(table: Sequence[Parameter], parameters: Mapping[str, np.ndarray], what
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file whole or not at all: to a temporary file in the same directory, then renamed."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    os.close(handle)
-    try:
-        # Contiguous copies: safetensors writes an array's buffer, and would write a transposed view untransposed.
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        save_file(contiguous, temporary, dict(metadata or {}))
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    """Write a safetensors file whole or not at all. Raises UsageError where it cannot be written."""
+    # Contiguous copies: safetensors writes an array's buffer, and would write a transposed view untransposed.
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    # Not safetensors' save_file, whose files nobody but their owner can read.
+    write(Path(path), serialize(contiguous, dict(metadata or {})))
 
 
 def load(path: Path) -> tuple[Parameters, dict[str, str]]:
     """Read a safetensors file: its arrays and its metadata. Raises UsageError when it is missing or damaged."""
     try:
         with safe_open(str(path), framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in sorted(file.keys())}, dict(file.metadata() or {})
     except FileNotFoundError:
         raise UsageError(f"{path}: expected a safetensors file, got nothing: no such file") from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError) as error:  # TypeError: a dtype that NumPy lacks, such as bfloat16.
         raise UsageError(f"{path}: expected a safetensors file, got one that cannot be read: {error}") from None

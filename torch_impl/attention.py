@@ -40,19 +40,15 @@ class LSTMAttention(Model):
 class SelfAttention(Model):
     """Scaled dot-product attention of a sequence to itself. See spec.models.SelfAttention."""
 
-    def __init__(self, spec: SelfAttentionSpec):
+    def __init__(self, spec: SelfAttentionSpec, heads: int = 1):
         super().__init__(spec)
         self.width = spec.hidden_size
         self.max_length = spec.max_length
-        projected = self.projected_size(spec)
+        projected = heads * spec.hidden_size
         self.query = nn.Linear(spec.input_size, projected)
         self.key = nn.Linear(spec.input_size, projected)
         self.value = nn.Linear(spec.input_size, projected)
         self.head = nn.Linear(spec.hidden_size, spec.classes)
-
-    def projected_size(self, spec: SelfAttentionSpec) -> int:
-        """Width of queries, keys and values."""
-        return spec.hidden_size
 
     def forward(self, batch: TensorBatch) -> Float[Tensor, "batch time classes"]:
         valid = valid_steps(batch)
@@ -82,12 +78,9 @@ class MultiHeadAttention(SelfAttention):
     """Several self-attentions side by side. See spec.models.MultiHeadAttention."""
 
     def __init__(self, spec: MultiHeadAttentionSpec):
-        super().__init__(spec)
+        super().__init__(spec, spec.heads)
         self.heads = spec.heads
         self.output = nn.Linear(spec.heads * spec.hidden_size, spec.hidden_size)
-
-    def projected_size(self, spec: MultiHeadAttentionSpec) -> int:
-        return spec.heads * spec.hidden_size
 
     def mix(
         self, query: Tensor, key: Tensor, value: Tensor, valid: Bool[Tensor, "batch time"] | None

@@ -13,7 +13,7 @@ from spec.tasks import Batch
 from torch_impl.build import build
 from torch_impl.dropout import mode
 from torch_impl.loss import cross_entropy
-from torch_impl.model import Model, zero_padding, valid_steps
+from torch_impl.model import Model, valid_steps, zero_padding
 from torch_impl.parameters import draw, export, export_gradients
 from torch_impl.settings import computing, device_of, dtype_of
 from torch_impl.training import to_tensors, train

@@ -1,6 +1,6 @@
 """Stacked recurrent networks: stock `torch.nn.RNN`, `LSTM`, `GRU`. See spec.models.recurrent."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
@@ -21,9 +21,9 @@ the order layer 0 forward, layer 0 backward, layer 1 forward, ..."""
 class Recurrent(Model):
     """Layers of recurrence, then a readout."""
 
-    layers: ClassVar[type[nn.RNNBase]]
+    layers: ClassVar[Callable[..., nn.RNNBase]]
 
-    def __init__(self, spec: Spec):
+    def __init__(self, spec: Spec, **options: str):
         super().__init__(spec)
         self.rnn = self.layers(
             spec.inputs.size,
@@ -32,25 +32,18 @@ class Recurrent(Model):
             bidirectional=spec.bidirectional,
             dropout=spec.dropout,
             batch_first=True,
-            **self.options(spec),
+            **options,
         )
         self.head = nn.Linear(spec.output_size, spec.classes) if spec.head else None
         self.last_step = spec.readout == "last step"
         self.directions = len(directions(spec.bidirectional))
         self.masks: Mapping[str, Tensor] | None = None
 
-    def options(self, spec: Spec) -> dict[str, str]:
-        """What this kind of layer takes beside the sizes."""
-        return {}
-
     def forward(self, batch: TensorBatch) -> Float[Tensor, "batch *time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
         outputs, final = self.recur(inputs, batch, valid)
-        if self.last_step:
-            logits = torch.cat(tuple(final[0][-self.directions :]), -1)
-        else:
-            logits = outputs
+        logits = torch.cat(tuple(final[0][-self.directions :]), -1) if self.last_step else outputs
         if self.head is not None:
             logits = self.head(logits)
         if not self.last_step:

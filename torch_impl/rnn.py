@@ -39,5 +39,5 @@ class RNN(Recurrent):
 
     layers = nn.RNN
 
-    def options(self, spec: RNNSpec) -> dict[str, str]:
-        return {"nonlinearity": spec.nonlinearity}
+    def __init__(self, spec: RNNSpec):
+        super().__init__(spec, nonlinearity=spec.nonlinearity)

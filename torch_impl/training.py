@@ -1,7 +1,11 @@
 """The training loop."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
+from torch import nn
 
 from spec.experiment import Experiment
 from spec.framework import MaskSource, Settings, Trajectory
@@ -67,14 +71,19 @@ def train(
 
 def evaluate(model: Model, batch: TensorBatch) -> np.ndarray:
     """Logits in eval mode, leaving the parameters as they are."""
-    renormalized = model.embedding is not None and model.embedding.max_norm is not None
-    before = model.embedding.weight.detach().clone() if renormalized else None
-    with torch.no_grad(), mode(model, None):
-        logits = model.predict(batch).cpu().numpy()
-        if before is not None:
-            # torch rescales rows for good wherever they are looked up, in evaluation too.
-            model.embedding.weight.copy_(before)
-    return logits
+    with torch.no_grad(), mode(model, None), unchanged(model.embedding):
+        return model.predict(batch).cpu().numpy()
+
+
+@contextmanager
+def unchanged(embedding: nn.Embedding | None) -> Iterator[None]:
+    """Put rows back that torch rescales for good wherever it looks them up, in evaluation too."""
+    if embedding is None or embedding.max_norm is None:
+        yield
+        return
+    before = embedding.weight.detach().clone()
+    yield
+    embedding.weight.copy_(before)
 
 
 def dropout_of(
@@ -83,13 +92,19 @@ def dropout_of(
     """Masks of the spec, or a seed for torch's own: a function of (seed, step) either way, so that resuming works."""
     generator = generator_for(seed, "dropout", step)
     if masks == "spec":
-        return keep_masks(experiment.model, *batch.inputs.shape[:2], generator)
+        return keep_masks(experiment.model, batch.inputs.shape[0], batch.inputs.shape[1], generator)
     return int(generator.integers(2**63))
 
 
 def to_tensors(batch: Batch, settings: Settings) -> TensorBatch:
     """The batch on the device."""
-    return TensorBatch(*(None if a is None else torch.from_numpy(a).to(device_of(settings)) for a in batch))
+    device = device_of(settings)
+    return TensorBatch(
+        torch.from_numpy(batch.inputs).to(device),
+        torch.from_numpy(batch.targets).to(device),
+        None if batch.lengths is None else torch.from_numpy(batch.lengths).to(device),
+        None if batch.decoder_inputs is None else torch.from_numpy(batch.decoder_inputs).to(device),
+    )
 
 
 def stack(trace: list[Parameters]) -> Parameters:
