@@ -16,7 +16,7 @@ from flax_impl import compilation
 from flax_impl.build import build, load
 from flax_impl.dropout import set_mode
 from flax_impl.loss import cross_entropy
-from flax_impl.model import ArrayBatch, Model
+from flax_impl.model import ArrayBatch, Model, run
 from flax_impl.parameters import draw, to_canonical
 from flax_impl.settings import computing, device_of
 from flax_impl.training import renormalized, to_arrays, train
@@ -97,8 +97,8 @@ def _compiled(experiment: Experiment, settings: Settings) -> Callable:
         def loss_of(parameters: nnx.State) -> tuple[Any, dict]:
             model: Model = nnx.merge(graph, parameters)
             set_mode(model, dropout)
-            logits = model(batch)
-            return cross_entropy(experiment.training.loss, logits, batch.targets), model.pop_recorded()
+            logits, intermediates = run(model, batch)
+            return cross_entropy(experiment.training.loss, logits, batch.targets), intermediates
 
         (loss, intermediates), gradient = jax.value_and_grad(loss_of, has_aux=True)(
             renormalized(graph, parameters, batch)

@@ -10,8 +10,6 @@ from jaxtyping import Array, Bool, Float, Int
 from spec.models import Embedding as EmbeddingSpec
 from spec.models import Model as Spec
 
-RECORDED = "recorded."
-
 
 class ArrayBatch(NamedTuple):
     """`spec.tasks.Batch` as JAX arrays."""
@@ -43,13 +41,19 @@ class Model(nnx.Module):
 
     def record(self, name: str, value: Array) -> None:
         """Keep a named intermediate, (batch, time, ...); the compiler drops those that nobody reads."""
-        # The prefix keeps the name apart from the attribute of a layer that is called the same.
-        self.sow(nnx.Intermediate, RECORDED + name, value, init_fn=lambda: value, reduce_fn=lambda _, new: new)
+        self.sow(nnx.Intermediate, name, value, init_fn=lambda: value, reduce_fn=lambda _, new: new)
 
-    def pop_recorded(self) -> dict[str, Array]:
-        """The intermediates recorded since the module was made, by name."""
-        recorded = nnx.to_flat_state(nnx.pop(self, nnx.Intermediate))
-        return {str(path[0]).removeprefix(RECORDED): variable[...] for path, variable in recorded}
+
+def run(model: Model, batch: ArrayBatch) -> tuple[Array, dict[str, Array]]:
+    """The model's logits and its named intermediates."""
+    logits, recorded = nnx.capture(model, nnx.Intermediate)(batch)
+    return logits, {str(path[0]): variable[...] for path, variable in nnx.to_flat_state(recorded)}
+
+
+def predict(model: Model, batch: ArrayBatch) -> Array:
+    """The logits by which the model is judged."""
+    logits, _ = nnx.capture(model.predict, nnx.Intermediate)(batch)
+    return logits
 
 
 class Embedding(nnx.Embed):

@@ -31,7 +31,7 @@ def clip(spec: Clipping | None, gradients: optax.Updates) -> optax.Updates:
     """Scale all gradients together. optax's own function lacks the epsilon beside the norm."""
     if spec is None:
         return gradients
-    factor = jnp.minimum(1, spec.max_norm / (optax.global_norm(gradients) + spec.epsilon))
+    factor = jnp.minimum(1, spec.max_norm / (optax.tree.norm(gradients) + spec.epsilon))
     return jax.tree.map(lambda gradient: gradient * factor, gradients)
 
 
@@ -44,15 +44,15 @@ def load_slots(
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank)
     for slot in spec.slots:
         own = {name.removesuffix(f".{slot}"): value for name, value in slots.items() if name.endswith(f".{slot}")}
-        state = optax.tree_utils.tree_set(state, **{OPTAX_NAMES[slot]: to_native(layout, own)})
-    counts = optax.tree_utils.tree_get_all_with_path(state, "count")
-    return optax.tree_utils.tree_set(state, count=np.int32(step)) if counts else state
+        state = optax.tree.set(state, **{OPTAX_NAMES[slot]: to_native(layout, own)})
+    counts = optax.tree.get_all_with_path(state, "count")
+    return optax.tree.set(state, count=np.int32(step)) if counts else state
 
 
 def slots(spec: AnyOptimizer, layout: Layout, state: optax.OptState) -> Parameters:
     """The optimizer's slots under their canonical names."""
     found = {}
     for slot in spec.slots:
-        values = to_canonical(layout, optax.tree_utils.tree_get(state, OPTAX_NAMES[slot]))
+        values = to_canonical(layout, optax.tree.get(state, OPTAX_NAMES[slot]))
         found |= {f"{name}.{slot}": value for name, value in values.items()}
     return found

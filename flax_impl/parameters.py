@@ -85,6 +85,8 @@ def _leaves(module: nnx.Module, path: Path) -> Iterator[Leaf]:
         yield from adapter(module, path)
         return
     for name, child in nnx.iter_children(module):
+        if not isinstance(child, nnx.Module):
+            continue
         yield from _leaves(child, (*path, name if isinstance(name, int) else str(name)))
 
 

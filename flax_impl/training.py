@@ -15,7 +15,7 @@ from flax_impl import optimizer as optimizers
 from flax_impl.build import build, load
 from flax_impl.dropout import has_dropout, set_mode
 from flax_impl.loss import cross_entropy
-from flax_impl.model import ArrayBatch, Model, valid_steps
+from flax_impl.model import ArrayBatch, Model, predict, run, valid_steps
 from flax_impl.parameters import to_canonical
 from flax_impl.settings import computing
 from spec.experiment import Experiment
@@ -69,10 +69,10 @@ def train(
             parameters, optimizers.load_slots(training.optimizer, layout, parameters, state.slots, state.step)
         )
         steps = range(state.step, state.step + epochs * training.steps_per_epoch)
-        run = compile_epochs(experiment, settings, record, masks)
+        train_epochs = compile_epochs(experiment, settings, record, masks)
         evaluation_batch = to_arrays(experiment.task.evaluation_batch(settings.precision))
         inputs = stack_inputs(experiment, steps, seed, settings, masks)
-        carry, (outputs, logits) = run(carry, inputs, evaluation_batch, jax.random.key(seed))
+        carry, (outputs, logits) = train_epochs(carry, inputs, evaluation_batch, jax.random.key(seed))
         trace: Carry | None = outputs.carry
         # Recorded steps have axes (epochs, steps); callers want one.
         joined = None if trace is None else jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), trace)
@@ -99,7 +99,7 @@ def compile_epochs(experiment: Experiment, settings: Settings, record: bool, mas
     step = make_step(experiment, record, masks)
     graph, _ = build(experiment.model)
 
-    def run(
+    def train_epochs(
         carry: Carry, inputs: Inputs, evaluation_batch: ArrayBatch, key: Array
     ) -> tuple[Carry, tuple[Outputs, Array]]:
         def epoch(carry: Carry, inputs: Inputs) -> tuple[Carry, tuple[Outputs, Array]]:
@@ -108,7 +108,7 @@ def compile_epochs(experiment: Experiment, settings: Settings, record: bool, mas
 
         return jax.lax.scan(epoch, carry, inputs)
 
-    return jax.jit(run, donate_argnums=0, **compilation.options(settings, compilation.is_small(experiment)))
+    return jax.jit(train_epochs, donate_argnums=0, **compilation.options(settings, compilation.is_small(experiment)))
 
 
 def make_step(
@@ -129,7 +129,8 @@ def make_step(
         def loss_of(parameters: nnx.State) -> Array:
             model: Model = nnx.merge(graph, parameters)
             set_mode(model, dropout)
-            return cross_entropy(training.loss, model(inputs.batch), inputs.batch.targets)
+            logits, _ = run(model, inputs.batch)
+            return cross_entropy(training.loss, logits, inputs.batch.targets)
 
         loss, gradients = jax.value_and_grad(loss_of)(parameters)
         gradients = optimizers.clip(training.clipping, gradients)
@@ -146,12 +147,13 @@ def evaluate(graph: nnx.GraphDef, parameters: nnx.State, batch: ArrayBatch) -> A
     """Logits in eval mode."""
     model: Model = nnx.merge(graph, renormalized(graph, parameters, batch))
     set_mode(model, None)
-    return model.predict(batch)
+    return predict(model, batch)
 
 
 def renormalized(graph: nnx.GraphDef, parameters: nnx.State, batch: ArrayBatch) -> nnx.State:
     """The parameters after the embedding's max_norm, which acts before a row is used and outside the gradient."""
-    model: Model = nnx.merge(graph, parameters)
+    # A tree of its own: merged modules share their variables with the state, and would write into the caller's.
+    model: Model = nnx.merge(graph, jax.tree.map(lambda value: value, parameters))
     if model.embedding is None or model.embedding.spec.max_norm is None:
         return parameters
     model.embedding.renormalize(batch.inputs, valid_steps(batch))

@@ -1,6 +1,5 @@
 """Parameters between canonical names and torch's modules, where the two are the same by design."""
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,5 +41,5 @@ def export_gradients(model: nn.Module) -> Parameters:
     for name, parameter in model.named_parameters():
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         dense = gradient.to_dense() if gradient.is_sparse else gradient
-        gradients[name] = np.array(dense.detach().cpu())
+        gradients[name] = dense.detach().cpu().numpy().copy()
     return gradients

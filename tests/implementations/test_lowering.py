@@ -1,0 +1,40 @@
+"""Every model's train step lowers for CPU, GPU and TPU, which needs none of them."""
+
+import jax
+import numpy as np
+import pytest
+from jax import export
+
+from flax_impl.build import build, load
+from flax_impl.optimizer import load_slots
+from flax_impl.training import Carry, compile_epochs, stack_inputs, to_arrays
+from spec.experiment import load as load_experiment
+from spec.experiment import shipped
+from spec.framework import Settings
+from spec.parameters import draw
+from spec.training import initial_state
+
+TRAINED = [n for n in shipped() if load_experiment(n).training.epochs and n != "hello-embedding-sparse"]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_train_step_lowers_for_every_platform(name: str) -> None:
+    experiment, settings = load_experiment(name), Settings("float32")
+    start = initial_state(experiment.training.optimizer, draw(experiment.model.parameters(), 0, "float32"))
+    native = load(experiment.model, start.parameters, settings)
+    slots = load_slots(experiment.training.optimizer, build(experiment.model)[1], native, start.slots, 0)
+    inputs = stack_inputs(experiment, range(experiment.training.steps_per_epoch), 0, settings, "own")
+    arguments = (Carry(native, slots), inputs, to_arrays(experiment.task.evaluation_batch("float32")))
+    flat, structure = jax.tree.flatten((*arguments, jax.random.key_data(jax.random.key(0))))
+    # The settings of a GPU, since those of a CPU carry options for its compiler, which is not asked here.
+    run = compile_epochs(experiment, Settings("float32", device="cuda"), False, "own")
+
+    def train(*leaves: jax.Array) -> jax.Array:
+        carry, inputs, evaluation_batch, key = jax.tree.unflatten(structure, leaves)
+        _, (outputs, logits) = run(carry, inputs, evaluation_batch, jax.random.wrap_key_data(key))
+        return outputs.loss.sum() + logits.sum()
+
+    shapes = [jax.ShapeDtypeStruct(np.shape(leaf), np.asarray(leaf).dtype) for leaf in flat]
+    exported = export.export(jax.jit(train), platforms=["cpu", "cuda", "tpu"])(*shapes)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    assert "while" in exported.mlir_module()  # the scans are there, not an empty program
