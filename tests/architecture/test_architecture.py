@@ -1,0 +1,92 @@
+"""Who may import whom, how long a file may be, and that the two implementations mirror each other."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMON = {"numpy", "spec"}
+MAY_IMPORT = {
+    "spec": {"numpy", "spec", "msgspec", "safetensors", "rich", "matplotlib"},
+    "torch_impl": COMMON | {"torch_impl", "torch", "jaxtyping"},
+    "flax_impl": COMMON | {"flax_impl", "jax", "flax", "optax", "jaxtyping"},
+    "crosscheck": COMMON | {"crosscheck", "msgspec", "scipy", "rich", "matplotlib"},
+}
+MAX_LINES = 400
+# flax_impl alone: how hard XLA should try. torch has no compiler in this loop.
+UNPAIRED = {"flax_impl/compilation.py"}
+
+
+def imported(source: str) -> set[str]:
+    """Top-level packages that a file imports, wherever in it; relative imports stay inside by definition."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names)
+
+
+def files(package: str) -> Iterator[Path]:
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found, package
+    yield from found
+
+
+def violations(package: str, sources: dict[str, str]) -> list[str]:
+    return [
+        f"{name} imports {other}"
+        for name, source in sources.items()
+        for other in sorted(imported(source) - MAY_IMPORT[package])
+    ]
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_are_allowed(package: str) -> None:
+    assert violations(package, {str(p.relative_to(ROOT)): p.read_text() for p in files(package)}) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "line", "other"),
+    [
+        ("spec", "import torch", "torch"),
+        ("spec", "def late():\n    from jax import numpy", "jax"),
+        ("torch_impl", "import flax_impl.gru", "flax_impl"),
+        ("flax_impl", "from torch import nn", "torch"),
+        ("crosscheck", "import torch_impl", "torch_impl"),
+    ],
+)
+def test_a_forbidden_import_is_seen(package: str, line: str, other: str) -> None:
+    assert violations(package, {"planted.py": line}) == [f"planted.py imports {other}"]
+
+
+def test_files_are_short() -> None:
+    everything = [*ROOT.glob("tests/**/*.py"), *(path for package in MAY_IMPORT for path in files(package))]
+    assert {str(p): n for p in everything if (n := len(p.read_text().splitlines())) > MAX_LINES} == {}
+
+
+def test_implementations_have_the_same_files() -> None:
+    names = [
+        {p.relative_to(ROOT / package).as_posix() for p in files(package)} for package in ("torch_impl", "flax_impl")
+    ]
+    only = {f"torch_impl/{n}" for n in names[0] - names[1]} | {f"flax_impl/{n}" for n in names[1] - names[0]}
+    assert only == UNPAIRED
+
+
+def public_names(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text())
+    return [n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and not n.name.startswith("_")]
+
+
+@pytest.mark.parametrize(
+    "file", ["rnn.py", "lstm.py", "gru.py", "attention.py", "encoder_decoder.py", "transformer.py"]
+)
+def test_models_have_the_same_classes_in_the_same_order(file: str) -> None:
+    torch_names, flax_names = (public_names(ROOT / package / file) for package in ("torch_impl", "flax_impl"))
+    shared = [name for name in torch_names if name in flax_names]
+    assert [name for name in flax_names if name in torch_names] == shared
+    assert shared == torch_names  # flax_impl adds cells and layers that torch has in stock; torch_impl adds nothing
