@@ -143,9 +143,9 @@ def check(table: Sequence[Parameter], parameters: Mapping[str, np.ndarray], what
         problems.append(f"missing {missing}")
     if extra := sorted(parameters.keys() - expected.keys()):
         problems.append(f"not in the model {extra}")
-    for name in expected.keys() & parameters.keys():
-        if tuple(parameters[name].shape) != expected[name]:
-            problems.append(f"{name}: expected shape {expected[name]}, got {tuple(parameters[name].shape)}")
+    for name, shape in expected.items():
+        if name in parameters and tuple(parameters[name].shape) != shape:
+            problems.append(f"{name}: expected shape {shape}, got {tuple(parameters[name].shape)}")
     if problems:
         raise ParameterMismatch(f"{what}: " + "; ".join(problems))
 

@@ -1,5 +1,6 @@
 """How it is learned: loss, optimizer, schedule, clipping, with every constant explicit, and what counts as learned."""
 
+import sys
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -9,7 +10,7 @@ from spec.models.base import Positive, Rate, Size
 from spec.parameters import Parameters
 from spec.tasks import IGNORED
 
-NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 

@@ -1,5 +1,6 @@
 """What every model is: a frozen record that knows its own parameters, dropout sites and named intermediates."""
 
+import sys
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -10,7 +11,8 @@ from spec.parameters import Normal, Parameter, linear
 
 Size = Annotated[int, msgspec.Meta(ge=1)]
 Rate = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
+"""Above zero and finite: TOML can write `inf`, and JSON, which the hash is made of, cannot."""
 
 
 class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):

@@ -1,0 +1,125 @@
+"""The functions that make the reference an implementation. See spec.framework.Framework."""
+
+import importlib
+import platform
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from spec.errors import DeviceMissing, Unsupported
+from spec.experiment import Experiment
+from spec.framework import Dropout, Gradients, Settings
+from spec.models import Model, keep_masks
+from spec.parameters import Parameters, check, draw, generator_for
+from spec.reference.arithmetic import Array, cross_entropy
+from spec.reference.model import Evaluation
+from spec.reference.optimizer import embedding_gradient, renormalized
+from spec.tasks import IGNORED, Batch
+
+STEP = 1e-30
+"""The imaginary step of the complex-step method: so small that its square is lost, and nothing is subtracted."""
+
+CHUNK = 256
+"""Perturbations evaluated at once, which bounds the memory."""
+
+
+def describe(settings: Settings) -> dict[str, str]:
+    """See spec.framework.Framework.describe."""
+    check_settings(settings)
+    return {"python": platform.python_version(), "numpy": np.__version__, "device": f"cpu ({platform.machine()})"}
+
+
+def initialize(experiment: Experiment, seed: int, settings: Settings) -> Parameters:
+    """See spec.framework.Framework.initialize."""
+    check_settings(settings)
+    return draw(experiment.model.parameters(), seed, settings.precision)
+
+
+def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:
+    """See spec.framework.Framework.round_trip."""
+    check_settings(settings)
+    check(experiment.model.parameters(), parameters)
+    return {name: value.copy() for name, value in parameters.items()}
+
+
+def forward(
+    experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
+) -> dict[str, np.ndarray]:
+    """See spec.framework.Framework.forward."""
+    check_settings(settings)
+    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    check(experiment.model.parameters(), parameters)
+    prepared = renormalized(experiment.model, parameters, batch)
+    at = evaluate(
+        experiment.model, {n: p[None] for n, p in prepared.items()}, batch, masks_of(experiment, batch, dropout)
+    )
+    return {name: values[0] for name, values in at.intermediates.items()}
+
+
+def gradients(
+    experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
+) -> Gradients:
+    """See spec.framework.Framework.gradients."""
+    check_settings(settings)
+    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    check(experiment.model.parameters(), parameters)
+    masks = masks_of(experiment, batch, dropout)
+    prepared = renormalized(experiment.model, parameters, batch)
+    loss = loss_of(experiment, {name: p[None] for name, p in prepared.items()}, batch, masks)
+    found = complex_step(prepared, lambda perturbed: loss_of(experiment, perturbed, batch, masks))
+    return Gradients(float(loss[0]), embedding_gradient(experiment.model, found, batch))
+
+
+def complex_step(parameters: Parameters, function) -> Parameters:
+    """The derivative of `function`, which maps perturbed parameters to one value each, by every parameter."""
+    names = list(parameters)
+    flat = np.concatenate([parameters[name].ravel() for name in names])
+    ends = np.cumsum([parameters[name].size for name in names])
+    derivative = np.empty_like(flat)
+    for first in range(0, len(flat), CHUNK):
+        rows = np.arange(first, min(first + CHUNK, len(flat)))
+        perturbed = np.tile(flat.astype(np.complex128), (len(rows), 1))
+        perturbed[np.arange(len(rows)), rows] += 1j * STEP
+        split = np.split(perturbed, ends[:-1], axis=1)
+        shaped = {n: part.reshape(-1, *parameters[n].shape) for n, part in zip(names, split, strict=True)}
+        derivative[rows] = np.imag(function(shaped)) / STEP
+    return {
+        n: part.reshape(parameters[n].shape) for n, part in zip(names, np.split(derivative, ends[:-1]), strict=True)
+    }
+
+
+def loss_of(experiment: Experiment, parameters: Parameters, batch: Batch, masks: Mapping[str, Array]) -> Array:
+    """The recipe's loss for each perturbation."""
+    logits = evaluate(experiment.model, parameters, batch, masks).intermediates["logits"]
+    asked = batch.targets != IGNORED
+    return cross_entropy(logits, batch.targets, asked, experiment.training.loss.reduction == "mean")
+
+
+def evaluate(model: Model, parameters: Parameters, batch: Batch, masks: Mapping[str, Array]) -> Evaluation:
+    """Run the model's equations: spec.models.gru.GRU is computed by spec.reference.gru.GRU."""
+    file, name = type(model).__module__.rpartition(".")[2], type(model).__name__
+    try:
+        equations = getattr(importlib.import_module(f"spec.reference.{file}"), name)
+    except (ModuleNotFoundError, AttributeError):
+        raise Unsupported(f"the reference has no {name}: expected a function of that name in {file}.py") from None
+    at = Evaluation(model, parameters, batch, masks)
+    equations(at, model)
+    return at
+
+
+def masks_of(experiment: Experiment, batch: Batch, dropout: Dropout) -> Mapping[str, Array]:
+    """The masks that were given, or drawn from the seed; none in eval mode."""
+    if dropout is None:
+        return {}
+    if isinstance(dropout, Mapping):
+        return dropout
+    size, time = batch.inputs.shape[:2]
+    return keep_masks(experiment.model, size, time, generator_for(dropout, "dropout"))
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise DeviceMissing or Unsupported for anything but float64 on a CPU."""
+    if settings.device != "cpu":
+        raise DeviceMissing(f"device: expected cpu, the reference's only one, got {settings.device}")
+    if settings.precision != "float64":
+        raise Unsupported(f"precision: expected float64, the reference's only one, got {settings.precision}")

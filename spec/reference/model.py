@@ -1,0 +1,56 @@
+"""What every model shares: its parameters by name, its input layer, padding, and its named intermediates."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from spec.models import Embedding, Model
+from spec.parameters import Parameters
+from spec.reference.arithmetic import Array, linear
+from spec.tasks import Batch
+
+
+class Evaluation:
+    """One evaluation of a model: what it is given, and what it has found so far.
+
+    parameters: canonical name -> (perturbations, *shape). valid: (batch, time), True where a step is no padding.
+    masks: dropout masks by site; empty in eval mode. intermediates: name -> (perturbations, batch, time, ...).
+    """
+
+    def __init__(self, spec: Model, parameters: Parameters, batch: Batch, masks: Mapping[str, Array] | None = None):
+        self.spec = spec
+        self.parameters = parameters
+        self.batch = batch
+        self.masks = masks or {}
+        self.intermediates: dict[str, Array] = {}
+        size, time = batch.inputs.shape[:2]
+        self.valid = np.ones((size, time), bool)
+        if batch.lengths is not None:
+            self.valid = np.arange(time) < batch.lengths[:, None]
+
+    def __getitem__(self, name: str) -> Array:
+        return self.parameters[name]
+
+    def inputs(self) -> Array:
+        """The features of each step, (perturbations or 1, batch, time, features), zero at padding."""
+        if not isinstance(self.spec.inputs, Embedding):
+            return self.zero_padding(self.batch.inputs[None])
+        rows = self["embedding.weight"][:, np.where(self.valid, self.batch.inputs, 0)]
+        return self.record("embedding", self.zero_padding(rows))
+
+    def linear(self, name: str, inputs: Array) -> Array:
+        """The layer of that name; without a bias where the table has none."""
+        return linear(inputs, self[f"{name}.weight"], self.parameters.get(f"{name}.bias"))
+
+    def dropout(self, site: str, values: Array) -> Array:
+        """The values times the site's mask, where there is one."""
+        return values * self.masks[site] if site in self.masks else values
+
+    def zero_padding(self, values: Array) -> Array:
+        """Zero where a step is padding, whatever stood there."""
+        return np.where(self.valid.reshape(1, *self.valid.shape, *[1] * (values.ndim - 3)), values, 0)
+
+    def record(self, name: str, values: Array) -> Array:
+        """Keep a named intermediate, and hand it back."""
+        self.intermediates[name] = values
+        return values

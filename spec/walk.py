@@ -1,0 +1,114 @@
+"""The course's shape walk: one forward pass, shown step by step with every named tensor, its shape and its values."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from spec.events import Step
+from spec.experiment import Experiment
+from spec.tasks import Batch, Noise, Spelling, predictions
+
+STATE = re.compile(r"(.+\.)?[hc](_l\d+)?(?P<reverse>_reverse)?")
+"""Names of intermediates that are carried from step to step."""
+
+
+class Part(NamedTuple):
+    """One recurrence over time. inputs: (batch, time, ...). initial: the states before its first step, else zero."""
+
+    name: str
+    input_name: str
+    inputs: np.ndarray
+    values: dict[str, np.ndarray]
+    initial: dict[str, np.ndarray]
+
+
+def introduction(experiment: Experiment, batch: Batch) -> str:
+    """What will be walked through: the model's equations, and how to read the lines below them."""
+    shown = f"values of the first of {len(batch.inputs)} sequences" if len(batch.inputs) > 1 else "values"
+    teacher = "; the decoder is told the right symbols (teacher forcing)" if _has_decoder(experiment) else ""
+    equations = inspect.getdoc(type(experiment.model)) or ""
+    return (
+        f"\n{type(experiment.model).__name__}: {equations}\n\nEach line: name, shape (batch first), {shown}{teacher}."
+    )
+
+
+def walk(experiment: Experiment, batch: Batch, intermediates: dict[str, np.ndarray]) -> Iterator[Step]:
+    """The steps of a forward pass, in order; an encoder's before its decoder's.
+
+    intermediates: as `forward` returns them, (batch, time, ...); without a time axis only the logits of a model that
+    reads out one step, which are shown at the last.
+    """
+    values = {name: intermediates[name] for name in experiment.model.intermediates() if name in intermediates}
+    if not _has_decoder(experiment):
+        yield from _steps(experiment, batch, Part("", "x[t]", batch.inputs, values, {}))
+        return
+    encoded = {name: value for name, value in values.items() if name.startswith(("encoder.", "embedding"))}
+    decoded = {name: value for name, value in values.items() if name not in encoded}
+    final = {name.replace("encoder.", "decoder."): value[:, -1] for name, value in encoded.items()}
+    assert batch.decoder_inputs is not None
+    yield from _steps(experiment, batch, Part("encoder", "x[t]", batch.inputs, encoded, {}))
+    yield from _steps(experiment, batch, Part("decoder", "y[t-1]", batch.decoder_inputs, decoded, final))
+
+
+def text_of(step: Step) -> str:
+    """One step for people: a headline, then a line a tensor, with the first sequence's values."""
+    symbols = {"reads": step.reads, "should say": step.should_say, "says": step.says}
+    words = ", ".join(f"{verb} {symbol!r}" for verb, symbol in symbols.items() if symbol is not None)
+    part = f"{step.part} step" if step.part else "step"
+    lines = [f"\n{part} {step.step} of {step.steps}{': ' if words else ''}{words}"]
+    arrays = {name: np.array(value) for name, value in step.tensors.items()}
+    name_width = max(map(len, arrays))
+    shape_width = max(len(str(array.shape)) for array in arrays.values())
+    for name, array in arrays.items():
+        start = f"  {name:{name_width}}  {array.shape!s:{shape_width}}  "
+        values = np.array2string(array[0], precision=4, suppress_small=True, max_line_width=118, prefix=start)
+        lines.append(start + values)
+    return "\n".join(lines)
+
+
+def _has_decoder(experiment: Experiment) -> bool:
+    return any(name.startswith("decoder.") for name in experiment.model.intermediates())
+
+
+def _steps(experiment: Experiment, batch: Batch, part: Part) -> Iterator[Step]:
+    steps = part.inputs.shape[1]
+    for t in range(steps):
+        tensors = {part.input_name: part.inputs[:, t]}
+        for name, array in part.values.items():
+            if array.ndim < 3:
+                if t == steps - 1:
+                    tensors[name] = array
+                continue
+            if state := STATE.fullmatch(name):
+                before, label = (t + 1, "t+1") if state["reverse"] else (t - 1, "t-1")
+                initial = part.initial.get(name, np.zeros_like(array[:, 0]))
+                tensors[f"{name}[{label}]"] = array[:, before] if 0 <= before < steps else initial
+            tensors[f"{name}[t]"] = array[:, t]
+        logits = tensors.get("logits[t]", tensors.get("logits"))
+        should_say = says = None
+        if logits is not None and not isinstance(experiment.task, Noise):
+            target = batch.targets[0] if batch.targets.ndim == 1 else batch.targets[0, t]
+            should_say, says = _symbol(experiment, target), _symbol(experiment, predictions(logits)[0])
+        yield Step(
+            part=part.name,
+            step=t + 1,
+            steps=steps,
+            reads=_symbol(experiment, part.inputs[0, t]),
+            should_say=should_say,
+            says=says,
+            tensors={name: array.tolist() for name, array in tensors.items()},
+        )
+
+
+def _symbol(experiment: Experiment, value: np.ndarray) -> str | None:
+    """What an input, a target or a prediction stands for; None where it is just features."""
+    task = experiment.task
+    if value.ndim and not isinstance(task, Spelling):
+        return None
+    index = int(value.argmax()) if value.ndim else int(value)
+    if not isinstance(task, Spelling):
+        return str(index)
+    return task.characters[index] if index < len(task.characters) else "start"

@@ -1,0 +1,199 @@
+"""Experiment files: those that ship load, and every kind of wrong one gets one line that says what is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spec.errors import SpecError
+from spec.experiment import SHIPPED, Experiment, load, override, parse, shipped
+from spec.training import CannotLearn, LearnsSometimes, Walk
+
+HELLO = """\
+description = "A Transformer for tests, so that a change to those that ship breaks none of them"
+seeds = 20
+
+[model]
+name = "TransformerEncoder"
+classes = 4
+hidden_size = 8
+heads = 2
+num_layers = 2
+feed_forward_size = 16
+activation = "relu"
+positions = "sinusoidal"
+norm_first = false
+dropout = 0.0
+attention_dropout = 0.0
+
+[model.inputs]
+name = "Features"
+size = 4
+
+[task]
+name = "Spelling"
+characters = "ehlo"
+source = "hello"
+target = "ohlol"
+encoding = "one-hot"
+
+[training]
+epochs = 150
+
+[training.loss]
+name = "CrossEntropy"
+reduction = "mean"
+
+[training.optimizer]
+name = "Adam"
+learning_rate = 0.01
+
+[outcome]
+name = "Learns"
+solved_rate_at_least = 0.99
+"""
+
+
+def test_the_courses_rows_ship_with_their_honest_rates() -> None:
+    rates = {"course-rnn-cell": 0.67, "course-rnn": 0.45, "course-embedding-rnn": 0.998}
+    assert {name: load(name).outcome for name in rates} == {n: LearnsSometimes(rate) for n, rate in rates.items()}
+    assert isinstance(load("course-rnn-cell-walk").outcome, Walk)
+    assert load("course-rnn-cell").training.loss.reduction == "sum"
+    assert load("course-rnn").training.loss.reduction == "mean"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_experiments_load_by_name_and_by_path(name: str) -> None:
+    experiment = load(name)
+    assert experiment.name == name
+    assert load(str(SHIPPED / f"{name}.toml")) == experiment
+    if isinstance(experiment.outcome, CannotLearn):
+        assert experiment.outcome.loss_at_least == pytest.approx(0.2772588722, abs=1e-7)
+
+
+def test_hashes_differ_between_experiments_and_with_any_value() -> None:
+    hashes = [load(name).hash for name in shipped()]
+    assert len(set(hashes)) == len(hashes)
+    gru = load("hello-gru")
+    assert len(gru.hash) == 12
+    assert override(gru, training__epochs=61).hash != gru.hash
+    assert override(gru, training__epochs=60).hash == gru.hash
+
+
+def test_hash_is_the_same_in_every_process() -> None:
+    program = "from spec.experiment import load; print(load('hello-gru').hash)"
+    command = [sys.executable, "-c", program]
+    environments = [{"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)} for seed in ("1", "2")]
+    said = {subprocess.run(command, env=e, capture_output=True, text=True, check=True).stdout for e in environments}
+    assert said == {load("hello-gru").hash + "\n"}
+
+
+def test_the_file_that_is_made_wrong_below_is_right() -> None:
+    assert parse(HELLO, "mine").model.parameter_count == 1276
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("heads = 2", "heads = 2\nhaeds = 2", "model.haeds: expected a key that exists ('heads'?), got an unknown key"),
+        ("seeds = 20", "seeds = 20\nfoo = 1", "foo: expected a key that exists (name, description, seeds, model, "),
+        ("seeds = 20", 'seeds = "20"', "seeds: expected int, got '20'"),
+        ("seeds = 20", "seeds = true", "seeds: expected int, got True"),
+        ("seeds = 20\n", "", "seeds: expected a value, got nothing"),
+        ("seeds = 20", 'seeds = 20\nname = "x"', "name: expected no such key (the file's name is the experiment's)"),
+        ("hidden_size = 8", "hidden_size = 0", "model.hidden_size: expected int >= 1, got 0"),
+        ("heads = 2", "heads = 3", "model.heads: expected a divisor of hidden_size = 8, got 3"),
+        ("hidden_size = 8", "hidden_size = 9", "model.heads: expected a divisor of hidden_size = 9, got 2"),
+        ("dropout = 0.0", "dropout = 1.0", "model.dropout: expected float < 1.0, got 1.0"),
+        ("rate = 0.01", "rate = -0.01", "training.optimizer.learning_rate: expected float > 0.0, got -0.01"),
+        ("rate = 0.01", "rate = nan", "training.optimizer.learning_rate: expected float > 0.0, got nan"),
+        ("rate = 0.01", "rate = inf", "training.optimizer.learning_rate: expected float <= 1.797"),
+        ('"TransformerEncoder"', '"Transformer"', "model.name: expected one of EncoderDecoder, GRU, LSTM, "),
+        ('"Adam"', '"Adamax"', "training.optimizer.name: expected one of Adam, AdamW, SGD, got 'Adamax'"),
+        ('"mean"', '"median"', "training.loss.reduction: expected one of mean, sum, got 'median'"),
+        (
+            'target = "ohlol"',
+            'target = "ohlolo"',
+            "task.target: expected as many characters as the source has (5), got 6 in 'ohlolo'",
+        ),
+        ('target = "ohlol"', 'target = "ohlox"', "task.target: expected characters out of 'ehlo', got 'x'"),
+        ("classes = 4", "classes = 5", "model.classes: expected 4, as the task has, got 5"),
+        ("size = 4", "size = 3", "model.inputs.size: expected 4, as the task has, got 3"),
+        ("epochs = 150", "epochs = 0", "training.epochs: expected at least 1, got 0"),
+        ("epochs = 150", "epochs = -1", "training.epochs: expected int >= 0, got -1"),
+        ("at_least = 0.99", "at_least = 1.5", "outcome.solved_rate_at_least: expected float <= 1.0, got 1.5"),
+        ("[task]", "[task", "file: expected valid TOML, got "),
+    ],
+)
+def test_a_wrong_file_gets_one_line(old: str, new: str, message: str) -> None:
+    assert old in HELLO
+    with pytest.raises(SpecError) as caught:
+        parse(HELLO.replace(old, new, 1), "mine", "mine.toml")
+    assert str(caught.value).startswith(f"mine.toml: {message}")
+    assert ", got " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("hello-embedding-rnn", "num_embeddings = 4", "num_embeddings = 5", "model.inputs.num_embeddings: expected 4"),
+        ("hello-embedding-padding", "padding_idx = 0", "padding_idx = 4", "model.inputs.padding_idx: expected less"),
+        ("hello-embedding-rnn", '"index"', '"one-hot"', "model.inputs.name: expected Features"),
+        (
+            "hello-self-attention",
+            "max_length = 5",
+            "max_length = 4",
+            "model.max_length: expected at least the task's 5",
+        ),
+        ("hello-self-attention", "max_length = 5", "", "model.max_length: expected a length"),
+        ("hello-gru", "hidden_size = 8", "hidden_size = 8\ndropout = 0.5", "model.dropout: expected 0 with one layer"),
+        ("course-rnn", "hidden_size = 4", "hidden_size = 8", "model.classes: expected 8 (the outputs are the logits"),
+        ("last-step-classifier", 'readout = "last step"', "", 'model.readout: expected "last step" for this task'),
+        ("last-step-classifier", "length = 3", "length = 5", "task.length: expected at most 10000 sequences"),
+        ("hello-gru", 'name = "Learns"\nsolved_rate_at_least = 0.99', 'name = "Walk"', "training.epochs: expected 0 "),
+        ("course-rnn-cell-walk", "classes = 2\n\n[training]", "classes = 3\n\n[training]", "model.classes: expected 3"),
+    ],
+)
+def test_parts_that_do_not_fit_together(name: str, old: str, new: str, message: str) -> None:
+    text = (SHIPPED / f"{name}.toml").read_text()
+    assert old in text
+    with pytest.raises(SpecError) as caught:
+        parse(text.replace(old, new, 1), name)
+    assert str(caught.value).startswith(f"<text>: {message}")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hello-gur", "hello-gur: experiment: expected a shipped name or the path of a .toml file (close: hello-gru"),
+        (
+            "qqqqqq",
+            "qqqqqq: experiment: expected a shipped name or the path of a .toml file (see --list), got 'qqqqqq'",
+        ),
+        ("no/such.toml", "no/such.toml: file: expected a readable TOML file, got no such file or directory"),
+    ],
+)
+def test_an_experiment_that_is_not_there(name: str, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load(name)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_directory_and_bytes_are_no_experiments(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").mkdir()
+    (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
+    for name, got in (("a", "is a directory"), ("b", "can't decode byte")):
+        with pytest.raises(SpecError, match=f"{name}.toml: file: expected a readable TOML file, got .*{got}"):
+            load(str(tmp_path / f"{name}.toml"))
+
+
+def test_override_checks_like_a_file() -> None:
+    gru = load("hello-gru")
+    changed = override(gru, training__epochs=3, training__optimizer__learning_rate=1, task__batch_size=2)
+    assert isinstance(changed, Experiment)
+    assert (changed.training.epochs, changed.training.optimizer.learning_rate, changed.task.batch_size) == (3, 1.0, 2)
+    assert gru.training.epochs == 60
+    with pytest.raises(SpecError, match=r"hello-gru: task\.batch_size: expected int >= 1, got 0"):
+        override(gru, task__batch_size=0)

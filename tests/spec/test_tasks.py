@@ -1,0 +1,135 @@
+"""Batches as a pure function of (task, seed, step), and how predictions are judged."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from spec.experiment import load, shipped
+from spec.models import Features
+from spec.models.gru import GRU
+from spec.tasks import (
+    IGNORED,
+    AnyTask,
+    Batch,
+    FirstSymbol,
+    Noise,
+    Spelling,
+    predictions,
+    random_batch,
+    shift_right,
+    solved,
+)
+
+HELLO = Spelling(characters="ehlo", source="hello", target="ohlol", encoding="one-hot")
+FIRST = FirstSymbol(vocabulary=10, length_=3, classes_=5, batch_size=32)
+NOISE = Noise(features=4, length_=3, classes_=2)
+
+
+def bytes_of(batch: Batch) -> list[tuple[str, tuple[int, ...], bytes] | None]:
+    return [None if array is None else (str(array.dtype), array.shape, array.tobytes()) for array in batch]
+
+
+@pytest.mark.parametrize("task", [HELLO, FIRST, NOISE], ids=lambda task: type(task).__name__)
+def test_batches_are_pure(task: AnyTask) -> None:
+    assert bytes_of(task.batch(3, 7, "float32")) == bytes_of(task.batch(3, 7, "float32"))
+    assert bytes_of(task.evaluation_batch("float64")) == bytes_of(task.evaluation_batch("float64"))
+
+
+@pytest.mark.parametrize("task", [FIRST, NOISE], ids=lambda task: type(task).__name__)
+def test_another_seed_or_step_gives_another_batch(task: AnyTask) -> None:
+    batches = [task.batch(seed, step, "float64").inputs.tobytes() for seed in range(4) for step in range(4)]
+    assert len(set(batches)) == 16
+
+
+def test_hello_becomes_ohlol() -> None:
+    batch = HELLO.batch(0, 0, "float32")
+    assert batch.inputs.dtype == np.float32
+    assert batch.inputs.argmax(-1).tolist() == [[1, 0, 2, 2, 3]]
+    assert batch.inputs.sum(-1).tolist() == [[1.0] * 5]
+    assert batch.targets.tolist() == [[3, 1, 2, 3, 2]]
+    assert batch.lengths is None
+    assert batch.decoder_inputs is not None
+    assert batch.decoder_inputs.tolist() == [[4, 3, 1, 2, 3]]
+
+
+def test_hello_as_indices() -> None:
+    task = Spelling(characters="ehlo", source="hello", target="ohlol", encoding="index", batch_size=3)
+    batch = task.batch(0, 0, "float32")
+    assert batch.inputs.dtype == np.int64
+    assert batch.inputs.tolist() == [[1, 0, 2, 2, 3]] * 3
+    assert task.evaluation_batch("float32").inputs.shape == (1, 5)
+
+
+def test_spelling_describes_what_it_says() -> None:
+    batch = HELLO.evaluation_batch("float32")
+    assert HELLO.describe(batch.targets, batch) == "Predicted string: ohlol"
+
+
+def test_first_symbol_is_judged_on_every_sequence() -> None:
+    batch = FIRST.evaluation_batch("float32")
+    assert [tuple(row) for row in batch.inputs.tolist()] == list(itertools.product(range(10), repeat=3))
+    assert batch.targets.tolist() == [row[0] % 5 for row in batch.inputs.tolist()]
+    assert FIRST.describe(np.where(np.arange(1000) < 250, batch.targets, -1), batch) == "Accuracy: 0.250"
+
+
+def test_first_symbol_trains_on_uniform_draws() -> None:
+    inputs = np.concatenate([FIRST.batch(0, step, "float32").inputs for step in range(200)])
+    assert inputs.shape == (6400, 3)
+    assert inputs.dtype == np.int64
+    counts = np.bincount(inputs.ravel(), minlength=10)
+    assert len(counts) == 10
+    assert np.abs(counts / inputs.size - 0.1).max() < 0.015
+
+
+def test_first_symbol_of_any_length_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match=r"length: expected at most 10000 sequences in all, got 10\^1000000000"):
+        FirstSymbol(vocabulary=10, length_=10**9, classes_=5, batch_size=1)
+
+
+def test_noise_is_standard_normal() -> None:
+    task = Noise(features=4, length_=3, classes_=2, batch_size=2000)
+    batch = task.batch(0, 0, "float32")
+    assert batch.inputs.dtype == np.float32
+    assert batch.inputs.mean() == pytest.approx(0, abs=0.03)
+    assert batch.inputs.std() == pytest.approx(1, abs=0.03)
+    assert set(np.unique(batch.targets)) == {0, 1}
+
+
+def test_shift_right_puts_the_start_first_and_hides_padding() -> None:
+    targets = np.array([[3, 1, 2], [0, IGNORED, IGNORED]])
+    assert shift_right(targets, 9).tolist() == [[9, 3, 1], [9, 0, 9]]
+
+
+def test_random_batch_pads_and_ignores_the_padding() -> None:
+    model = GRU(inputs=Features(4), classes=3, hidden_size=2)
+    batch = random_batch(model, [2, 4], 0, "float32")
+    assert batch.lengths is not None
+    assert batch.lengths.tolist() == [2, 4]
+    assert batch.inputs.shape == (2, 4, 4)
+    assert not batch.inputs[0, 2:].any()
+    assert batch.inputs[0, :2].all()
+    assert (batch.targets == IGNORED).tolist() == [[False, False, True, True], [False] * 4]
+    assert random_batch(model, [3, 3], 0, "float32").lengths is None
+    model.inputs.check(batch.inputs, batch.lengths)
+
+
+def test_ties_go_to_the_lowest_index() -> None:
+    assert predictions(np.array([[[1.0, 2.0, 2.0], [0.0, 0.0, 0.0]]])).tolist() == [[1, 0]]
+
+
+def test_solved_asks_for_every_step_but_the_ignored() -> None:
+    batch = Batch(np.zeros((1, 3, 4)), np.array([[3, 1, IGNORED]]))
+    logits = np.eye(4)[[[3, 1, 0]]]
+    assert solved(logits, batch)
+    assert not solved(np.eye(4)[[[3, 2, 0]]], batch)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_tasks_give_what_their_models_take(name: str) -> None:
+    experiment = load(name)
+    for batch in (experiment.task.batch(0, 0, "float32"), experiment.task.evaluation_batch("float32")):
+        experiment.model.inputs.check(batch.inputs)
+        assert batch.inputs.shape[1] == experiment.task.length
+        assert batch.targets.dtype == np.int64
+        assert 0 <= batch.targets.min() <= batch.targets.max() < experiment.model.classes

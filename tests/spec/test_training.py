@@ -1,0 +1,109 @@
+"""The loss, the schedule and the outcomes, against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from spec.experiment import load, override
+from spec.parameters import draw
+from spec.tasks import IGNORED
+from spec.training import (
+    SGD,
+    Adam,
+    AdamW,
+    CannotLearn,
+    CrossEntropy,
+    Learns,
+    LearnsSometimes,
+    Walk,
+    WarmUp,
+    initial_state,
+)
+
+
+def test_cross_entropy_by_hand() -> None:
+    logits = np.array([[[0.0, 0.0], [math.log(3), 0.0]]])
+    targets = np.array([[0, 1]])
+    expected = [math.log(2), math.log(4)]
+    assert CrossEntropy("sum").value(logits, targets) == pytest.approx(sum(expected), rel=1e-15)
+    assert CrossEntropy("mean").value(logits, targets) == pytest.approx(sum(expected) / 2, rel=1e-15)
+
+
+def test_cross_entropy_divides_by_the_targets_that_are_asked_for() -> None:
+    logits = np.zeros((1, 3, 4))
+    targets = np.array([[0, IGNORED, 2]])
+    assert CrossEntropy("mean").value(logits, targets) == pytest.approx(math.log(4), rel=1e-15)
+    assert CrossEntropy("sum").value(logits, targets) == pytest.approx(2 * math.log(4), rel=1e-15)
+
+
+def test_cross_entropy_is_computed_in_float64_and_does_not_overflow() -> None:
+    logits = np.array([[1e4, 0.0]], np.float32)
+    assert CrossEntropy("mean").value(logits, np.array([1])) == 1e4
+    tiny = CrossEntropy("mean").value(np.array([[40.0, 0.0]], np.float32), np.array([0]))
+    assert tiny == pytest.approx(math.log1p(math.exp(-40)), rel=0.2)
+
+
+def test_the_loss_of_two_indistinguishable_inputs_has_its_floor() -> None:
+    experiment = load("hello-self-attention-no-positions")
+    assert isinstance(experiment.outcome, CannotLearn)
+    # Certain of h, e and o, torn between the two symbols that follow an l.
+    logits = np.array([[[0, 0, 0, 99], [0, 99, 0, 0], [0, 0, 99, 99], [0, 0, 99, 99], [0, 0, 99, 0]]], float)
+    loss = experiment.training.loss.value(logits, experiment.task.evaluation_batch("float64").targets)
+    assert loss == pytest.approx(2 * math.log(2) / 5, rel=1e-12)
+    assert experiment.outcome.reached(False, loss)
+    assert experiment.outcome.loss_at_least == pytest.approx(loss, rel=1e-6)
+
+
+def test_warm_up_reaches_the_full_rate_and_stays() -> None:
+    schedule = WarmUp(4)
+    assert [schedule.factor(step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    training = load("hello-lstm-adamw-warm-up").training
+    assert training.learning_rate(0) == pytest.approx(0.005)
+    assert training.learning_rate(9) == training.learning_rate(1000) == 0.05
+    assert load("hello-gru").training.learning_rate(0) == 0.05
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "slots"),
+    [
+        (Adam(0.1), ("exp_avg", "exp_avg_sq")),
+        (AdamW(0.1, 0.01), ("exp_avg", "exp_avg_sq")),
+        (SGD(0.1, 0.9), ("momentum_buffer",)),
+        (SGD(0.1), ()),
+    ],
+)
+def test_initial_state_has_a_zero_for_every_slot(optimizer: Adam | AdamW | SGD, slots: tuple[str, ...]) -> None:
+    parameters = draw(load("hello-gru").model.parameters(), 0, "float32")
+    state = initial_state(optimizer, parameters)
+    assert state.step == 0
+    assert state.parameters is parameters
+    assert set(state.slots) == {f"{name}.{slot}" for name in parameters for slot in slots}
+    for name, array in state.slots.items():
+        parameter = parameters[name.rpartition(".")[0]]
+        assert (array.shape, array.dtype) == (parameter.shape, parameter.dtype)
+        assert not array.any()
+
+
+@pytest.mark.parametrize("outcome", [Learns(0.99), LearnsSometimes(0.5)])
+def test_learning_is_to_solve(outcome: Learns | LearnsSometimes) -> None:
+    assert outcome.reached(True, 5.0)
+    assert not outcome.reached(False, 0.0)
+
+
+def test_a_negative_control_must_fail_at_its_floor() -> None:
+    outcome = CannotLearn(0.25, "a reason")
+    assert outcome.reached(False, 0.25)
+    assert not outcome.reached(True, 0.25)
+    assert not outcome.reached(False, 0.2499)
+    assert not outcome.reached(False, math.nan)
+
+
+def test_a_walk_always_arrives() -> None:
+    assert Walk().reached(False, math.inf)
+
+
+def test_defaults_are_the_courses() -> None:
+    adam = load("course-rnn").training.optimizer
+    assert adam == Adam(learning_rate=0.5, beta1=0.9, beta2=0.999, epsilon=1e-8)
+    assert override(load("course-rnn"), training__optimizer__learning_rate=0.1).training.optimizer == Adam(0.1)
