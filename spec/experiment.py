@@ -48,10 +48,10 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         max_length = getattr(model, "max_length", None)
         if max_length is not None and max_length < task.length:
             raise ValueError(f"model.max_length: expected at least the task's {task.length}, got {max_length}")
-        last_step = getattr(model, "readout", "every step") == "last step"
-        if last_step != isinstance(task, FirstSymbol):
-            expected = "last step" if isinstance(task, FirstSymbol) else "every step"
-            raise ValueError(f'model.readout: expected "{expected}" for this task, got another')
+        readout = getattr(model, "readout", "every step")
+        expected = "last step" if isinstance(task, FirstSymbol) else "every step"
+        if readout != expected:
+            raise ValueError(f"model.readout: expected {expected!r} for this task, got {readout!r}")
         if type(model).__name__ == "EncoderDecoder" and not isinstance(task, Spelling):
             raise ValueError(f"task.name: expected Spelling for an EncoderDecoder, got {type(task).__name__}")
         if (self.training.epochs == 0) != isinstance(self.outcome, Walk):

@@ -2,7 +2,7 @@
 
 import importlib
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from spec import session
-from spec.command import main
+from spec.command import main, session
 
 HERE = Path(__file__).parent
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spec import command, parameters
+from spec import parameters
+from spec.command import entry as command
 from spec.experiment import SHIPPED, load, shipped
 from spec.framework import Settings
 from spec.parameters import draw

@@ -6,9 +6,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spec.events import Epoch
+from spec.command.events import Epoch
+from spec.command.plot import loss_plot
 from spec.experiment import load
-from spec.plot import loss_plot
 
 
 def records(losses: list[float], solved_from: int) -> list[Epoch]:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from spec.run_directory import RunDirectory
+from spec.command.run_directory import RunDirectory
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SLOW = (
-    "import fake_impl, spec.session; fake_impl.behaviour.seconds_per_epoch = 0.02; "
-    "spec.session.loss_plot = lambda *_: b'a plot'; "
+    "import fake_impl, spec.command.session; fake_impl.behaviour.seconds_per_epoch = 0.02; "
+    "spec.command.session.loss_plot = lambda *_: b'a plot'; "
 )
 """Before the command: what gives a test the time to interfere, and spares it the drawing."""
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spec import parameters, session
+from spec import parameters
+from spec.command import session
+from spec.command.run_directory import RunDirectory
 from spec.experiment import load
-from spec.run_directory import RunDirectory
 
 Run = Callable[..., Any]
 """See the fixture `run` in conftest.py."""

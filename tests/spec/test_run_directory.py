@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from spec import parameters
+from spec.command.events import End, Epoch, Start
+from spec.command.run_directory import Checkpoint, RunDirectory, load_parameters, new_run_directory, read_experiment
+from spec.command.session import Request
 from spec.errors import ParameterMismatch, SpecError, UsageError
-from spec.events import End, Epoch, Start
 from spec.experiment import load, override
 from spec.framework import Settings
-from spec.run_directory import Checkpoint, RunDirectory, load_parameters, new_run_directory, read_experiment
-from spec.session import Request
 from spec.training import initial_state
 
 GRU = load("hello-gru")

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from spec.events import Epoch
+from spec.command.events import Epoch
+from spec.command.run_directory import Checkpoint
+from spec.command.session import CHUNKS, LONGEST_CHUNK, Request, chunk_lengths, measure
+from spec.command.verdict import verdict
 from spec.experiment import load, override, shipped
 from spec.framework import Settings, Trajectory
-from spec.run_directory import Checkpoint
-from spec.session import CHUNKS, LONGEST_CHUNK, Request, chunk_lengths, measure
 from spec.training import State
-from spec.verdict import verdict
 
 CLASSIFIER = load("last-step-classifier")
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spec.events import Step
+from spec.command.events import Step
+from spec.command.walk import introduction, text_of, walk
 from spec.experiment import load, override
-from spec.walk import introduction, text_of, walk
 
 
 def walked(name: str, shapes: dict[str, tuple[int, ...]]) -> tuple[list[Step], dict[str, np.ndarray]]:

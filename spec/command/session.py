@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from spec import files, parameters
+from spec.command.events import End, Epoch, Start
+from spec.command.plot import loss_plot
+from spec.command.progress import Reporter
+from spec.command.run_directory import Checkpoint, Origin, RunDirectory
 from spec.errors import NonFiniteLoss, OhlolError
-from spec.events import End, Epoch, Start
 from spec.experiment import Experiment
 from spec.framework import Framework, Settings, Trajectory
-from spec.plot import loss_plot
-from spec.progress import Reporter
-from spec.run_directory import Checkpoint, Origin, RunDirectory
 from spec.tasks import predictions, solved
 from spec.training import State
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from spec.events import End, Epoch, Event, Start, Step, encode
+from spec.command.events import End, Epoch, Event, Start, Step, encode
 
 LINES = 15
 """About how many epoch lines a person is shown, whatever the number of epochs; the course trains for 15."""

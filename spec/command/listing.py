@@ -2,9 +2,9 @@
 
 import msgspec
 
+from spec.command.progress import say
 from spec.experiment import Experiment, load, shipped
 from spec.parameters import Constant, Law, Normal, Uniform
-from spec.progress import say
 from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes
 
 

@@ -14,14 +14,10 @@ from typing import Any, NamedTuple, cast, get_args
 import msgspec
 
 from spec import parameters
-from spec.errors import FrameworkMissing, OhlolError, Unsupported, UsageError
-from spec.events import End
-from spec.experiment import Experiment, load, override
-from spec.framework import CONTRACT, Device, Framework, Precision, Settings
-from spec.listing import list_experiments, show
-from spec.parameters import Parameters
-from spec.progress import LINES, JSONLines, Lines, Reporter
-from spec.run_directory import (
+from spec.command.events import End
+from spec.command.listing import list_experiments, show
+from spec.command.progress import LINES, JSONLines, Lines, Reporter
+from spec.command.run_directory import (
     RUNS,
     Checkpoint,
     RunDirectory,
@@ -29,10 +25,14 @@ from spec.run_directory import (
     new_run_directory,
     read_experiment,
 )
-from spec.session import REACHED, Interrupted, Request, begin, resume, train
+from spec.command.session import REACHED, Interrupted, Request, begin, resume, train
+from spec.command.verdict import verdict
+from spec.command.walk import introduction, text_of, walk
+from spec.errors import FrameworkMissing, OhlolError, Unsupported, UsageError
+from spec.experiment import Experiment, load, override
+from spec.framework import CONTRACT, Device, Framework, Precision, Settings
+from spec.parameters import Parameters
 from spec.training import Walk, initial_state
-from spec.verdict import verdict
-from spec.walk import introduction, text_of, walk
 
 DEFAULT_EXPERIMENT = "hello-rnn"
 """What is trained when nothing is named."""

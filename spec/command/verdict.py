@@ -1,6 +1,6 @@
 """In words: whether a run came out as its experiment states, and what one seed's result is worth."""
 
-from spec.events import Epoch
+from spec.command.events import Epoch
 from spec.experiment import Experiment, load, shipped
 from spec.training import CannotLearn, Learns, LearnsSometimes
 

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 
-from spec.events import Epoch
+from spec.command.events import Epoch
 from spec.experiment import Experiment
 from spec.training import CannotLearn
 

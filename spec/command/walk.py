@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spec.events import Step
+from spec.command.events import Step
 from spec.experiment import Experiment
 from spec.tasks import Batch, Noise, Spelling, predictions
 

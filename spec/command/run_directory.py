@@ -1,7 +1,7 @@
 """What a run leaves behind, one directory a run.
 
 experiment.json           the resolved experiment, overrides included; train it again by giving its path
-metrics.jsonl             a line a start, a line an epoch, a line at the end (see spec.events)
+metrics.jsonl             a line a start, a line an epoch, a line at the end (see spec.command.events)
 checkpoint.safetensors    where the training stands: parameters, optimizer slots, and Origin as metadata
 parameters.safetensors    the final parameters under their canonical names, and Origin as metadata
 loss.png                  the loss over the epochs
@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from spec import files, parameters
+from spec.command.events import Epoch, Event, Start, encode
 from spec.errors import ParameterMismatch, SpecError, UsageError
-from spec.events import Epoch, Event, Start, encode
 from spec.experiment import Experiment, convert
 from spec.framework import Precision
 from spec.parameters import Parameters
