@@ -150,7 +150,7 @@ def test_a_wrong_file_gets_one_line(old: str, new: str, message: str) -> None:
         ("hello-self-attention", "max_length = 5", "", "model.max_length: expected a length"),
         ("hello-gru", "hidden_size = 8", "hidden_size = 8\ndropout = 0.5", "model.dropout: expected 0 with one layer"),
         ("course-rnn", "hidden_size = 4", "hidden_size = 8", "model.classes: expected 8 (the outputs are the logits"),
-        ("last-step-classifier", 'readout = "last step"', "", 'model.readout: expected "last step" for this task'),
+        ("last-step-classifier", 'readout = "last step"', "", "model.readout: expected 'last step' for this task"),
         ("last-step-classifier", "length = 3", "length = 5", "task.length: expected at most 10000 sequences"),
         ("hello-gru", 'name = "Learns"\nsolved_rate_at_least = 0.99', 'name = "Walk"', "training.epochs: expected 0 "),
         ("course-rnn-cell-walk", "classes = 2\n\n[training]", "classes = 3\n\n[training]", "model.classes: expected 3"),
