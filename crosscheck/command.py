@@ -1,0 +1,216 @@
+"""The command line of crosscheck."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.console import Console
+
+from crosscheck import recording, run
+from crosscheck.progress import Progress
+from crosscheck.report import data, markdown, terminal
+from crosscheck.run import Plan
+from crosscheck.rungs import LADDER
+from crosscheck.summary import DEFAULT_IMPLEMENTATIONS, Summary
+from spec import experiment as experiments
+from spec.errors import OhlolError, UsageError
+from spec.experiment import Experiment
+from spec.framework import Device, Precision
+
+REPORT = Path("crosscheck-report")
+
+WIDTH = 130
+
+EPILOG = """\
+exit codes: 0 the same, 1 different, 2 usage or bad spec, 3 could not run (framework or device missing, crash)
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
+    parser, carry_out = COMMANDS[command]
+    options = parser().parse_args(arguments[1:] if command else arguments)
+    try:
+        return carry_out(options)
+    except OhlolError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _check(options: argparse.Namespace) -> int:
+    if options.list:
+        return _list()
+    plan = _plan(options)
+    _clear(options.out)
+    first, second = options.implementations
+    with Progress(run.labels((first, second)), len(plan.experiments), options.json) as progress:
+        summary = run.run(plan, (first, second), progress)
+    return _report(summary, options)
+
+
+def _record(options: argparse.Namespace) -> int:
+    plan = _plan(options)
+    with Progress([options.implementation], len(plan.experiments)) as progress:
+        manifest = run.record(plan, options.implementation, options.out, progress)
+    print(f"{len(manifest.experiments) - len(manifest.lost)} of {len(manifest.experiments)} recorded in {options.out}")
+    return 3 if manifest.lost else 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    _clear(options.out)
+    directories = tuple(options.directories)
+    with Progress([], 0, quiet=True) as progress:
+        rungs = _rungs(options.rungs) if options.rungs else None
+        summary = run.compare(directories, options.experiments, rungs, options.precision, progress)
+    return _report(summary, options)
+
+
+def _list() -> int:
+    """The experiments that come with ohlol, and the rungs."""
+    names = experiments.shipped()
+    print("experiments:")
+    for name in names:
+        print(f"  {name:<{max(map(len, names))}}  {experiments.load(name).description}")
+    print("rungs, from the ground up:")
+    for rung in LADDER:
+        print(f"  {rung.NAME:<11} {rung.QUESTION}")
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    chosen: dict[str, Experiment] = {}
+    for argument in options.experiments or experiments.shipped():
+        experiment = experiments.load(argument)
+        if any(experiment.name == other.name for other in chosen.values()) and argument not in chosen:
+            raise UsageError(f"{argument}: expected each experiment's name once, got {experiment.name} twice")
+        chosen[argument] = experiment
+    rungs, precisions = _rungs(options.rungs), options.precision or list(get_args(Precision))
+    unable = [rung.NAME for rung in LADDER if rung.NAME in rungs and not set(rung.PRECISIONS) & set(precisions)]
+    if options.rungs and unable:
+        raise UsageError(f"--rungs: expected rungs that run in {' or '.join(precisions)}, got {', '.join(unable)}")
+    rungs = [rung for rung in rungs if rung not in unable]
+    return Plan(chosen, rungs, precisions, options.seed, options.device, options.timeout)
+
+
+def _rungs(text: str | None) -> list[str]:
+    """The rungs that were asked for, from the ground up; all of them where none was named."""
+    known = [rung.NAME for rung in LADDER]
+    asked = [name.strip() for name in text.split(",")] if text is not None else known
+    if unknown := [name for name in asked if name not in known]:
+        raise UsageError(f"--rungs: expected some of {','.join(known)}, got {','.join(unknown) or 'none'}")
+    return [name for name in known if name in asked]
+
+
+def _clear(directory: Path) -> None:
+    """Take away the last run's report, lest it be read for this one's where this one fails."""
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"--out: expected a directory, got a file: {directory}")
+    for name in ("report.md", "report.json"):
+        (directory / name).unlink(missing_ok=True)
+
+
+def _report(summary: Summary, options: argparse.Namespace) -> int:
+    options.out.mkdir(parents=True, exist_ok=True)
+    rendered = data.render(summary)
+    recording.write_whole(options.out / "report.json", rendered)
+    recording.write_whole(options.out / "report.md", markdown.render(summary).encode())
+    if options.json:
+        print(rendered.decode())
+    else:
+        console = Console()
+        if not console.is_terminal:
+            # A log has no width; the table needs about this one.
+            console.width = max(console.width, WIDTH)
+        terminal.show(summary, console)
+        print(f"report: {options.out / 'report.md'}, {options.out / 'report.json'}")
+    return summary.exit_code
+
+
+def _check_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m crosscheck",
+        description="Do two implementations start, compute, step and converge alike? All experiments by default.",
+        epilog="also: python -m crosscheck record --help, python -m crosscheck compare --help; " + EPILOG,
+    )
+    _add_plan(parser)
+    parser.add_argument(
+        "--implementations",
+        nargs=2,
+        metavar=("FIRST", "SECOND"),
+        default=list(DEFAULT_IMPLEMENTATIONS),
+        help="modules, or paths of packages; the second is compared with the first (default: torch_impl flax_impl)",
+    )
+    parser.add_argument("--list", action="store_true", help="list the experiments and the rungs")
+    _add_report(parser)
+    return parser
+
+
+def _record_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m crosscheck record",
+        description="Let one implementation leave recordings, to be compared elsewhere or later.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("implementation", help="a module, or the path of a package")
+    _add_plan(parser)
+    parser.add_argument("--out", type=Path, required=True, help="a new or empty directory for the recordings")
+    return parser
+
+
+def _compare_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m crosscheck compare", description="Compare two directories of recordings.", epilog=EPILOG
+    )
+    parser.add_argument("directories", nargs=2, type=Path, metavar="DIRECTORY")
+    parser.add_argument("--experiments", nargs="+", default=[], metavar="NAME", help="only these")
+    _add_choice(parser)
+    _add_report(parser)
+    return parser
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "experiments", nargs="*", metavar="EXPERIMENT", help="a shipped experiment's name, or the path of a .toml file"
+    )
+    _add_choice(parser)
+    parser.add_argument("--seed", type=_seed, default=0, help="of the parameters, batches and runs (default 0)")
+    parser.add_argument("--device", choices=get_args(Device), default="cpu", help="where both compute (default cpu)")
+    parser.add_argument(
+        "--timeout", type=float, default=600.0, metavar="SECONDS", help="for one experiment on one side (default 600)"
+    )
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rungs", help=f"comma-separated, of {','.join(rung.NAME for rung in LADDER)} (default all)")
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        type=str,
+        action="append",
+        help="only this one (default both)",
+    )
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=REPORT, help=f"directory of the report (default ./{REPORT})")
+    parser.add_argument("--json", action="store_true", help="print report.json in place of the table")
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected at least 0, got {value}")
+    return value
+
+
+COMMANDS: dict[str, Any] = {
+    "": (_check_parser, _check),
+    "record": (_record_parser, _record),
+    "compare": (_compare_parser, _compare),
+}

@@ -1,0 +1,246 @@
+"""One comparison: what was held against what, where it was worst, and whether that is within its bound."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from spec.framework import Precision
+
+Arrays = Mapping[str, np.ndarray]
+"""What one side recorded for one case of a rung, by name."""
+
+Value = float | str
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome for one tensor (or count, or rate) in one case of one rung.
+
+    sides: who the two `values` come from. step: optimizer step, from 0, of a trajectory. index: the worst element.
+    For a trajectory that leaves its bound, step and index are those of the first step that does; otherwise those of
+    the step that comes closest to its bound. ratio: difference / bound at its largest, over all steps.
+    elements: how many values were compared; 0 when the comparison could not be made, which is a failure.
+    crashed: a side gave no answer but an exception, whose text is in `note` and `traceback`.
+    """
+
+    experiment: str
+    rung: str
+    precision: Precision
+    case: str
+    tensor: str
+    sides: tuple[str, str]
+    passed: bool
+    elements: int
+    step: int | None = None
+    index: tuple[int, ...] = ()
+    values: tuple[Value, Value] | None = None
+    difference: float | None = None
+    bound: float | None = None
+    ratio: float | None = None
+    note: str = ""
+    crashed: bool = False
+    traceback: str = ""
+
+    @property
+    def headroom(self) -> float | None:
+        """How many times the largest difference fits into its bound; None without a difference to measure."""
+        return 1.0 / self.ratio if self.ratio else None
+
+
+class Place(NamedTuple):
+    """Where comparisons are made, and between whom."""
+
+    experiment: str
+    rung: str
+    precision: Precision
+    case: str
+    sides: tuple[str, str]
+
+    def failed(self, tensor: str, note: str, values: tuple[Value, Value] | None = None) -> Comparison:
+        """A comparison that could not be made, which counts as a difference."""
+        return self._comparison(tensor, passed=False, elements=0, note=note, values=values)
+
+    def crashed(self, note: str, traceback: str = "") -> Comparison:
+        """A side that had no answer to give."""
+        return self._comparison("", passed=False, elements=0, note=note, crashed=True, traceback=traceback)
+
+    def equal(
+        self, tensor: str, first: Value, second: Value, note: str = "", sides: tuple[str, str] | None = None
+    ) -> Comparison:
+        """Two values that must be the same, such as a shape or a count."""
+        return self._comparison(
+            tensor, passed=first == second, elements=1, values=(first, second), note=note, sides=sides or self.sides
+        )
+
+    def expected(self, tensor: str, expected: Value, first: Value, second: Value) -> Comparison:
+        """Two values that must both be what the spec says."""
+        passed = first == second == expected
+        note = "" if passed else f"expected {expected}"
+        return self._comparison(tensor, passed=passed, elements=2, values=(first, second), note=note)
+
+    def limited(
+        self, tensor: str, values: tuple[Value, Value], difference: float, bound: float, elements: int, note: str
+    ) -> Comparison:
+        """A number that has a limit of its own, such as a drift or a test's -log10 p."""
+        passed = bool(difference <= bound)  # False for NaN.
+        ratio = difference / bound if bound else (0.0 if passed else math.inf)
+        return self._comparison(
+            tensor,
+            passed=passed,
+            elements=elements,
+            values=values,
+            difference=difference,
+            bound=bound,
+            ratio=ratio,
+            note=note,
+        )
+
+    def identical(
+        self, tensor: str, first: np.ndarray | None, second: np.ndarray | None, sides: tuple[str, str]
+    ) -> Comparison:
+        """Two arrays that must agree bit for bit."""
+        here = self._replace(sides=sides)
+        if first is None or second is None:
+            return here.failed(tensor, _missing(sides, first, second))
+        if problem := _unlike(sides, first, second):
+            return here.failed(tensor, problem)
+        if not first.size:
+            return here.failed(tensor, "nothing to compare: the tensor has no elements")
+        # As bytes, since -0.0 == 0.0 and NaN != NaN.
+        bits = [
+            np.ascontiguousarray(side).view(f"u{side.dtype.itemsize}").reshape(first.shape) for side in (first, second)
+        ]
+        differ = np.flatnonzero(bits[0] != bits[1])
+        at = _index(int(differ[0]) if differ.size else 0, first.shape)
+        values = (float(first[at]), float(second[at]))
+        return here._comparison(
+            tensor,
+            passed=not differ.size,
+            elements=first.size,
+            index=at,
+            values=values,
+            difference=abs(values[0] - values[1]),
+            bound=0.0,
+            ratio=math.inf if differ.size else 0.0,
+            note=f"{differ.size} of {first.size} elements are not the same bits" if differ.size else "",
+        )
+
+    def close(
+        self,
+        tensor: str,
+        first: np.ndarray | None,
+        second: np.ndarray | None,
+        *,
+        bound: float | np.ndarray,
+        floor: float | np.ndarray = 0.0,
+        shape: tuple[int, ...] | None = None,
+        stepwise: bool = False,
+        keep: np.ndarray | None = None,
+        sides: tuple[str, str] | None = None,
+    ) -> Comparison:
+        """Two arrays within |first - second| <= bound * max(largest of either, floor).
+
+        shape: what the spec says it must be, where it says so; the dtype must be the place's precision. stepwise: the
+        first axis counts optimizer steps; each has a scale of its own, and bound and floor may differ by step. Steps
+        whose bound is infinite must be finite and are not counted: that far no bound means anything.
+        keep: which elements of a step count (of its shape); the others are judged by a rule of their own.
+        """
+        here = self._replace(sides=sides or self.sides)
+        if first is None or second is None:
+            return here.failed(tensor, _missing(here.sides, first, second))
+        if problem := _unlike(here.sides, first, second, shape, self.precision):
+            return here.failed(tensor, problem)
+        steps = first.shape[0] if stepwise else 1
+        inner = first.shape[1:] if stepwise else first.shape
+        chosen = np.flatnonzero(keep) if keep is not None else np.arange(math.prod(inner))
+        if not steps * chosen.size:
+            return here.failed(tensor, "nothing to compare: the tensor has no elements")
+        one, two = (side.reshape(steps, -1)[:, chosen].astype(np.float64) for side in (first, second))
+        finite = np.isfinite(one) & np.isfinite(two)
+        if not finite.all():
+            at, element = (int(i) for i in np.argwhere(~finite)[0])
+            return here._comparison(
+                tensor,
+                passed=False,
+                elements=one.size,
+                step=at if stepwise else None,
+                index=_index(chosen[element], inner),
+                values=(float(one[at, element]), float(two[at, element])),
+                ratio=math.inf,
+                note=f"not finite {_who(here.sides, bool(np.isfinite(one).all()), bool(np.isfinite(two).all()))}",
+            )
+        judged = np.isfinite(np.broadcast_to(bound, (steps,)))
+        if not judged.any():
+            return here.failed(tensor, "nothing to compare: no step has a bound")
+        difference = np.abs(one - two)
+        scale = np.maximum(np.maximum(np.abs(one).max(axis=1), np.abs(two).max(axis=1)), floor)
+        # A bound beyond the horizon is infinite, and infinity times a scale of zero would be NaN.
+        allowed = np.where(judged, np.where(judged, bound, 0.0) * scale, np.inf)
+        largest = difference.max(axis=1)
+        # A scale of zero means that both are zero everywhere.
+        ratio = np.divide(largest, allowed, out=np.where(largest > 0, np.inf, 0.0), where=allowed > 0)
+        beyond = np.flatnonzero(ratio > 1)
+        at = int(beyond[0] if beyond.size else ratio.argmax())
+        element = int(difference[at].argmax())
+        return here._comparison(
+            tensor,
+            passed=not beyond.size,
+            elements=int(judged.sum()) * chosen.size,
+            step=at if stepwise else None,
+            index=_index(chosen[element], inner),
+            values=(float(one[at, element]), float(two[at, element])),
+            difference=float(difference[at, element]),
+            bound=float(allowed[at]),
+            ratio=float(ratio.max()),
+            note="" if judged.all() else f"compared over the first {judged.sum()} of {steps} steps",
+        )
+
+    def only(self, expected: list[str], first: Arrays, second: Arrays) -> list[Comparison]:
+        """A failure for each array that a side recorded and that is not among the expected ones."""
+        extra = [name for name in {**first, **second} if name not in expected]
+        return [
+            self.failed(name, f"not in the spec, but in {_holders(self.sides, name, first, second)}") for name in extra
+        ]
+
+    def _comparison(self, tensor: str, **fields: Any) -> Comparison:
+        return Comparison(tensor=tensor, **{**self._asdict(), **fields})
+
+
+def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(flat, shape))
+
+
+def _missing(sides: tuple[str, str], first: np.ndarray | None, second: np.ndarray | None) -> str:
+    return f"missing {_who(sides, first is not None, second is not None)}"
+
+
+def _who(sides: tuple[str, str], first_well: bool, second_well: bool) -> str:
+    if first_well == second_well:
+        return "on both sides"
+    return f"in {sides[1] if first_well else sides[0]}"
+
+
+def _holders(sides: tuple[str, str], name: str, first: Arrays, second: Arrays) -> str:
+    return " and ".join(side for side, arrays in zip(sides, (first, second), strict=True) if name in arrays)
+
+
+def _unlike(
+    sides: tuple[str, str],
+    first: np.ndarray,
+    second: np.ndarray,
+    shape: tuple[int, ...] | None = None,
+    dtype: str | None = None,
+) -> str:
+    """What is wrong with the arrays' shapes or dtypes, in words; empty when nothing is."""
+    if shape is None and first.shape != second.shape:
+        return f"shapes differ: {first.shape} in {sides[0]}, {second.shape} in {sides[1]}"
+    if dtype is None and first.dtype != second.dtype:
+        return f"dtypes differ: {first.dtype} in {sides[0]}, {second.dtype} in {sides[1]}"
+    for side, array in zip(sides, (first, second), strict=True):
+        if shape is not None and array.shape != shape:
+            return f"expected shape {shape}, got {array.shape} in {side}"
+        if dtype is not None and array.dtype != dtype:
+            return f"expected dtype {dtype}, got {array.dtype} in {side}"
+    return ""

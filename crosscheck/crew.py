@@ -1,0 +1,200 @@
+"""The worker processes: starts them, hands out jobs, and survives whatever becomes of them.
+
+A worker takes one experiment at a time, so that one that dies takes no other with it, and so that a side that is
+done early lends its core to the other.
+"""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import msgspec
+
+from crosscheck.worker import Done, Job, Message, Refused
+from spec.errors import OhlolError
+
+WORTH_A_WORKER = 3
+"""So many experiments must be waiting before another worker of a side is started: importing a framework takes time."""
+
+
+class CouldNotRun(OhlolError):
+    """An implementation that cannot run at all, so that there is nothing to compare."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Result(NamedTuple):
+    """What became of one job. lost: why there is no recording; empty when there is one."""
+
+    side: int
+    experiment: str
+    seconds: float
+    lost: str = ""
+
+
+class Worker:
+    """One process of one implementation."""
+
+    def __init__(self, implementation: str, log: Path):
+        self._log = log
+        threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+        with log.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "crosscheck.worker", implementation],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                # Tiny models are fastest on one thread, and the two sides run side by side.
+                env={**threads, **os.environ},
+                text=True,
+                # So that Ctrl-C comes to the parent alone, which then ends its workers.
+                start_new_session=True,
+            )
+
+    def serve(self, job: Job, timeout: float) -> Message | str:
+        """Hand over a job and wait for the answer; or the reason why there will be none."""
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self.process.kill()
+
+        timer = threading.Timer(timeout, give_up)
+        timer.start()
+        try:
+            _pipe(self.process.stdin).write(msgspec.json.encode(job).decode() + "\n")
+            _pipe(self.process.stdin).flush()
+            line = _pipe(self.process.stdout).readline()
+        except BrokenPipeError:
+            line = ""
+        finally:
+            timer.cancel()
+        if line.endswith("\n"):
+            return msgspec.json.decode(line, type=Message)
+        code = self.process.wait()
+        if late.is_set():
+            return f"no answer within {timeout:g} s"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"its process {how}{self._last_words()}"
+
+    def stop(self) -> None:
+        """End the process. Any thread may; the one that serves the worker closes it afterwards."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        """Give back what the ended process held."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(BrokenPipeError):
+                _pipe(pipe).close()
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return f": {lines[-1][:300]}" if lines else ""
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+class Crew:
+    """All workers of a run: at least one for each implementation, more where there are cores and work enough."""
+
+    def __init__(self, implementations: Sequence[str], logs: Path, size: int, timeout: float):
+        self._implementations = implementations
+        self._logs = logs
+        self._size = max(size, len(implementations))
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._workers: set[Worker] = set()
+        self._stopped = False
+        self._results: queue.Queue[Result | Refused | Exception] = queue.Queue()
+
+    def run(self, jobs: Sequence[Sequence[Job]]) -> Iterator[Result]:
+        """Do each side's jobs; yields as they are done. Raises CouldNotRun when a side refuses."""
+        self._waiting = [deque(side) for side in jobs]
+        threads = [threading.Thread(target=self._work, args=(slot,), daemon=True) for slot in range(self._size)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(sum(len(side) for side in jobs)):
+                result = self._results.get()
+                if isinstance(result, Refused):
+                    raise CouldNotRun(result.message, result.exit_code)
+                if isinstance(result, Exception):
+                    raise result
+                yield result
+        finally:
+            self._stop()
+            for thread in threads:
+                thread.join()
+
+    def _work(self, slot: int) -> None:
+        """One slot's thread: a worker of its own side while there are jobs, then one of a side that needs help."""
+        try:
+            own = slot % len(self._implementations)
+            self._serve(own, slot, 1 if slot < len(self._implementations) else WORTH_A_WORKER)
+            for side in range(len(self._implementations)):
+                self._serve(side, slot, WORTH_A_WORKER)
+        except Exception as error:
+            # The main thread would otherwise wait forever for this slot's result.
+            self._results.put(error)
+
+    def _serve(self, side: int, slot: int, enough: int) -> None:
+        """Work on one side's jobs, provided that `enough` of them are waiting."""
+        if len(self._waiting[side]) < enough:
+            return
+        worker = None
+        try:
+            while job := self._take(side):
+                worker = worker or self._start(side, slot)
+                message = worker.serve(job, self._timeout)
+                name = job.experiment["name"]
+                match message:
+                    case Done(seconds=seconds):
+                        self._results.put(Result(side, name, seconds))
+                    case Refused():
+                        self._results.put(message)
+                        return
+                    case reason:
+                        self._retire(worker)
+                        worker = None
+                        self._results.put(Result(side, name, 0.0, reason))
+        finally:
+            if worker:
+                self._retire(worker)
+
+    def _take(self, side: int) -> Job | None:
+        with self._lock:
+            waiting = self._waiting[side]
+            return waiting.popleft() if waiting and not self._stopped else None
+
+    def _start(self, side: int, slot: int) -> Worker:
+        worker = Worker(self._implementations[side], self._logs / f"{side}-{slot}.log")
+        with self._lock:
+            self._workers.add(worker)
+        return worker
+
+    def _retire(self, worker: Worker) -> None:
+        with self._lock:
+            self._workers.discard(worker)
+        worker.stop()
+        worker.close()
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            workers = list(self._workers)
+        for worker in workers:
+            worker.stop()

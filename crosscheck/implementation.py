@@ -1,0 +1,46 @@
+"""From a module's name or path to an implementation. Runs in a worker only: here a framework gets imported."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+from spec.errors import FrameworkMissing, UsageError
+from spec.framework import CONTRACT, Framework
+
+
+def load(name: str) -> Framework:
+    """Import an implementation: a module's name, or the path of a package's directory or of a .py file.
+
+    Raises UsageError when there is no such module, or when it lacks functions of the contract, and FrameworkMissing
+    when something that it imports is not installed.
+    """
+    path = Path(name)
+    is_path = path.exists() and (path.suffix == ".py" or len(path.parts) > 1)
+    if not is_path and "/" in name:
+        raise UsageError(f"--implementations: expected a module or the path of one, got {name!r}: no such path")
+    module_name = path.stem if is_path else name
+    if is_path:
+        # Ahead of everything, so that a copy stands in for the installed module of the same name.
+        sys.path.insert(0, str(path.resolve().parent))
+    try:
+        module = importlib.import_module(module_name)
+        missing = [function for function in CONTRACT if not callable(getattr(module, function, None))]
+    except ModuleNotFoundError as error:
+        if f"{module_name}.".startswith(f"{error.name}."):
+            raise UsageError(f"--implementations: expected an importable module, got {name!r}") from None
+        raise FrameworkMissing(f"{name}: expected {error.name} to be installed, got none ({error})") from None
+    if is_path:
+        _check_origin(module, path)
+    if missing:
+        raise UsageError(f"{name}: expected the functions of spec.framework.CONTRACT, got none named {missing}")
+    return cast(Framework, module)
+
+
+def _check_origin(module: ModuleType, path: Path) -> None:
+    """Raise UsageError when another module of the same name was imported before and stands in the way."""
+    origin = Path(module.__file__ or "").resolve()
+    found = origin.parent if origin.name == "__init__.py" else origin
+    if found != path.resolve():
+        raise UsageError(f"--implementations: expected the module in {path}, got the one in {found}")

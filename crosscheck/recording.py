@@ -1,0 +1,139 @@
+"""What one side leaves behind of one experiment: arrays in safetensors, and beside them what they are, in JSON."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from crosscheck.comparison import Arrays
+from spec import experiment as experiments
+from spec import parameters
+from spec.errors import UsageError
+from spec.experiment import Experiment
+from spec.framework import Precision
+
+FORMAT = 1
+"""To be raised with every change of what is asked of an implementation, or of how it is recorded."""
+
+MANIFEST = "manifest.json"
+"""The file of a directory of recordings that says whose they are."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one request.
+
+    inputs: digest of all that was handed to the implementation, see crosscheck.witness. reason: why there are no
+    arrays, and `traceback` where that was an exception.
+    """
+
+    rung: str
+    precision: Precision
+    case: str
+    status: Literal["recorded", "unsupported", "failed"]
+    seconds: float
+    inputs: str = ""
+    reason: str = ""
+    traceback: str = ""
+
+    @property
+    def key(self) -> str:
+        """What the names of its arrays begin with."""
+        return f"{self.precision}/{self.rung}/{self.case}/"
+
+
+class Recording(msgspec.Struct, frozen=True, kw_only=True):
+    """One side's answers on one experiment.
+
+    token: of the run that made it, so that no earlier run's file can be taken for this one's. experiment: as it was,
+    so that recordings can be compared when the file has changed since.
+    """
+
+    format: int
+    token: str
+    implementation: str
+    experiment: dict[str, Any]
+    experiment_hash: str
+    seed: int
+    device: str
+    describe: dict[str, str]
+    machine: dict[str, str]
+    answers: list[Answer]
+    seconds: float
+
+    def resolved(self) -> Experiment:
+        """The experiment that was recorded."""
+        return experiments.convert(self.experiment, f"recording of {self.implementation}")
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """The contents of a directory of recordings. experiments: name -> hash. lost: name -> why there is none."""
+
+    format: int
+    token: str
+    implementation: str
+    rungs: list[str]
+    precisions: list[Precision]
+    experiments: dict[str, str]
+    lost: dict[str, str] = {}
+
+
+class Stale(Exception):
+    """A recording that is not of this run, not of this experiment, or not whole."""
+
+
+def write(directory: Path, name: str, recording: Recording, arrays: Arrays) -> None:
+    """Write both files of a recording, the one that completes it last."""
+    parameters.save(directory / f"{name}.safetensors", arrays, {"token": recording.token})
+    write_whole(directory / f"{name}.json", msgspec.json.format(msgspec.json.encode(recording)))
+
+
+def read(directory: Path, name: str, token: str, experiment_hash: str) -> tuple[Recording, dict[str, np.ndarray]]:
+    """Read a recording. Raises Stale unless it is that run's and that experiment's."""
+    try:
+        recording = msgspec.json.decode((directory / f"{name}.json").read_bytes(), type=Recording)
+        arrays, metadata = parameters.load(directory / f"{name}.safetensors")
+    except (OSError, UsageError, msgspec.DecodeError) as error:
+        raise Stale(f"{directory / name}: expected a recording, got none that can be read: {error}") from None
+    wrong = [
+        f"expected {what} {expected}, got {got}"
+        for what, expected, got in (
+            ("format", FORMAT, recording.format),
+            ("run", token, recording.token),
+            ("run of the arrays", token, metadata.get("token")),
+            ("experiment", experiment_hash, recording.experiment_hash),
+        )
+        if expected != got
+    ]
+    if wrong:
+        raise Stale(f"{directory / name}: stale recording: {'; '.join(wrong)}")
+    return recording, arrays
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write the directory's manifest; the last thing that a run does there."""
+    write_whole(directory / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read the directory's manifest. Raises UsageError."""
+    try:
+        return msgspec.json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UsageError(f"{directory}: expected a directory of recordings (with {MANIFEST}), got {error}") from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        # mkstemp's files are for their owner alone.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,106 @@
+"""report.md: the report for a pull request or a GitHub step summary, which holds 1 MiB."""
+
+from collections.abc import Iterator
+
+from crosscheck.report.details import facts, failures, line
+from crosscheck.summary import Summary
+from crosscheck.verdict import Cell, cell_text
+
+LARGEST = 900_000
+"""Bytes of the whole report; a longer one is cut, since GitHub drops a summary that is over 1 MiB."""
+
+SHOWN = 20
+"""So many failures of an experiment are listed; report.json has them all."""
+
+
+def render(summary: Summary) -> str:
+    """The report as Markdown."""
+    text = "\n".join(_lines(summary)) + "\n"
+    if len(text.encode()) > LARGEST:
+        text = text.encode()[:LARGEST].decode(errors="ignore") + "\n\n... cut here; report.json has it all.\n"
+    return text
+
+
+def _lines(summary: Summary) -> Iterator[str]:
+    names = " against ".join(f"`{side.name}`" for side in summary.sides)
+    yield f"# crosscheck: {names}"
+    yield f"\n**{summary.verdict}**\n"
+    yield f"{summary.comparisons} comparisons of {summary.elements} values, seed {summary.seed}, {summary.device}, "
+    yield f"{summary.seconds:.0f} s.\n"
+    for side in summary.sides:
+        versions = ", ".join(f"{name} {version}" for name, version in side.describe.items())
+        yield f"- `{side.name}`: {side.seconds:.0f} s in workers; {versions}"
+    yield "\nok: the largest difference, in units of its bound.\n"
+    yield _row("experiment", *summary.rungs)
+    yield _row(*["---"] * (len(summary.rungs) + 1))
+    for verdict in summary.experiments:
+        yield _row(verdict.experiment, *(_cell(cell) for cell in verdict.cells))
+    yield from _failures(summary)
+    yield from _unchecked(summary)
+    yield from _headroom(summary)
+    yield from _time(summary)
+
+
+def _failures(summary: Summary) -> Iterator[str]:
+    for verdict, found in failures(summary):
+        yield f"\n## {verdict.experiment}\n\nFirst failure:\n"
+        for name, text in facts(found[0]):
+            yield f"- {name}: {_code(text)}"
+        yield f"- reproduce: `{summary.reproduce(verdict, found[0])}`"
+        if found[0].traceback:
+            yield f"\n```\n{found[0].traceback.strip()}\n```"
+        if len(found) > 1:
+            yield f"\nAll {len(found)} failures, in order:\n"
+            yield from (f"- {_code(line(comparison))}" for comparison in found[:SHOWN])
+        if len(found) > SHOWN:
+            yield f"- and {len(found) - SHOWN} more in report.json"
+
+
+def _unchecked(summary: Summary) -> Iterator[str]:
+    cells = [(v.experiment, cell) for v in summary.experiments for cell in v.cells if cell.status == "not checked"]
+    if cells:
+        yield "\n## Not checked\n"
+        yield from (f"- {experiment}, {cell.rung}: {_code(cell.reason)}" for experiment, cell in cells)
+
+
+def _headroom(summary: Summary) -> Iterator[str]:
+    """Where each rung comes closest to its bound."""
+    yield "\n## Headroom\n\nHow many times the largest difference fits into its bound, where it is tightest:\n"
+    yield _row("rung", "precision", "headroom", "experiment", "tensor", "step")
+    yield _row(*["---"] * 6)
+    for rung in summary.rungs:
+        for precision in summary.precisions:
+            measured = [
+                comparison
+                for verdict in summary.experiments
+                for comparison in verdict.comparisons
+                if (comparison.rung, comparison.precision) == (rung, precision) and comparison.headroom
+            ]
+            if measured:
+                tightest = max(measured, key=lambda comparison: comparison.ratio or 0.0)
+                step = "" if tightest.step is None else str(tightest.step)
+                headroom = f"{tightest.headroom or 0.0:.3g}"
+                yield _row(rung, precision, headroom, tightest.experiment, _code(tightest.tensor), step)
+
+
+def _time(summary: Summary) -> Iterator[str]:
+    """Where the seconds went."""
+    yield "\n## Seconds\n"
+    yield _row("rung", *(side.name for side in summary.sides))
+    yield _row(*["---"] * (len(summary.sides) + 1))
+    for rung in summary.rungs:
+        spent = [cell.seconds for verdict in summary.experiments for cell in verdict.cells if cell.rung == rung]
+        yield _row(rung, *(f"{sum(seconds[i] for seconds in spent):.1f}" for i in range(len(summary.sides))))
+
+
+def _cell(cell: Cell) -> str:
+    text = cell_text(cell)
+    return f"**{text}**" if cell.status in ("different", "crashed") else text
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _code(text: str) -> str:
+    return "`" + text.replace("`", "'").replace("\n", " ") + "`"

@@ -1,0 +1,218 @@
+"""Record, compare, or both: what the command line asks for, without the command line."""
+
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from crosscheck import recording
+from crosscheck.crew import Crew
+from crosscheck.progress import Progress
+from crosscheck.recording import Manifest, Stale
+from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude
+from crosscheck.verdict import Side, Sides, Verdict, judge
+from crosscheck.worker import Job
+from spec.errors import UsageError
+from spec.experiment import Experiment
+from spec.framework import Device, Precision
+
+
+class Plan(NamedTuple):
+    """What is to be looked at. experiments: what names one on a command line -> the experiment.
+
+    timeout: seconds that an experiment may take on one side.
+    """
+
+    experiments: dict[str, Experiment]
+    rungs: Sequence[str]
+    precisions: Sequence[Precision]
+    seed: int
+    device: Device
+    timeout: float
+
+
+def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Summary:
+    """Record both implementations side by side and judge each experiment as soon as both are done with it."""
+    begin = time.perf_counter()
+    shown = labels(implementations)
+    verdicts: dict[str, Verdict] = {}
+    all_sides: list[Sides] = []
+    lost: dict[tuple[int, str], str] = {}
+    with tempfile.TemporaryDirectory(prefix="crosscheck-") as scratch:
+        directories = (Path(scratch, "first"), Path(scratch, "second"))
+        token = secrets.token_hex(8)
+        for directory in directories:
+            directory.mkdir()
+        jobs = [_jobs(plan, directory, token) for directory in directories]
+        for result in _crew(plan, implementations, Path(scratch)).run(jobs):
+            name = result.experiment
+            lost[result.side, name] = result.lost
+            progress.recorded(shown[result.side], name, result.seconds, result.lost)
+            if (1 - result.side, name) not in lost:
+                continue
+            argument, experiment = next((a, e) for a, e in plan.experiments.items() if e.name == name)
+            first, second = (
+                _side(shown[i], directories[i], name, token, experiment.hash, lost[i, name]) for i in (0, 1)
+            )
+            verdicts[name] = judge(experiment, argument, plan.rungs, plan.precisions, (first, second))
+            all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
+            progress.judged(verdicts[name])
+    ordered = [verdicts[experiment.name] for experiment in plan.experiments.values()]
+    exit_code, verdict = conclude(ordered)
+    return Summary(
+        schema_version=SCHEMA_VERSION,
+        sides=_side_summaries(implementations, shown, all_sides),
+        rungs=list(plan.rungs),
+        precisions=list(plan.precisions),
+        seed=plan.seed,
+        device=plan.device,
+        seconds=time.perf_counter() - begin,
+        exit_code=exit_code,
+        verdict=verdict,
+        experiments=ordered,
+    )
+
+
+def record(plan: Plan, implementation: str, directory: Path, progress: Progress) -> Manifest:
+    """Let one implementation record the experiments into a new or empty directory."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        # Else an older run's recordings would be left among the new ones.
+        raise UsageError(f"--out: expected a new or an empty directory, got {directory}")
+    directory.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(8)
+    lost: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="crosscheck-") as logs:
+        for result in _crew(plan, [implementation], Path(logs)).run([_jobs(plan, directory.resolve(), token)]):
+            progress.recorded(implementation, result.experiment, result.seconds, result.lost)
+            if result.lost:
+                lost[result.experiment] = result.lost
+    hashes = {experiment.name: experiment.hash for experiment in plan.experiments.values()}
+    manifest = Manifest(
+        format=recording.FORMAT,
+        token=token,
+        implementation=implementation,
+        rungs=list(plan.rungs),
+        precisions=list(plan.precisions),
+        experiments=hashes,
+        lost=lost,
+    )
+    recording.write_manifest(directory, manifest)
+    return manifest
+
+
+def compare(
+    directories: tuple[Path, Path],
+    names: Sequence[str],
+    rungs: Sequence[str] | None,
+    precisions: Sequence[Precision] | None,
+    progress: Progress,
+) -> Summary:
+    """Judge two directories of recordings, which may come from other machines or from other days.
+
+    rungs, precisions: None for all that either side has recorded.
+    """
+    begin = time.perf_counter()
+    manifests = [recording.read_manifest(directory) for directory in directories]
+    implementations = (manifests[0].implementation, manifests[1].implementation)
+    shown = labels(implementations)
+    known = sorted({name for manifest in manifests for name in manifest.experiments})
+    if unknown := sorted(set(names) - set(known)):
+        raise UsageError(f"--experiments: expected some of {', '.join(known)}, got {', '.join(unknown)}")
+    rungs = rungs or sorted({rung for manifest in manifests for rung in manifest.rungs})
+    precisions = precisions or sorted({p for manifest in manifests for p in manifest.precisions})
+    verdicts: list[Verdict] = []
+    all_sides: list[Sides] = []
+    for name in names or known:
+        hashes = [manifest.experiments.get(name, "") for manifest in manifests]
+        first, second = (
+            _side(shown[i], directories[i], name, manifests[i].token, hashes[i], manifests[i].lost.get(name, ""))
+            for i in (0, 1)
+        )
+        if first.recording and second.recording and hashes[0] != hashes[1]:
+            second = second._replace(lost=f"recorded another version of {name} ({hashes[1]}, not {hashes[0]})")
+        made = first.recording or second.recording
+        if made is None:
+            raise UsageError(f"{name}: expected a recording in either directory, got {first.lost}; {second.lost}")
+        verdicts.append(judge(made.resolved(), name, rungs, precisions, (first, second)))
+        all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
+        progress.judged(verdicts[-1])
+    exit_code, verdict = conclude(verdicts)
+    recordings = [side.recording for pair in all_sides for side in pair if side.recording]
+    return Summary(
+        schema_version=SCHEMA_VERSION,
+        sides=_side_summaries(implementations, shown, all_sides),
+        rungs=list(rungs),
+        precisions=list(precisions),
+        seed=recordings[0].seed,
+        device=" and ".join(sorted({recording.device for recording in recordings})),
+        seconds=time.perf_counter() - begin,
+        exit_code=exit_code,
+        verdict=verdict,
+        experiments=verdicts,
+        directories=[str(directory) for directory in directories],
+    )
+
+
+def labels(implementations: Sequence[str]) -> tuple[str, str]:
+    """The two names, told apart where they are the same."""
+    first, second = implementations
+    return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
+
+
+def _jobs(plan: Plan, directory: Path, token: str) -> list[Job]:
+    return [
+        Job(
+            directory=str(directory),
+            token=token,
+            experiment=msgspec.to_builtins(experiment),
+            rungs=list(plan.rungs),
+            precisions=list(plan.precisions),
+            device=plan.device,
+            seed=plan.seed,
+        )
+        for experiment in plan.experiments.values()
+    ]
+
+
+def _crew(plan: Plan, implementations: Sequence[str], logs: Path) -> Crew:
+    # An accelerator is not shared well by two processes of the same framework.
+    size = _cores() if plan.device == "cpu" else len(implementations)
+    return Crew(implementations, logs, size, plan.timeout)
+
+
+def _cores() -> int:
+    """Cores that this process may use, where the system can tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _side(label: str, directory: Path, name: str, token: str, experiment_hash: str, lost: str) -> Side:
+    """What that directory holds of the experiment."""
+    if not lost:
+        try:
+            return Side(label, *recording.read(directory, name, token, experiment_hash))
+        except Stale as error:
+            lost = str(error)
+    return Side(label, None, {}, lost)
+
+
+def _side_summaries(
+    implementations: Sequence[str], shown: Sequence[str], all_sides: Sequence[Sides]
+) -> list[SideSummary]:
+    summaries = []
+    for i, (implementation, label) in enumerate(zip(implementations, shown, strict=True)):
+        recordings = [side.recording for side in (pair[i] for pair in all_sides) if side.recording]
+        summaries.append(
+            SideSummary(
+                name=label,
+                implementation=implementation,
+                describe=recordings[0].describe if recordings else {},
+                machine=recordings[0].machine if recordings else {},
+                seconds=sum(recording.seconds for recording in recordings),
+            )
+        )
+    return summaries

@@ -1,0 +1,49 @@
+"""The ladder. Each rung presupposes the one below, so the first that fails is where to look.
+
+A rung is a module here, all with the same skeleton: what it asks of an implementation (`cases`, `record`) and how it
+judges what two sides recorded (`compare`). A new rung is a new module and a place in `LADDER`.
+"""
+
+from typing import Protocol
+
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.request import Request
+from crosscheck.rungs import forward, gradients, lock_step, outcome, round_trip, structure
+from spec.experiment import Experiment
+from spec.framework import Framework, Precision
+
+
+class Rung(Protocol):
+    """What a module in this package offers."""
+
+    NAME: str
+    """As `--rungs` and the report's columns have it."""
+
+    QUESTION: str
+    """What it finds out, in a line."""
+
+    PRECISIONS: tuple[Precision, ...]
+    """What it computes in."""
+
+    SAME_INPUTS: bool
+    """Whether both sides are handed the same bytes; the recordings' digests of them must then agree."""
+
+    def inapplicable(self, experiment: Experiment) -> str:
+        """Why the question makes no sense for this experiment; empty where it does."""
+        ...
+
+    def cases(self, precision: Precision) -> tuple[str, ...]:
+        """The parts that are recorded and compared one by one; an implementation may leave one of them out."""
+        ...
+
+    def record(self, framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+        """Ask the implementation; runs in the worker. Raises Unsupported where the implementation leaves it out."""
+        ...
+
+    def compare(self, experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+        """Judge two recordings, in the order of computation; runs in the parent, which has no framework."""
+        ...
+
+
+LADDER: tuple[Rung, ...] = (structure, round_trip, forward, gradients, lock_step, outcome)
+"""Every rung, from the ground up."""

@@ -1,0 +1,120 @@
+"""Independent runs on either side, from its own initialization, against what the experiment says will come of it."""
+
+import math
+
+import numpy as np
+
+from crosscheck import tolerance
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.request import Request
+from spec.experiment import Experiment
+from spec.framework import Framework, Precision
+from spec.parameters import generator_for
+from spec.tasks import solved
+from spec.training import CannotLearn, Learns, LearnsSometimes, initial_state
+
+NAME: str = "outcome"
+QUESTION: str = "do independent runs from each side's own random numbers learn as often as the experiment says?"
+PRECISIONS: tuple[Precision, ...] = ("float32",)
+SAME_INPUTS: bool = False
+
+
+def inapplicable(experiment: Experiment) -> str:
+    return "" if experiment.training.epochs else "nothing is trained"
+
+
+def cases(precision: Precision) -> tuple[str, ...]:
+    del precision
+    return ("seeds",)
+
+
+def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+    del case
+    seeds = generator_for(request.seed, "outcome").integers(0, 2**31, experiment.seeds)
+    without_dropout = not experiment.model.dropout_sites(1, 1)
+    runs = []
+    for seed in seeds.tolist():
+        start = framework.initialize(experiment, seed, request.settings)
+        state = initial_state(experiment.training.optimizer, start)
+        # Recorded, and with the spec's masks where there are none to draw: the very call of lock-step, so that
+        # a framework that compiles need not compile again.
+        masks = "spec" if without_dropout else "own"
+        epochs, settings = experiment.training.epochs, request.settings
+        runs.append(framework.train(experiment, state, epochs, seed, settings, record=True, masks=masks))
+    return {
+        "losses": np.stack([run.losses for run in runs]),
+        "logits": np.stack([run.logits[-1] for run in runs]),
+    }
+
+
+def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    batch, outcome = experiment.task.evaluation_batch(place.precision), experiment.outcome
+    shapes = {
+        "losses": (experiment.seeds, experiment.training.epochs * experiment.training.steps_per_epoch),
+        "logits": (experiment.seeds, *batch.targets.shape, experiment.model.classes),
+    }
+    found = place.only(list(shapes), first, second)
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        for name, shape in shapes.items():
+            array = arrays.get(name)
+            # Against itself: present, of the right shape and dtype, finite.
+            found.append(place.close(name, array, array, bound=1.0, shape=shape, sides=(side, side)))
+    if not all(comparison.passed for comparison in found):
+        return found
+    counts = []
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        count = sum(solved(logits, batch) for logits in arrays["logits"])
+        counts.append(count)
+        found.append(_judge(experiment, place._replace(sides=(side, "expected")), count, arrays["logits"]))
+        if isinstance(outcome, CannotLearn):
+            found.append(_above_floor(experiment, outcome, place._replace(sides=(side, "floor")), arrays["logits"]))
+    return [*found, _agree(experiment, place, *counts)]
+
+
+def _judge(experiment: Experiment, place: Place, count: int, logits: np.ndarray) -> Comparison:
+    """How many runs solved it, against the stated rate."""
+    # Not at the top: workers never judge, and SciPy takes longer to import than their work on a small model.
+    from scipy.stats import binomtest
+
+    runs = len(logits)
+    match experiment.outcome:
+        case Learns(solved_rate_at_least=rate):
+            probability = float(binomtest(count, runs, rate, alternative="less").pvalue)
+            return _test(place, f"{count} of {runs}", f"at least {rate:g}", probability, runs)
+        case LearnsSometimes(solved_rate=rate):
+            probability = float(binomtest(count, runs, rate).pvalue)
+            return _test(place, f"{count} of {runs}", f"about {rate:g}", probability, runs)
+        case _:
+            return place.equal("solved", f"{count} of {runs}", f"0 of {runs}")
+
+
+def _test(place: Place, got: str, expected: str, probability: float, runs: int) -> Comparison:
+    unlikely = -math.log10(probability) if probability else math.inf
+    note = f"p = {probability:.2g}; difference and bound are -log10 of p and of the level"
+    # max: -log10 of 1 is -0.
+    return place.limited(
+        "solved", (got, expected), max(unlikely, 0.0), -math.log10(tolerance.OUTCOME_LEVEL), runs, note
+    )
+
+
+def _above_floor(experiment: Experiment, outcome: CannotLearn, place: Place, logits: np.ndarray) -> Comparison:
+    """No run's final loss below the floor.
+
+    Equal inputs give equal logits but for rounding. An error d in each logit moves a cross-entropy by 2 d at most,
+    and the error of a float32 logit is a few units in the last place of the largest.
+    """
+    loss, targets = experiment.training.loss, experiment.task.evaluation_batch(place.precision).targets
+    lowest = min(loss.value(run, targets) for run in logits)
+    rounding = 2 * tolerance.FORWARD[place.precision].relative * max(1.0, float(np.abs(logits).max()))
+    note = f"lowest final loss of {len(logits)} runs; it may fall below the floor by float32 rounding alone"
+    values = (lowest, outcome.loss_at_least)
+    return place.limited("final loss", values, max(outcome.loss_at_least - lowest, 0.0), rounding, len(logits), note)
+
+
+def _agree(experiment: Experiment, place: Place, first: int, second: int) -> Comparison:
+    """Both sides' counts against each other: Fisher's exact test."""
+    from scipy.stats import fisher_exact
+
+    runs = experiment.seeds
+    probability = float(np.asarray(fisher_exact([[first, runs - first], [second, runs - second]]))[1])
+    return _test(place, f"{first} of {runs}", f"{second} of {runs}", probability, 2 * runs)

@@ -1,0 +1,40 @@
+"""Canonical parameters into the framework's own modules and out again, bit for bit."""
+
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.request import Request
+from spec.experiment import Experiment
+from spec.framework import Framework, Precision
+
+NAME: str = "round-trip"
+QUESTION: str = "do parameters come back from the framework's own modules bit for bit?"
+PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
+SAME_INPUTS: bool = True
+
+
+def inapplicable(experiment: Experiment) -> str:
+    del experiment
+    return ""
+
+
+def cases(precision: Precision) -> tuple[str, ...]:
+    del precision
+    return ("random",)
+
+
+def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+    del case
+    sent = request.start(experiment)
+    returned = framework.round_trip(experiment, sent, request.settings)
+    return {
+        f"{part}/{name}": a for part, arrays in (("sent", sent), ("returned", returned)) for name, a in arrays.items()
+    }
+
+
+def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    names = [parameter.name for parameter in experiment.model.parameters()]
+    found = [
+        place.identical(name, arrays.get(f"sent/{name}"), arrays.get(f"returned/{name}"), ("sent", side))
+        for name in names
+        for side, arrays in zip(place.sides, (first, second), strict=True)
+    ]
+    return found + place.only([f"{part}/{name}" for name in names for part in ("sent", "returned")], first, second)

@@ -1,0 +1,46 @@
+"""Names, shapes, dtypes and count of the parameters, against the spec's table."""
+
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.request import Request
+from spec.experiment import Experiment
+from spec.framework import Framework, Precision
+
+NAME: str = "structure"
+QUESTION: str = "are the parameters' names, shapes and dtypes those of the spec?"
+PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
+SAME_INPUTS: bool = True
+
+
+def inapplicable(experiment: Experiment) -> str:
+    del experiment
+    return ""
+
+
+def cases(precision: Precision) -> tuple[str, ...]:
+    del precision
+    return ("initialized", "returned")
+
+
+def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+    if case == "initialized":
+        return framework.initialize(experiment, request.seed, request.settings)
+    return framework.round_trip(experiment, request.start(experiment), request.settings)
+
+
+def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    table = experiment.model.parameters()
+    found = [
+        place.expected(p.name, _kind(place.precision, p.shape), _found(first, p.name), _found(second, p.name))
+        for p in table
+    ]
+    found += place.only([p.name for p in table], first, second)
+    counts = [sum(array.size for array in side.values()) for side in (first, second)]
+    return [*found, place.expected("parameter count", experiment.model.parameter_count, *counts)]
+
+
+def _found(arrays: Arrays, name: str) -> str:
+    return _kind(str(arrays[name].dtype), arrays[name].shape) if name in arrays else "missing"
+
+
+def _kind(dtype: str, shape: tuple[int, ...]) -> str:
+    return f"{dtype}[{', '.join(map(str, shape))}]"

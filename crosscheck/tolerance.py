@@ -1,0 +1,105 @@
+"""Every bound that crosscheck judges by, once, with its reason.
+
+A bound is relative: |first - second| <= relative * max(largest element of the tensor on either side, a floor). The
+floor keeps a tensor that is small by cancellation from being held to the rounding of its own size, since its error is
+that of the larger numbers it was added up from.
+
+"Seen" below is the largest difference between torch_impl and flax_impl over all shipped experiments and three seeds,
+in the same units.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from spec.framework import Precision
+
+
+class Bound(NamedTuple):
+    """relative: to the tensor's largest element. floor: the smallest size it is measured at, see where it is used."""
+
+    relative: float
+    floor: float
+
+
+class Growing(NamedTuple):
+    """The bound of a trajectory, which starts at `relative` and grows with every step, up to `cap`.
+
+    Training amplifies rounding: two honest runs part like nearby starts do. Over the shipped recipes the distance
+    grows by up to GROWTH a step for long stretches (Transformers; recurrent networks hardly drift). Held to one bound
+    throughout, either the first steps would be judged too loosely or the last ones too tightly.
+    A step whose bound is above HORIZON is not compared: there, agreement would say nothing.
+    """
+
+    relative: float
+    floor: float
+    cap: float = np.inf
+
+    def steps(self, count: int) -> np.ndarray:
+        """The relative bound of each step; infinite beyond the horizon."""
+        bounds = np.minimum(self.relative * GROWTH ** np.arange(count), self.cap)
+        return np.where(bounds <= HORIZON, bounds, np.inf)
+
+
+class LockStep(NamedTuple):
+    """The bounds of a trajectory's parts."""
+
+    loss: Growing
+    slots: Growing
+    parameters: Growing
+    logits: Growing
+
+
+GROWTH = 1.1
+
+HORIZON = 0.1
+
+FORWARD: dict[Precision, Bound] = {
+    # Sums of a few dozen products of order 1, through up to 7 time steps or 2 layers: a few dozen roundings of 1e-16.
+    # Seen 6e-16. What must not fit under it: LayerNorm's epsilon 1e-6 for 1e-5 changes its output by 4e-6.
+    "float64": Bound(1e-13, 1.0),
+    # The same roundings of 6e-8; XLA's float32 tanh and exp are good to a few units in the last place. Seen 3e-7.
+    "float32": Bound(1e-5, 1.0),
+}
+"""Of intermediates, logits and the loss. Floor 1: they are sums of terms of order 1."""
+
+GRADIENT: dict[Precision, Bound] = {
+    # Backward through time adds up more terms, of either sign, than forward. Seen 3e-15.
+    "float64": Bound(1e-12, 1e-3),
+    "float32": Bound(1e-4, 1e-3),
+}
+"""Of gradients. The floor is a share of the largest gradient of any parameter: a tensor that is smaller by a factor of
+1000 and more comes from cancellation, and has its rounding from what cancelled."""
+
+LOCK_STEP: dict[Precision, LockStep] = {
+    "float64": LockStep(
+        # Seen 4e-16 in the first 10 steps, 2e-13 at the end (1e-9 in one of three seeds of the Transformer with
+        # dropout, whose training has an unstable stretch). The cap is what issue "Every course model trains" asks for.
+        loss=Growing(1e-12, 1.0, cap=1e-9),
+        # Seen 4e-15 in the first 10 steps, 5e-12 at the end (6e-9 there).
+        slots=Growing(1e-12, 1.0, cap=1e-8),
+        # Adam's first step is g / (|g| + epsilon): where g is as small as epsilon = 1e-8, an error of 1e-17 in it makes
+        # one of 1e-9 learning rates. Seen 3e-13 in the first step.
+        parameters=Growing(1e-11, 1.0, cap=1e-8),
+        # Seen 4e-15 in the first 10 steps, 3e-12 at the end (8e-10 there).
+        logits=Growing(1e-12, 1.0, cap=1e-8),
+    ),
+    # Rounding is 5e8 times as large and grows alike, so that after 60 to 80 steps unstable trainings have parted:
+    # that is the horizon, and the outcome rung judges what comes of float32 runs at their end. Within it:
+    "float32": LockStep(
+        # Seen 7e-6 in the first 10 steps, 9e-4 after 60. optax computes Adam's 1 - beta2^t in float32, which is off by
+        # 6e-5 of itself in the first step; torch computes it in double.
+        loss=Growing(1e-4, 1.0),
+        # Seen 1e-4 in the first 10 steps, 7e-3 after 60.
+        slots=Growing(5e-4, 1.0),
+        # As in float64: a gradient below 1e-8 is rounding alone, and Adam's first step makes much of it. Seen 3e-4.
+        parameters=Growing(3e-3, 1.0),
+        # Seen 1e-4 in the first 10 steps, 2e-3 after 60.
+        logits=Growing(5e-4, 1.0),
+    ),
+}
+"""Of a whole training. The floor of losses and logits is 1; that of slots and parameters a share of the largest of
+their kind so far, since a step moves every parameter by errors of the whole gradient."""
+
+OUTCOME_LEVEL = 1e-4
+"""Chance of a false alarm of one outcome test. A full run makes about 100, so that the whole of it stays under 1 %."""

@@ -1,0 +1,182 @@
+"""From two sides' recordings to a verdict on an experiment."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.recording import Answer, Recording
+from crosscheck.rungs import LADDER, Rung
+from spec.experiment import Experiment
+from spec.framework import Precision
+
+Status = Literal["same", "different", "crashed", "not checked", "not applicable"]
+
+WORST_FIRST: tuple[Status, ...] = ("different", "crashed", "not checked", "same", "not applicable")
+"""Which cell's status is the whole row's."""
+
+
+class Side(NamedTuple):
+    """What there is of one side: a recording and its arrays, or the reason why there is none."""
+
+    name: str
+    recording: Recording | None
+    arrays: dict[str, np.ndarray]
+    lost: str = ""
+
+
+Sides = tuple[Side, Side]
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One rung on one experiment.
+
+    ratio: largest difference in units of its bound. comparisons, elements: how many were made, of how many values.
+    seconds: what recording it took on either side.
+    """
+
+    rung: str
+    status: Status
+    ratio: float | None = None
+    comparisons: int = 0
+    elements: int = 0
+    reason: str = ""
+    seconds: tuple[float, float] = (0.0, 0.0)
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """One experiment. `failures` begins with the first one of the first rung that fails."""
+
+    experiment: str
+    hash: str
+    argument: str
+    cells: list[Cell]
+    comparisons: list[Comparison]
+
+    @property
+    def failures(self) -> list[Comparison]:
+        """What is not within its bound, from the ground up."""
+        return [comparison for comparison in self.comparisons if not comparison.passed]
+
+    @property
+    def status(self) -> Status:
+        """The worst of the cells."""
+        found = {cell.status for cell in self.cells}
+        for status in WORST_FIRST:
+            if status in found:
+                return status
+        return "not applicable"
+
+
+def judge(
+    experiment: Experiment, argument: str, rungs: Sequence[str], precisions: Sequence[Precision], sides: Sides
+) -> Verdict:
+    """Climb the ladder on one experiment. argument: what names it on a command line."""
+    climbs = [_climb(experiment, rung, precisions, sides) for rung in LADDER if rung.NAME in rungs]
+    return Verdict(
+        experiment=experiment.name,
+        hash=experiment.hash,
+        argument=argument,
+        cells=[cell for cell, _ in climbs],
+        comparisons=[comparison for _, comparisons in climbs for comparison in comparisons],
+    )
+
+
+def _climb(
+    experiment: Experiment, rung: Rung, precisions: Sequence[Precision], sides: Sides
+) -> tuple[Cell, list[Comparison]]:
+    """One rung."""
+    chosen: list[Precision] = [precision for precision in rung.PRECISIONS if precision in precisions]
+    reason = rung.inapplicable(experiment) or ("" if chosen else f"runs in {', '.join(rung.PRECISIONS)} only")
+    if reason:
+        return Cell(rung=rung.NAME, status="not applicable", reason=reason), []
+    names = (sides[0].name, sides[1].name)
+    comparisons: list[Comparison] = []
+    left_out: list[tuple[str, str]] = []
+    if any(side.lost for side in sides):
+        place = Place(experiment.name, rung.NAME, chosen[0], "", names)
+        comparisons = [place.crashed(f"{side.name}: {side.lost}") for side in sides if side.lost]
+    else:
+        for precision in chosen:
+            for case in rung.cases(precision):
+                place = Place(experiment.name, rung.NAME, precision, case, names)
+                found, unsupported = _compare(experiment, rung, place, sides)
+                comparisons += found
+                left_out += [(f"{precision}, {case}", reason) for reason in unsupported]
+    return _cell(rung.NAME, comparisons, left_out, sides), comparisons
+
+
+def _compare(experiment: Experiment, rung: Rung, place: Place, sides: Sides) -> tuple[list[Comparison], list[str]]:
+    """One case: its comparisons, and what a side leaves out."""
+    answers = [_answer(side, place) for side in sides]
+    named = list(zip(sides, answers, strict=True))
+    if absent := [side.name for side, answer in named if answer is None]:
+        return [place.failed("", f"never recorded by {' and '.join(absent)}")], []
+    given = [(side, answer) for side, answer in named if answer is not None]
+    if broken := [(side, answer) for side, answer in given if answer.status == "failed"]:
+        return [place.crashed(f"{side.name}: {answer.reason}", answer.traceback) for side, answer in broken], []
+    if left_out := [f"{side.name}: {answer.reason}" for side, answer in given if answer.status == "unsupported"]:
+        return [], left_out
+    (_, one), (_, two) = given
+    if rung.SAME_INPUTS and one.inputs != two.inputs:
+        seeds = " and ".join(str(side.recording.seed) for side in sides if side.recording)
+        return [place.failed("", f"the two sides were not handed the same inputs (seeds {seeds})")], []
+    found = rung.compare(experiment, place, *(_arrays(side, one.key) for side in sides))
+    if not sum(comparison.elements for comparison in found) and all(comparison.passed for comparison in found):
+        return [place.failed("", "nothing was compared")], []
+    return found, []
+
+
+def _cell(rung: str, comparisons: list[Comparison], left_out: list[tuple[str, str]], sides: Sides) -> Cell:
+    """The rung's place in the table."""
+    failures = [comparison for comparison in comparisons if not comparison.passed]
+    status: Status = "same"
+    reason = ""
+    if failures:
+        status = "crashed" if all(comparison.crashed for comparison in failures) else "different"
+        reason = failures[0].note
+    elif left_out or not comparisons:
+        # Also where the other cases agree: half a rung is not a pass.
+        status, reason = "not checked", _reasons(left_out, bool(comparisons))
+    return Cell(
+        rung=rung,
+        status=status,
+        ratio=max((comparison.ratio for comparison in comparisons if comparison.ratio is not None), default=None),
+        comparisons=len(comparisons),
+        elements=sum(comparison.elements for comparison in comparisons),
+        reason=reason,
+        seconds=(_seconds(sides[0], rung), _seconds(sides[1], rung)),
+    )
+
+
+def _reasons(left_out: list[tuple[str, str]], partly: bool) -> str:
+    """Why cases were left out; which ones, where others were not."""
+    reasons = dict.fromkeys(reason for _, reason in left_out)
+    if not partly:
+        return "; ".join(reasons)
+    cases = {reason: "; ".join(case for case, other in left_out if other == reason) for reason in reasons}
+    return "; ".join(f"{reason} ({which})" for reason, which in cases.items())
+
+
+def _answer(side: Side, place: Place) -> Answer | None:
+    asked = (place.rung, place.precision, place.case)
+    answers = side.recording.answers if side.recording else []
+    return next((a for a in answers if (a.rung, a.precision, a.case) == asked), None)
+
+
+def _arrays(side: Side, prefix: str) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in side.arrays.items() if name.startswith(prefix)}
+
+
+def _seconds(side: Side, rung: str) -> float:
+    answers = side.recording.answers if side.recording else []
+    return sum(answer.seconds for answer in answers if answer.rung == rung)
+
+
+def cell_text(cell: Cell) -> str:
+    """The cell in a few characters: the largest difference in units of its bound where rungs measure one."""
+    if cell.status == "same":
+        return f"ok {cell.ratio:.0e}" if cell.ratio else "ok"
+    return {"different": "FAIL", "crashed": "CRASH", "not checked": "not checked", "not applicable": "-"}[cell.status]

@@ -1,0 +1,172 @@
+"""One implementation in a process of its own: reads jobs from its standard input, leaves a recording of each.
+
+Started by crosscheck.crew as `python -m crosscheck.worker IMPLEMENTATION`; both ways, a message is a line of JSON.
+"""
+
+import os
+import platform
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+import msgspec
+import numpy as np
+
+from crosscheck import implementation, recording
+from crosscheck.recording import Answer, Recording
+from crosscheck.request import Request
+from crosscheck.rungs import LADDER, Rung
+from crosscheck.witness import Witness
+from spec import experiment as experiments
+from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported
+from spec.experiment import Experiment
+from spec.framework import Device, Framework, Precision, Settings
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One experiment to record, and where to."""
+
+    directory: str
+    token: str
+    experiment: dict[str, Any]
+    rungs: list[str]
+    precisions: list[Precision]
+    device: Device
+    seed: int
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The experiment's recording is written."""
+
+    experiment: str
+    seconds: float
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """This implementation cannot run at all: wrong name, framework missing, device missing."""
+
+    message: str
+    exit_code: int
+
+
+Message = Done | Refused
+
+
+class CannotStart(OhlolError):
+    """An implementation that fails before it is asked to compute anything."""
+
+    exit_code = 3
+
+
+def main(name: str) -> int:
+    """Serve jobs until standard input ends."""
+    # Messages go where print was; what the implementation prints goes to standard error.
+    with os.fdopen(os.dup(1), "w", buffering=1) as channel:
+        os.dup2(2, 1)
+        try:
+            framework = _load(name)
+            for line in sys.stdin:
+                job = msgspec.json.decode(line, type=Job)
+                _send(channel, _serve(name, framework, job))
+        except OhlolError as error:
+            _send(channel, Refused(message=str(error), exit_code=error.exit_code))
+    return 0
+
+
+def _load(name: str) -> Framework:
+    try:
+        return implementation.load(name)
+    except OhlolError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise CannotStart(f"{name}: import: {type(error).__name__}: {error}") from error
+
+
+def _send(channel: TextIO, message: Message) -> None:
+    channel.write(msgspec.json.encode(message).decode() + "\n")
+
+
+def _serve(name: str, framework: Framework, job: Job) -> Done:
+    """Record one experiment."""
+    begin = time.perf_counter()
+    experiment = experiments.convert(job.experiment, "job")
+    answers: list[Answer] = []
+    kept: dict[str, np.ndarray] = {}
+    try:
+        described = framework.describe(Settings(precision=job.precisions[0], device=job.device))
+    except OhlolError:
+        raise
+    except Exception as error:
+        raise CannotStart(f"{name}: describe: {type(error).__name__}: {error}") from error
+    for rung in LADDER:
+        if rung.NAME not in job.rungs or rung.inapplicable(experiment):
+            continue
+        for precision in rung.PRECISIONS:
+            if precision in job.precisions:
+                request = Request(precision, job.device, job.seed)
+                for case in rung.cases(precision):
+                    answer, arrays = ask(framework, rung, experiment, case, request)
+                    answers.append(answer)
+                    kept |= {answer.key + key: array for key, array in arrays.items()}
+    seconds = time.perf_counter() - begin
+    made = Recording(
+        format=recording.FORMAT,
+        token=job.token,
+        implementation=name,
+        experiment=job.experiment,
+        experiment_hash=experiment.hash,
+        seed=job.seed,
+        device=job.device,
+        describe={str(key): str(text) for key, text in described.items()},
+        machine={"python": platform.python_version(), "numpy": np.__version__, "system": platform.platform()},
+        answers=answers,
+        seconds=seconds,
+    )
+    recording.write(Path(job.directory), experiment.name, made, kept)
+    return Done(experiment=experiment.name, seconds=seconds)
+
+
+def ask(
+    framework: Framework, rung: Rung, experiment: Experiment, case: str, request: Request
+) -> tuple[Answer, dict[str, np.ndarray]]:
+    """One request and what became of it. Only a missing framework or device is raised, since it ends everything."""
+    begin = time.perf_counter()
+    witness = Witness(framework)
+
+    def answer(status: Any, **fields: Any) -> Answer:
+        return Answer(
+            rung=rung.NAME,
+            precision=request.precision,
+            case=case,
+            status=status,
+            seconds=time.perf_counter() - begin,
+            inputs=witness.digest,
+            **fields,
+        )
+
+    try:
+        recorded = rung.record(cast(Framework, witness), experiment, case, request)
+        arrays = {key: _numeric(key, array) for key, array in recorded.items()}
+    except (DeviceMissing, FrameworkMissing):
+        raise
+    except Unsupported as error:
+        return answer("unsupported", reason=str(error)), {}
+    except Exception as error:
+        # Whatever it is, it is this side's answer, and the other rungs and experiments are still to be asked.
+        return answer("failed", reason=f"{type(error).__name__}: {error}", traceback=traceback.format_exc()), {}
+    return answer("recorded"), arrays
+
+
+def _numeric(name: str, array: Any) -> np.ndarray:
+    """The array, where it is one that can be written down."""
+    found = np.asarray(array)
+    if found.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected a NumPy array of numbers, got {type(array).__name__} ({found.dtype})")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

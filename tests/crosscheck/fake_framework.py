@@ -1,0 +1,92 @@
+"""An implementation without a framework: not the models, but functions that are the same wherever they run.
+
+crosscheck cannot tell, since it compares two sides with each other. Tests plant faults by editing a copy.
+"""
+
+import numpy as np
+
+from spec import parameters as spec_parameters
+from spec.experiment import Experiment
+from spec.framework import Dropout, Gradients, MaskSource, Settings, Trajectory
+from spec.parameters import Parameters
+from spec.tasks import IGNORED, Batch
+from spec.training import State
+
+
+def describe(settings: Settings) -> dict[str, str]:
+    return {"fake": "1.0", "device": settings.device}
+
+
+def initialize(experiment: Experiment, seed: int, settings: Settings) -> Parameters:
+    return spec_parameters.draw(experiment.model.parameters(), seed, settings.precision)
+
+
+def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:
+    return {name: array.astype(settings.precision) for name, array in parameters.items()}
+
+
+def forward(
+    experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
+) -> dict[str, np.ndarray]:
+    inputs = batch.inputs.astype(settings.precision)
+    if inputs.ndim == 2:
+        inputs = inputs[..., None]
+    if batch.lengths is not None:
+        valid = np.arange(inputs.shape[1]) < batch.lengths[:, None]
+        inputs = np.where(valid[..., None], inputs, 0)
+    weight = sum(float(np.tanh(array).sum()) for array in parameters.values())
+    outputs = {
+        name: np.tanh(inputs * (position + weight)).astype(settings.precision)
+        for position, name in enumerate(experiment.model.intermediates(), 1)
+    }
+    shape = (*batch.targets.shape, experiment.model.classes)
+    mean = outputs["logits"].mean(axis=-1)
+    mean = mean if batch.targets.ndim == 2 else mean[:, 0]
+    outputs["logits"] = np.broadcast_to(mean[..., None], shape).copy()
+    return outputs
+
+
+def gradients(
+    experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
+) -> Gradients:
+    found = {}
+    for parameter in experiment.model.parameters():
+        gradient = parameters[parameter.name].copy()
+        if parameter.zero_gradient is not None:
+            gradient[slice(*parameter.zero_gradient)] = 0.0
+        found[parameter.name] = gradient
+    loss = sum(float((gradient.astype(np.float64) ** 2).sum()) / 2 for gradient in found.values())
+    return Gradients(float(np.asarray(loss, settings.precision)), found)
+
+
+def train(
+    experiment: Experiment,
+    state: State,
+    epochs: int,
+    seed: int,
+    settings: Settings,
+    record: bool = False,
+    masks: MaskSource = "own",
+) -> Trajectory:
+    task, training = experiment.task, experiment.training
+    batch = task.evaluation_batch(settings.precision)
+    classes = np.arange(experiment.model.classes)
+    right = (batch.targets[..., None] == classes) & (batch.targets != IGNORED)[..., None]
+    parameters, losses, logits, trace = dict(state.parameters), [], [], []
+    slots = dict(state.slots)
+    for step in range(epochs * training.steps_per_epoch):
+        loss, gradient = gradients(experiment, parameters, batch, settings)
+        losses.append(loss)
+        for name, value in gradient.items():
+            slots = {key: (slot + value if key.startswith(name + ".") else slot) for key, slot in slots.items()}
+            parameters[name] = parameters[name] - value * parameters[name].dtype.type(training.learning_rate(step))
+        trace.append((parameters.copy(), slots))
+        if (step + 1) % training.steps_per_epoch == 0:
+            logits.append((right * 5.0 + losses[-1] * 1e-3).astype(settings.precision))
+    return Trajectory(
+        state=State(parameters, slots, state.step + len(losses)),
+        losses=np.array(losses, settings.precision),
+        logits=np.array(logits),
+        parameters={name: np.stack([entry[0][name] for entry in trace]) for name in parameters},
+        slots={name: np.stack([entry[1][name] for entry in trace]) for name in slots},
+    )

@@ -1,0 +1,146 @@
+"""The command line: what it takes, what it says, and its exit codes."""
+
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crosscheck.command import main
+from spec import experiment as experiments
+
+FAKE = Path(__file__).parent / "fake_framework.py"
+
+Check = Callable[..., Any]
+Edit = Callable[..., str]
+
+
+def test_list_names_experiments_and_rungs(capsys: pytest.CaptureFixture[str]):
+    assert main(["--list"]) == 0
+    output = capsys.readouterr().out
+    assert all(name in output for name in experiments.shipped())
+    assert all(f"\n  {rung} " in output for rung in ("structure", "round-trip", "forward", "lock-step", "outcome"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["hello-gruu"], "hello-gruu: experiment: expected a shipped name"),
+        (["--rungs", "forwards"], "--rungs: expected some of structure,round-trip,"),
+        (["--rungs", ""], "--rungs: expected some of structure,round-trip,"),
+        (["--rungs", "outcome", "--precision", "float64"], "--rungs: expected rungs that run in float64, got outcome"),
+        (["hello-gru", str(experiments.SHIPPED / "hello-gru.toml")], "expected each experiment's name once"),
+        (
+            ["hello-gru", "--implementations", "no_such_module", str(FAKE)],
+            "expected an importable module, got 'no_such",
+        ),
+        (["hello-gru", "--implementations", str(FAKE), "/no/such/path"], "got '/no/such/path': no such path"),
+        (
+            ["hello-gru", "--implementations", "json", str(FAKE)],
+            "json: expected the functions of spec.framework.CONTRACT",
+        ),
+    ],
+)
+def test_usage_errors_are_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main([*arguments, "--out", str(tmp_path)]) == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert message in line
+
+
+def test_a_wrong_experiment_file(tmp_path: Path, experiment: Path, capsys: pytest.CaptureFixture[str]):
+    experiment.write_text(experiment.read_text().replace("hidden_size = 4", "hidden_size = 0"))
+    assert main([str(experiment), "--out", str(tmp_path)]) == 2
+    assert "model.hidden_size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("import numpy as np\nimport no_such_framework\n", "expected no_such_framework to be installed, got none"),
+        ("import numpy as np\nraise ValueError('planted')\n", "import: ValueError: planted"),
+    ],
+)
+def test_an_implementation_that_cannot_be_imported(check: Check, fake: Edit, edit: str, message: str):
+    outcome = check(fake(("import numpy as np\n", edit)))
+    assert outcome.exit_code == 3
+    assert message in outcome.errors
+    assert outcome.report == {}
+
+
+def test_a_device_that_is_missing(check: Check, fake: Edit):
+    missing = "    from spec.errors import DeviceMissing\n    raise DeviceMissing('no such device')\n"
+    outcome = check(fake(('    return {"fake"', missing + '    return {"fake"')), "--device", "tpu")
+    assert outcome.exit_code == 3
+    assert "error: no such device" in outcome.errors
+
+
+def test_an_older_report_does_not_survive_a_run_that_fails(check: Check, fake: Edit):
+    assert check().report
+    assert check(fake(("import numpy as np\n", "import no_such_framework\n"))).report == {}
+
+
+def test_json_on_standard_output(check: Check, capsys: pytest.CaptureFixture[str]):
+    import json
+
+    outcome = check(str(FAKE), "--json", "--rungs", "forward")
+    assert json.loads(outcome.output) == outcome.report
+    assert outcome.report["schema_version"] == 1
+    assert outcome.report["comparisons"] == sum(len(e["comparisons"]) for e in outcome.report["experiments"])
+
+
+def test_markdown_has_table_failures_and_headroom(check: Check, fake: Edit, tmp_path: Path):
+    check(fake(("    loss = sum(", "    found['head.bias'] = found['head.bias'] * (1 + 1e-6)\n    loss = sum(")))
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "| experiment | structure | round-trip | forward | gradients | lock-step | outcome |" in text
+    assert "**FAIL**" in text
+    assert "- tensor: `loss`" in text
+    assert "- reproduce: `python -m crosscheck" in text
+    assert "## Headroom" in text
+    assert len(text.encode()) < 2**20
+
+
+def test_the_reproducing_command_reproduces(check: Check, fake: Edit):
+    second = fake(("    loss = sum(", "    found['head.bias'] = found['head.bias'] * 2\n    loss = sum("))
+    outcome = check(second)
+    (line,) = (line for line in outcome.output.splitlines() if line.lstrip().startswith("reproduce"))
+    words = shlex.split(line.split(maxsplit=1)[1])
+    assert words[:3] == ["python", "-m", "crosscheck"]
+    again = check(second, *words[words.index("--rungs") :][:4])
+    assert again.failures()[0] == outcome.failures()[0]
+
+
+def test_a_module_in_the_current_directory(tmp_path: Path, fake: Edit, experiment: Path):
+    second = Path(fake())
+    command = [sys.executable, "-m", "crosscheck", str(experiment), "--rungs", "forward"]
+    command += ["--implementations", "fake_framework", "./fake_framework.py"]
+    done = subprocess.run(command, cwd=second.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "fake_framework against ./fake_framework.py" in done.stdout
+    assert "short: recorded in" in done.stderr
+
+
+def test_interrupting_ends_the_workers(fake: Edit, experiment: Path):
+    slow = fake(("import numpy as np\n", "import time\n\nimport numpy as np\ntime.sleep(60)\n"))
+    command = [sys.executable, "-m", "crosscheck", str(experiment), "--implementations", slow, slow]
+    process = subprocess.Popen(command, cwd=Path(slow).parent, stderr=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("no list of a process's children on this system")
+    workers: list[str] = []
+    while len(workers) < 2 and process.poll() is None:
+        # Threads start the workers, so they are spread over the parent's tasks.
+        tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+        workers = [worker for task in tasks for worker in task.read_text().split()]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.strip().endswith("interrupted")
+    assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]

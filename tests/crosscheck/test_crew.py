@@ -1,0 +1,59 @@
+"""The worker processes: every job is done once, and cores do not idle while there is work."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from crosscheck.crew import CouldNotRun, Crew
+from crosscheck.worker import Job
+from spec.experiment import load, shipped
+
+FAKE = Path(__file__).parent / "fake_framework.py"
+
+Edit = Callable[..., str]
+
+
+def jobs(directory: Path, names: list[str]) -> list[Job]:
+    directory.mkdir()
+    return [
+        Job(
+            directory=str(directory),
+            token="token",
+            experiment=msgspec.to_builtins(load(name)),
+            rungs=["round-trip"],
+            precisions=["float64"],
+            device="cpu",
+            seed=0,
+        )
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_every_job_is_done_once(tmp_path: Path, size: int):
+    names = shipped()[:10]
+    sides = [jobs(tmp_path / "first", names), jobs(tmp_path / "second", names)]
+    results = list(Crew([str(FAKE), str(FAKE)], tmp_path, size, 60.0).run(sides))
+    assert Counter((result.side, result.experiment) for result in results) == {(i, n): 1 for i in (0, 1) for n in names}
+    assert not any(result.lost for result in results)
+
+
+def test_a_side_that_is_done_helps_the_other(tmp_path: Path, fake: Edit):
+    slow = fake(("    return {name: array", "    import time\n    time.sleep(0.5)\n    return {name: array"))
+    names = shipped()[:10]
+    sides = [jobs(tmp_path / "first", names[:1]), jobs(tmp_path / "second", names)]
+    assert len(list(Crew([str(FAKE), slow], tmp_path, 2, 60.0).run(sides))) == 11
+    # A log for each worker, named after its side and its slot: side 1 had a second one, in side 0's slot.
+    assert sorted(log.name for log in tmp_path.glob("*.log")) == ["0-0.log", "1-0.log", "1-1.log"]
+
+
+def test_a_side_that_refuses_ends_the_run_and_every_process(tmp_path: Path, fake: Edit):
+    broken = fake(("import numpy as np\n", "import no_such_framework\n"))
+    crew = Crew([str(FAKE), broken], tmp_path, 2, 60.0)
+    with pytest.raises(CouldNotRun, match="no_such_framework") as raised:
+        list(crew.run([jobs(tmp_path / "first", shipped()), jobs(tmp_path / "second", shipped())]))
+    assert raised.value.exit_code == 3
+    assert not crew._workers

@@ -1,0 +1,101 @@
+"""The rule for parameters without a gradient: what it lets through, what it does not, and that its limit is a limit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crosscheck import zero_gradient
+from spec.experiment import load, override
+from spec.parameters import generator_for
+from spec.training import Training
+
+Check = Callable[..., Any]
+Edit = Callable[..., str]
+
+MOVE = "        trace.append((parameters.copy(), slots))\n"
+
+
+def adam(gradients: np.ndarray, training: Training, start: float) -> np.ndarray:
+    """Values after each step, as spec.training writes Adam and AdamW."""
+    optimizer: Any = training.optimizer
+    m = v = 0.0
+    value, values = start, []
+    for step, gradient in enumerate(gradients):
+        rate = training.learning_rate(step)
+        m = optimizer.beta1 * m + (1 - optimizer.beta1) * gradient
+        v = optimizer.beta2 * v + (1 - optimizer.beta2) * gradient**2
+        value *= 1 - rate * getattr(optimizer, "weight_decay", 0.0)
+        corrected = v / (1 - optimizer.beta2 ** (step + 1))
+        value -= rate * (m / (1 - optimizer.beta1 ** (step + 1))) / (np.sqrt(corrected) + optimizer.epsilon)
+        values.append(value)
+    return np.array(values)
+
+
+@pytest.mark.parametrize("name", ["hello-self-attention", "hello-lstm-adamw-warm-up"])
+@pytest.mark.parametrize("seed", range(20))
+def test_no_gradients_drift_further_than_the_limit(name: str, seed: int):
+    training = load(name).training
+    generator = generator_for(seed, "gradients")
+    gradients = generator.choice([-1.0, 0.0, 1.0, 1e-3, 1e3], 100) * np.exp(generator.normal(size=100))
+    gradients = np.abs(gradients) if seed % 2 else gradients
+    drift = np.abs(adam(gradients, training, 0.7) - 0.7)
+    assert np.all(drift <= zero_gradient.largest_drift(training, 0.7, 100) * (1 + 1e-12))
+
+
+def test_the_limit_of_a_step_is_reached():
+    training = load("hello-self-attention").training
+    limit = np.diff(zero_gradient.largest_drift(training, 0.0, 50), prepend=0.0) / 0.01
+    assert limit[0] == pytest.approx(1.0)
+    # Cauchy and Schwarz hold with equality for gradients that grow by beta2 / beta1 a step.
+    worst = (0.999 / 0.9) ** np.arange(50.0)
+    step = np.diff(adam(worst, training, 0.0))[-1] / -0.01
+    assert step == pytest.approx(limit[-1], rel=1e-6)
+
+
+def test_the_limit_in_the_end_is_seven_learning_rates_a_step():
+    training = load("hello-self-attention").training
+    assert np.diff(zero_gradient.largest_drift(training, 0.0, 10_000))[-1] == pytest.approx(0.01 * 7.27, rel=1e-3)
+
+
+def test_an_optimizer_without_memory_of_sizes():
+    experiment = override(load("hello-self-attention"), training__optimizer__beta2=0.0)
+    assert zero_gradient.largest_drift(experiment.training, 0.0, 3)[-1] == np.inf
+
+
+@pytest.mark.parametrize(("size", "status"), [("1e-17", "same"), ("1e-8", "different")])
+def test_gradients_that_ought_to_be_zero(check: Check, fake: Edit, size: str, status: str):
+    second = fake(("] = 0.0\n        found", f"] = {size}\n        found"))
+    outcome = check(second, "--rungs", "gradients", "--precision", "float64")
+    assert outcome.status("gradients") == status
+    assert [failure["tensor"] for failure in outcome.failures()] == ["key.bias[0:4]"] * (2 * (status == "different"))
+
+
+@pytest.mark.parametrize(("size", "status"), [("0.009", "same"), ("0.2", "different")])
+def test_drift(check: Check, fake: Edit, size: str, status: str):
+    second = fake((MOVE, f"        parameters['key.bias'] = parameters['key.bias'] + {size}\n" + MOVE))
+    outcome = check(second, "--rungs", "lock-step", "--precision", "float64")
+    assert outcome.status("lock-step") == status
+    assert {failure["tensor"] for failure in outcome.failures()} == (
+        {"key.bias[0:4]"} if status == "different" else set()
+    )
+
+
+def test_a_drift_that_is_not_a_number(check: Check, fake: Edit):
+    second = fake((MOVE, "        parameters['key.bias'] = parameters['key.bias'] * np.nan\n" + MOVE))
+    assert check(second, "--rungs", "lock-step", "--precision", "float64").exit_code == 1
+
+
+def test_the_rows_beside_are_compared_as_always(check: Check, fake: Edit):
+    move = "        if step == 2: parameters['encoder.layers.0.self_attn.in_proj_bias'][7] += 1e-3\n"
+    outcome = check(fake((MOVE, move + MOVE)), "--rungs", "lock-step", experiments=("hello-transformer",))
+    failure = outcome.failures()[0]
+    assert failure["tensor"] == "parameters/encoder.layers.0.self_attn.in_proj_bias"
+    assert (failure["step"], failure["index"]) == (2, [7])
+
+
+def test_sgd_leaves_nothing_out():
+    training = load("hello-rnn-sgd-momentum").training
+    assert not zero_gradient.blown_up(training)
+    assert zero_gradient.blown_up(load("hello-lstm-adamw-warm-up").training)
