@@ -16,6 +16,10 @@ LARGE = 10**9
 """Multiplications above which a training outweighs its compilation: about a second of one core."""
 
 
+CHEAP = 10**7
+"""Values that a training may record although nobody asked: 80 MB in float64."""
+
+
 def options(settings: Settings, quick: bool) -> dict[str, Any]:
     """Keyword arguments for `jax.jit`. These options exist for the CPU alone."""
     return {"compiler_options": QUICK} if quick and settings.device == "cpu" else {}
@@ -26,3 +30,10 @@ def is_small(experiment: Experiment) -> bool:
     batch = experiment.task.batch(0, 0, "float32").inputs
     steps = experiment.training.epochs * experiment.training.steps_per_epoch
     return steps * batch.shape[0] * batch.shape[1] * experiment.model.parameter_count < LARGE
+
+
+def records(experiment: Experiment, epochs: int) -> bool:
+    """Whether recording every step costs so little that one compiled function serves with and without."""
+    steps = epochs * experiment.training.steps_per_epoch
+    kept = 1 + len(experiment.training.optimizer.slots)
+    return steps * experiment.model.parameter_count * kept < CHEAP

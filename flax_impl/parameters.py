@@ -5,6 +5,7 @@ by the module's type, never by parts of a name, and works for any nnx module mad
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
+from flax_impl import compilation
 from flax_impl.recurrent import Cell, Layers
 from flax_impl.transformer import PackedSelfAttention
 from spec.framework import Settings
@@ -64,15 +66,20 @@ def draw(parameter: Parameter, key: Array, settings: Settings) -> np.ndarray:
     dtype = np.dtype(settings.precision)
     match parameter.law:
         case Uniform(bound):
-            values = jax.random.uniform(key, shape, dtype, -bound, bound)
+            values = _sampler(jax.random.uniform, settings)(key, shape, dtype, -bound, bound)
         case Normal(standard_deviation):
-            values = standard_deviation * jax.random.normal(key, shape, dtype)
+            values = standard_deviation * np.asarray(_sampler(jax.random.normal, settings)(key, shape, dtype))
         case Constant(value):
             values = np.full(shape, value, dtype)
     tensor = np.array(values)[: parameter.size].reshape(parameter.shape)
     if isinstance(parameter.law, Normal) and parameter.law.zero_row is not None:
         tensor[parameter.law.zero_row] = 0
     return tensor
+
+
+@cache
+def _sampler(function: Callable, settings: Settings) -> Callable:
+    return jax.jit(function, static_argnums=(1, 2), **compilation.options(settings, quick=True))
 
 
 def _swap(array: np.ndarray, leaf: Leaf) -> np.ndarray:

@@ -69,11 +69,12 @@ def train(
             parameters, optimizers.load_slots(training.optimizer, layout, parameters, state.slots, state.step)
         )
         steps = range(state.step, state.step + epochs * training.steps_per_epoch)
-        train_epochs = compile_epochs(experiment, settings, record, masks)
+        masks = masks if has_dropout(experiment.model) else "own"
+        train_epochs = compile_epochs(experiment, settings, record or compilation.records(experiment, epochs), masks)
         evaluation_batch = to_arrays(experiment.task.evaluation_batch(settings.precision))
         inputs = stack_inputs(experiment, steps, seed, settings, masks)
         carry, (outputs, logits) = train_epochs(carry, inputs, evaluation_batch, jax.random.key(seed))
-        trace: Carry | None = outputs.carry
+        trace: Carry | None = outputs.carry if record else None
         # Recorded steps have axes (epochs, steps); callers want one.
         joined = None if trace is None else jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), trace)
         return Trajectory(

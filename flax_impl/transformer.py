@@ -30,7 +30,7 @@ class TransformerEncoder(Model):
         hidden = self.input(self.embed(batch, valid))
         self.record("input", zero_padding(hidden, valid))
         if self.position_base is not None:
-            hidden = hidden + sinusoids(hidden, self.position_base)
+            hidden = hidden + sinusoids(*hidden.shape[1:], self.position_base, hidden.dtype)
         self.record("positions", zero_padding(hidden, valid))
         hidden, trace = self.encoder(hidden, valid)
         for name, value in trace.items():
@@ -117,11 +117,10 @@ class PackedSelfAttention(nnx.Module):
         return self.out_proj(merge_heads(context))
 
 
-def sinusoids(like: Float[Array, "batch time hidden"], base: float) -> Float[Array, "time hidden"]:
+def sinusoids(time: int, hidden: int, base: float, dtype: jnp.dtype) -> Float[Array, "time hidden"]:
     """Sine and cosine of each step's position, interleaved; computed in float64, then cast."""
-    time, hidden = like.shape[1:]
     # NumPy, since JAX has no float64 unless it is switched on; these are constants of the compiled program.
     positions = np.arange(time, dtype=np.float64)[:, None]
     exponents = np.arange(0, hidden, 2, dtype=np.float64) / hidden
     angles = positions / base**exponents
-    return jnp.asarray(np.stack([np.sin(angles), np.cos(angles)], -1).reshape(time, hidden), like.dtype)
+    return jnp.asarray(np.stack([np.sin(angles), np.cos(angles)], -1).reshape(time, hidden), dtype)

@@ -16,7 +16,8 @@ from torch_impl.recurrent import Recurrent
 @contextmanager
 def mode(model: Model, dropout: Dropout) -> Iterator[None]:
     """Eval mode where `dropout` is None, else train mode, with torch's generator seeded by it or with its masks."""
-    model.train(dropout is not None)
+    if model.training != (dropout is not None):
+        model.train(dropout is not None)
     if isinstance(dropout, Mapping):
         reference = next(model.parameters())
         masks = {name: torch.as_tensor(np.asarray(mask)).to(reference) for name, mask in dropout.items()}

@@ -1,5 +1,7 @@
 """The Transformer's encoder: stock `torch.nn.TransformerEncoder`. See spec.models.transformer."""
 
+from functools import cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -37,7 +39,7 @@ class TransformerEncoder(Model):
         hidden = self.input(self.embed(batch, valid))
         self.record("input", zero_padding(hidden, valid))
         if self.position_base is not None:
-            hidden = hidden + sinusoids(hidden, self.position_base)
+            hidden = hidden + sinusoids(*hidden.shape[1:], self.position_base, hidden.dtype, hidden.device)
         self.record("positions", zero_padding(hidden, valid))
         # True means "ignore" here, the opposite of what valid says.
         hidden = self.encoder(hidden, src_key_padding_mask=None if valid is None else ~valid)
@@ -46,10 +48,12 @@ class TransformerEncoder(Model):
         return logits
 
 
-def sinusoids(like: Float[Tensor, "batch time hidden"], base: float) -> Float[Tensor, "time hidden"]:
+@cache
+def sinusoids(
+    time: int, hidden: int, base: float, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "time hidden"]:
     """Sine and cosine of each step's position, interleaved; computed in float64, then cast."""
-    time, hidden = like.shape[1:]
-    positions = torch.arange(time, dtype=torch.float64, device=like.device)[:, None]
-    exponents = torch.arange(0, hidden, 2, dtype=torch.float64, device=like.device) / hidden
+    positions = torch.arange(time, dtype=torch.float64)[:, None]
+    exponents = torch.arange(0, hidden, 2, dtype=torch.float64) / hidden
     angles = positions / base**exponents
-    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1).to(like.dtype)
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1).to(device, dtype)

@@ -31,16 +31,11 @@ def cases(precision: Precision) -> tuple[str, ...]:
 def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
     del case
     seeds = generator_for(request.seed, "outcome").integers(0, 2**31, experiment.seeds)
-    without_dropout = not experiment.model.dropout_sites(1, 1)
     runs = []
     for seed in seeds.tolist():
         start = framework.initialize(experiment, seed, request.settings)
         state = initial_state(experiment.training.optimizer, start)
-        # Recorded, and with the spec's masks where there are none to draw: the very call of lock-step, so that
-        # a framework that compiles need not compile again.
-        masks = "spec" if without_dropout else "own"
-        epochs, settings = experiment.training.epochs, request.settings
-        runs.append(framework.train(experiment, state, epochs, seed, settings, record=True, masks=masks))
+        runs.append(framework.train(experiment, state, experiment.training.epochs, seed, request.settings))
     return {
         "losses": np.stack([run.losses for run in runs]),
         "logits": np.stack([run.logits[-1] for run in runs]),
