@@ -14,6 +14,16 @@ def failures(summary: Summary) -> Iterator[tuple[Verdict, list[Comparison]]]:
             yield verdict, verdict.failures
 
 
+def unchecked(summary: Summary) -> list[tuple[str, list[str], str]]:
+    """What was left out: experiment, rungs, and the reason that they share."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for verdict in summary.experiments:
+        for cell in verdict.cells:
+            if cell.status == "not checked":
+                by_reason.setdefault((verdict.experiment, cell.reason), []).append(cell.rung)
+    return [(experiment, rungs, reason) for (experiment, reason), rungs in by_reason.items()]
+
+
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
     """What is known of a comparison, each fact with its name."""
     found = [("rung", comparison.rung), ("precision", comparison.precision), ("case", comparison.case)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from crosscheck.report.details import facts, failures, line
+from crosscheck.report.details import facts, failures, line, unchecked
 from crosscheck.summary import Summary
 from crosscheck.verdict import Cell, cell_text
 
@@ -57,10 +57,9 @@ def _failures(summary: Summary) -> Iterator[str]:
 
 
 def _unchecked(summary: Summary) -> Iterator[str]:
-    cells = [(v.experiment, cell) for v in summary.experiments for cell in v.cells if cell.status == "not checked"]
-    if cells:
+    if found := unchecked(summary):
         yield "\n## Not checked\n"
-        yield from (f"- {experiment}, {cell.rung}: {_code(cell.reason)}" for experiment, cell in cells)
+        yield from (f"- {experiment} ({', '.join(rungs)}): {_code(reason)}" for experiment, rungs, reason in found)
 
 
 def _headroom(summary: Summary) -> Iterator[str]:

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crosscheck.report.details import facts, failures, line
+from crosscheck.report.details import facts, failures, line, unchecked
 from crosscheck.summary import Summary
 from crosscheck.verdict import Status, cell_text
 
@@ -33,10 +33,8 @@ def show(summary: Summary, console: Console) -> None:
         table.add_row(Text(verdict.experiment, STYLES[verdict.status]), *cells)
     console.print(table)
     _print(console, "ok: the largest difference, in units of its bound")
-    for verdict in summary.experiments:
-        for cell in verdict.cells:
-            if cell.status == "not checked":
-                _print(console, f"{verdict.experiment}, {cell.rung}: not checked: {cell.reason}")
+    for experiment, rungs, reason in unchecked(summary):
+        _print(console, f"not checked: {experiment} ({', '.join(rungs)}): {reason}", "yellow")
     for verdict, found in failures(summary):
         _print(console, f"\n{verdict.experiment}: first failure", "bold red")
         for name, text in facts(found[0]):
