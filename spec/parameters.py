@@ -162,8 +162,13 @@ def load(path: Path) -> tuple[Parameters, dict[str, str]]:
     """Read a safetensors file: its arrays and its metadata. Raises UsageError when it is missing or damaged."""
     try:
         with safe_open(str(path), framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in sorted(file.keys())}, dict(file.metadata() or {})
+            arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
+            metadata = dict(file.metadata() or {})
     except FileNotFoundError:
         raise UsageError(f"{path}: expected a safetensors file, got nothing: no such file") from None
     except (SafetensorError, OSError, TypeError) as error:  # TypeError: a dtype that NumPy lacks, such as bfloat16.
         raise UsageError(f"{path}: expected a safetensors file, got one that cannot be read: {error}") from None
+    # Nor may it depend on whether another package has added such a dtype to NumPy.
+    if foreign := sorted({array.dtype.name for array in arrays.values() if array.dtype.kind not in "fiu"}):
+        raise UsageError(f"{path}: expected dtypes of NumPy's own, got {', '.join(foreign)}")
+    return arrays, metadata

@@ -16,6 +16,8 @@ from spec.command.run_directory import RunDirectory
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+# A process in the background may have been told to ignore Ctrl-C, and hands that on.
+HANDLED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 SLOW = (
     "import fake_impl, spec.command.session; fake_impl.behaviour.seconds_per_epoch = 0.02; "
     "spec.command.session.loss_plot = lambda *_: b'a plot'; "
@@ -104,12 +106,11 @@ def test_the_entry_points_are_the_shared_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        python(command(SLOW), "hello-gru", "--epochs", "100", "--log-every", "1", "--out", "a b"),
+        python(command(HANDLED + SLOW), "hello-gru", "--epochs", "100", "--log-every", "1", "--out", "a b"),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     while "epoch 10/100" not in process.stdout.readline():
