@@ -1,30 +1,48 @@
 """The optimizer, with every constant from the spec. See spec.training."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
 
 from flax_impl.parameters import Layout, to_canonical, to_native
 from spec.parameters import Parameters
-from spec.training import SGD, Adam, AdamW, AnyOptimizer, Clipping
+from spec.training import SGD, Adam, AdamW, AnyOptimizer, Clipping, StepConstants
 
 OPTAX_NAMES = {"exp_avg": "mu", "exp_avg_sq": "nu", "momentum_buffer": "trace"}
 """The slots' names in optax's states, by their canonical names."""
 
 
-def make(spec: AnyOptimizer, learning_rate: float | Float[Array, ""]) -> optax.GradientTransformation:
-    """The optimizer at that learning rate, which is not part of its state."""
+def make(spec: AnyOptimizer, at: StepConstants) -> optax.GradientTransformation:
+    """The optimizer for a step with these constants, which are not part of its state."""
     match spec:
         case Adam():
-            return optax.adam(learning_rate, b1=spec.beta1, b2=spec.beta2, eps=spec.epsilon)
+            return optax.chain(scale_by_adam(spec, at), optax.scale_by_learning_rate(at.learning_rate))
         case AdamW():
-            return optax.adamw(
-                learning_rate, b1=spec.beta1, b2=spec.beta2, eps=spec.epsilon, weight_decay=spec.weight_decay
+            return optax.chain(
+                scale_by_adam(spec, at),
+                optax.add_decayed_weights(spec.weight_decay),
+                optax.scale_by_learning_rate(at.learning_rate),
             )
         case SGD():
-            return optax.sgd(learning_rate, momentum=spec.momentum or None)
+            return optax.sgd(at.learning_rate, momentum=spec.momentum or None)
+
+
+def scale_by_adam(spec: Adam | AdamW, at: StepConstants) -> optax.GradientTransformation:
+    """`optax.scale_by_adam` with the corrections of `at`; optax computes its own in the gradients' precision."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
+        del params  # The names and the third argument are optax's.
+        mean = optax.tree.update_moment(updates, state.mu, spec.beta1, 1)
+        square = optax.tree.update_moment(updates, state.nu, spec.beta2, 2)
+        scaled = jax.tree.map(
+            lambda m, v: (m / at.correction1) / (jnp.sqrt(v / at.correction2) + spec.epsilon), mean, square
+        )
+        return scaled, optax.ScaleByAdamState(state.count + 1, mean, square)
+
+    return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
 def clip(spec: Clipping | None, gradients: optax.Updates) -> optax.Updates:
@@ -40,7 +58,7 @@ def load_slots(
 ) -> optax.OptState:
     """The optimizer's state that holds canonical slots, named "<parameter>.<slot>", after `step` steps."""
     # Zeros by NumPy: JAX would compile a fill for every shape.
-    blank = jax.eval_shape(make(spec, spec.learning_rate).init, native)
+    blank = jax.eval_shape(make(spec, StepConstants(spec.learning_rate, 1.0, 1.0)).init, native)
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank)
     for slot in spec.slots:
         own = {name.removesuffix(f".{slot}"): value for name, value in slots.items() if name.endswith(f".{slot}")}

@@ -23,7 +23,7 @@ from spec.framework import MaskSource, Settings, Trajectory
 from spec.models import keep_masks
 from spec.parameters import generator_for
 from spec.tasks import Batch
-from spec.training import State
+from spec.training import State, StepConstants, Training
 
 
 class Carry(NamedTuple):
@@ -40,7 +40,7 @@ class Inputs(NamedTuple):
     """
 
     batch: ArrayBatch
-    learning_rate: Array
+    constants: StepConstants
     dropout: Any
 
 
@@ -135,7 +135,7 @@ def make_step(
 
         loss, gradients = jax.value_and_grad(loss_of)(parameters)
         gradients = optimizers.clip(training.clipping, gradients)
-        optimizer = optimizers.make(training.optimizer, inputs.learning_rate)
+        optimizer = optimizers.make(training.optimizer, inputs.constants)
         updates, state = optimizer.update(gradients, carry.optimizer, parameters)
         updated: Any = optax.apply_updates(parameters, updates)
         carry = Carry(updated, state)
@@ -172,9 +172,16 @@ def stack_inputs(experiment: Experiment, steps: range, seed: int, settings: Sett
         dropout = {site: np.stack([mask[site] for mask in drawn]).astype(settings.precision) for site in drawn[0]}
     elif has_dropout(experiment.model):
         dropout = np.array(steps, np.int32)
-    rates: Any = np.array([training.learning_rate(step) for step in steps], settings.precision)
-    flat = Inputs(jax.tree.map(lambda *arrays: np.stack(arrays), *batches), rates, dropout)
+    constants = stack_constants(training, steps, settings)
+    flat = Inputs(jax.tree.map(lambda *arrays: np.stack(arrays), *batches), constants, dropout)
     return jax.tree.map(lambda x: x.reshape(-1, training.steps_per_epoch, *x.shape[1:]), flat)
+
+
+def stack_constants(training: Training, steps: range, settings: Settings) -> StepConstants:
+    """Every step's constants, computed in double precision, with a leading axis of steps."""
+    columns = zip(*(training.constants(step) for step in steps), strict=True)
+    arrays: Any = [np.array(column, settings.precision) for column in columns]
+    return StepConstants(*arrays)
 
 
 def to_arrays(batch: Batch) -> ArrayBatch:

@@ -115,6 +115,18 @@ class Clipping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Fixed, since it is a literal inside torch's `clip_grads_with_norm_`."""
 
 
+class StepConstants(NamedTuple):
+    """What an optimizer step depends on beside gradients and slots: Python floats, hence double precision.
+
+    correction1, correction2: Adam's 1 - beta1^t and 1 - beta2^t; 1 for an optimizer that has none. In float32,
+    1 - 0.999^1 is off by 1.3e-5 of itself, which is many times the rounding of everything else.
+    """
+
+    learning_rate: float
+    correction1: float
+    correction2: float
+
+
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The recipe. An epoch is `steps_per_epoch` optimizer steps, then an evaluation in eval mode.
 
@@ -131,6 +143,13 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def learning_rate(self, step: int) -> float:
         """The learning rate of that optimizer step, counted from 0."""
         return self.optimizer.learning_rate * self.schedule.factor(step)
+
+    def constants(self, step: int) -> StepConstants:
+        """The constants of that optimizer step, counted from 0."""
+        if isinstance(self.optimizer, SGD):
+            return StepConstants(self.learning_rate(step), 1.0, 1.0)
+        corrections = (1 - beta ** (step + 1) for beta in (self.optimizer.beta1, self.optimizer.beta2))
+        return StepConstants(self.learning_rate(step), *corrections)
 
 
 class Learns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):

@@ -130,7 +130,7 @@ FAULTS = [
         "hello-gru",
         "lock-step",
         "parameters/rnn.weight_ih_l0",
-        (("optimizer.py", "eps=spec.epsilon)", "eps=1e-7)"),),
+        (("optimizer.py", "+ spec.epsilon), mean", "+ 1e-7), mean"),),
         step=0,
     ),
 ]
