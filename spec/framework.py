@@ -54,6 +54,16 @@ class Trajectory(NamedTuple):
     slots: Parameters
 
 
+class Replay(NamedTuple):
+    """What the optimizer made of given gradients.
+
+    parameters: name -> (steps, *shape), after each step. slots: the same of "<parameter>.<slot>".
+    """
+
+    parameters: Parameters
+    slots: Parameters
+
+
 Dropout = Mapping[str, np.ndarray] | int | None
 """Masks by site (see `spec.models.keep_masks`); a seed for the framework's own generator; or None, for eval mode."""
 
@@ -119,6 +129,19 @@ class Framework(Protocol):
         """
         ...
 
+    def replay(
+        self, experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings
+    ) -> Replay:
+        """The recipe's optimizer alone, from its first step on, given the gradients of every step.
 
-CONTRACT = ("describe", "initialize", "round_trip", "forward", "gradients", "train")
+        Clipping, schedule and update are those of `train`. Of the whole contract it alone may be missing from a
+        module.
+        """
+        ...
+
+
+CONTRACT = ("describe", "initialize", "round_trip", "forward", "gradients", "train", "replay")
 """The functions of the contract, by name."""
+
+OPTIONAL = ("replay",)
+"""Those that a module may lack; crosscheck then reports "not checked"."""

@@ -256,7 +256,7 @@ def load_implementation(name: str) -> Framework:
     try:
         module = importlib.import_module(name)
         for function in CONTRACT:
-            getattr(module, function)  # An implementation may import its framework only when it is first asked.
+            getattr(module, function, None)  # An implementation may import its framework only when it is first asked.
     except ImportError as error:
         if (error.name or "").partition(".")[0] in (name, "spec"):
             raise  # Not a missing framework: a fault of ours.

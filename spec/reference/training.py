@@ -3,14 +3,14 @@
 import numpy as np
 
 from spec.experiment import Experiment
-from spec.framework import MaskSource, Settings, Trajectory
+from spec.framework import MaskSource, Replay, Settings, Trajectory
 from spec.models import keep_masks
-from spec.parameters import generator_for
+from spec.parameters import Parameters, check, generator_for
 from spec.reference import encoder_decoder
 from spec.reference.contract import check_settings, evaluate, gradients
 from spec.reference.model import Evaluation
 from spec.reference.optimizer import renormalized, step
-from spec.training import State
+from spec.training import State, initial_state
 
 
 def train(
@@ -46,6 +46,25 @@ def train(
         logits=np.array(logits),
         parameters={n: np.stack([s.parameters[n] for s in trace]) for n in state.parameters} if trace else {},
         slots={n: np.stack([s.slots[n] for s in trace]) for n in state.slots} if trace else {},
+    )
+
+
+def replay(
+    experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings
+) -> Replay:
+    """See spec.framework.Framework.replay."""
+    check_settings(settings)
+    table = experiment.model.parameters()
+    check(table, parameters)
+    state = initial_state(experiment.training.optimizer, parameters)
+    trace = []
+    for given in gradients:
+        check(table, given, "gradients")
+        state = step(experiment.training, state, given)
+        trace.append(state)
+    return Replay(
+        {name: np.stack([at.parameters[name] for at in trace]) for name in state.parameters},
+        {name: np.stack([at.slots[name] for at in trace]) for name in state.slots},
     )
 
 

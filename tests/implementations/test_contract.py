@@ -282,3 +282,30 @@ def test_a_model_that_is_not_there_names_the_file_to_write(name: str, monkeypatc
     experiment = override(load("hello-gru"), model__hidden_size=3)
     with pytest.raises(Unsupported, match=rf"{name}/gru\.py"):
         implementation.round_trip(experiment, start_of(experiment).parameters, SETTINGS)
+
+
+def test_clipping_engages() -> None:
+    """The experiment that clips has gradients above its norm in most of its steps, and would come out differently."""
+    import torch_impl
+
+    experiment = load("hello-gru-clipping")
+    clipping, task = experiment.training.clipping, experiment.task
+    assert clipping is not None
+    start = start_of(experiment)
+    trajectory = torch_impl.train(experiment, start, experiment.training.epochs, 0, SETTINGS, record=True)
+    before = [start.parameters] + [
+        {name: value[step] for name, value in trajectory.parameters.items()} for step in range(60)
+    ]
+    norms = [
+        np.sqrt(
+            sum(
+                np.sum(g**2)
+                for g in torch_impl.gradients(experiment, p, task.batch(0, 0, "float64"), SETTINGS)[1].values()
+            )
+        )
+        for p in before
+    ]
+    assert np.mean(np.array(norms) > clipping.max_norm) > 0.5
+    free = override(experiment, training__clipping=None)
+    unclipped = torch_impl.train(free, start, 10, 0, SETTINGS)
+    assert np.abs(unclipped.losses - trajectory.losses[:10]).max() > 1e-2

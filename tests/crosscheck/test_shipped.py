@@ -1,0 +1,41 @@
+"""Every shipped experiment passes, in float64, from its structure through its whole recipe in lock-step."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crosscheck.command import main
+from spec.experiment import load, shipped
+
+pytest.importorskip("torch")
+pytest.importorskip("jax")
+
+LOSSES_APART = 1e-9
+"""What the losses of a whole recipe may differ by at most; see crosscheck.tolerance."""
+
+
+def test_every_experiment_passes(tmp_path: Path) -> None:
+    rungs = "structure,round-trip,forward,gradients,lock-step"
+    code = main(["--precision", "float64", "--rungs", rungs, "--out", str(tmp_path)])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert code == 0, report["verdict"]
+    assert [experiment["experiment"] for experiment in report["experiments"]] == shipped()
+    for experiment in report["experiments"]:
+        name = experiment["experiment"]
+        statuses = {cell["rung"]: cell["status"] for cell in experiment["cells"]}
+        if name == "hello-embedding-sparse":
+            assert set(statuses.values()) == {"not checked"}
+            continue
+        trained = load(name).training.epochs > 0
+        assert statuses.pop("lock-step") == ("same" if trained else "not applicable")
+        assert set(statuses.values()) == {"same"}, name
+        losses = [
+            comparison
+            for comparison in experiment["comparisons"]
+            if comparison["rung"] == "lock-step" and comparison["tensor"] == "loss"
+        ]
+        assert len(losses) == trained
+        for loss in losses:
+            assert loss["elements"] == load(name).training.epochs * load(name).training.steps_per_epoch
+            assert loss["difference"] < LOSSES_APART, name
