@@ -31,27 +31,11 @@ class Batch(NamedTuple):
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all tasks."""
+    """Base of all tasks.
 
-    @property
-    def classes(self) -> int:
-        """Number of classes to choose from."""
-        raise NotImplementedError
-
-    @property
-    def length(self) -> int:
-        """Steps of the longest input."""
-        raise NotImplementedError
-
-    @property
-    def input_size(self) -> int:
-        """Features of a step, or the number of indices where inputs are indices."""
-        raise NotImplementedError
-
-    @property
-    def indices(self) -> bool:
-        """Whether inputs are indices for an embedding, not features."""
-        raise NotImplementedError
+    Each also has, as a field or as a property: `classes`, how many to choose from; `length`, steps of an input;
+    `input_size`, features of a step or number of indices; `indices`, whether inputs are indices for an embedding.
+    """
 
     def batch(self, seed: int, step: int, dtype: str) -> Batch:
         """The training batch of that step. Features have the given dtype ("float32" or "float64")."""
@@ -134,24 +118,16 @@ class FirstSymbol(Task, frozen=True, kw_only=True, tag_field="name"):
     """
 
     vocabulary: Size
-    length_: Size = msgspec.field(name="length")
-    classes_: Size = msgspec.field(name="classes")
+    length: Size
+    classes: Size
     batch_size: Size
 
     def __post_init__(self) -> None:
         # The exponent is bounded first: of a huge one, even the power would take forever.
-        if self.vocabulary ** min(self.length_, 64) > 10_000:
-            raise ValueError(f"length: expected at most 10000 sequences in all, got {self.vocabulary}^{self.length_}")
-        if self.classes_ > self.vocabulary:
-            raise ValueError(f"classes: expected at most the vocabulary's {self.vocabulary}, got {self.classes_}")
-
-    @property
-    def classes(self) -> int:
-        return self.classes_
-
-    @property
-    def length(self) -> int:
-        return self.length_
+        if self.vocabulary ** min(self.length, 64) > 10_000:
+            raise ValueError(f"length: expected at most 10000 sequences in all, got {self.vocabulary}^{self.length}")
+        if self.classes > self.vocabulary:
+            raise ValueError(f"classes: expected at most the vocabulary's {self.vocabulary}, got {self.classes}")
 
     @property
     def input_size(self) -> int:
@@ -178,17 +154,9 @@ class Noise(Task, frozen=True, kw_only=True, tag_field="name"):
     """One fixed draw of standard normal features and random targets: something to look at, nothing to learn."""
 
     features: Size
-    length_: Size = msgspec.field(name="length")
-    classes_: Size = msgspec.field(name="classes")
+    length: Size
+    classes: Size
     batch_size: Size = 1
-
-    @property
-    def classes(self) -> int:
-        return self.classes_
-
-    @property
-    def length(self) -> int:
-        return self.length_
 
     @property
     def input_size(self) -> int:

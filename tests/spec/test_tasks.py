@@ -22,8 +22,8 @@ from spec.tasks import (
 )
 
 HELLO = Spelling(characters="ehlo", source="hello", target="ohlol", encoding="one-hot")
-FIRST = FirstSymbol(vocabulary=10, length_=3, classes_=5, batch_size=32)
-NOISE = Noise(features=4, length_=3, classes_=2)
+FIRST = FirstSymbol(vocabulary=10, length=3, classes=5, batch_size=32)
+NOISE = Noise(features=4, length=3, classes=2)
 
 
 def bytes_of(batch: Batch) -> list[tuple[str, tuple[int, ...], bytes] | None]:
@@ -84,11 +84,11 @@ def test_first_symbol_trains_on_uniform_draws() -> None:
 
 def test_first_symbol_of_any_length_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match=r"length: expected at most 10000 sequences in all, got 10\^1000000000"):
-        FirstSymbol(vocabulary=10, length_=10**9, classes_=5, batch_size=1)
+        FirstSymbol(vocabulary=10, length=10**9, classes=5, batch_size=1)
 
 
 def test_noise_is_standard_normal() -> None:
-    task = Noise(features=4, length_=3, classes_=2, batch_size=2000)
+    task = Noise(features=4, length=3, classes=2, batch_size=2000)
     batch = task.batch(0, 0, "float32")
     assert batch.inputs.dtype == np.float32
     assert batch.inputs.mean() == pytest.approx(0, abs=0.03)
