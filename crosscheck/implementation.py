@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import cast
 
 from spec.errors import FrameworkMissing, UsageError
-from spec.framework import CONTRACT, Framework
+from spec.framework import CONTRACT, OPTIONAL, Framework
 
 
 def load(name: str) -> Framework:
@@ -26,7 +26,8 @@ def load(name: str) -> Framework:
         sys.path.insert(0, str(path.resolve().parent))
     try:
         module = importlib.import_module(module_name)
-        missing = [function for function in CONTRACT if not callable(getattr(module, function, None))]
+        needed = [function for function in CONTRACT if function not in OPTIONAL]
+        missing = [function for function in needed if not callable(getattr(module, function, None))]
     except ModuleNotFoundError as error:
         if f"{module_name}.".startswith(f"{error.name}."):
             raise UsageError(f"--implementations: expected an importable module, got {name!r}") from None

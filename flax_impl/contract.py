@@ -19,13 +19,13 @@ from flax_impl.loss import cross_entropy
 from flax_impl.model import ArrayBatch, Model, run
 from flax_impl.parameters import draw, to_canonical
 from flax_impl.settings import computing, device_of
-from flax_impl.training import renormalized, to_arrays, train
+from flax_impl.training import renormalized, replay, to_arrays, train
 from spec.experiment import Experiment
 from spec.framework import Dropout, Gradients, Settings
 from spec.parameters import Parameters
 from spec.tasks import Batch
 
-__all__ = ["describe", "forward", "gradients", "initialize", "round_trip", "train"]
+__all__ = ["describe", "forward", "gradients", "initialize", "replay", "round_trip", "train"]
 
 
 def describe(settings: Settings) -> dict[str, str]:

@@ -16,14 +16,14 @@ from flax_impl.build import build, load
 from flax_impl.dropout import has_dropout, set_mode
 from flax_impl.loss import cross_entropy
 from flax_impl.model import ArrayBatch, Model, predict, run, valid_steps
-from flax_impl.parameters import to_canonical
+from flax_impl.parameters import to_canonical, to_native
 from flax_impl.settings import computing
 from spec.experiment import Experiment
-from spec.framework import MaskSource, Settings, Trajectory
+from spec.framework import MaskSource, Replay, Settings, Trajectory
 from spec.models import keep_masks
-from spec.parameters import generator_for
+from spec.parameters import Parameters, check, generator_for
 from spec.tasks import Batch
-from spec.training import State, StepConstants, Training
+from spec.training import State, StepConstants, Training, initial_state
 
 
 class Carry(NamedTuple):
@@ -134,14 +134,54 @@ def make_step(
             return cross_entropy(training.loss, logits, inputs.batch.targets)
 
         loss, gradients = jax.value_and_grad(loss_of)(parameters)
-        gradients = optimizers.clip(training.clipping, gradients)
-        optimizer = optimizers.make(training.optimizer, inputs.constants)
-        updates, state = optimizer.update(gradients, carry.optimizer, parameters)
-        updated: Any = optax.apply_updates(parameters, updates)
-        carry = Carry(updated, state)
+        carry = descend(training, carry._replace(parameters=parameters), gradients, inputs.constants)
         return carry, Outputs(loss, carry if record else None)
 
     return step
+
+
+def descend(training: Training, carry: Carry, gradients: nnx.State, at: StepConstants) -> Carry:
+    """The carry after one optimizer step with these gradients, clipping included."""
+    clipped = optimizers.clip(training.clipping, gradients)
+    optimizer = optimizers.make(training.optimizer, at)
+    updates, state = optimizer.update(clipped, carry.optimizer, carry.parameters)
+    updated: Any = optax.apply_updates(carry.parameters, updates)
+    return Carry(updated, state)
+
+
+def replay(experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings) -> Replay:
+    """See spec.framework.Framework.replay."""
+    training = experiment.training
+    with computing(settings):
+        _, layout = build(experiment.model)
+        native = load(experiment.model, parameters, settings)
+        slots = initial_state(training.optimizer, parameters).slots
+        carry = Carry(native, optimizers.load_slots(training.optimizer, layout, native, slots, 0))
+        for given in gradients:
+            check(experiment.model.parameters(), given, "gradients")
+        stacked = {
+            name: np.stack([given[name] for given in gradients], dtype=settings.precision) for name in parameters
+        }
+        constants = stack_constants(training, range(len(gradients)), settings)
+        trace = compile_replay(experiment, settings)(carry, to_native(layout, stacked), constants)
+        return Replay(
+            to_canonical(layout, trace.parameters),
+            optimizers.slots(training.optimizer, layout, trace.optimizer),
+        )
+
+
+@cache
+def compile_replay(experiment: Experiment, settings: Settings) -> Callable[[Carry, nnx.State, StepConstants], Carry]:
+    """The jitted function from the first carry, and every step's gradients and constants, to every step's carry."""
+
+    def step(carry: Carry, given: tuple[nnx.State, StepConstants]) -> tuple[Carry, Carry]:
+        carry = descend(experiment.training, carry, *given)
+        return carry, carry
+
+    def replay_steps(carry: Carry, gradients: nnx.State, constants: StepConstants) -> Carry:
+        return jax.lax.scan(step, carry, (gradients, constants))[1]
+
+    return jax.jit(replay_steps, **compilation.options(settings, quick=True))
 
 
 def evaluate(graph: nnx.GraphDef, parameters: nnx.State, batch: ArrayBatch) -> Array:

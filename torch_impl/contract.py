@@ -16,10 +16,10 @@ from torch_impl.loss import cross_entropy
 from torch_impl.model import Model, valid_steps, zero_padding
 from torch_impl.parameters import draw, export, export_gradients
 from torch_impl.settings import computing, device_of, dtype_of
-from torch_impl.training import to_tensors, train
+from torch_impl.training import replay, to_tensors, train
 from torch_impl.transformer import STAGES
 
-__all__ = ["describe", "forward", "gradients", "initialize", "round_trip", "train"]
+__all__ = ["describe", "forward", "gradients", "initialize", "replay", "round_trip", "train"]
 
 
 def describe(settings: Settings) -> dict[str, str]:

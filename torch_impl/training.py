@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from spec.experiment import Experiment
-from spec.framework import MaskSource, Settings, Trajectory
+from spec.framework import MaskSource, Replay, Settings, Trajectory
 from spec.models import keep_masks
-from spec.parameters import Parameters, generator_for
+from spec.parameters import Parameters, check, generator_for
 from spec.tasks import Batch
-from spec.training import State
+from spec.training import State, Training
 from torch_impl import optimizer as optimizers
 from torch_impl.build import build
 from torch_impl.dropout import mode
@@ -46,14 +46,11 @@ def train(
             for _ in range(training.steps_per_epoch):
                 arrays = task.batch(seed, step, settings.precision)
                 batch = to_tensors(arrays, settings)
-                for group in optimizer.param_groups:
-                    group["lr"] = training.learning_rate(step)
                 with mode(model, dropout_of(experiment, arrays, seed, step, masks)):
                     optimizer.zero_grad()
                     loss = cross_entropy(training.loss, model(batch), batch.targets)
                     loss.backward()
-                optimizers.clip(training.clipping, model)
-                optimizer.step()
+                descend(training, model, optimizer, step)
                 step += 1
                 losses.append(loss.item())
                 if record:
@@ -67,6 +64,30 @@ def train(
             parameters=stack([parameters for parameters, _ in trace]),
             slots=stack([slots for _, slots in trace]),
         )
+
+
+def descend(training: Training, model: Model, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """One optimizer step with the gradients that the model holds, clipping included."""
+    for group in optimizer.param_groups:
+        group["lr"] = training.learning_rate(step)
+    optimizers.clip(training.clipping, model)
+    optimizer.step()
+
+
+def replay(experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings) -> Replay:
+    """See spec.framework.Framework.replay."""
+    training = experiment.training
+    with computing(settings):
+        model = build(experiment.model, parameters, settings)
+        optimizer = optimizers.make(training.optimizer, model)
+        trace: list[tuple[Parameters, Parameters]] = []
+        for step, given in enumerate(gradients):
+            check(experiment.model.parameters(), given, "gradients")
+            for name, parameter in model.named_parameters():
+                parameter.grad = torch.tensor(given[name]).to(parameter)
+            descend(training, model, optimizer, step)
+            trace.append((export(model), optimizers.slots(optimizer, model, training.optimizer.slots)))
+        return Replay(stack([parameters for parameters, _ in trace]), stack([slots for _, slots in trace]))
 
 
 def evaluate(model: Model, batch: TensorBatch) -> np.ndarray:

@@ -49,9 +49,7 @@ def train(
     )
 
 
-def replay(
-    experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings
-) -> Replay:
+def replay(experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings) -> Replay:
     """See spec.framework.Framework.replay."""
     check_settings(settings)
     table = experiment.model.parameters()

@@ -7,10 +7,10 @@ import numpy as np
 
 from spec import parameters as spec_parameters
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, MaskSource, Settings, Trajectory
+from spec.framework import Dropout, Gradients, MaskSource, Replay, Settings, Trajectory
 from spec.parameters import Parameters
 from spec.tasks import IGNORED, Batch
-from spec.training import State
+from spec.training import State, initial_state
 
 
 def describe(settings: Settings) -> dict[str, str]:
@@ -89,4 +89,18 @@ def train(
         logits=np.array(logits),
         parameters={name: np.stack([entry[0][name] for entry in trace]) for name in parameters},
         slots={name: np.stack([entry[1][name] for entry in trace]) for name in slots},
+    )
+
+
+def replay(experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings) -> Replay:
+    training = experiment.training
+    parameters, slots, trace = dict(parameters), initial_state(training.optimizer, parameters).slots, []
+    for step, given in enumerate(gradients):
+        for name, value in given.items():
+            slots = {key: (slot + value if key.startswith(name + ".") else slot) for key, slot in slots.items()}
+            parameters[name] = parameters[name] - value * value.dtype.type(training.learning_rate(step))
+        trace.append((parameters.copy(), slots))
+    return Replay(
+        {name: np.stack([entry[0][name] for entry in trace]) for name in parameters},
+        {name: np.stack([entry[1][name] for entry in trace]) for name in slots},
     )

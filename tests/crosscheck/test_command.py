@@ -24,15 +24,18 @@ def test_list_names_experiments_and_rungs(capsys: pytest.CaptureFixture[str]):
     assert main(["--list"]) == 0
     output = capsys.readouterr().out
     assert all(name in output for name in experiments.shipped())
-    assert all(f"\n  {rung} " in output for rung in ("structure", "round-trip", "forward", "lock-step", "outcome"))
+    assert all(
+        f"\n  {rung} " in output
+        for rung in ("structure", "initial-law", "round-trip", "forward", "optimizer", "lock-step", "outcome")
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["hello-gruu"], "hello-gruu: experiment: expected a shipped name"),
-        (["--rungs", "forwards"], "--rungs: expected some of structure,round-trip,"),
-        (["--rungs", ""], "--rungs: expected some of structure,round-trip,"),
+        (["--rungs", "forwards"], "--rungs: expected some of structure,initial-law,"),
+        (["--rungs", ""], "--rungs: expected some of structure,initial-law,"),
         (["--rungs", "outcome", "--precision", "float64"], "--rungs: expected rungs that run in float64, got outcome"),
         (["hello-gru", str(experiments.SHIPPED / "hello-gru.toml")], "expected each experiment's name once"),
         (
@@ -98,7 +101,10 @@ def test_json_on_standard_output(check: Check, capsys: pytest.CaptureFixture[str
 def test_markdown_has_table_failures_and_headroom(check: Check, fake: Edit, tmp_path: Path):
     check(fake(("    loss = sum(", "    found['head.bias'] = found['head.bias'] * (1 + 1e-6)\n    loss = sum(")))
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "| experiment | structure | round-trip | forward | gradients | lock-step | outcome |" in text
+    assert (
+        "| experiment | structure | initial-law | round-trip | forward | gradients | optimizer | lock-step | outcome |"
+        in text
+    )
     assert "**FAIL**" in text
     assert "- tensor: `loss`" in text
     assert "- reproduce: `python -m crosscheck" in text

@@ -1,0 +1,360 @@
+"""The initial-law rung: honest draws pass whatever the seed, and faults planted in a copy of flax_impl's are named.
+
+Copies are made of the text of flax_impl's `draw` and `initialize` and run in this process, since a process with JAX
+for each of them would take minutes.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import pytest
+
+from crosscheck import tolerance
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.request import Request
+from crosscheck.rungs import LADDER, initial_law, structure
+from spec import experiment as experiments
+from spec.errors import Unsupported
+from spec.experiment import Experiment
+from spec.framework import Framework, Precision
+from spec.parameters import draw
+
+FLAX = Path(__file__).parents[2] / "flax_impl"
+
+Check = Callable[..., Any]
+Edit = Callable[..., str]
+
+
+def record(framework: object, experiment: Experiment, seed: int = 0, precision: Precision = "float32") -> Arrays:
+    return initial_law.record(cast(Framework, framework), experiment, "seeds", Request(precision, "cpu", seed))
+
+
+def judged(experiment: Experiment, arrays: Arrays, precision: Precision = "float32") -> list[Comparison]:
+    """What is found on one side; the other has nothing."""
+    place = Place(experiment.name, initial_law.NAME, precision, "seeds", ("one", "two"))
+    found = initial_law.compare(experiment, place, arrays, {})
+    return [comparison for comparison in found if comparison.sides[0] != "two"]
+
+
+def failures(experiment: Experiment, arrays: Arrays, precision: Precision = "float32") -> list[Comparison]:
+    return [comparison for comparison in judged(experiment, arrays, precision) if not comparison.passed]
+
+
+@pytest.mark.parametrize("name", ["torch_impl", "flax_impl"])
+def test_honest_implementations_pass_at_several_seeds(name: str):
+    framework = pytest.importorskip(name)
+    pytest.importorskip("torch" if name == "torch_impl" else "jax")
+    for shipped in ("hello-lstm", "hello-embedding-padding", "hello-transformer", "course-rnn-cell-walk"):
+        experiment = experiments.load(shipped)
+        for seed in range(4 if name == "torch_impl" else 2):
+            assert failures(experiment, record(framework, experiment, seed)) == []
+
+
+def test_the_reference_passes_in_its_own_precision():
+    from spec import reference
+
+    for name in ("hello-gru", "hello-embedding-padding", "hello-transformer", "course-rnn-walk"):
+        experiment = experiments.load(name)
+        assert failures(experiment, record(reference, experiment, precision="float64"), "float64") == []
+        with pytest.raises(Unsupported):
+            record(reference, experiment)
+
+
+class Fault(NamedTuple):
+    """edits: (file, text, replacement). first: the first failure. named: a pattern of the parameters that fail."""
+
+    name: str
+    experiment: str
+    first: str
+    named: str
+    edits: tuple[tuple[str, str, str], ...]
+
+
+def at_uniform(line: str) -> tuple[tuple[str, str, str], ...]:
+    """Something before the uniform draw of `parameter` within `bound`."""
+    return (("parameters.py", "        case Uniform(bound):\n", f"        case Uniform(bound):\n            {line}\n"),)
+
+
+def at_end(line: str) -> tuple[tuple[str, str, str], ...]:
+    """Something after `tensor` was drawn."""
+    return (("parameters.py", "    return tensor\n", f"    {line}\n    return tensor\n"),)
+
+
+def uniform_as(expression: str) -> tuple[tuple[str, str, str], ...]:
+    return (("parameters.py", "_sampler(jax.random.uniform, settings)(key, shape, dtype, -bound, bound)", expression),)
+
+
+def labelled(expression: str) -> tuple[tuple[str, str, str], ...]:
+    """Another label of a tensor's key."""
+    return (("contract.py", "zlib.crc32(parameter.name.encode())", f"zlib.crc32({expression}.encode())"),)
+
+
+def keyed(expression: str) -> tuple[tuple[str, str, str], ...]:
+    """Another key of the whole model."""
+    return (("contract.py", "jax.random.key(seed)", expression),)
+
+
+NORMAL = "_sampler(jax.random.normal, settings)(key, shape, dtype)"
+
+FAULTS = [
+    Fault(
+        "lecun normal instead of uniform",
+        "hello-gru",
+        "rnn.weight_ih_l0, range",
+        ".*",
+        uniform_as("jax.random.truncated_normal(key, -2, 2, shape, dtype) / 0.8796 / parameter.shape[-1] ** 0.5"),
+    ),
+    Fault(
+        "normal of equal variance",
+        "hello-gru",
+        "rnn.weight_ih_l0, range",
+        ".*",
+        uniform_as(f"bound / 3**0.5 * {NORMAL}"),
+    ),
+    Fault(
+        "bound from the input's width",
+        "hello-gru",
+        "rnn.weight_ih_l0, range",
+        "rnn.weight_ih_l0",
+        at_uniform("bound = parameter.shape[-1] ** -0.5 if 'weight_ih' in parameter.name else bound"),
+    ),
+    Fault(
+        "orthogonal recurrent matrices",
+        "hello-gru",
+        "rnn.weight_hh_l0, range",
+        "rnn.weight_hh_l0",
+        at_end("tensor = np.linalg.qr(tensor)[0] if 'weight_hh' in parameter.name else tensor"),
+    ),
+    Fault(
+        "biases zero",
+        "hello-gru",
+        "rnn.bias_ih_l0, seeds",
+        ".*bias.*",
+        at_end("tensor *= 'bias' not in parameter.name"),
+    ),
+    Fault(
+        "forget gate's bias + 1",
+        "hello-lstm",
+        "rnn.bias_hh_l0, range",
+        "rnn.bias_hh_l0",
+        at_end("tensor[8:16] += 'bias_hh' in parameter.name"),
+    ),
+    Fault(
+        "forget gate's bias of one sign",
+        "hello-lstm",
+        "rnn.bias_hh_l0, mean",
+        "rnn.bias_hh_l0",
+        at_end("tensor[8:16] = abs(tensor[8:16]) if 'bias_hh' in parameter.name else tensor[8:16]"),
+    ),
+    Fault(
+        "embedding divided by the square root of its width",
+        "hello-embedding-rnn",
+        "embedding.weight, largest",
+        "embedding.weight",
+        (("parameters.py", "values = standard_deviation *", "values = parameter.shape[1] ** -0.5 *"),),
+    ),
+    Fault(
+        "embedding uniform of equal variance",
+        "hello-embedding-rnn",
+        "embedding.weight, largest",
+        "embedding.weight",
+        (("parameters.py", NORMAL, "jax.random.uniform(key, shape, dtype, -(3**0.5), 3**0.5)"),),
+    ),
+    Fault(
+        "Xavier bound of three separate projections",
+        "hello-transformer",
+        "encoder.layers.0.self_attn.in_proj_weight, range",
+        r".*in_proj_weight",
+        at_uniform("bound *= 2**0.5 if 'in_proj' in parameter.name else 1"),
+    ),
+    Fault("gain 5/3", "hello-rnn", "rnn.weight_ih_l0, range", ".*", at_uniform("bound *= 5 / 3")),
+    Fault(
+        "the whole range 3 % too narrow",
+        "hello-rnn",
+        "rnn.weight_ih_l0, largest",
+        ".*",
+        at_uniform("bound *= 0.97"),
+    ),
+    Fault(
+        "one key for every parameter",
+        "hello-bidirectional-gru",
+        "rnn.weight_hh_l0, between tensors",
+        r"(?!rnn.weight_ih_l0$).*",
+        labelled("''"),
+    ),
+    Fault(
+        "layers cloned",
+        "hello-transformer",
+        "encoder.layers.1.self_attn.in_proj_weight, between tensors",
+        r"encoder.layers.1.*(in_proj_weight|out_proj.weight|linear..(weight|bias))",
+        labelled("parameter.name.replace('layers.1', 'layers.0')"),
+    ),
+    Fault(
+        "directions cloned",
+        "hello-bidirectional-lstm",
+        "rnn.weight_ih_l0_reverse, between tensors",
+        ".*_reverse",
+        labelled("parameter.name.removesuffix('_reverse')"),
+    ),
+    Fault(
+        "gates cloned",
+        "hello-lstm",
+        "rnn.weight_hh_l0, within",
+        "rnn.weight_hh_l0",
+        at_end("tensor[16:24] = tensor[8:16] if 'weight_hh' in parameter.name else tensor[16:24]"),
+    ),
+    Fault(
+        "one row for all rows",
+        "hello-lstm",
+        "head.weight, within",
+        "head.weight",
+        at_end("tensor = np.tile(tensor[:1], (4, 1)) if parameter.name == 'head.weight' else tensor"),
+    ),
+    Fault("the seed ignored", "hello-gru", "rnn.weight_ih_l0, seeds", ".*", keyed("jax.random.key(0)")),
+    Fault("half of the seeds", "hello-gru", "rnn.weight_ih_l0, seeds", ".*", keyed("jax.random.key((seed + 1) // 2)")),
+    Fault(
+        "seeds counted up from parameter to parameter",
+        "hello-bidirectional-rnn",
+        "rnn.weight_hh_l0, between tensors",
+        r"(?!rnn.weight_ih_l0$).*",
+        (
+            ("contract.py", "jax.random.fold_in(key, zlib.crc32(parameter.name.encode()))", "jax.random.key(seed + i)"),
+            ("contract.py", "for parameter in experiment.model", "for i, parameter in enumerate(experiment.model"),
+            ("contract.py", ".parameters()\n        }", ".parameters())\n        }"),
+        ),
+    ),
+    Fault(
+        "a generator that remembers",
+        "hello-gru",
+        "rnn.weight_ih_l0, same seed",
+        ".*",
+        (
+            *keyed("jax.random.key(next(COUNTER))"),
+            ("contract.py", "__all__ =", "COUNTER = iter(range(1000))\n__all__ ="),
+        ),
+    ),
+    Fault(
+        "padding row not zero",
+        "hello-embedding-padding",
+        "embedding.weight, row 0",
+        "embedding.weight",
+        (("parameters.py", "tensor[parameter.law.zero_row] = 0", "tensor[parameter.law.zero_row] *= 1e-3"),),
+    ),
+    Fault(
+        "out_proj's bias not zero",
+        "hello-transformer",
+        "encoder.layers.0.self_attn.out_proj.bias, constant",
+        r".*out_proj.bias",
+        at_end("tensor += 1e-6 * ('out_proj.bias' in parameter.name)"),
+    ),
+]
+
+
+def planted(*edits: tuple[str, str, str]) -> ModuleType:
+    """flax_impl's contract from edited text."""
+    modules = {}
+    for file in ("parameters.py", "contract.py"):
+        text = (FLAX / file).read_text()
+        for _, old, new in (edit for edit in edits if edit[0] == file):
+            changed = text.replace(old, new, 1)
+            assert changed != text, f"the text to edit is not in {file}: {old!r}"
+            text = changed
+        modules[file] = ModuleType(f"edited_{file[:-3]}")
+        exec(compile(text, str(FLAX / file), "exec"), modules[file].__dict__)
+    modules["contract.py"].__dict__["draw"] = modules["parameters.py"].__dict__["draw"]
+    return modules["contract.py"]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_fault_is_found_and_its_tensors_named(fault: Fault):
+    pytest.importorskip("jax")
+    experiment = experiments.load(fault.experiment)
+    found = failures(experiment, record(planted(*fault.edits), experiment))
+    table = [p.name for p in experiment.model.parameters()]
+    assert found
+    assert found[0].tensor == fault.first
+    assert {c.tensor.partition(",")[0] for c in found} == {name for name in table if re.fullmatch(fault.named, name)}
+    assert all(c.difference is None or c.bound is None or c.difference > c.bound for c in found)
+
+
+def test_an_unedited_copy_passes():
+    pytest.importorskip("jax")
+    for name in sorted({fault.experiment for fault in FAULTS}):
+        assert failures(experiments.load(name), record(planted(), experiments.load(name))) == []
+
+
+def test_the_side_at_fault_is_named(check: Check, fake: Edit):
+    draws = "spec_parameters.draw(experiment.model.parameters(), seed, settings.precision)"
+    wrong = fake((f"return {draws}", f"drawn = {draws}\n    drawn['head.bias'] *= 1.1\n    return drawn"))
+    outcome = check(wrong, "--rungs", "initial-law")
+    assert outcome.exit_code == 1
+    assert outcome.status("initial-law") == "different"
+    assert {tuple(f["sides"]) for f in outcome.failures()} == {(wrong, "law")}
+    assert outcome.failures()[0]["tensor"] == "head.bias, range"
+
+
+def test_what_is_left_out_is_not_checked(check: Check, fake: Edit):
+    draws = "    return spec_parameters.draw(experiment"
+    raises = "    from spec.errors import Unsupported\n    raise Unsupported('no generator')\n"
+    outcome = check(fake((draws, raises + draws)), "--rungs", "initial-law")
+    assert outcome.status("initial-law") == "not checked"
+    assert "no generator" in outcome.output
+
+
+@pytest.mark.parametrize(
+    ("change", "tensor", "note"),
+    [
+        (lambda arrays: arrays.pop("head.bias"), "head.bias", "missing"),
+        (lambda arrays: arrays.pop("again/head.bias"), "head.bias, same seed", "missing"),
+        (lambda arrays: arrays.update({"head.gain": np.ones(3)}), "head.gain", "not in the spec"),
+        (lambda arrays: arrays.update({"head.bias": arrays["head.bias"][:-1]}), "head.bias", "expected shape"),
+        (lambda arrays: arrays.update({"head.bias": arrays["head.bias"].astype("float64")}), "head.bias", "dtype"),
+        (lambda arrays: arrays.update({"head.bias": arrays["head.bias"] * np.nan}), "head.bias", "not finite"),
+    ],
+)
+def test_guards(change: Callable[[dict[str, np.ndarray]], object], tensor: str, note: str):
+    experiment = experiments.load("hello-gru")
+    arrays = dict(record(_Numpy, experiment))
+    change(arrays)
+    found = failures(experiment, arrays)
+    assert found[0].tensor == tensor
+    assert note in found[0].note
+
+
+class _Numpy:
+    """Honest draws without a framework, in any precision."""
+
+    @staticmethod
+    def initialize(experiment: Experiment, seed: int, settings: Any) -> dict[str, np.ndarray]:
+        return draw(experiment.model.parameters(), seed, settings.precision)
+
+
+def test_many_honest_draws_raise_no_alarm():
+    experiment = experiments.load("hello-gru")
+    assert [found for seed in range(30) for found in failures(experiment, record(_Numpy, experiment, seed))] == []
+
+
+def test_the_level_of_a_whole_run():
+    shipped = [experiments.load(name) for name in experiments.shipped()]
+    assert 2 * len(shipped) * tolerance.INITIAL_LAW_LEVEL < 1e-4
+    for experiment in shipped[::8]:
+        # Every comparison that chance can fail has its share of the level: no fewer tests than comparisons.
+        exact = ("same seed", "constant", "row", "range")
+        made = [c for c in judged(experiment, record(_Numpy, experiment)) if "," in c.tensor]
+        chance = [c for c in made if not any(word in c.tensor.partition(",")[2] for word in exact)]
+        assert len(chance) <= initial_law.tests(experiment.model.parameters())
+
+
+def test_blocks_come_from_the_table():
+    lstm = initial_law.blocks(experiments.load("hello-lstm").model.parameters())
+    assert lstm == dict.fromkeys((f"rnn.{n}_l0" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")), 4)
+    packed = initial_law.blocks(experiments.load("hello-transformer").model.parameters())
+    assert set(packed.values()) == {3}
+
+
+def test_the_rung_stands_above_structure():
+    assert LADDER[LADDER.index(structure) + 1] is initial_law
