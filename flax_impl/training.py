@@ -163,7 +163,7 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
             name: np.stack([given[name] for given in gradients], dtype=settings.precision) for name in parameters
         }
         constants = stack_constants(training, range(len(gradients)), settings)
-        trace = compile_replay(experiment, settings)(carry, to_native(layout, stacked), constants)
+        trace = compile_replay(training, settings)(carry, to_native(layout, stacked), constants)
         return Replay(
             to_canonical(layout, trace.parameters),
             optimizers.slots(training.optimizer, layout, trace.optimizer),
@@ -171,11 +171,11 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
 
 
 @cache
-def compile_replay(experiment: Experiment, settings: Settings) -> Callable[[Carry, nnx.State, StepConstants], Carry]:
+def compile_replay(training: Training, settings: Settings) -> Callable[[Carry, nnx.State, StepConstants], Carry]:
     """The jitted function from the first carry, and every step's gradients and constants, to every step's carry."""
 
     def step(carry: Carry, given: tuple[nnx.State, StepConstants]) -> tuple[Carry, Carry]:
-        carry = descend(experiment.training, carry, *given)
+        carry = descend(training, carry, *given)
         return carry, carry
 
     def replay_steps(carry: Carry, gradients: nnx.State, constants: StepConstants) -> Carry:
