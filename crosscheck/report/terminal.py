@@ -27,7 +27,8 @@ def show(summary: Summary, console: Console) -> None:
     table = Table(box=SIMPLE_HEAD)
     table.add_column("experiment", no_wrap=True)
     for rung in summary.rungs:
-        table.add_column(rung, justify="right")
+        # A space lets a narrow terminal break the name instead of cutting it.
+        table.add_column(rung.replace("-", " "), justify="right")
     for verdict in summary.experiments:
         cells = [Text(cell_text(cell), STYLES[cell.status]) for cell in verdict.cells]
         table.add_row(Text(verdict.experiment, STYLES[verdict.status]), *cells)
