@@ -6,8 +6,6 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from spec.models import Model as Spec
-
 
 class Dropout(nnx.Dropout):
     """`nnx.Dropout` that can also be handed its mask."""
@@ -45,8 +43,3 @@ def set_mode(model: nnx.Module, dropout: Mapping[str, Array] | Array | None) -> 
             module.mask = dropout[name]
         else:
             module.rngs = nnx.Rngs(dropout=jax.random.fold_in(dropout, index)).dropout
-
-
-def has_dropout(spec: Spec) -> bool:
-    """Whether anything is ever dropped."""
-    return bool(spec.dropout_sites(1, 1))

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from flax_impl import compilation
 from flax_impl import optimizer as optimizers
 from flax_impl.build import build, load
-from flax_impl.dropout import has_dropout, set_mode
+from flax_impl.dropout import set_mode
 from flax_impl.loss import cross_entropy
 from flax_impl.model import ArrayBatch, Model, predict, run, valid_steps
 from flax_impl.parameters import to_canonical, to_native
@@ -69,7 +69,7 @@ def train(
             parameters, optimizers.load_slots(training.optimizer, layout, parameters, state.slots, state.step)
         )
         steps = range(state.step, state.step + epochs * training.steps_per_epoch)
-        masks = masks if has_dropout(experiment.model) else "own"
+        masks = masks if experiment.model.has_dropout else "own"
         train_epochs = compile_epochs(experiment, settings, record or compilation.records(experiment, epochs), masks)
         evaluation_batch = to_arrays(experiment.task.evaluation_batch(settings.precision))
         inputs = stack_inputs(experiment, steps, seed, settings, masks)
@@ -206,11 +206,11 @@ def stack_inputs(experiment: Experiment, steps: range, seed: int, settings: Sett
     training = experiment.training
     batches = [to_arrays(experiment.task.batch(seed, step, settings.precision)) for step in steps]
     dropout = None
-    if has_dropout(experiment.model) and masks == "spec":
+    if experiment.model.has_dropout and masks == "spec":
         batch, time = batches[0].inputs.shape[:2]
         drawn = [keep_masks(experiment.model, batch, time, generator_for(seed, "dropout", step)) for step in steps]
         dropout = {site: np.stack([mask[site] for mask in drawn]).astype(settings.precision) for site in drawn[0]}
-    elif has_dropout(experiment.model):
+    elif experiment.model.has_dropout:
         dropout = np.array(steps, np.int32)
     constants = stack_constants(training, steps, settings)
     flat = Inputs(jax.tree.map(lambda *arrays: np.stack(arrays), *batches), constants, dropout)

@@ -23,18 +23,13 @@ def mode(model: Model, dropout: Dropout) -> Iterator[None]:
         masks = {name: torch.as_tensor(np.asarray(mask)).to(reference) for name, mask in dropout.items()}
         with given(model, masks):
             yield
-    elif dropout is not None and has_dropout(model):
+    elif dropout is not None and model.spec.has_dropout:
         devices = [reference.device] if (reference := next(model.parameters())).is_cuda else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(dropout)
             yield
     else:
         yield
-
-
-def has_dropout(model: Model) -> bool:
-    """Whether anything is ever dropped."""
-    return bool(model.spec.dropout_sites(1, 1))
 
 
 @contextmanager

@@ -121,6 +121,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return {}
 
     @property
+    def has_dropout(self) -> bool:
+        """Whether anything is ever dropped."""
+        return bool(self.dropout_sites(1, 1))
+
+    @property
     def parameter_count(self) -> int:
         """Number of trainable values."""
         return sum(parameter.size for parameter in self.parameters())
