@@ -14,6 +14,7 @@ from crosscheck.report import data, markdown, terminal
 from crosscheck.run import Plan
 from crosscheck.rungs import LADDER
 from crosscheck.summary import DEFAULT_IMPLEMENTATIONS, Summary
+from crosscheck.verdict import Selection
 from spec import experiment as experiments
 from spec.errors import OhlolError, UsageError
 from spec.experiment import Experiment
@@ -67,7 +68,7 @@ def _compare(options: argparse.Namespace) -> int:
     directories = tuple(options.directories)
     with Progress([], 0, quiet=True) as progress:
         rungs = _rungs(options.rungs) if options.rungs else None
-        summary = run.compare(directories, options.experiments, rungs, options.precision, progress)
+        summary = run.compare(directories, options.experiments, rungs, options.precision, options.case, progress)
     return _report(summary, options)
 
 
@@ -95,7 +96,8 @@ def _plan(options: argparse.Namespace) -> Plan:
     if options.rungs and unable:
         raise UsageError(f"--rungs: expected rungs that run in {' or '.join(precisions)}, got {', '.join(unable)}")
     rungs = [rung for rung in rungs if rung not in unable]
-    return Plan(chosen, rungs, precisions, options.seed, options.device, options.timeout)
+    wanted = Selection(rungs, precisions, options.thorough, options.case)
+    return Plan(chosen, wanted, options.seed, options.device, options.timeout)
 
 
 def _rungs(text: str | None) -> list[str]:
@@ -179,6 +181,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         "experiments", nargs="*", metavar="EXPERIMENT", help="a shipped experiment's name, or the path of a .toml file"
     )
     _add_choice(parser)
+    parser.add_argument("--thorough", action="store_true", help="all cases of every rung; takes several times as long")
     parser.add_argument("--seed", type=_seed, default=0, help="of the parameters, batches and runs (default 0)")
     parser.add_argument("--device", choices=get_args(Device), default="cpu", help="where both compute (default cpu)")
     parser.add_argument(
@@ -195,6 +198,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="only this one (default both)",
     )
+    parser.add_argument("--case", default="", help="only this case of the rungs, as the report names it")
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:

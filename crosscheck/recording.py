@@ -15,7 +15,7 @@ from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.framework import Precision
 
-FORMAT = 2
+FORMAT = 3
 """To be raised with every change of what is asked of an implementation, or of how it is recorded."""
 
 MANIFEST = "manifest.json"
@@ -76,6 +76,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     implementation: str
     rungs: list[str]
     precisions: list[Precision]
+    thorough: bool
     experiments: dict[str, str]
     lost: dict[str, str] = {}
 

@@ -19,11 +19,12 @@ second; in float32, lock-step's first step looks at the experiment's own batch."
 
 
 class Request(msgspec.Struct, frozen=True):
-    """How one rung is to be recorded."""
+    """How one rung is to be recorded. envelope: whether this side also measures what rounding does to it."""
 
     precision: Precision
     device: Device
     seed: int
+    envelope: bool = False
 
     @property
     def settings(self) -> Settings:

@@ -15,7 +15,7 @@ from crosscheck.crew import Crew
 from crosscheck.progress import Progress
 from crosscheck.recording import Manifest, Stale
 from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude
-from crosscheck.verdict import Side, Sides, Verdict, judge
+from crosscheck.verdict import Selection, Side, Sides, Verdict, judge
 from crosscheck.worker import Job
 from spec.errors import UsageError
 from spec.experiment import Experiment
@@ -29,8 +29,7 @@ class Plan(NamedTuple):
     """
 
     experiments: dict[str, Experiment]
-    rungs: Sequence[str]
-    precisions: Sequence[Precision]
+    wanted: Selection
     seed: int
     device: Device
     timeout: float
@@ -48,7 +47,8 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
         token = secrets.token_hex(8)
         for directory in directories:
             directory.mkdir()
-        jobs = [_jobs(plan, directory, token) for directory in directories]
+        # The first side is what the other is compared with, so bounds come from its rounding.
+        jobs = [_jobs(plan, directory, token, envelope=i == 0) for i, directory in enumerate(directories)]
         for result in _crew(plan, implementations, Path(scratch)).run(jobs):
             name = result.experiment
             lost[result.side, name] = result.lost
@@ -59,7 +59,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
             first, second = (
                 _side(shown[i], directories[i], name, token, experiment.hash, lost[i, name]) for i in (0, 1)
             )
-            verdicts[name] = judge(experiment, argument, plan.rungs, plan.precisions, (first, second))
+            verdicts[name] = judge(experiment, argument, plan.wanted, (first, second))
             all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
             progress.judged(verdicts[name])
     ordered = [verdicts[experiment.name] for experiment in plan.experiments.values()]
@@ -67,8 +67,8 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
     return Summary(
         schema_version=SCHEMA_VERSION,
         sides=_side_summaries(implementations, shown, all_sides),
-        rungs=list(plan.rungs),
-        precisions=list(plan.precisions),
+        rungs=list(plan.wanted.rungs),
+        precisions=list(plan.wanted.precisions),
         seed=plan.seed,
         device=plan.device,
         seconds=time.perf_counter() - begin,
@@ -86,8 +86,9 @@ def record(plan: Plan, implementation: str, directory: Path, progress: Progress)
     directory.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(8)
     lost: dict[str, str] = {}
+    jobs = [_jobs(plan, directory.resolve(), token, envelope=True)]
     with tempfile.TemporaryDirectory(prefix="crosscheck-") as logs:
-        for result in _crew(plan, [implementation], Path(logs)).run([_jobs(plan, directory.resolve(), token)]):
+        for result in _crew(plan, [implementation], Path(logs)).run(jobs):
             progress.recorded(implementation, result.experiment, result.seconds, result.lost)
             if result.lost:
                 lost[result.experiment] = result.lost
@@ -96,8 +97,9 @@ def record(plan: Plan, implementation: str, directory: Path, progress: Progress)
         format=recording.FORMAT,
         token=token,
         implementation=implementation,
-        rungs=list(plan.rungs),
-        precisions=list(plan.precisions),
+        rungs=list(plan.wanted.rungs),
+        precisions=list(plan.wanted.precisions),
+        thorough=plan.wanted.thorough,
         experiments=hashes,
         lost=lost,
     )
@@ -110,11 +112,12 @@ def compare(
     names: Sequence[str],
     rungs: Sequence[str] | None,
     precisions: Sequence[Precision] | None,
+    case: str,
     progress: Progress,
 ) -> Summary:
     """Judge two directories of recordings, which may come from other machines or from other days.
 
-    rungs, precisions: None for all that either side has recorded.
+    rungs, precisions: None for all that either side has recorded. case: only that one; empty for all.
     """
     begin = time.perf_counter()
     manifests = [recording.read_manifest(directory) for directory in directories]
@@ -125,6 +128,7 @@ def compare(
         raise UsageError(f"--experiments: expected some of {', '.join(known)}, got {', '.join(unknown)}")
     rungs = rungs or sorted({rung for manifest in manifests for rung in manifest.rungs})
     precisions = precisions or sorted({p for manifest in manifests for p in manifest.precisions})
+    wanted = Selection(rungs, precisions, any(manifest.thorough for manifest in manifests), case)
     verdicts: list[Verdict] = []
     all_sides: list[Sides] = []
     for name in names or known:
@@ -138,7 +142,7 @@ def compare(
         made = first.recording or second.recording
         if made is None:
             raise UsageError(f"{name}: expected a recording in either directory, got {first.lost}; {second.lost}")
-        verdicts.append(judge(made.resolved(), name, rungs, precisions, (first, second)))
+        verdicts.append(judge(made.resolved(), name, wanted, (first, second)))
         all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
         progress.judged(verdicts[-1])
     exit_code, verdict = conclude(verdicts)
@@ -164,16 +168,19 @@ def labels(implementations: Sequence[str]) -> tuple[str, str]:
     return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
 
 
-def _jobs(plan: Plan, directory: Path, token: str) -> list[Job]:
+def _jobs(plan: Plan, directory: Path, token: str, envelope: bool) -> list[Job]:
     return [
         Job(
             directory=str(directory),
             token=token,
             experiment=msgspec.to_builtins(experiment),
-            rungs=list(plan.rungs),
-            precisions=list(plan.precisions),
+            rungs=list(plan.wanted.rungs),
+            precisions=list(plan.wanted.precisions),
             device=plan.device,
             seed=plan.seed,
+            envelope=envelope,
+            thorough=plan.wanted.thorough,
+            case=plan.wanted.case,
         )
         for experiment in plan.experiments.values()
     ]

@@ -43,6 +43,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     def reproduce(self, verdict: Verdict, comparison: Comparison) -> str:
         """The one command that makes this comparison again."""
         which = ["--rungs", comparison.rung, "--precision", comparison.precision]
+        if comparison.case:
+            which += ["--case", comparison.case]
         if self.directories:
             words = ["compare", *self.directories, "--experiments", verdict.experiment, *which]
             return shlex.join(["python", "-m", "crosscheck", *words])

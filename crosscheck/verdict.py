@@ -30,6 +30,19 @@ class Side(NamedTuple):
 Sides = tuple[Side, Side]
 
 
+class Selection(NamedTuple):
+    """What of the ladder is wanted. thorough: also the cases that take minutes. case: only the one of that name."""
+
+    rungs: Sequence[str]
+    precisions: Sequence[Precision]
+    thorough: bool = False
+    case: str = ""
+
+    def cases(self, experiment: Experiment, rung: Rung, precision: Precision) -> list[str]:
+        """The cases of a rung that are recorded and compared."""
+        return [case for case in rung.cases(experiment, precision, self.thorough) if self.case in ("", case)]
+
+
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """One rung on one experiment.
 
@@ -70,11 +83,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return "not applicable"
 
 
-def judge(
-    experiment: Experiment, argument: str, rungs: Sequence[str], precisions: Sequence[Precision], sides: Sides
-) -> Verdict:
+def judge(experiment: Experiment, argument: str, wanted: Selection, sides: Sides) -> Verdict:
     """Climb the ladder on one experiment. argument: what names it on a command line."""
-    climbs = [_climb(experiment, rung, precisions, sides) for rung in LADDER if rung.NAME in rungs]
+    climbs = [_climb(experiment, rung, wanted, sides) for rung in LADDER if rung.NAME in wanted.rungs]
     return Verdict(
         experiment=experiment.name,
         hash=experiment.hash,
@@ -84,11 +95,9 @@ def judge(
     )
 
 
-def _climb(
-    experiment: Experiment, rung: Rung, precisions: Sequence[Precision], sides: Sides
-) -> tuple[Cell, list[Comparison]]:
+def _climb(experiment: Experiment, rung: Rung, wanted: Selection, sides: Sides) -> tuple[Cell, list[Comparison]]:
     """One rung."""
-    chosen: list[Precision] = [precision for precision in rung.PRECISIONS if precision in precisions]
+    chosen: list[Precision] = [precision for precision in rung.PRECISIONS if precision in wanted.precisions]
     reason = rung.inapplicable(experiment) or ("" if chosen else f"runs in {', '.join(rung.PRECISIONS)} only")
     if reason:
         return Cell(rung=rung.NAME, status="not applicable", reason=reason), []
@@ -100,7 +109,7 @@ def _climb(
         comparisons = [place.crashed(f"{side.name}: {side.lost}") for side in sides if side.lost]
     else:
         for precision in chosen:
-            for case in rung.cases(precision):
+            for case in wanted.cases(experiment, rung, precision):
                 place = Place(experiment.name, rung.NAME, precision, case, names)
                 found, unsupported = _compare(experiment, rung, place, sides)
                 comparisons += found

@@ -18,6 +18,7 @@ from crosscheck import implementation, recording
 from crosscheck.recording import Answer, Recording
 from crosscheck.request import Request
 from crosscheck.rungs import LADDER, Rung
+from crosscheck.verdict import Selection
 from crosscheck.witness import Witness
 from spec import experiment as experiments
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported
@@ -26,7 +27,7 @@ from spec.framework import Device, Framework, Precision, Settings
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One experiment to record, and where to."""
+    """One experiment to record, and where to. envelope: see crosscheck.request.Request; the rest: Selection."""
 
     directory: str
     token: str
@@ -35,6 +36,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     precisions: list[Precision]
     device: Device
     seed: int
+    envelope: bool = False
+    thorough: bool = False
+    case: str = ""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -101,13 +105,14 @@ def _serve(name: str, framework: Framework, job: Job) -> Done:
         raise
     except Exception as error:
         raise CannotStart(f"{name}: describe: {type(error).__name__}: {error}") from error
+    wanted = Selection(job.rungs, job.precisions, job.thorough, job.case)
     for rung in LADDER:
         if rung.NAME not in job.rungs or rung.inapplicable(experiment):
             continue
         for precision in rung.PRECISIONS:
             if precision in job.precisions:
-                request = Request(precision, job.device, job.seed)
-                for case in rung.cases(precision):
+                request = Request(precision, job.device, job.seed, job.envelope)
+                for case in wanted.cases(experiment, rung, precision):
                     answer, arrays = ask(framework, rung, experiment, case, request)
                     answers.append(answer)
                     kept |= {answer.key + key: array for key, array in arrays.items()}

@@ -32,8 +32,11 @@ class Rung(Protocol):
         """Why the question makes no sense for this experiment; empty where it does."""
         ...
 
-    def cases(self, precision: Precision) -> tuple[str, ...]:
-        """The parts that are recorded and compared one by one; an implementation may leave one of them out."""
+    def cases(self, experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
+        """The parts that are recorded and compared one by one; an implementation may leave one of them out.
+
+        thorough: also those that are worth it only where minutes do not count.
+        """
         ...
 
     def record(self, framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:

@@ -20,7 +20,8 @@ def inapplicable(experiment: Experiment) -> str:
     return ""
 
 
-def cases(precision: Precision) -> tuple[str, ...]:
+def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del experiment, thorough
     return CASES[precision]
 
 

@@ -24,8 +24,8 @@ def inapplicable(experiment: Experiment) -> str:
     return "" if experiment.training.epochs else "nothing is trained"
 
 
-def cases(precision: Precision) -> tuple[str, ...]:
-    del precision
+def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del experiment, precision, thorough
     return ("recipe",)
 
 

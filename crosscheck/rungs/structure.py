@@ -16,8 +16,8 @@ def inapplicable(experiment: Experiment) -> str:
     return ""
 
 
-def cases(precision: Precision) -> tuple[str, ...]:
-    del precision
+def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del experiment, precision, thorough
     return ("initialized", "returned")
 
 
