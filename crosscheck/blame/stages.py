@@ -111,8 +111,10 @@ def gradient(experiment: Experiment, side: str, plain: Mapping[str, Distance], f
     wrong = [name for name, at in plain.items() if at.ratio > 1] or [failed]
     last = [name for name in reversed(table) if name in wrong]
     loss = [name for name in wrong if name not in table]
-    where = loss[0] if loss else last[0].rpartition(".")[0]
-    inside = loss or [name for name in wrong if name.rpartition(".")[0] == where]
+    module = "" if loss else last[0].rpartition(".")[0]
+    inside = loss or [name for name in wrong if name.rpartition(".")[0] == module]
+    # What the loss hands back is nowhere recorded, and shows first in the last module.
+    where = f"{module} or the loss" if table[-1] in inside else module or loss[0]
     tensor = failed if failed in inside else inside[0]
     at = plain[tensor]
     return Departure(
