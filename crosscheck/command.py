@@ -97,6 +97,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         raise UsageError(f"--rungs: expected rungs that run in {' or '.join(precisions)}, got {', '.join(unable)}")
     rungs = [rung for rung in rungs if rung not in unable]
     wanted = Selection(rungs, precisions, options.thorough, options.case)
+    wanted.check_case(chosen.values())
     return Plan(chosen, wanted, options.seed, options.device, options.timeout)
 
 

@@ -75,6 +75,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
         exit_code=exit_code,
         verdict=verdict,
         experiments=ordered,
+        thorough=plan.wanted.thorough,
     )
 
 
@@ -130,6 +131,7 @@ def compare(
     precisions = precisions or sorted({p for manifest in manifests for p in manifest.precisions})
     wanted = Selection(rungs, precisions, any(manifest.thorough for manifest in manifests), case)
     verdicts: list[Verdict] = []
+    compared: list[Experiment] = []
     all_sides: list[Sides] = []
     for name in names or known:
         hashes = [manifest.experiments.get(name, "") for manifest in manifests]
@@ -142,9 +144,12 @@ def compare(
         made = first.recording or second.recording
         if made is None:
             raise UsageError(f"{name}: expected a recording in either directory, got {first.lost}; {second.lost}")
-        verdicts.append(judge(made.resolved(), name, wanted, (first, second)))
+        experiment = made.resolved()
+        compared.append(experiment)
+        verdicts.append(judge(experiment, name, wanted, (first, second)))
         all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
         progress.judged(verdicts[-1])
+    wanted.check_case(compared)
     exit_code, verdict = conclude(verdicts)
     recordings = [side.recording for pair in all_sides for side in pair if side.recording]
     return Summary(
@@ -159,6 +164,7 @@ def compare(
         verdict=verdict,
         experiments=verdicts,
         directories=[str(directory) for directory in directories],
+        thorough=wanted.thorough,
     )
 
 

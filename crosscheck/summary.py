@@ -26,7 +26,10 @@ class SideSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """A run. directories: of the recordings, where it compared two and recorded nothing itself."""
+    """A run. directories: of the recordings, where it compared two and recorded nothing itself.
+
+    thorough: whether all cases were asked for.
+    """
 
     schema_version: int
     sides: list[SideSummary]
@@ -39,9 +42,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     experiments: list[Verdict]
     directories: list[str] = []
+    thorough: bool = False
 
     def reproduce(self, verdict: Verdict, comparison: Comparison) -> str:
-        """The one command that makes this comparison again."""
+        """The one command that makes this comparison again, with the others of its case and no more."""
         which = ["--rungs", comparison.rung, "--precision", comparison.precision]
         if comparison.case:
             which += ["--case", comparison.case]
@@ -54,6 +58,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             words += ["--implementations", *names]
         if self.seed:
             words += ["--seed", str(self.seed)]
+        if self.thorough and not comparison.case:
+            # Whatever case it was that ended the process; a case that has a name needs no more.
+            words.append("--thorough")
         if self.device != "cpu":
             words += ["--device", self.device]
         return shlex.join(["python", "-m", "crosscheck", *words])

@@ -1,14 +1,17 @@
 """From two sides' recordings to a verdict on an experiment."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
+from crosscheck.blame import vote
+from crosscheck.blame.finding import Blame
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.recording import Answer, Recording
 from crosscheck.rungs import LADDER, Rung
+from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.framework import Precision
 
@@ -31,7 +34,7 @@ Sides = tuple[Side, Side]
 
 
 class Selection(NamedTuple):
-    """What of the ladder is wanted. thorough: also the cases that take minutes. case: only the one of that name."""
+    """What of the ladder is wanted. thorough: also the cases that take minutes. case: only that one, of all of them."""
 
     rungs: Sequence[str]
     precisions: Sequence[Precision]
@@ -40,7 +43,22 @@ class Selection(NamedTuple):
 
     def cases(self, experiment: Experiment, rung: Rung, precision: Precision) -> list[str]:
         """The cases of a rung that are recorded and compared."""
-        return [case for case in rung.cases(experiment, precision, self.thorough) if self.case in ("", case)]
+        known = rung.cases(experiment, precision, self.thorough or bool(self.case))
+        return [case for case in known if self.case in ("", case)]
+
+    def check_case(self, chosen: Iterable[Experiment]) -> None:
+        """Raise UsageError where a case is named that none of the rungs has for any of the experiments."""
+        known = dict.fromkeys(
+            case
+            for experiment in chosen
+            for rung in LADDER
+            if rung.NAME in self.rungs and not rung.inapplicable(experiment)
+            for precision in rung.PRECISIONS
+            if precision in self.precisions
+            for case in rung.cases(experiment, precision, True)
+        )
+        if self.case and self.case not in known:
+            raise UsageError(f"--case: expected one of {', '.join(map(repr, known)) or 'none'}, got {self.case!r}")
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,13 +78,14 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """One experiment. `failures` begins with the first one of the first rung that fails."""
+    """One experiment. `failures` begins with the first one of the first rung that fails, and `blame` is about that."""
 
     experiment: str
     hash: str
     argument: str
     cells: list[Cell]
     comparisons: list[Comparison]
+    blame: Blame | None = None
 
     @property
     def failures(self) -> list[Comparison]:
@@ -86,19 +105,33 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 def judge(experiment: Experiment, argument: str, wanted: Selection, sides: Sides) -> Verdict:
     """Climb the ladder on one experiment. argument: what names it on a command line."""
     climbs = [_climb(experiment, rung, wanted, sides) for rung in LADDER if rung.NAME in wanted.rungs]
+    comparisons = [comparison for _, found in climbs for comparison in found]
     return Verdict(
         experiment=experiment.name,
         hash=experiment.hash,
         argument=argument,
         cells=[cell for cell, _ in climbs],
-        comparisons=[comparison for _, comparisons in climbs for comparison in comparisons],
+        comparisons=comparisons,
+        blame=_blame(experiment, comparisons, sides),
     )
+
+
+def _blame(experiment: Experiment, comparisons: list[Comparison], sides: Sides) -> Blame | None:
+    """Who is wrong at the first failure."""
+    failure = next((comparison for comparison in comparisons if not comparison.passed), None)
+    if failure is None:
+        return None
+    key = f"{failure.precision}/{failure.rung}/{failure.case}/"
+    seed = next((side.recording.seed for side in sides if side.recording), 0)
+    return vote.find(experiment, comparisons, {side.name: _arrays(side, key) for side in sides}, seed)
 
 
 def _climb(experiment: Experiment, rung: Rung, wanted: Selection, sides: Sides) -> tuple[Cell, list[Comparison]]:
     """One rung."""
     chosen: list[Precision] = [precision for precision in rung.PRECISIONS if precision in wanted.precisions]
     reason = rung.inapplicable(experiment) or ("" if chosen else f"runs in {', '.join(rung.PRECISIONS)} only")
+    if not reason and wanted.case and not any(wanted.cases(experiment, rung, precision) for precision in chosen):
+        reason = f"has no case {wanted.case!r}"
     if reason:
         return Cell(rung=rung.NAME, status="not applicable", reason=reason), []
     names = (sides[0].name, sides[1].name)

@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator
 
+from crosscheck.blame.finding import Blame, Departure
 from crosscheck.comparison import Comparison, Value
 from crosscheck.summary import Summary
 from crosscheck.verdict import Verdict
+
+LISTED = 8
+"""So many stages or tensors are named in one line; report.json has them all."""
 
 
 def failures(summary: Summary) -> Iterator[tuple[Verdict, list[Comparison]]]:
@@ -38,6 +42,40 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
         found.append(("difference", f"{comparison.difference:.3g}, bound {comparison.bound:.3g}"))
     found.append(("note", comparison.note))
     return [(name, text) for name, text in found if text]
+
+
+def blame_facts(blame: Blame) -> list[tuple[str, str]]:
+    """Who is wrong, and where; each fact with its name."""
+    found = [("departs", f"{blame.departs} ({blame.reason})")]
+    if blame.reference is not None:
+        found.append(("reference", number(blame.reference)))
+    for departure in blame.departures:
+        found.append((f"in {departure.side}", _where(departure)))
+        if also := departure.wrong[1:]:
+            found.append(("also wrong", _listed(also)))
+        if departure.dragged:
+            found.append(("dragged", f"along with it: {_listed(departure.dragged)}"))
+    return found
+
+
+def _where(departure: Departure) -> str:
+    """Where a side departs by itself, in words."""
+    words = [f"first wrong: {departure.stage}"]
+    if departure.step is not None:
+        words.append(f"at step {departure.step}")
+    if departure.time is not None:
+        words.append(f"at time step {departure.time}")
+    text = ", ".join(words)
+    if departure.value is not None:
+        at = departure.tensor + (str(list(departure.index)) if departure.index else "")
+        text += f"; {at} is {number(departure.value)}" if at else f"; {departure.value}"
+        if departure.expected is not None:
+            text += f", expected {number(departure.expected)}"
+    return text
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
 def line(comparison: Comparison) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from crosscheck.report.details import facts, failures, line, unchecked
+from crosscheck.report.details import blame_facts, facts, failures, line, unchecked
 from crosscheck.summary import Summary
 from crosscheck.verdict import Cell, cell_text
 
@@ -46,6 +46,8 @@ def _failures(summary: Summary) -> Iterator[str]:
         yield f"\n## {verdict.experiment}\n\nFirst failure:\n"
         for name, text in facts(found[0]):
             yield f"- {name}: {_code(text)}"
+        if verdict.blame:
+            yield from (f"- {name}: {_code(text)}" for name, text in blame_facts(verdict.blame))
         yield f"- reproduce: `{summary.reproduce(verdict, found[0])}`"
         if found[0].traceback:
             yield f"\n```\n{found[0].traceback.strip()}\n```"

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crosscheck.report.details import facts, failures, line, unchecked
+from crosscheck.report.details import blame_facts, facts, failures, line, unchecked
 from crosscheck.summary import Summary
 from crosscheck.verdict import Status, cell_text
 
@@ -40,6 +40,8 @@ def show(summary: Summary, console: Console) -> None:
         _print(console, f"\n{verdict.experiment}: first failure", "bold red")
         for name, text in facts(found[0]):
             _print(console, f"  {name:<12} {text}")
+        for name, text in blame_facts(verdict.blame) if verdict.blame else []:
+            _print(console, f"  {name:<12} {text}", "bold" if name == "departs" else None)
         _print(console, f"  {'reproduce':<12} {summary.reproduce(verdict, found[0])}")
         for comparison in found[1 : SHOWN + 1]:
             _print(console, f"  also {line(comparison)}")

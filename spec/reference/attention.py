@@ -15,47 +15,39 @@ from spec.reference.model import Evaluation
 def LSTMAttention(at: Evaluation, spec: LSTMAttentionSpec) -> Array:  # noqa: N802
     """See spec.models.LSTMAttention."""
     del spec
-    (hidden, cell), _ = recurrent.run(at, lstm.step, ("rnn.", "_l0"), at.inputs(), at.valid, ("h", "c"))
-    at.record("rnn.h_l0", hidden)
-    at.record("rnn.c_l0", cell)
+    (hidden, _), _ = recurrent.run(at, lstm.step, ("rnn.", "_l0"), at.inputs(), at.valid, ("h", "c"))
     weights = softmax(hidden @ linear(hidden, at["attention.weight"]).swapaxes(-1, -2), at.valid[:, None])
-    at.record("attention.weights", at.zero_padding(weights))
+    weights = at.record("attention.weights", at.zero_padding(weights))
     context = at.record("attention.context", at.zero_padding(weights @ hidden))
     return at.record("logits", at.zero_padding(at.linear("head", np.concatenate([context, hidden], axis=-1))))
 
 
 def SelfAttention(at: Evaluation, spec: SelfAttentionSpec) -> Array:  # noqa: N802
     """See spec.models.SelfAttention."""
-    (context,) = _heads(at, spec, 1)
-    return at.record("logits", at.zero_padding(at.linear("head", context)))
+    return at.record("logits", at.zero_padding(at.linear("head", _heads(at, spec, 1))))
 
 
 def MultiHeadAttention(at: Evaluation, spec: MultiHeadAttentionSpec) -> Array:  # noqa: N802
     """See spec.models.MultiHeadAttention."""
-    context = np.concatenate(_heads(at, spec, spec.heads), axis=-1)
-    output = at.linear("output", context)
-    at.record("output", at.zero_padding(output))
+    output = at.record("output", at.zero_padding(at.linear("output", _heads(at, spec, spec.heads))))
     return at.record("logits", at.zero_padding(at.linear("head", output)))
 
 
-def _heads(at: Evaluation, spec: SelfAttentionSpec, count: int) -> list[Array]:
-    """Each head's context."""
+def _heads(at: Evaluation, spec: SelfAttentionSpec, count: int) -> Array:
+    """The heads' contexts, side by side."""
     inputs = at.inputs()
     if spec.max_length is not None:
         times = one_hot(np.broadcast_to(np.arange(inputs.shape[2]), inputs.shape[:3]), spec.max_length)
         inputs = np.concatenate([inputs, times], axis=-1)
-    projections = [at.linear(name, inputs) for name in ("query", "key", "value")]
-    for name, projection in zip(("query", "key", "value"), projections, strict=True):
-        at.record(name, at.zero_padding(projection))
+    names = ("query", "key", "value")
+    projections = [at.record(name, at.zero_padding(at.linear(name, inputs))) for name in names]
     query, key, value = (np.split(projection, count, axis=-1) for projection in projections)
     weights = [
         softmax(q @ k.swapaxes(-1, -2) / math.sqrt(spec.hidden_size), at.valid[:, None])
         for q, k in zip(query, key, strict=True)
     ]
-    contexts = [w @ v for w, v in zip(weights, value, strict=True)]
-    at.record(
-        "attention.weights",
-        at.zero_padding(weights[0] if type(spec) is SelfAttentionSpec else np.stack(weights, axis=3)),
-    )
-    at.record("attention.context", at.zero_padding(np.concatenate(contexts, axis=-1)))
-    return contexts
+    single = type(spec) is SelfAttentionSpec
+    recorded = at.record("attention.weights", at.zero_padding(weights[0] if single else np.stack(weights, axis=3)))
+    weights = [recorded if single else recorded[:, :, :, head] for head in range(count)]
+    contexts = np.concatenate([w @ v for w, v in zip(weights, value, strict=True)], axis=-1)
+    return at.record("attention.context", at.zero_padding(contexts))

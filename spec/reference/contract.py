@@ -46,13 +46,27 @@ def forward(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> dict[str, np.ndarray]:
     """See spec.framework.Framework.forward."""
+    return forced(experiment, parameters, batch, settings, {}, dropout)
+
+
+def forced(
+    experiment: Experiment,
+    parameters: Parameters,
+    batch: Batch,
+    settings: Settings,
+    stages: Mapping[str, np.ndarray],
+    dropout: Dropout = None,
+) -> dict[str, np.ndarray]:
+    """Teacher forcing: each intermediate as it follows from the given ones before it, and not from the reference's own.
+
+    stages: intermediates by name, (batch, time, ...). A recurrence is forced at every step, from the state before it.
+    """
     check_settings(settings)
     experiment.model.inputs.check(batch.inputs, batch.lengths)
     check(experiment.model.parameters(), parameters)
     prepared = renormalized(experiment.model, parameters, batch)
-    at = evaluate(
-        experiment.model, {n: p[None] for n, p in prepared.items()}, batch, masks_of(experiment, batch, dropout)
-    )
+    lifted = {name: value[None] for name, value in prepared.items()}
+    at = evaluate(experiment.model, lifted, batch, masks_of(experiment, batch, dropout), stages)
     return {name: values[0] for name, values in at.intermediates.items()}
 
 
@@ -95,14 +109,20 @@ def loss_of(experiment: Experiment, parameters: Parameters, batch: Batch, masks:
     return cross_entropy(logits, batch.targets, asked, experiment.training.loss.reduction == "mean")
 
 
-def evaluate(model: Model, parameters: Parameters, batch: Batch, masks: Mapping[str, Array]) -> Evaluation:
+def evaluate(
+    model: Model,
+    parameters: Parameters,
+    batch: Batch,
+    masks: Mapping[str, Array],
+    stages: Mapping[str, Array] | None = None,
+) -> Evaluation:
     """Run the model's equations: spec.models.gru.GRU is computed by spec.reference.gru.GRU."""
     file, name = type(model).__module__.rpartition(".")[2], type(model).__name__
     try:
         equations = getattr(importlib.import_module(f"spec.reference.{file}"), name)
     except (ModuleNotFoundError, AttributeError):
         raise Unsupported(f"the reference has no {name}: expected a function of that name in {file}.py") from None
-    at = Evaluation(model, parameters, batch, masks)
+    at = Evaluation(model, parameters, batch, masks, stages)
     equations(at, model)
     return at
 

@@ -15,12 +15,7 @@ def EncoderDecoder(at: Evaluation, spec: Spec) -> Array:  # noqa: N802
     encoded, state = _encode(at, spec)
     assert at.batch.decoder_inputs is not None
     decoded, _ = _decode(at, spec, one_hot(at.batch.decoder_inputs, spec.classes + 1)[None], state)
-    for name, values in zip(_states(spec), decoded, strict=True):
-        at.record(f"decoder.{name}_l0", values)
-    weights, context, logits = _read_out(at, decoded[0], encoded)
-    at.record("attention.weights", weights)
-    at.record("attention.context", context)
-    return at.record("logits", logits)
+    return _read_out(at, decoded[0], encoded)
 
 
 def predict(at: Evaluation, spec: Spec) -> Array:
@@ -31,7 +26,7 @@ def predict(at: Evaluation, spec: Spec) -> Array:
     trace = []
     for _ in range(at.batch.decoder_inputs.shape[1]):
         decoded, state = _decode(at, spec, one_hot(symbols[:, None], spec.classes + 1)[None], state)
-        _, _, logits = _read_out(at, decoded[0], encoded)
+        logits = _read_out(at, decoded[0], encoded)
         symbols = predictions(np.real(logits[0, :, 0]))
         trace.append(logits[:, :, 0])
     return np.stack(trace, axis=2)
@@ -44,8 +39,6 @@ def _states(spec: Spec) -> tuple[str, ...]:
 def _encode(at: Evaluation, spec: Spec) -> tuple[Array, State]:
     step = lstm.step if spec.cell == "LSTM" else gru.step
     trace, final = recurrent.run(at, step, ("encoder.", "_l0"), at.inputs(), at.valid, _states(spec))
-    for name, values in zip(_states(spec), trace, strict=True):
-        at.record(f"encoder.{name}_l0", values)
     return trace[0], final
 
 
@@ -55,7 +48,7 @@ def _decode(at: Evaluation, spec: Spec, symbols: Array, state: State) -> tuple[S
     return recurrent.run(at, step, ("decoder.", "_l0"), symbols, every, _states(spec), initial=state)
 
 
-def _read_out(at: Evaluation, decoded: Array, encoded: Array) -> tuple[Array, Array, Array]:
-    weights = softmax(decoded @ encoded.swapaxes(-1, -2), at.valid[:, None])
-    context = weights @ encoded
-    return weights, context, at.linear("head", np.concatenate([context, decoded], axis=-1))
+def _read_out(at: Evaluation, decoded: Array, encoded: Array) -> Array:
+    weights = at.record("attention.weights", softmax(decoded @ encoded.swapaxes(-1, -2), at.valid[:, None]))
+    context = at.record("attention.context", weights @ encoded)
+    return at.record("logits", at.linear("head", np.concatenate([context, decoded], axis=-1)))

@@ -15,13 +15,23 @@ class Evaluation:
 
     parameters: canonical name -> (perturbations, *shape). valid: (batch, time), True where a step is no padding.
     masks: dropout masks by site; empty in eval mode. intermediates: name -> (perturbations, batch, time, ...).
+    forced: teacher forcing, name -> (batch, time, ...): what stands in for an intermediate wherever a later one is
+    computed from it. Each stage then shows what the equations make of the stages before it as they were given.
     """
 
-    def __init__(self, spec: Model, parameters: Parameters, batch: Batch, masks: Mapping[str, Array] | None = None):
+    def __init__(
+        self,
+        spec: Model,
+        parameters: Parameters,
+        batch: Batch,
+        masks: Mapping[str, Array] | None = None,
+        forced: Mapping[str, Array] | None = None,
+    ):
         self.spec = spec
         self.parameters = parameters
         self.batch = batch
         self.masks = masks or {}
+        self.forced = forced or {}
         self.intermediates: dict[str, Array] = {}
         size, time = batch.inputs.shape[:2]
         self.valid = np.ones((size, time), bool)
@@ -51,6 +61,6 @@ class Evaluation:
         return np.where(self.valid.reshape(1, *self.valid.shape, *[1] * (values.ndim - 3)), values, 0)
 
     def record(self, name: str, values: Array) -> Array:
-        """Keep a named intermediate, and hand it back."""
+        """Keep a named intermediate, and hand back what later stages are computed from: the same, unless forced."""
         self.intermediates[name] = values
-        return values
+        return self.forced[name][None] if name in self.forced else values

@@ -28,23 +28,31 @@ def run(
 ) -> tuple[State, State]:
     """Every state over time, (perturbations, batch, time, hidden), zero at padding, and the state after the last step.
 
-    names: the prefix and suffix of the weights' names. A padded step hands the state on as it is.
+    names: the prefix and suffix of the weights' names, and of the states' as intermediates, which are recorded here.
+    A padded step hands the state on as it is.
     """
     prefix, suffix = names
     weight_hh, bias_hh = at[f"{prefix}weight_hh{suffix}"], at[f"{prefix}bias_hh{suffix}"]
     from_inputs = linear(inputs, at[f"{prefix}weight_ih{suffix}"], at[f"{prefix}bias_ih{suffix}"])
     zeros = np.zeros((len(weight_hh), inputs.shape[1], weight_hh.shape[2]), weight_hh.dtype)
     state = initial or (zeros,) * len(states)
+    named = [f"{prefix}{name}{suffix}" for name in states]
     trace = []
     steps = range(inputs.shape[2])
     for time in reversed(steps) if reverse else steps:
         new = cell(from_inputs[:, :, time], linear(state[0], weight_hh, bias_hh), state)
         goes_on = valid[None, :, time, None]
-        state = tuple(np.where(goes_on, n, s) for n, s in zip(new, state, strict=True))
-        trace.append(state)
+        own = tuple(np.where(goes_on, n, s) for n, s in zip(new, state, strict=True))
+        trace.append(own)
+        # Where the states are forced, each step starts from the one that was given.
+        state = tuple(
+            np.where(goes_on, at.forced[name][None, :, time], s) if name in at.forced else o
+            for name, o, s in zip(named, own, state, strict=True)
+        )
     ordered = trace[::-1] if reverse else trace
     over_time = tuple(np.stack(values, axis=2) for values in zip(*ordered, strict=True))
-    return tuple(np.where(valid[None, :, :, None], values, 0) for values in over_time), state
+    shown = (np.where(valid[None, :, :, None], values, 0) for values in over_time)
+    return tuple(at.record(name, values) for name, values in zip(named, shown, strict=True)), state
 
 
 def forward(at: Evaluation, spec: Recurrent, cell: Cell) -> Array:
@@ -57,8 +65,6 @@ def forward(at: Evaluation, spec: Recurrent, cell: Cell) -> Array:
         for suffix in directions(spec.bidirectional):
             names = ("rnn.", f"_l{layer}{suffix}")
             trace, last = run(at, cell, names, hidden, at.valid, spec.states, reverse=bool(suffix))
-            for state, values in zip(spec.states, trace, strict=True):
-                at.record(f"rnn.{state}_l{layer}{suffix}", values)
             outputs.append(trace[0])
             final.append(last)
         hidden = at.dropout(f"rnn.dropout_l{layer}", np.concatenate(outputs, axis=-1))

@@ -23,7 +23,6 @@ def cell(nonlinearity: str) -> Cell:
 def RNNCell(at: Evaluation, spec: RNNCellSpec) -> Array:  # noqa: N802
     """See spec.models.RNNCell."""
     (outputs,), _ = recurrent.run(at, cell(spec.nonlinearity), ("cell.", ""), at.inputs(), at.valid, ("h",))
-    at.record("cell.h", outputs)
     return at.record("logits", at.zero_padding(at.linear("head", outputs)) if spec.head else outputs)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from spec.experiment import Experiment
-from spec.framework import MaskSource, Replay, Settings, Trajectory
+from spec.framework import Gradients, MaskSource, Replay, Settings, Trajectory
 from spec.models import keep_masks
 from spec.parameters import Parameters, check, generator_for
 from spec.reference import encoder_decoder
@@ -25,18 +25,12 @@ def train(
     """See spec.framework.Framework.train. The reference's own dropout masks are the spec's."""
     del masks
     check_settings(settings)
-    training, task, model = experiment.training, experiment.task, experiment.model
     losses, logits, trace = [], [], []
     for _ in range(epochs):
-        for _ in range(training.steps_per_epoch):
-            batch = task.batch(seed, state.step, settings.precision)
-            size, time = batch.inputs.shape[:2]
-            dropped = keep_masks(model, size, time, generator_for(seed, "dropout", state.step))
-            found = gradients(experiment, state.parameters, batch, settings, dropped)
-            state = step(
-                training, state._replace(parameters=renormalized(model, state.parameters, batch)), found.parameters
-            )
-            losses.append(found.loss)
+        for _ in range(experiment.training.steps_per_epoch):
+            loss, found = gradients_at(experiment, state, seed, settings)
+            state = advance(experiment, state, found, seed, settings)
+            losses.append(loss)
             if record:
                 trace.append(state)
         logits.append(predict(experiment, state))
@@ -47,6 +41,21 @@ def train(
         parameters={n: np.stack([s.parameters[n] for s in trace]) for n in state.parameters} if trace else {},
         slots={n: np.stack([s.slots[n] for s in trace]) for n in state.slots} if trace else {},
     )
+
+
+def gradients_at(experiment: Experiment, state: State, seed: int, settings: Settings) -> Gradients:
+    """The loss and the gradients of the step that follows `state`, with that step's batch and dropout masks."""
+    batch = experiment.task.batch(seed, state.step, settings.precision)
+    size, time = batch.inputs.shape[:2]
+    dropped = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", state.step))
+    return gradients(experiment, state.parameters, batch, settings, dropped)
+
+
+def advance(experiment: Experiment, state: State, found: Parameters, seed: int, settings: Settings) -> State:
+    """The state after that step, given its gradients."""
+    batch = experiment.task.batch(seed, state.step, settings.precision)
+    used = state._replace(parameters=renormalized(experiment.model, state.parameters, batch))
+    return step(experiment.training, used, found)
 
 
 def replay(experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings) -> Replay:

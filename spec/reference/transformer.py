@@ -11,11 +11,10 @@ from spec.reference.model import Evaluation
 
 def TransformerEncoder(at: Evaluation, spec: Spec) -> Array:  # noqa: N802
     """See spec.models.TransformerEncoder."""
-    hidden = at.linear("input", at.inputs())
-    at.record("input", at.zero_padding(hidden))
+    hidden = at.record("input", at.zero_padding(at.linear("input", at.inputs())))
     if spec.positions == "sinusoidal":
         hidden = hidden + positions(hidden.shape[2], spec.hidden_size, spec.position_base)
-    at.record("positions", at.zero_padding(hidden))
+    hidden = at.record("positions", at.zero_padding(hidden))
     for layer in range(spec.num_layers):
         hidden = _layer(at, spec, f"encoder.layers.{layer}", hidden)
     return at.record("logits", at.zero_padding(at.linear("head", hidden)))
@@ -37,8 +36,7 @@ def _layer(at: Evaluation, spec: Spec, name: str, hidden: Array) -> Array:
         return record(which, layer_norm(values, weight, bias, spec.layer_norm_epsilon))
 
     def record(stage: str, values: Array) -> Array:
-        at.record(f"{name}.{stage}", at.zero_padding(values))
-        return values
+        return at.record(f"{name}.{stage}", at.zero_padding(values))
 
     def attention(values: Array) -> Array:
         return at.dropout(f"{name}.dropout1", record("self_attn", _attention(at, spec, f"{name}.self_attn", values)))

@@ -37,6 +37,9 @@ def test_list_names_experiments_and_rungs(capsys: pytest.CaptureFixture[str]):
         (["--rungs", "forwards"], "--rungs: expected some of structure,initial-law,"),
         (["--rungs", ""], "--rungs: expected some of structure,initial-law,"),
         (["--rungs", "outcome", "--precision", "float64"], "--rungs: expected rungs that run in float64, got outcome"),
+        (["hello-gru", "--case", "owm"], "--case: expected one of 'initialized', 'returned', 'seeds', "),
+        (["hello-gru", "--case", "recipe", "--rungs", "forward"], "--case: expected one of 'own', 'ragged'"),
+        (["hello-gru", "--case", "own", "--rungs", "forward", "--precision", "float32"], "got 'own'"),
         (["hello-gru", str(experiments.SHIPPED / "hello-gru.toml")], "expected each experiment's name once"),
         (
             ["hello-gru", "--implementations", "no_such_module", str(FAKE)],
@@ -118,8 +121,27 @@ def test_the_reproducing_command_reproduces(check: Check, fake: Edit):
     (line,) = (line for line in outcome.output.splitlines() if line.lstrip().startswith("reproduce"))
     words = shlex.split(line.split(maxsplit=1)[1])
     assert words[:3] == ["python", "-m", "crosscheck"]
-    again = check(second, *words[words.index("--rungs") :][:4])
+    again = check(second, *words[words.index("--rungs") : words.index("--implementations")])
     assert again.failures()[0] == outcome.failures()[0]
+    asked = {(c["rung"], c["precision"], c["case"]) for c in again.report["experiments"][0]["comparisons"]}
+    assert asked == {("gradients", "float64", "own")}
+
+
+def test_a_case_is_asked_for_by_its_name_alone(check: Check):
+    outcome = check(str(FAKE), "--case", "own")
+    assert outcome.exit_code == 0
+    assert {outcome.status("forward"), outcome.status("gradients")} == {"same"}
+    assert outcome.status("lock-step") == "not applicable"
+    assert {c["case"] for c in outcome.report["experiments"][0]["comparisons"]} == {"own"}
+    assert outcome.report["thorough"] is False
+
+
+def test_a_crash_among_all_cases_is_reproduced_among_all_cases(check: Check, fake: Edit):
+    killed = fake(("    loss = sum(", "    import os\n    os.kill(os.getpid(), 9)\n    loss = sum("))
+    outcome = check(killed, "--rungs", "gradients", "--thorough")
+    (line,) = (line for line in outcome.output.splitlines() if line.lstrip().startswith("reproduce"))
+    assert line.endswith("--thorough")
+    assert outcome.report["experiments"][0]["blame"]["departs"] == killed
 
 
 def test_a_module_in_the_current_directory(tmp_path: Path, fake: Edit, experiment: Path):

@@ -55,6 +55,14 @@ def test_a_difference_is_found_and_the_command_names_the_directories(
     assert command in capsys.readouterr().out
 
 
+def test_a_case_that_was_not_recorded(
+    tmp_path: Path, recorded: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+):
+    one, two = recorded("one"), recorded("two")
+    assert main(["compare", str(one), str(two), "--case", "owm", "--out", str(tmp_path / "report")]) == 2
+    assert "--case: expected one of " in capsys.readouterr().err
+
+
 def test_other_inputs_are_not_compared(tmp_path: Path, recorded: Callable[..., Path]):
     one, two = recorded("one"), recorded("two", str(FAKE), "--seed", "1")
     code, report = compared(tmp_path, one, two, "--rungs", "forward")

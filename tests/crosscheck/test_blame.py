@@ -1,0 +1,368 @@
+"""Faults planted on one side of two otherwise equal ones: the blame falls on that side, the right stage and step.
+
+Here the sides are `spec.reference` twice, so that a test takes milliseconds; test_blame_of_copies.py has real ones.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from crosscheck.blame import vote
+from crosscheck.blame.distance import decide, measure
+from crosscheck.blame.finding import Blame
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.report.details import blame_facts
+from crosscheck.request import Request
+from crosscheck.rungs import LADDER
+from spec import reference
+from spec.experiment import Experiment, load, override, shipped
+from spec.framework import Gradients, Replay
+from spec.reference.contract import forced
+
+FIRST, SECOND = "first", "second"
+
+
+class Faulty:
+    """The reference with some functions replaced; each replacement is given the original first."""
+
+    def __init__(self, **faults: Callable[..., Any]):
+        self._faults = faults
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        original, fault = getattr(reference, name), self._faults.get(name)
+        return original if fault is None else lambda *given, **named: fault(original, *given, **named)
+
+
+def wrong_stages(*stages: str, factor: float = 1 + 1e-6) -> Faulty:
+    """Those stages off by a factor, and whatever follows computed from them by the equations."""
+
+    def forward(original: Any, *given: Any, **named: Any) -> Arrays:
+        wrong: Arrays = {}
+        for stage in stages:
+            made = forced(*given, stages=wrong, **named)
+            wrong = {**wrong, stage: made[stage] * factor}
+        return {**forced(*given, stages=wrong, **named), **wrong}
+
+    return Faulty(forward=forward)
+
+
+def judged(
+    experiment: Experiment, rung_name: str, first: Any, second: Any, seed: int = 0
+) -> tuple[list[Comparison], Blame | None]:
+    """The first case that fails, recorded, compared and blamed in this process, in float64."""
+    rung = next(rung for rung in LADDER if rung_name == rung.NAME)
+    found: list[Comparison] = []
+    for case in rung.cases(experiment, "float64", False):
+        request = Request("float64", "cpu", seed)
+        recorded = {
+            name: rung.record(side, experiment, case, request) for name, side in ((FIRST, first), (SECOND, second))
+        }
+        place = Place(experiment.name, rung_name, "float64", case, (FIRST, SECOND))
+        found = rung.compare(experiment, place, recorded[FIRST], recorded[SECOND])
+        if not all(comparison.passed for comparison in found):
+            return found, vote.find(experiment, found, recorded, seed)
+    return found, None
+
+
+def blamed(experiment: Experiment, rung: str, fault: Any, on: str = SECOND) -> Blame:
+    """The blame for a fault on that side alone, which must be found there and only there."""
+    sides = (fault, reference) if on == FIRST else (reference, fault)
+    _, blame = judged(experiment, rung, *sides)
+    assert blame is not None
+    assert (blame.departs, [departure.side for departure in blame.departures]) == (on, [on])
+    return blame
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_stage_of_every_model_is_told_from_what_it_drags_along(name: str):
+    experiment = load(name)
+    stages = experiment.model.intermediates()
+    for position, stage in enumerate(stages):
+        side = (FIRST, SECOND)[position % 2]
+        (departure,) = blamed(experiment, "forward", wrong_stages(stage), side).departures
+        assert departure.stage == stage
+        assert departure.wrong == [stage]
+        # An LSTM's c_t is computed before its h_t and listed after it.
+        earlier = set(stages[:position]) - {stage.replace(".c_", ".h_")}
+        assert not earlier & set(departure.dragged)
+        assert stage == "logits" or departure.dragged
+
+
+def test_a_late_stage_is_told_from_an_early_one():
+    fault = wrong_stages("encoder.layers.0.norm1", "encoder.layers.1.linear2")
+    (departure,) = blamed(load("hello-transformer"), "forward", fault).departures
+    assert departure.wrong == ["encoder.layers.0.norm1", "encoder.layers.1.linear2"]
+    assert departure.dragged == [
+        "encoder.layers.0.linear2",
+        "encoder.layers.0.norm2",
+        "encoder.layers.0.output",
+        "encoder.layers.1.self_attn",
+        "encoder.layers.1.norm1",
+        "encoder.layers.1.norm2",
+        "encoder.layers.1.output",
+        "logits",
+    ]
+
+
+@pytest.mark.parametrize(("stage", "time"), [("rnn.h_l0", 2), ("rnn.h_l0_reverse", 2)])
+def test_the_time_step_of_a_recurrence(stage: str, time: int):
+    """One state is off and all that follow are computed from it, so that they are dragged along."""
+    experiment = load("hello-bidirectional-gru")
+
+    def forward(original: Any, *given: Any, **named: Any) -> Arrays:
+        made = original(*given, **named)
+        values = made[stage].copy()
+        length = values.shape[1]
+        values[:, time] *= 1 + 1e-6
+        for _ in range(length):
+            own = forced(*given, stages={stage: values}, **named)[stage]
+            later = range(time) if stage.endswith("_reverse") else range(time + 1, length)
+            values[:, list(later)] = own[:, list(later)]
+        return {**forced(*given, stages={stage: values}, **named), stage: values}
+
+    (departure,) = blamed(experiment, "forward", Faulty(forward=forward)).departures
+    assert (departure.stage, departure.time, departure.index[1]) == (stage, time, time)
+    assert departure.wrong == [stage]
+    assert isinstance(departure.value, float)
+    assert isinstance(departure.expected, float)
+    assert departure.value / departure.expected == pytest.approx(1 + 1e-6, abs=1e-12)
+
+
+def test_both_sides_wrong_in_different_ways():
+    experiment = load("hello-transformer")
+    _, blame = judged(
+        experiment, "forward", wrong_stages("encoder.layers.1.norm2"), wrong_stages("input", factor=1 + 1e-4)
+    )
+    assert blame is not None
+    assert blame.departs == "both"
+    assert [(d.side, d.stage) for d in blame.departures] == [(FIRST, "encoder.layers.1.norm2"), (SECOND, "input")]
+
+
+@pytest.mark.parametrize("side", [FIRST, SECOND])
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        (lambda made: made | {"query": np.where(made["query"] > 0, np.nan, made["query"])}, "nan"),
+        (lambda made: {name: value for name, value in made.items() if name != "query"}, "missing"),
+        (lambda made: made | {"query": made["query"].astype(np.float32)}, "expected dtype float64, got float32"),
+        (lambda made: made | {"query": made["query"][:, 1:]}, "expected shape (1, 5, 8), got (1, 4, 8)"),
+        (lambda made: made | {"more": np.zeros(3)}, "None"),
+    ],
+)
+def test_what_no_distance_can_be_measured_of(change: Callable[[Any], Any], value: str, side: str):
+    fault = Faulty(forward=lambda original, *given, **named: change(original(*given, **named)))
+    (departure,) = blamed(load("hello-self-attention"), "forward", fault, side).departures
+    assert departure.tensor in ("query", "more")
+    assert str(departure.value) == value
+
+
+def test_a_gradient_alone():
+    def gradients(original: Any, *given: Any, **named: Any) -> Gradients:
+        loss, found = original(*given, **named)
+        return Gradients(loss, found | {"rnn.bias_hh_l0": np.zeros_like(found["rnn.bias_hh_l0"])})
+
+    blame = blamed(load("hello-gru"), "gradients", Faulty(gradients=gradients))
+    (departure,) = blame.departures
+    assert (departure.stage, departure.wrong, departure.dragged) == ("rnn", ["rnn.bias_hh_l0"], [])
+    assert departure.value == 0.0
+    assert blame.reference == departure.expected
+
+
+def test_the_backward_pass_starts_at_the_end():
+    """What comes before the wrong module in the table comes after it in the backward pass."""
+
+    def gradients(original: Any, *given: Any, **named: Any) -> Gradients:
+        loss, found = original(*given, **named)
+        names = list(found)
+        wrong = names[: names.index("encoder.layers.1.linear1.weight")]
+        return Gradients(loss, {name: g * (1.001 if name in wrong else 1.0) for name, g in found.items()})
+
+    (departure,) = blamed(load("hello-transformer"), "gradients", Faulty(gradients=gradients)).departures
+    assert departure.stage == "encoder.layers.1.self_attn.out_proj"
+    assert "encoder.layers.0.norm2.weight" in departure.dragged
+    assert "encoder.layers.1.norm1.weight" not in departure.dragged
+
+
+def altered_replay(step: int, part: str, name: str, factor: float) -> Faulty:
+    """An optimizer that goes wrong at a step and takes the rest of its steps rightly."""
+
+    def replay(original: Any, experiment: Any, parameters: Any, gradients: Any, settings: Any) -> Replay:
+        from spec.reference.optimizer import step as take
+        from spec.training import initial_state
+
+        state, trace = initial_state(experiment.training.optimizer, parameters), []
+        for number, given in enumerate(gradients):
+            state = take(experiment.training, state, given)
+            if number >= step:
+                held = getattr(state, part)
+                state = state._replace(**{part: held | {name: held[name] * factor}})
+            trace.append(state)
+        return Replay(
+            {n: np.stack([s.parameters[n] for s in trace]) for n in parameters},
+            {n: np.stack([s.slots[n] for s in trace]) for n in state.slots},
+        )
+
+    return Faulty(replay=replay)
+
+
+@pytest.mark.parametrize("step", [0, 3, 31])
+@pytest.mark.parametrize(
+    ("experiment", "part", "name", "stage"),
+    [
+        ("hello-gru", "slots", "head.weight.exp_avg_sq", "clipping or slots"),
+        ("hello-gru-clipping", "parameters", "rnn.weight_hh_l0", "update"),
+    ],
+)
+def test_the_step_at_which_an_optimizer_departs(experiment: str, part: str, name: str, stage: str, step: int):
+    blame = blamed(load(experiment), "optimizer", altered_replay(step, part, name, 1 + 1e-9))
+    (departure,) = blame.departures
+    assert (departure.step, departure.stage, departure.tensor) == (step, stage, f"{part}/{name}")
+    assert blame.reference is not None
+
+
+@pytest.mark.parametrize("step", [0, 5])
+@pytest.mark.parametrize(
+    ("name", "part", "stage"),
+    [("hello-lstm-adamw-warm-up", "parameters", "update"), ("hello-gru-clipping", "slots", "gradient or slots")],
+)
+def test_the_step_at_which_a_training_departs(name: str, part: str, stage: str, step: int):
+    experiment = override(load(name), training__epochs=12)
+
+    def train(original: Any, experiment: Any, state: Any, epochs: int, seed: int, settings: Any, **named: Any) -> Any:
+        before = original(experiment, state, step, seed, settings, record=True) if step else None
+        at = before.state if before else state
+        made = original(experiment, at, 1, seed, settings, record=True)
+        held = getattr(made.state, part)
+        wrong = {key: value * (1 + 1e-6) for key, value in held.items()}
+        rest = original(
+            experiment, made.state._replace(**{part: wrong}), epochs - step - 1, seed, settings, record=True
+        )
+        recorded = made._replace(**{part: {key: value[None] for key, value in wrong.items()}})
+        runs = [run for run in (before, recorded, rest) if run]
+        return rest._replace(
+            losses=np.concatenate([run.losses for run in runs]),
+            logits=np.concatenate([run.logits for run in runs]),
+            parameters={key: np.concatenate([run.parameters[key] for run in runs]) for key in rest.parameters},
+            slots={key: np.concatenate([run.slots[key] for run in runs]) for key in rest.slots},
+        )
+
+    (departure,) = blamed(experiment, "lock-step", Faulty(train=train)).departures
+    assert (departure.step, departure.stage) == (step, stage)
+    assert departure.tensor.startswith(f"{part}/")
+
+
+def test_a_wrong_loss_comes_before_what_follows_from_it():
+    experiment = override(load("hello-rnn"), training__epochs=3)
+
+    def train(original: Any, *given: Any, **named: Any) -> Any:
+        made = original(*given, **named)
+        return made._replace(losses=made.losses * (1 + 1e-6))
+
+    (departure,) = blamed(experiment, "lock-step", Faulty(train=train)).departures
+    assert (departure.step, departure.stage, departure.tensor) == (0, "loss", "loss")
+
+
+def test_a_side_that_is_held_against_the_law_or_against_itself():
+    experiment = load("hello-gru")
+    doubled = Faulty(initialize=lambda original, *given: {n: 2 * p for n, p in original(*given).items()})
+    rounded = Faulty(round_trip=lambda original, *given: {n: p + 1e-12 for n, p in original(*given).items()})
+    for side in (FIRST, SECOND):
+        assert blamed(experiment, "initial-law", doubled, side).departures[0].stage == "initial-law"
+        assert blamed(experiment, "round-trip", rounded, side).departures[0].tensor == "rnn.weight_ih_l0"
+    _, blame = judged(experiment, "round-trip", rounded, rounded)
+    assert blame is not None
+    assert blame.departs == "both"
+
+
+def test_structure_is_the_specs_to_say():
+    def fewer(original: Any, *given: Any) -> Arrays:
+        return {name: value for name, value in original(*given).items() if name != "rnn.bias_hh_l0"}
+
+    (departure,) = blamed(load("hello-gru"), "structure", Faulty(initialize=fewer)).departures
+    assert (departure.tensor, departure.value, departure.expected) == ("rnn.bias_hh_l0", "missing", "float64[24]")
+
+
+def a_failure(**changes: Any) -> Comparison:
+    place = Place("hello-gru", "forward", "float64", "own", (FIRST, SECOND))
+    return msgspec.structs.replace(place.failed("rnn.h_l0", ""), **changes)
+
+
+@pytest.mark.parametrize(
+    ("failure", "departs"),
+    [
+        (a_failure(crashed=True, note=f"{FIRST}: ValueError: planted"), FIRST),
+        (a_failure(crashed=True, note=f"{SECOND}: its process was killed by SIGKILL"), SECOND),
+        (a_failure(tensor="", note="the two sides were not handed the same inputs (seeds 0 and 1)"), "undecided"),
+        (a_failure(rung="outcome", case="seeds", tensor="solved"), "undecided"),
+        (a_failure(rung="lock-step", case="recipe"), "undecided"),
+    ],
+)
+def test_where_the_reference_has_nothing_to_say(failure: Comparison, departs: str):
+    blame = vote.find(load("hello-gru"), [failure], {FIRST: {}, SECOND: {}}, 0)
+    assert blame is not None
+    assert blame.departs == departs
+    assert blame.reason
+
+
+@pytest.mark.parametrize("problem", ["unsupported", "broken", "large"])
+def test_a_reference_that_cannot_serve_breaks_nothing(problem: str, monkeypatch: pytest.MonkeyPatch):
+    experiment = load("hello-gru")
+    failure = a_failure()
+    arrays = {"rnn.h_l0": np.zeros((1, 5, 8))}
+    if problem == "unsupported":
+        # As for a model that has no equations here.
+        monkeypatch.delattr("spec.reference.gru.GRU")
+    elif problem == "broken":
+        monkeypatch.setattr("spec.reference.gru.GRU", lambda at, model: 1 / 0)
+    else:
+        monkeypatch.setattr(vote, "LARGEST", 10)
+    blame = vote.find(experiment, [failure], {FIRST: arrays, SECOND: arrays}, 0)
+    assert blame is not None
+    expected = {"unsupported": "the reference has no GRU", "broken": "ZeroDivisionError", "large": "too large"}
+    assert blame.departs == "undecided"
+    assert expected[problem] in blame.reason
+
+
+def test_no_failure_no_blame():
+    assert vote.find(load("hello-gru"), [], {}, 0) is None
+    assert judged(load("hello-gru"), "forward", reference, reference)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "departs"),
+    [
+        (0.1, 50.0, SECOND),
+        (50.0, 0.1, FIRST),
+        (30.0, 40.0, "both"),
+        (np.inf, 0.5, FIRST),
+        (2.0, 3.0, "both"),
+        (2.0, 1e6, SECOND),
+        (0.05, 0.98, SECOND),
+        (0.5, 0.6, "undecided"),
+        (0.0, 0.1, "undecided"),
+    ],
+)
+def test_the_vote(one: float, two: float, departs: str):
+    assert decide({FIRST: one, SECOND: two}) == departs
+
+
+def test_distances():
+    numbers = np.array([1.0, np.nan, 3.0])
+    assert measure(np.array([1.0, np.nan, 3.5]), numbers, 0.25, "float64")[:2] == (2.0, (2,))
+    assert measure(np.array([np.nan, np.nan, 3.0]), numbers, 0.25, "float64")[:2] == (np.inf, (0,))
+    # What is computed from a NaN may be anything.
+    assert measure(np.array([1.0, 7.0, 3.0]), numbers, 0.25, "float64").ratio == 0.0
+    assert measure(numbers + 1, numbers, 0.0, "float64").ratio == np.inf
+    assert measure(numbers, numbers, 0.0, "float64").ratio == 0.0
+
+
+def test_the_words():
+    blame = blamed(load("hello-gru"), "forward", wrong_stages("rnn.h_l0"))
+    facts = dict(blame_facts(blame))
+    assert facts["departs"].startswith(f"{SECOND} (each stage from the side's own earlier ones")
+    assert facts[f"in {SECOND}"].startswith("first wrong: rnn.h_l0, at time step 0; rnn.h_l0[0, 0, ")
+    assert facts["dragged"] == "along with it: logits"
+    assert float(facts["reference"]) == blame.reference

@@ -1,0 +1,213 @@
+"""Faults planted in copies of torch_impl and flax_impl: the report blames the copy, at the right stage and step."""
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from crosscheck.command import main
+
+pytest.importorskip("torch")
+
+ROOT = Path(__file__).parents[2]
+
+
+class Planted(NamedTuple):
+    """A fault, and what the blame must say of it. file: of the package; stage: where it departs first."""
+
+    name: str
+    package: str
+    file: str
+    old: str
+    new: str
+    experiment: str
+    rung: str
+    stage: str
+    step: int | None = None
+    time: int | None = None
+    wrong: tuple[str, ...] = ()
+    dragged: tuple[str, ...] = ()
+
+
+PLANTED = [
+    Planted(
+        "LayerNorm's epsilon in torch",
+        "torch_impl",
+        "transformer.py",
+        "layer_norm_eps=spec.layer_norm_epsilon",
+        "layer_norm_eps=1e-6",
+        "hello-transformer",
+        "forward",
+        "encoder.layers.0.norm1",
+        wrong=(
+            "encoder.layers.0.norm1",
+            "encoder.layers.0.norm2",
+            "encoder.layers.1.norm1",
+            "encoder.layers.1.norm2",
+        ),
+        dragged=(
+            "encoder.layers.0.linear2",
+            "encoder.layers.0.output",
+            "encoder.layers.1.self_attn",
+            "encoder.layers.1.linear2",
+            "encoder.layers.1.output",
+            "logits",
+        ),
+    ),
+    Planted(
+        "Adam's epsilon in torch",
+        "torch_impl",
+        "optimizer.py",
+        "eps=spec.epsilon",
+        "eps=1e-7",
+        "hello-gru",
+        "lock-step",
+        "update",
+        step=0,
+    ),
+    Planted(
+        "twice the gradient of the right loss in torch",
+        "torch_impl",
+        "contract.py",
+        "loss.backward()",
+        "(2 * loss).backward()",
+        "hello-rnn",
+        "gradients",
+        "head or the loss",
+    ),
+    Planted(
+        "a crash in torch",
+        "torch_impl",
+        "loss.py",
+        "return functional.cross_entropy(",
+        "raise ValueError('planted')\n    return functional.cross_entropy(",
+        "hello-rnn",
+        "gradients",
+        "crash",
+    ),
+    Planted(
+        "GRU without b_hn in JAX",
+        "flax_impl",
+        "gru.py",
+        "r * hidden_n)",
+        "r * (hidden_n - jnp.split(self.dense_h.bias[...], 3)[2]))",
+        "hello-gru",
+        "forward",
+        "rnn.h_l0",
+        time=0,
+        wrong=("rnn.h_l0",),
+        dragged=("logits",),
+    ),
+    Planted(
+        "backward direction not flipped in JAX",
+        "flax_impl",
+        "recurrent.py",
+        "inputs, valid, bool(suffix), start)",
+        "inputs, valid, False, start)",
+        "hello-bidirectional-gru",
+        "forward",
+        "rnn.h_l0_reverse",
+        time=4,
+        wrong=("rnn.h_l0_reverse",),
+        dragged=("logits",),
+    ),
+    Planted(
+        "a bias that is not trained in JAX",
+        "flax_impl",
+        "gru.py",
+        "jnp.split(self.dense_h(hidden), 3, -1)",
+        "jnp.split(hidden @ self.dense_h.kernel[...] + jax.lax.stop_gradient(self.dense_h.bias[...]), 3, -1)",
+        "hello-gru",
+        "gradients",
+        "rnn",
+        wrong=("rnn.bias_hh_l0",),
+    ),
+    Planted(
+        "twice the weight decay from step 3 on in JAX",
+        "flax_impl",
+        "optimizer.py",
+        "optax.add_decayed_weights(spec.weight_decay)",
+        # 1 - 0.9^4, the fourth step's correction, is 0.34.
+        "optax.add_decayed_weights(spec.weight_decay * jnp.where(at.correction1 > 0.3, 2.0, 1.0))",
+        "hello-lstm-adamw-warm-up",
+        "lock-step",
+        "update",
+        step=3,
+    ),
+]
+
+
+def copied(planted: Planted, directory: Path) -> str:
+    """A copy of the package with the fault in it."""
+    copy = directory / planted.package
+    shutil.copytree(ROOT / planted.package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (copy / planted.file).read_text()
+    assert planted.old in text
+    (copy / planted.file).write_text(text.replace(planted.old, planted.new, 1))
+    return str(copy)
+
+
+def checked(directory: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """The exit code, and the only experiment of the report."""
+    code = main([*arguments, "--out", str(directory / "report")])
+    report = json.loads((directory / "report" / "report.json").read_text())
+    return code, report["experiments"][0]
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
+def test_the_copy_is_blamed(planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    if planted.package == "flax_impl":
+        pytest.importorskip("jax")
+    copy = copied(planted, tmp_path)
+    chosen = ["--rungs", planted.rung, "--precision", "float64"]
+    # The fault is on the first side in one half of the cases and on the second in the other.
+    pair = [copy, "torch_impl"] if planted.package == "torch_impl" else ["torch_impl", copy]
+    code, found = checked(tmp_path, planted.experiment, *chosen, "--implementations", *pair)
+    blame = found["blame"]
+    assert code in (1, 3)
+    assert blame["departs"] == copy
+    (departure,) = blame["departures"]
+    assert departure["side"] == copy
+    assert (departure["stage"], departure["step"], departure["time"]) == (planted.stage, planted.step, planted.time)
+    if planted.wrong:
+        assert (departure["wrong"], departure["dragged"]) == (list(planted.wrong), list(planted.dragged))
+    assert f"departs      {copy} (" in capsys.readouterr().out
+    assert f"- departs: `{copy} (" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_recordings_are_blamed_alike_and_the_command_shows_the_same_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    planted = PLANTED[0]
+    copy = copied(planted, tmp_path)
+    chosen = ["--rungs", "forward,gradients", "--precision", "float64", "--seed", "3"]
+    _, live = checked(tmp_path, planted.experiment, *chosen, "--implementations", "torch_impl", copy)
+    command = reproduce(capsys.readouterr().out)
+    assert {"--case", "--seed", "--implementations"} < set(command)
+    _, again = checked(tmp_path, *command)
+    assert first_failure(again) == first_failure(live)
+    assert again["blame"] == live["blame"]
+    assert {(c["rung"], c["precision"], c["case"]) for c in again["comparisons"]} == {("forward", "float64", "own")}
+    for name, implementation in (("one", "torch_impl"), ("two", copy)):
+        assert main(["record", implementation, planted.experiment, *chosen, "--out", str(tmp_path / name)]) == 0
+    capsys.readouterr()
+    _, compared = checked(tmp_path, "compare", str(tmp_path / "one"), str(tmp_path / "two"))
+    assert compared["blame"] == live["blame"]
+    _, again = checked(tmp_path, *reproduce(capsys.readouterr().out))
+    assert first_failure(again) == first_failure(live)
+    assert again["blame"] == live["blame"]
+
+
+def reproduce(output: str) -> list[str]:
+    """The arguments of the command that the report gives."""
+    (line,) = (line for line in output.splitlines() if line.lstrip().startswith("reproduce"))
+    words = shlex.split(line.split(maxsplit=1)[1])
+    assert words[:3] == ["python", "-m", "crosscheck"]
+    return words[3:]
+
+
+def first_failure(found: dict[str, Any]) -> dict[str, Any]:
+    return next(comparison for comparison in found["comparisons"] if not comparison["passed"])
