@@ -96,7 +96,7 @@ def adam(training: Training, average: np.ndarray, square: np.ndarray, noise: np.
     ds = np.sqrt(_moving(noise**2, optimizer.beta2).reshape(column) / correction2)
     # A faulty side may have anything in its slots; what is not finite fails elsewhere.
     m, v = (np.where(np.isfinite(slot), slot, 0.0).astype(np.float64) for slot in (average, square))
-    s = np.sqrt(np.maximum(v, 0.0) / correction2) + optimizer.epsilon
+    s = np.sqrt(np.abs(v) / correction2) + optimizer.epsilon
     moved = (dm + np.abs(m) / correction1 / s * ds) / np.maximum(s - ds, optimizer.epsilon)
     most = 2 * zero_gradient.largest_steps(training, steps).reshape(column)
     rates = np.array([training.learning_rate(step) for step in range(steps)]).reshape(column)
