@@ -57,12 +57,18 @@ def record(framework: Framework, experiment: Experiment, case: str, request: Req
         again = witness.aside(framework)
         runs = (
             _measured(experiment, _named(_train(again, experiment, case, request, nudged)))
-            for nudged in envelope.nudged(start, request.seed)
+            for nudged in envelope.nudged(start, request.seed, _runs(experiment))
         )
         recorded |= envelope.measure(_measured(experiment, found), runs, stepwise=True)
     final = {**trajectory.state.parameters, **trajectory.state.slots}
     parts = {"start/": start, "final/": final}
     return recorded | {part + name: array for part, arrays in parts.items() for name, array in arrays.items()}
+
+
+def _runs(experiment: Experiment) -> int:
+    """How often the recipe is repeated: more often where it is short, as a few steps have seen few roundings."""
+    steps = experiment.training.epochs * experiment.training.steps_per_epoch
+    return max(envelope.RUNS, -(-tolerance.REPEATED_STEPS // steps))
 
 
 def _train(framework: Framework, experiment: Experiment, case: str, request: Request, start: Parameters) -> Trajectory:
@@ -74,7 +80,8 @@ def _train(framework: Framework, experiment: Experiment, case: str, request: Req
     parts: list[Trajectory] = []
     for _ in range(epochs):
         parts.append(framework.train(experiment, state, 1, seed, settings, record=True, masks="spec"))
-        state = parts[-1].state
+        # From here on each side is handed its own state, and those differ by rounding.
+        state, framework = parts[-1].state, witness.aside(framework)
     losses, logits = (np.concatenate(arrays) for arrays in zip(*((p.losses, p.logits) for p in parts), strict=True))
     return Trajectory(state, losses, logits, _joined(p.parameters for p in parts), _joined(p.slots for p in parts))
 
