@@ -223,7 +223,7 @@ def _moved(experiment: Experiment, name: str, noise: np.ndarray, first: Arrays, 
     if not all(_fits(side.get(slot), shape) for side in (first, second) for slot in slots):
         return np.zeros(shape)
     idle = (first[slots[1]] == 0) & (second[slots[1]] == 0)
-    return np.where(idle, 0.0, allowance.adam(experiment.training, *(first[slot] for slot in slots), noise))
+    return np.where(idle, 0.0, allowance.adam(experiment.training, first[slots[0]], first[slots[1]], noise))
 
 
 def _close(
