@@ -21,6 +21,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     sides: who the two `values` come from. step: optimizer step, from 0, of a trajectory. index: the worst element.
     For a trajectory that leaves its bound, step and index are those of the first step that does; otherwise those of
     the step that comes closest to its bound. ratio: difference / bound at its largest, over all steps.
+    envelopes: the difference in units of the first side's one-bit envelope, median over the steps, where it is known.
     elements: how many values were compared; 0 when the comparison could not be made, which is a failure.
     crashed: a side gave no answer but an exception, whose text is in `note` and `traceback`.
     """
@@ -39,6 +40,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     difference: float | None = None
     bound: float | None = None
     ratio: float | None = None
+    envelopes: float | None = None
     note: str = ""
     crashed: bool = False
     traceback: str = ""
@@ -133,18 +135,20 @@ class Place(NamedTuple):
         first: np.ndarray | None,
         second: np.ndarray | None,
         *,
-        bound: float | np.ndarray,
+        bound: float | np.ndarray = 0.0,
+        allowed: float | np.ndarray | None = None,
         floor: float | np.ndarray = 0.0,
         shape: tuple[int, ...] | None = None,
         stepwise: bool = False,
         keep: np.ndarray | None = None,
         sides: tuple[str, str] | None = None,
     ) -> Comparison:
-        """Two arrays within |first - second| <= bound * max(largest of either, floor).
+        """Two arrays within |first - second| <= bound * max(largest of either, floor), or within `allowed` if given.
 
         shape: what the spec says it must be, where it says so; the dtype must be the place's precision. stepwise: the
         first axis counts optimizer steps; each has a scale of its own, and bound and floor may differ by step. Steps
         whose bound is infinite must be finite and are not counted: that far no bound means anything.
+        allowed: one for all, one for each step, or one for each element of each step; infinite as above.
         keep: which elements of a step count (of its shape); the others are judged by a rule of their own.
         """
         here = self._replace(sides=sides or self.sides)
@@ -171,30 +175,36 @@ class Place(NamedTuple):
                 ratio=math.inf,
                 note=f"not finite {_who(here.sides, bool(np.isfinite(one).all()), bool(np.isfinite(two).all()))}",
             )
-        judged = np.isfinite(np.broadcast_to(bound, (steps,)))
+        difference = np.abs(one - two)
+        if allowed is None:
+            scale = np.maximum(np.maximum(np.abs(one).max(axis=1), np.abs(two).max(axis=1)), floor)
+            judged = np.isfinite(np.broadcast_to(bound, (steps,)))
+            # A bound beyond the horizon is infinite, and infinity times a scale of zero would be NaN.
+            limit = np.where(judged, np.where(judged, bound, 0.0) * scale, np.inf)[:, None]
+        else:
+            limit = np.broadcast_to(allowed, (steps,))[:, None] if np.ndim(allowed) < 2 else _flat(allowed)[:, chosen]
+        judged = np.broadcast_to(np.isfinite(limit), difference.shape)
         if not judged.any():
             return here.failed(tensor, "nothing to compare: no step has a bound")
-        difference = np.abs(one - two)
-        scale = np.maximum(np.maximum(np.abs(one).max(axis=1), np.abs(two).max(axis=1)), floor)
-        # A bound beyond the horizon is infinite, and infinity times a scale of zero would be NaN.
-        allowed = np.where(judged, np.where(judged, bound, 0.0) * scale, np.inf)
-        largest = difference.max(axis=1)
-        # A scale of zero means that both are zero everywhere.
-        ratio = np.divide(largest, allowed, out=np.where(largest > 0, np.inf, 0.0), where=allowed > 0)
+        limit = np.broadcast_to(limit, difference.shape)
+        # Where nothing is allowed, nothing may differ.
+        ratios = np.divide(difference, limit, out=np.where(difference > 0, np.inf, 0.0), where=limit > 0)
+        ratio = ratios.max(axis=1)
         beyond = np.flatnonzero(ratio > 1)
         at = int(beyond[0] if beyond.size else ratio.argmax())
-        element = int(difference[at].argmax())
+        # Of those that are furthest beyond what is allowed, the largest.
+        element = int(np.where(ratios[at] == ratio[at], difference[at], -1.0).argmax())
         return here._comparison(
             tensor,
             passed=not beyond.size,
-            elements=int(judged.sum()) * chosen.size,
+            elements=int(judged.sum()),
             step=at if stepwise else None,
             index=_index(chosen[element], inner),
             values=(float(one[at, element]), float(two[at, element])),
             difference=float(difference[at, element]),
-            bound=float(allowed[at]),
+            bound=float(limit[at, element]),
             ratio=float(ratio.max()),
-            note="" if judged.all() else f"compared over the first {judged.sum()} of {steps} steps",
+            note=_extent(judged),
         )
 
     def only(self, expected: list[str], first: Arrays, second: Arrays) -> list[Comparison]:
@@ -206,6 +216,21 @@ class Place(NamedTuple):
 
     def _comparison(self, tensor: str, **fields: Any) -> Comparison:
         return Comparison(tensor=tensor, **{**self._asdict(), **fields})
+
+
+def _flat(values: float | np.ndarray) -> np.ndarray:
+    """Each step's values in a row."""
+    array = np.asarray(values)
+    return array.reshape(len(array), -1)
+
+
+def _extent(judged: np.ndarray) -> str:
+    """How much of a trajectory, (steps, elements), has a bound; empty where all of it does."""
+    steps, compared = len(judged), int(judged.any(axis=1).sum())
+    said = [f"compared over the first {compared} of {steps} steps"] if compared < steps else []
+    if judged.sum() < compared * judged.shape[1]:
+        said.append(f"{judged[:compared].mean():.1%} of the values there have a bound")
+    return "; ".join(said)
 
 
 def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:

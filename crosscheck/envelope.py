@@ -21,9 +21,9 @@ PREFIX = "envelope/"
 """Before the names of what `measure` returns."""
 
 
-def nudged(start: Mapping[str, np.ndarray], seed: int) -> Iterator[dict[str, np.ndarray]]:
-    """RUNS copies of the start with each floating element moved to the next value above or below, at random."""
-    for run in range(RUNS):
+def nudged(start: Mapping[str, np.ndarray], seed: int, runs: int = RUNS) -> Iterator[dict[str, np.ndarray]]:
+    """Copies of the start with each floating element moved to the next value above or below, at random."""
+    for run in range(runs):
         generator = generator_for(seed, "nudge", run)
         yield {name: _nudge(value, generator) for name, value in start.items()}
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -38,6 +38,13 @@ class Witness:
             return result
 
         return call
+
+
+def aside(framework: Framework) -> Framework:
+    """The same implementation, where it is asked what the other side is not: that counts in no digest."""
+    if not isinstance(framework, Witness):
+        return framework
+    return cast(Framework, Witness(framework._framework))
 
 
 def _encode(value: Any) -> bytes:

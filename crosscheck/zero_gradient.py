@@ -80,18 +80,26 @@ def largest_drift(training: Training, start: float, steps: int) -> np.ndarray:
     1 at first, 7.3 in the end for 0.9 and 0.999. AdamW adds learning_rate weight_decay |p|.
     """
     optimizer = training.optimizer
-    assert not isinstance(optimizer, SGD)
     decay = optimizer.weight_decay if isinstance(optimizer, AdamW) else 0.0
+    moved, drifts = 0.0, []
+    for step, largest in enumerate(largest_steps(training, steps)):
+        shrinking = decay * (start + moved) if decay else 0.0  # 0 times an infinite drift would be NaN.
+        moved += training.learning_rate(step) * (largest + shrinking)
+        drifts.append(moved)
+    return np.array(drifts)
+
+
+def largest_steps(training: Training, steps: int) -> np.ndarray:
+    """The r_t of `largest_drift`, (steps,): the largest that each step can be, in learning rates."""
+    optimizer = training.optimizer
+    assert not isinstance(optimizer, SGD)
     ratio = optimizer.beta1**2 / optimizer.beta2 if optimizer.beta2 else math.inf if optimizer.beta1 else 0.0
-    moved, series, drifts = 0.0, 0.0, []
+    series, found = 0.0, []
     for step in range(steps):
         series += ratio**step
         correction = math.sqrt(1 - optimizer.beta2 ** (step + 1)) / (1 - optimizer.beta1 ** (step + 1))
-        largest_step = (1 - optimizer.beta1) * math.sqrt(series / (1 - optimizer.beta2)) * correction
-        shrinking = decay * (start + moved) if decay else 0.0  # 0 times an infinite drift would be NaN.
-        moved += training.learning_rate(step) * (largest_step + shrinking)
-        drifts.append(moved)
-    return np.array(drifts)
+        found.append((1 - optimizer.beta1) * math.sqrt(series / (1 - optimizer.beta2)) * correction)
+    return np.array(found)
 
 
 def _kept(parameter: Parameter) -> np.ndarray:

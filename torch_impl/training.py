@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spec.experiment import Experiment
 from spec.framework import MaskSource, Replay, Settings, Trajectory
@@ -41,7 +41,8 @@ def train(
         step = state.step
         losses: list[float] = []
         logits: list[np.ndarray] = []
-        trace: list[tuple[Parameters, Parameters]] = []
+        state_views: dict[str, Tensor] = {}
+        trace: list[Tensor] = []
         for _ in range(epochs):
             for _ in range(training.steps_per_epoch):
                 arrays = task.batch(seed, step, settings.precision)
@@ -54,15 +55,18 @@ def train(
                 step += 1
                 losses.append(loss.item())
                 if record:
-                    trace.append((export(model), optimizers.slots(optimizer, model, training.optimizer.slots)))
+                    # Steps write in place, and slots are there from the first one on: the views stay good.
+                    state_views = state_views or views(model, optimizer, training.optimizer.slots)
+                    trace.append(torch.cat([view.reshape(-1) for view in state_views.values()]))
             logits.append(evaluate(model, evaluation_batch))
         slots = optimizers.slots(optimizer, model, training.optimizer.slots)
+        recorded = split(trace, state_views)
         return Trajectory(
             state=State(export(model), slots, step),
             losses=np.array(losses, settings.precision),
             logits=np.array(logits),
-            parameters=stack([parameters for parameters, _ in trace]),
-            slots=stack([slots for _, slots in trace]),
+            parameters={name: recorded[name] for name, _ in model.named_parameters() if record},
+            slots={name: recorded[name] for name in slots if record},
         )
 
 
@@ -126,6 +130,22 @@ def to_tensors(batch: Batch, settings: Settings) -> TensorBatch:
         None if batch.lengths is None else torch.from_numpy(batch.lengths).to(device),
         None if batch.decoder_inputs is None else torch.from_numpy(batch.decoder_inputs).to(device),
     )
+
+
+def views(model: Model, optimizer: torch.optim.Optimizer, slots: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors that a step changes in place, by their canonical names."""
+    parameters = dict(model.named_parameters())
+    found = {name: parameter.detach() for name, parameter in parameters.items()}
+    return found | {f"{name}.{slot}": optimizer.state[p][slot] for name, p in parameters.items() for slot in slots}
+
+
+def split(trace: list[Tensor], views: dict[str, Tensor]) -> Parameters:
+    """Steps that were recorded as one long vector each, taken apart: name -> (steps, *shape)."""
+    if not trace:
+        return {}
+    columns = torch.stack(trace).cpu().split([view.numel() for view in views.values()], dim=1)
+    named = zip(views.items(), columns, strict=True)
+    return {name: column.reshape(-1, *view.shape).numpy() for (name, view), column in named}
 
 
 def stack(trace: list[Parameters]) -> Parameters:

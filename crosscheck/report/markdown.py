@@ -1,5 +1,6 @@
 """report.md: the report for a pull request or a GitHub step summary, which holds 1 MiB."""
 
+import statistics
 from collections.abc import Iterator
 
 from crosscheck.report.details import blame_facts, facts, failures, line, unchecked
@@ -82,6 +83,20 @@ def _headroom(summary: Summary) -> Iterator[str]:
                 step = "" if tightest.step is None else str(tightest.step)
                 headroom = f"{tightest.headroom or 0.0:.3g}"
                 yield _row(rung, precision, headroom, tightest.experiment, _code(tightest.tensor), step)
+    yield from _envelopes(summary)
+
+
+def _envelopes(summary: Summary) -> Iterator[str]:
+    """How far apart the two sides' losses are, compared with what a change of the start's last bits makes of them."""
+    for precision in summary.precisions:
+        comparisons = [c for verdict in summary.experiments for c in verdict.comparisons if c.precision == precision]
+        if found := [c.envelopes for c in comparisons if c.envelopes is not None and c.sides == _names(summary)]:
+            middle = f"{statistics.median(found):.2g} of the one-bit envelope in the median over {len(found)}"
+            yield f"\n{precision}: in lock-step losses differ by {middle} trajectories, by {max(found):.2g} at most."
+
+
+def _names(summary: Summary) -> tuple[str, ...]:
+    return tuple(side.name for side in summary.sides)
 
 
 def _time(summary: Summary) -> Iterator[str]:

@@ -1,23 +1,38 @@
-"""The whole recipe from the same start: every step's loss, slots and parameters, every epoch's evaluation logits."""
+"""The whole recipe from the same start: every step's loss, slots and parameters, every epoch's evaluation logits.
 
-from collections.abc import Iterator
+Bounds are derived from the first side's own runs, see crosscheck.allowance.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 import msgspec
 import numpy as np
 
-from crosscheck import tolerance, zero_gradient
+from crosscheck import allowance, envelope, tolerance, witness, zero_gradient
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
-from crosscheck.tolerance import Growing
 from spec.experiment import Experiment
-from spec.framework import Framework, Precision
+from spec.framework import Framework, Precision, Trajectory
+from spec.parameters import Parameters
 from spec.tasks import predictions
-from spec.training import initial_state
+from spec.training import SGD, initial_state
 
 NAME: str = "lock-step"
 QUESTION: str = "do both take the same steps through the whole recipe, from the same start?"
 PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
 SAME_INPUTS: bool = True
+
+RECIPE = "recipe"
+"""The case in which `train` is called once."""
+
+STEP_BY_STEP = "step by step"
+"""The case in which it is called for one epoch at a time and handed its own state back."""
+
+WHOLE = "whole/"
+"""Before the names of what a side recorded of the whole recipe beside its stretches."""
+
+KINDS = ("slots/", "parameters/")
 
 
 def inapplicable(experiment: Experiment) -> str:
@@ -25,81 +40,212 @@ def inapplicable(experiment: Experiment) -> str:
 
 
 def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    del experiment, precision, thorough
-    return ("recipe",)
+    del experiment
+    return (RECIPE, STEP_BY_STEP) if thorough and precision == "float64" else (RECIPE,)
 
 
 def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
-    del case
-    state = initial_state(experiment.training.optimizer, request.start(experiment))
+    start = request.start(experiment)
+    trajectory = _train(framework, experiment, case, request, start)
+    found = _named(trajectory)
+    recorded = dict(found)
+    if case == STEP_BY_STEP:
+        whole = _named(_train(framework, experiment, RECIPE, request, start))
+        recorded |= {WHOLE + name: array for name, array in whole.items()}
+    if request.envelope:
+        # Only this side trains these runs, so they must not count among the inputs that both are handed.
+        again = witness.aside(framework)
+        runs = (
+            _measured(experiment, _named(_train(again, experiment, case, request, nudged)))
+            for nudged in envelope.nudged(start, request.seed, _runs(experiment))
+        )
+        recorded |= envelope.measure(_measured(experiment, found), runs, stepwise=True)
+    final = {**trajectory.state.parameters, **trajectory.state.slots}
+    parts = {"start/": start, "final/": final}
+    return recorded | {part + name: array for part, arrays in parts.items() for name, array in arrays.items()}
+
+
+def _runs(experiment: Experiment) -> int:
+    """How often the recipe is repeated: more often where it is short, as a few steps have seen few roundings."""
+    steps = experiment.training.epochs * experiment.training.steps_per_epoch
+    return max(envelope.RUNS, -(-tolerance.REPEATED_STEPS // steps))
+
+
+def _train(framework: Framework, experiment: Experiment, case: str, request: Request, start: Parameters) -> Trajectory:
+    """The recipe from that start, in one call or in one for each epoch."""
+    state = initial_state(experiment.training.optimizer, start)
     epochs, seed, settings = experiment.training.epochs, request.seed, request.settings
-    trajectory = framework.train(experiment, state, epochs, seed, settings, record=True, masks="spec")
-    parts = {
-        "start/": state.parameters,
-        "slots/": trajectory.slots,
-        "parameters/": trajectory.parameters,
-        "final/": {**trajectory.state.parameters, **trajectory.state.slots},
-    }
-    named = {part + name: array for part, arrays in parts.items() for name, array in arrays.items()}
+    if case == RECIPE:
+        return framework.train(experiment, state, epochs, seed, settings, record=True, masks="spec")
+    parts: list[Trajectory] = []
+    for _ in range(epochs):
+        parts.append(framework.train(experiment, state, 1, seed, settings, record=True, masks="spec"))
+        # From here on each side is handed its own state, and those differ by rounding.
+        state, framework = parts[-1].state, witness.aside(framework)
+    losses, logits = (np.concatenate(arrays) for arrays in zip(*((p.losses, p.logits) for p in parts), strict=True))
+    return Trajectory(state, losses, logits, _joined(p.parameters for p in parts), _joined(p.slots for p in parts))
+
+
+def _joined(parts: Iterator[Parameters]) -> Parameters:
+    """Stretches of a trajectory, one behind the other."""
+    first, *others = parts
+    return {name: np.concatenate([array, *(other[name] for other in others)]) for name, array in first.items()}
+
+
+def _named(trajectory: Trajectory) -> dict[str, np.ndarray]:
+    """What is compared of a trajectory, by the names that it is recorded under."""
+    parts = zip(KINDS, (trajectory.slots, trajectory.parameters), strict=True)
+    named = {kind + name: array for kind, arrays in parts for name, array in arrays.items()}
     return {"loss": trajectory.losses, "logits": trajectory.logits, **named}
 
 
+def _measured(experiment: Experiment, named: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same without the elements that are not compared: an envelope of noise that Adam blows up is no measure."""
+    kept = _kept(experiment)
+    return {name: array[:, kept[name]] if name in kept else array for name, array in named.items()}
+
+
+def _kept(experiment: Experiment) -> dict[str, np.ndarray]:
+    """Which elements are compared, by name, of the tensors where that is not all of them."""
+    training, found = experiment.training, {}
+    for parameter in experiment.model.parameters() if zero_gradient.blown_up(training) else ():
+        keep = zero_gradient.kept(parameter)
+        if keep is not None:
+            found |= dict.fromkeys([f"slots/{parameter.name}.{slot}" for slot in training.optimizer.slots], keep)
+            found[f"parameters/{parameter.name}"] = keep
+    return found
+
+
 def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    training, table = experiment.training, experiment.model.parameters()
-    steps = training.epochs * training.steps_per_epoch
-    bounds = tolerance.LOCK_STEP[place.precision]
-    loss = place.close(
-        "loss",
-        first.get("loss"),
-        second.get("loss"),
-        bound=bounds.loss.steps(steps),
-        floor=bounds.loss.floor,
-        shape=(steps,),
-        stepwise=True,
-    )
-    found = [loss]
-    for slot in training.optimizer.slots:
-        found += _tensors(experiment, place, "slots/", f".{slot}", first, second, bounds.slots)
-    found += _tensors(experiment, place, "parameters/", "", first, second, bounds.parameters)
-    found += _drifts(experiment, place, first, second)
-    found += _logits(experiment, place, first, second, bounds.logits)
-    states = [p.name for p in table] + [f"{p.name}.{slot}" for slot in training.optimizer.slots for p in table]
+    table, slots = experiment.model.parameters(), experiment.training.optimizer.slots
+    states = [p.name for p in table] + [f"{p.name}.{slot}" for slot in slots for p in table]
     trained = ["slots/" + name for name in states[len(table) :]] + ["parameters/" + p.name for p in table]
+    compared = ["loss", "logits", *trained]
+    if missing := [name for name in compared if envelope.PREFIX + name not in first]:
+        note = f"expected envelopes in the first recording, got none of {missing[0]} ({len(missing)} missing in all)"
+        return [place.failed("envelope", note)]
+    found = [*_trajectories(experiment, place, first, second), *_drifts(experiment, place, first, second)]
     found += _final(place, trained, first, second)
-    expected = ["loss", "logits", *trained, *("start/" + p.name for p in table), *("final/" + name for name in states)]
+    expected = [*compared, *("start/" + p.name for p in table), *("final/" + name for name in states)]
+    expected += [envelope.PREFIX + name for name in compared]
+    if place.case == STEP_BY_STEP:
+        expected += [WHOLE + name for name in compared]
+        found += _against_whole(experiment, place, first, second)
     # A stable sort: where two tensors part at the same step, the one that is computed first comes first.
     found.sort(key=lambda comparison: comparison.step if not comparison.passed and comparison.step is not None else -1)
     return found + place.only(expected, first, second)
 
 
+def _against_whole(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """Each side's stretches against its own whole recipe; bounds are the first side's."""
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        whole = {name.removeprefix(WHOLE): array for name, array in arrays.items() if name.startswith(WHOLE)}
+        bounds = {name: array for name, array in first.items() if name.startswith(envelope.PREFIX)}
+        here = place._replace(sides=(f"{side}, {STEP_BY_STEP}", f"{side}, {RECIPE}"))
+        yield from _trajectories(experiment, here, {**arrays, **bounds}, whole)
+
+
+def _trajectories(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """Everything that has a bound from an envelope."""
+    yield from _loss(experiment, place, first, second)
+    for slot in experiment.training.optimizer.slots:
+        yield from _tensors(experiment, place, "slots/", f".{slot}", first, second)
+    yield from _tensors(experiment, place, "parameters/", "", first, second)
+    yield from _logits(experiment, place, first, second)
+
+
+def _loss(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """The losses; that their bound is one of rounding; how far they are apart in units of the envelope."""
+    steps = experiment.training.epochs * experiment.training.steps_per_epoch
+    one, two, measured = first.get("loss"), second.get("loss"), first[envelope.PREFIX + "loss"]
+    bounds, size = np.zeros(steps), np.ones(steps)
+    if _fits(one, (steps,)) and _fits(measured, (steps,)):
+        size = allowance.sizes(one)
+        bounds = allowance.within_horizon(allowance.loss(measured, size, place.precision), size)
+    loss = _close(place, "loss", one, two, bounds, (steps,))
+    if _fits(one, (steps,)) and _fits(two, (steps,)) and loss.elements:
+        unit = np.maximum(np.maximum.accumulate(measured), float(np.finfo(place.precision).eps) * size)
+        apart = np.abs(one.astype(np.float64) - two)[np.isfinite(bounds)] / unit[np.isfinite(bounds)]
+        loss = msgspec.structs.replace(loss, envelopes=float(np.median(apart)))
+    yield loss
+    opening = min(tolerance.FEWEST_STEPS, steps)
+    roundings = bounds[:opening] / (float(np.finfo(place.precision).eps) * np.maximum(size[:opening], 1.0))
+    largest = float(roundings.max())
+    note = (
+        f"the loss's bound over the first {opening} steps in units in the last place: rounding has hardly grown there"
+    )
+    limit = tolerance.OPENING_ROUNDINGS
+    yield place.limited(envelope.PREFIX + "loss", (largest, limit), largest, limit, opening, note)
+
+
 def _tensors(
-    experiment: Experiment, place: Place, prefix: str, suffix: str, first: Arrays, second: Arrays, bound: Growing
+    experiment: Experiment, place: Place, prefix: str, suffix: str, first: Arrays, second: Arrays
 ) -> Iterator[Comparison]:
-    """One kind of state, of every parameter, step by step; the floor is a share of the largest of its kind so far."""
+    """One kind of state, of every parameter, step by step."""
     training, table = experiment.training, experiment.model.parameters()
     steps = training.epochs * training.steps_per_epoch
     shapes = {f"{prefix}{p.name}{suffix}": (steps, *p.shape) for p in table}
-    sizes = [
-        np.abs(side[name]).reshape(steps, -1).max(axis=1)
-        for name, shape in shapes.items()
-        for side in (first, second)
-        if name in side and side[name].shape == shape
-    ]
-    largest = np.maximum.accumulate(np.nan_to_num(np.max(sizes, axis=0))) if sizes else np.zeros(steps)
+    given = [first[name] for name, shape in shapes.items() if _fits(first.get(name), shape)]
+    largest = np.max([allowance.sizes(array) for array in given], axis=0) if given else np.zeros(steps)
+    noise = _noise(experiment, place, first) if prefix == "parameters/" else None
+    kept = _kept(experiment)
     for parameter, (name, shape) in zip(table, shapes.items(), strict=True):
-        keep = zero_gradient.kept(parameter) if zero_gradient.blown_up(training) else None
+        keep = kept.get(name)
         if keep is not None and not keep.any() and name in first and name in second:
             continue
-        yield place.close(
-            name,
-            first.get(name),
-            second.get(name),
-            bound=bound.steps(steps),
-            floor=bound.floor * largest,
-            shape=shape,
-            stepwise=True,
-            keep=keep,
-        )
+        bounds, measured = np.zeros(steps), first[envelope.PREFIX + name]
+        if _fits(first.get(name), shape) and _fits(measured, (steps,)):
+            bounds = allowance.allowed(measured, allowance.sizes(first[name]), place.precision)
+            if noise is not None:
+                bounds = bounds.reshape(steps, *[1] * len(parameter.shape))
+                bounds = np.maximum(bounds, _moved(experiment, parameter.name, noise, first, second))
+            bounds = allowance.within_horizon(bounds, largest)
+        yield _close(place, name, first.get(name), second.get(name), bounds, shape, keep)
+
+
+def _noise(experiment: Experiment, place: Place, first: Arrays) -> np.ndarray | None:
+    """The rounding of each step's gradients, (steps,); None where the optimizer keeps no averages to read it off."""
+    training = experiment.training
+    steps = training.epochs * training.steps_per_epoch
+    if isinstance(training.optimizer, SGD):
+        return None
+    averages = [first.get(f"slots/{p.name}.exp_avg") for p in experiment.model.parameters()]
+    if not all(a is not None and _fits(a, (steps, *a.shape[1:])) for a in averages):
+        return None
+    largest = allowance.largest_gradients(training, [a for a in averages if a is not None])
+    return float(np.finfo(place.precision).eps) * largest
+
+
+def _moved(experiment: Experiment, name: str, noise: np.ndarray, first: Arrays, second: Arrays) -> np.ndarray:
+    """How far that noise can move each element; nothing where neither side ever had a gradient."""
+    slots = [f"slots/{name}.{slot}" for slot in ("exp_avg", "exp_avg_sq")]
+    shape = first[f"parameters/{name}"].shape
+    if not all(_fits(side.get(slot), shape) for side in (first, second) for slot in slots):
+        return np.zeros(shape)
+    idle = (first[slots[1]] == 0) & (second[slots[1]] == 0)
+    return np.where(idle, 0.0, allowance.adam(experiment.training, first[slots[0]], first[slots[1]], noise))
+
+
+def _close(
+    place: Place,
+    name: str,
+    one: np.ndarray | None,
+    two: np.ndarray | None,
+    bounds: np.ndarray,
+    shape: tuple[int, ...],
+    keep: np.ndarray | None = None,
+) -> Comparison:
+    """The comparison, which fails where the bounds end too soon to have shown anything."""
+    found = place.close(name, one, two, allowed=bounds, shape=shape, stepwise=True, keep=keep)
+    bounded = int(np.isfinite(bounds).reshape(len(bounds), -1).any(axis=1).sum())
+    fewest = min(tolerance.FEWEST_STEPS, len(bounds))
+    if found.passed and bounded < fewest:
+        return place.failed(name, f"expected a bound for at least {fewest} steps, got one for {bounded}")
+    return found
+
+
+def _fits(array: np.ndarray | None, shape: tuple[int, ...]) -> TypeGuard[np.ndarray]:
+    return array is not None and array.shape == shape
 
 
 def _drifts(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
@@ -117,29 +263,27 @@ def _drifts(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
             yield zero_gradient.drift(place, training, parameter, start, first[name], second[name])
 
 
-def _logits(
-    experiment: Experiment, place: Place, first: Arrays, second: Arrays, bound: Growing
-) -> Iterator[Comparison]:
+def _logits(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """The evaluation batch's logits after each epoch, and the classes that they choose.
 
     Ties go to the lowest index, but it is rounding that makes a tie. So a choice counts only where on both sides the
     best logit is further ahead than the bound allows two logits to move towards each other.
     """
-    one, two = first.get("logits"), second.get("logits")
+    one, two, measured = first.get("logits"), second.get("logits"), first[envelope.PREFIX + "logits"]
     training = experiment.training
     targets = experiment.task.evaluation_batch("float64").targets
     shape = (training.epochs, *targets.shape, experiment.model.classes)
-    per_epoch = training.steps_per_epoch
-    relative = bound.steps(training.epochs * per_epoch)[per_epoch - 1 :: per_epoch]
-    logits = place.close("logits", one, two, bound=relative, floor=bound.floor, shape=shape, stepwise=True)
-    epoch = logits.step
+    bounds = np.zeros(training.epochs)
+    if _fits(one, shape) and _fits(measured, shape[:1]):
+        size = allowance.sizes(one)
+        bounds = allowance.within_horizon(allowance.allowed(measured, size, place.precision), size)
+    logits = _close(place, "logits", one, two, bounds, shape)
+    epoch, per_epoch = logits.step, training.steps_per_epoch
     yield logits if epoch is None else msgspec.structs.replace(logits, step=(epoch + 1) * per_epoch - 1)
-    if one is None or two is None or one.shape != shape or two.shape != shape or shape[-1] < 2:
+    if not _fits(one, shape) or not _fits(two, shape) or shape[-1] < 2:
         return
     ahead = np.minimum(*(np.diff(np.sort(side, axis=-1)[..., -2:])[..., 0] for side in (one, two)))
-    size = np.maximum(*(np.abs(side).reshape(len(side), -1).max(axis=1) for side in (one, two)))
-    reach = 2 * relative * np.maximum(size, bound.floor)
-    clear = ahead > reach.reshape(-1, *[1] * (ahead.ndim - 1))
+    clear = ahead > 2 * bounds.reshape(-1, *[1] * (ahead.ndim - 1))
     differ = clear & (predictions(one) != predictions(two))
     note = f"classes chosen, of {clear.size}; the others are ties within the logits' bound"
     yield place.equal("predictions", int(clear.sum()), int((clear & ~differ).sum()), note, ("clear", "the same"))

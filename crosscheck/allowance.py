@@ -1,0 +1,118 @@
+"""How far two honest sides may part in lock-step: derived from the first side's own runs, for each tensor and step.
+
+The first side trains RUNS more times from starts whose last bits differ (`crosscheck.envelope`). What rounding alone
+makes of the trajectory is seen there, whatever the experiment: nobody states how fast it grows.
+
+    allowed_t = FACTOR * max(envelope_s over s <= t, floor_t)
+
+The envelope's running maximum is taken since errors that have been made stay in parameters and slots, while a deviation
+may pass through zero. The floor is STEP_ROUNDINGS units in the last place of the tensor's largest element so far, since
+a handful of repetitions may agree to the last bit by luck.
+
+Under Adam that is not enough for an element with hardly any gradient. A gradient g is a sum in which terms cancel,
+so its error is not a rounding of g itself but up to one of the largest gradient G that is around, n_t = eps G_t. Adam
+divides by the gradient's own size, so such an element moves by noise, and the nudged runs see that only by luck. With
+m and v the moving averages of g and g^2, corrected for their start, and s = sqrt(v) + epsilon, noise of at most n_t in
+every g_t changes
+
+    m by at most dm_t, the moving average of n (m is linear in g),
+    sqrt(v) by at most ds_t, the root of the moving average of n^2 (sqrt(v) is a norm of g: the triangle inequality),
+
+and so the step m / s by at most
+
+    |m_1 / s_1 - m_2 / s_2| <= |m_1 - m_2| / s_2 + |m_1| |s_1 - s_2| / (s_1 s_2)
+                            <= (dm + |m_1 / s_1| ds) / max(s_1 - ds, epsilon)
+
+and by no more than two of the largest steps that Adam can make (`zero_gradient.largest_steps`). Their sum over the
+steps, times the learning rates, bounds the element; decay only shrinks it. That is a worst case already, so
+it is not multiplied by FACTOR. It is derived from the slots, which are compared with their own envelopes. An element
+that never had a gradient on either side, exactly zero, is not given any of it.
+
+Where a bound exceeds HORIZON of the largest tensor of its kind, agreement would say nothing: from that step on the
+element must be finite and is not compared.
+
+Against a first side that is itself faulty there are three limits which no envelope can widen: the bound of the loss in
+the first steps (OPENING_ROUNDINGS); the least number of steps that must have a bound (FEWEST_STEPS); and in float64
+LOSS_CAP, unless the envelope itself is beyond it. A stated law of growth for all the other bounds was dropped: any law
+that an unstable training keeps to is looser than every bound that is derived for a stable one.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from crosscheck import tolerance, zero_gradient
+from crosscheck.envelope import FACTOR
+from spec.framework import Precision
+from spec.training import SGD, Training
+
+
+def sizes(values: np.ndarray) -> np.ndarray:
+    """The largest element up to each step, (steps,), of values (steps, ...); what is not finite does not count."""
+    largest = np.abs(np.where(np.isfinite(values), values, 0.0)).reshape(len(values), -1).max(axis=1, initial=0.0)
+    return np.maximum.accumulate(largest.astype(np.float64))
+
+
+def allowed(envelope: np.ndarray, size: np.ndarray, precision: Precision) -> np.ndarray:
+    """FACTOR times the envelope's running maximum or its floor, (steps,); size: see `sizes`."""
+    floor = tolerance.STEP_ROUNDINGS * float(np.finfo(precision).eps) * size
+    return FACTOR * np.maximum(np.maximum.accumulate(envelope), floor)
+
+
+def loss(envelope: np.ndarray, size: np.ndarray, precision: Precision) -> np.ndarray:
+    """The same for the loss, which has a cap."""
+    bounds = allowed(envelope, size, precision)
+    cap = tolerance.LOSS_CAP[precision] * np.maximum(size, 1.0)
+    return np.where(np.maximum.accumulate(envelope) < cap, np.minimum(bounds, cap), bounds)
+
+
+def largest_gradients(training: Training, averages: Iterable[np.ndarray]) -> np.ndarray:
+    """Each step's largest gradient of any parameter, (steps,), from all of the first side's exp_avg, (steps, *shape).
+
+    g_t = (m_t - beta1 m_{t-1}) / (1 - beta1); after clipping, as the optimizer is given it.
+    """
+    assert not isinstance(training.optimizer, SGD)
+    beta = training.optimizer.beta1
+    found = []
+    for average in averages:
+        m = np.where(np.isfinite(average), average, 0.0).astype(np.float64).reshape(len(average), -1)
+        gradient = (m - beta * np.concatenate([np.zeros_like(m[:1]), m[:-1]])) / (1 - beta)
+        found.append(np.abs(gradient).max(axis=1, initial=0.0))
+    return np.max(found, axis=0)
+
+
+def adam(training: Training, average: np.ndarray, square: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """How far noise in every gradient can move each element by each step, (steps, *shape): see the module.
+
+    average, square: exp_avg and exp_avg_sq of the first side, (steps, *shape). noise: n_t, (steps,).
+    """
+    optimizer = training.optimizer
+    assert not isinstance(optimizer, SGD)
+    steps = len(noise)
+    column = (steps, *[1] * (average.ndim - 1))
+    count = np.arange(1, steps + 1)
+    correction1, correction2 = ((1 - beta**count).reshape(column) for beta in (optimizer.beta1, optimizer.beta2))
+    dm = _moving(noise, optimizer.beta1).reshape(column) / correction1
+    ds = np.sqrt(_moving(noise**2, optimizer.beta2).reshape(column) / correction2)
+    # A faulty side may have anything in its slots; what is not finite fails elsewhere.
+    m, v = (np.where(np.isfinite(slot), slot, 0.0).astype(np.float64) for slot in (average, square))
+    s = np.sqrt(np.abs(v) / correction2) + optimizer.epsilon
+    moved = (dm + np.abs(m) / correction1 / s * ds) / np.maximum(s - ds, optimizer.epsilon)
+    most = 2 * zero_gradient.largest_steps(training, steps).reshape(column)
+    rates = np.array([training.learning_rate(step) for step in range(steps)]).reshape(column)
+    return np.cumsum(rates * np.minimum(moved, most), axis=0)
+
+
+def within_horizon(bounds: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """The bounds, (steps, ...), infinite for each element from the step on where one exceeds HORIZON of the size."""
+    far = bounds > tolerance.HORIZON * size.reshape(-1, *[1] * (bounds.ndim - 1))
+    return np.where(np.logical_or.accumulate(far, axis=0), np.inf, bounds)
+
+
+def _moving(values: np.ndarray, beta: float) -> np.ndarray:
+    """The exponential moving average, (steps,), that starts at zero."""
+    found, average = [], 0.0
+    for value in values:
+        average = beta * average + (1 - beta) * float(value)
+        found.append(average)
+    return np.array(found)

@@ -1,0 +1,171 @@
+"""Lock-step's derived bounds: what they let through, what they do not, and the guards on the side they come from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crosscheck import allowance, tolerance
+from crosscheck.comparison import Place
+from crosscheck.request import Request
+from crosscheck.rungs import lock_step
+from spec.experiment import load, override
+from spec.parameters import generator_for
+from tests.crosscheck import fake_framework
+
+FAKE = Path(__file__).parent / "fake_framework.py"
+
+Check = Callable[..., Any]
+Edit = Callable[..., str]
+
+LOSSES = "        losses.append(loss)\n"
+ARGUMENTS = ("--rungs", "lock-step", "--precision", "float64")
+
+
+@pytest.mark.parametrize(("size", "status"), [("1e-16", "same"), ("1e-13", "different")])
+def test_what_rounding_explains_passes_and_no_more(check: Check, fake: Edit, size: str, status: str):
+    second = fake((LOSSES, f"        losses.append(loss * (1 + {size} * (step == 1)))\n"))
+    outcome = check(second, *ARGUMENTS)
+    assert outcome.status("lock-step") == status
+    assert [failure["tensor"] for failure in outcome.failures()] == ["loss"] * (status == "different")
+
+
+def test_a_first_side_whose_own_runs_part_at_once(check: Check, fake: Edit):
+    """Its envelope would explain any fault of that size on the other side."""
+    first = fake((LOSSES, "        losses.append(loss + np.random.default_rng().normal() * 1e-9)\n"))
+    outcome = check(first, *ARGUMENTS, first=first)
+    assert "envelope/loss" in {failure["tensor"] for failure in outcome.failures()}
+
+
+def test_no_bound_for_more_than_a_step_is_a_failure(check: Check, fake: Edit):
+    wild = fake(("logits.append((right * 5.0", "logits.append((right * 5.0 + np.random.default_rng().normal()"))
+    outcome = check(wild, *ARGUMENTS, first=wild)
+    assert {failure["tensor"] for failure in outcome.failures()} == {"logits"}
+
+
+def recordings(envelope: bool = True) -> tuple[Any, Place, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The fake against itself on a short recipe."""
+    experiment = override(load("hello-rnn"), training__epochs=6)
+    place = Place(experiment.name, "lock-step", "float64", "recipe", ("first", "second"))
+    sides = [
+        dict(lock_step.record(fake_framework, experiment, "recipe", Request("float64", "cpu", 0, measured)))  # type: ignore[arg-type]
+        for measured in (envelope, False)
+    ]
+    return experiment, place, *sides
+
+
+def test_a_first_recording_without_envelopes():
+    experiment, place, first, second = recordings(envelope=False)
+    (failure,) = lock_step.compare(experiment, place, first, second)
+    assert not failure.passed
+    assert failure.note.startswith("expected envelopes in the first recording")
+
+
+def test_the_loss_says_how_many_envelopes_it_is_away():
+    experiment, place, first, second = recordings()
+    first["envelope/loss"][:] = 1e-14
+    second["loss"] = second["loss"] + 5e-15
+    loss = lock_step.compare(experiment, place, first, second)[0]
+    assert loss.tensor == "loss"
+    assert loss.envelopes == pytest.approx(0.5, rel=0.5)
+
+
+def test_beyond_the_horizon_nothing_is_compared_but_must_be_finite():
+    experiment, place, first, second = recordings()
+    first["envelope/logits"][5:] = 10.0
+    second["logits"][5] += 1.0
+    found = {c.tensor: c for c in lock_step.compare(experiment, place, first, second)}
+    assert found["logits"].passed
+    assert found["logits"].note == "compared over the first 5 of 6 steps"
+    second["logits"][5, 0, 0, 0] = np.inf
+    found = {c.tensor: c for c in lock_step.compare(experiment, place, first, second)}
+    assert not found["logits"].passed
+
+
+def test_the_cap_of_the_loss():
+    size = np.ones(3)
+    bounds = allowance.loss(np.array([1e-16, 5e-10, 2e-9]), size, "float64")
+    assert bounds == pytest.approx([40 * 2.0**-52, 1e-9, 2e-8])
+    assert allowance.loss(np.array([5e-10]), size[:1], "float32")[0] > 1e-9
+
+
+def test_the_running_maximum_is_taken():
+    bounds = allowance.allowed(np.array([0.0, 1e-9, 0.0]), np.ones(3), "float64")
+    assert bounds == pytest.approx([40 * 2.0**-52, 1e-8, 1e-8])
+
+
+@pytest.mark.parametrize("name", ["hello-gru", "hello-lstm-adamw-warm-up"])
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_in_the_gradients_moves_adam_no_further_than_derived(name: str, seed: int):
+    training = load(name).training
+    optimizer: Any = training.optimizer
+    generator = generator_for(seed, "gradients")
+    # From elements far above the noise to elements far below it.
+    gradients = generator.normal(size=(50, 12)) * 10.0 ** np.arange(-11.0, 1.0)
+    noise = np.full(50, 1e-7)
+    first, second = (
+        follow(training, gradients + side * noise[:, None] * generator.uniform(-0.5, 0.5, gradients.shape))
+        for side in (1, -1)
+    )
+    derived = allowance.adam(training, first[1], first[2], noise)
+    assert np.all(np.abs(first[0] - second[0]) <= derived * (1 + 1e-9))
+    # And it is a bound, not a licence: large gradients are not moved by noise.
+    assert derived[-1, -1] < 1e-4 * optimizer.learning_rate * 50
+
+
+def follow(training: Any, gradients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values, exp_avg and exp_avg_sq after each step, as spec.training writes Adam."""
+    optimizer = training.optimizer
+    value, m, v = (np.zeros(gradients.shape[1]) for _ in range(3))
+    found = []
+    for step, gradient in enumerate(gradients):
+        rate, correction1, correction2 = training.constants(step)
+        m = optimizer.beta1 * m + (1 - optimizer.beta1) * gradient
+        v = optimizer.beta2 * v + (1 - optimizer.beta2) * gradient**2
+        value = value * (1 - rate * getattr(optimizer, "weight_decay", 0.0))
+        value = value - rate * (m / correction1) / (np.sqrt(v / correction2) + optimizer.epsilon)
+        found.append((value, m, v))
+    values, averages, squares = (np.array(column) for column in zip(*found, strict=True))
+    return values, averages, squares
+
+
+def test_the_largest_gradient_is_read_off_the_averages():
+    training = load("hello-gru").training
+    gradients = generator_for(0, "gradients").normal(size=(9, 4))
+    _, averages, _ = follow(training, gradients)
+    assert allowance.largest_gradients(training, [averages]) == pytest.approx(np.abs(gradients).max(axis=1))
+
+
+def test_an_element_with_hardly_any_gradient_and_one_with_none():
+    """A fault in an element that no gradient ever reached is seen however small it is."""
+    experiment, place, first, second = recordings()
+    name = "parameters/head.bias"
+    for side in (first, second):
+        for slot in ("exp_avg", "exp_avg_sq"):
+            side[f"slots/head.bias.{slot}"][:, 0] = 0.0
+            side[f"slots/head.bias.{slot}"][:, 1] = 1e-30
+    first["envelope/" + name][:] = 0.0
+    second[name] = second[name].copy()
+    second[name][0, 1] += 1e-9
+    found = {c.tensor: c for c in lock_step.compare(experiment, place, first, second)}
+    assert found[name].passed
+    second[name][0, 0] += 1e-12
+    found = {c.tensor: c for c in lock_step.compare(experiment, place, first, second)}
+    assert (found[name].passed, found[name].step, found[name].index) == (False, 0, (0,))
+
+
+@pytest.mark.parametrize(
+    ("edit", "status"), [((), "same"), ((("State(parameters, slots", "State(state.parameters, slots"),), "different")]
+)
+def test_step_by_step(check: Check, fake: Edit, edit: tuple[tuple[str, str], ...], status: str):
+    """A side that loses its state between two stretches fails against its own whole recipe and the other side."""
+    outcome = check(fake(*edit), *ARGUMENTS, "--thorough", "--case", lock_step.STEP_BY_STEP)
+    assert outcome.status("lock-step") == status
+    sides = {tuple(failure["sides"]) for failure in outcome.failures() if failure["tensor"] == "loss"}
+    assert len(sides) == 2 * (status == "different")
+
+
+def test_the_floor_is_below_the_factor():
+    assert 1 < tolerance.STEP_ROUNDINGS < tolerance.OPENING_ROUNDINGS / 10
