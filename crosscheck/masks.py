@@ -94,7 +94,7 @@ def _recurrent(model: Recurrent, zeros: Parameters, forward: Forward, masks: Mas
                 seen = _inverse(model, seen)
                 if layer > site + 1:
                     behind = masks[f"rnn.dropout_l{layer - 1}"]
-                    seen = np.divide(seen, behind, out=np.full_like(seen, np.nan), where=behind > 0)
+                    seen = np.divide(seen, behind, out=np.full_like(seen, np.nan), where=behind > 0.5)
             seen = np.roll(seen, shift, axis=-1) / _passed(model, INNER)
             masks[name] = np.where(np.isnan(masks[name]), seen, masks[name])
 
