@@ -49,7 +49,7 @@ def initialize(experiment: Experiment, seed: int, settings: Settings) -> Paramet
         key = jax.random.key(seed)
         # Each tensor has a key of its own, a function of its name, so that adding one moves no other.
         return {
-            parameter.name: draw(parameter, fold_in(key, zlib.crc32(parameter.name.encode())), settings)
+            parameter.name: draw(parameter, fold_in(key, np.uint32(zlib.crc32(parameter.name.encode()))), settings)
             for parameter in experiment.model.parameters()
         }
 
