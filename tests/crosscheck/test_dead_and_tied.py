@@ -33,7 +33,9 @@ def test_a_tensor_without_a_gradient_is_dead_on_both_sides(check: Check, fake: E
     assert "dead" in outcome.failures()[0]["note"]
 
 
-@pytest.mark.parametrize("name", ["hello-embedding-padding", "hello-self-attention", "hello-transformer", "hello-stacked-rnn"])
+@pytest.mark.parametrize(
+    "name", ["hello-embedding-padding", "hello-self-attention", "hello-transformer", "hello-stacked-rnn"]
+)
 def test_zeros_that_the_spec_allows_are_not_dead(name: str):
     experiment, request = load(name), Request("float64", "cpu", 0)
     batch, start = request.batch(experiment, "own"), request.start(experiment)

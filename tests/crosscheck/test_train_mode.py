@@ -56,10 +56,10 @@ class Numpy:
     def forward(
         self, experiment: Experiment, parameters: Any, batch: Batch, settings: Any, dropout: Any = None
     ) -> dict[str, np.ndarray]:
-        size = batch.inputs.shape[:2]
+        size, time = batch.inputs.shape[:2]
         given = None
         if dropout is not None or self.evaluation:
-            given = self.draw(experiment.model, *size, dropout or 0)
+            given = self.draw(experiment.model, size, time, dropout or 0)
         wide = {name: value.astype(np.float64) for name, value in parameters.items()}
         found = spec.reference.forward(experiment, wide, batch, Settings(precision="float64"), given)
         return {name: value.astype(np.float32) for name, value in found.items()}
@@ -102,7 +102,7 @@ def test_masks_of_other_models_are_observed(name: str, changes: dict[str, Any]):
     batch = random_batch(experiment.model, [masks.time_of(experiment)] * 6, 0, "float32")
     for seed in range(2):
         seen = masks.observe(Numpy(), experiment, batch, seed, Request("float32", "cpu", 0).settings)  # type: ignore[arg-type]
-        applied = honest(experiment.model, *batch.inputs.shape[:2], seed)
+        applied = honest(experiment.model, len(batch.inputs), batch.inputs.shape[1], seed)
         assert seen.keys() == applied.keys()
         for site, mask in seen.items():
             known = ~np.isnan(mask)
