@@ -112,3 +112,7 @@ INITIAL_LAW_LEVEL = 1e-6
 """Chance that honest draws fail the initial-law rung for one experiment on one side. Its tests share it equally
 (Bonferroni, which asks for no independence among them); a full run has 33 experiments with two sides each, and so less
 than 1e-4 in total."""
+
+TRAIN_MODE_LEVEL = 1e-6
+"""Chance that honest dropout fails the train-mode rung for one experiment on one side. Its tests share it equally, as
+those of initial laws do; a full run has 2 experiments that drop anything, and so less than 1e-5 in total."""

@@ -27,6 +27,9 @@ from spec.tasks import Batch
 
 __all__ = ["describe", "forward", "gradients", "initialize", "replay", "round_trip", "train"]
 
+fold_in = jax.jit(jax.random.fold_in)
+"""Compiled: it is called for every tensor that is drawn, and called eagerly it costs more than the draw."""
+
 
 def describe(settings: Settings) -> dict[str, str]:
     """See spec.framework.Framework.describe."""
@@ -46,7 +49,7 @@ def initialize(experiment: Experiment, seed: int, settings: Settings) -> Paramet
         key = jax.random.key(seed)
         # Each tensor has a key of its own, a function of its name, so that adding one moves no other.
         return {
-            parameter.name: draw(parameter, jax.random.fold_in(key, zlib.crc32(parameter.name.encode())), settings)
+            parameter.name: draw(parameter, fold_in(key, np.uint32(zlib.crc32(parameter.name.encode()))), settings)
             for parameter in experiment.model.parameters()
         }
 

@@ -8,7 +8,17 @@ from typing import Protocol
 
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
-from crosscheck.rungs import forward, gradients, initial_law, lock_step, optimizer, outcome, round_trip, structure
+from crosscheck.rungs import (
+    forward,
+    gradients,
+    initial_law,
+    lock_step,
+    optimizer,
+    outcome,
+    round_trip,
+    structure,
+    train_mode,
+)
 from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 
@@ -48,5 +58,15 @@ class Rung(Protocol):
         ...
 
 
-LADDER: tuple[Rung, ...] = (structure, initial_law, round_trip, forward, gradients, optimizer, lock_step, outcome)
+LADDER: tuple[Rung, ...] = (
+    structure,
+    initial_law,
+    round_trip,
+    forward,
+    gradients,
+    optimizer,
+    lock_step,
+    train_mode,
+    outcome,
+)
 """Every rung, from the ground up."""

@@ -4,6 +4,7 @@ import numpy as np
 
 from crosscheck import tolerance, zero_gradient
 from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.dead import dead
 from crosscheck.request import CASES, Request
 from spec.experiment import Experiment
 from spec.framework import Framework, Precision
@@ -57,4 +58,7 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
             )
         if keep is not None and one is not None and two is not None and one.shape == two.shape == parameter.shape:
             found.append(zero_gradient.noise(place, parameter, one, two, gradient.relative * largest))
+    # A single step has no step before it, and leaves recurrent weights without a gradient.
+    if place.case == "own" and experiment.task.length > 1:
+        found += dead(place, table, first, second)
     return found + place.only(["loss", *(p.name for p in table)], first, second)

@@ -1,4 +1,6 @@
-"""Names, shapes, dtypes and count of the parameters, against the spec's table."""
+"""Names, shapes, dtypes and count of the parameters, against the spec's table; and that no two of them are one."""
+
+from collections.abc import Iterator, Sequence
 
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
@@ -6,7 +8,7 @@ from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 
 NAME: str = "structure"
-QUESTION: str = "are the parameters' names, shapes and dtypes those of the spec?"
+QUESTION: str = "are the parameters' names, shapes and dtypes those of the spec, and none tied to another?"
 PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
 SAME_INPUTS: bool = True
 
@@ -34,8 +36,23 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
         for p in table
     ]
     found += place.only([p.name for p in table], first, second)
+    if place.case == "returned":
+        for side, arrays in zip(place.sides, (first, second), strict=True):
+            found += _tied(place, side, [p.name for p in table], arrays)
     counts = [sum(array.size for array in side.values()) for side in (first, second)]
     return [*found, place.expected("parameter count", experiment.model.parameter_count, *counts)]
+
+
+def _tied(place: Place, side: str, names: Sequence[str], arrays: Arrays) -> Iterator[Comparison]:
+    """Tensors that came back as one: every value that was sent is different, so equal ones share their memory."""
+    held: dict[bytes, str] = {}
+    for name in names:
+        if name not in arrays or not arrays[name].size:
+            continue
+        other = held.setdefault(arrays[name].tobytes(), name)
+        if other != name:
+            note = f"tied to {other} in {side}: they were sent with different values and came back with the same"
+            yield place.failed(f"{name}, tied", note)
 
 
 def _found(arrays: Arrays, name: str) -> str:

@@ -222,7 +222,7 @@ FAULTS = [
         "rnn.weight_hh_l0, between tensors",
         r"(?!rnn.weight_ih_l0$).*",
         (
-            ("contract.py", "jax.random.fold_in(key, zlib.crc32(parameter.name.encode()))", "jax.random.key(seed + i)"),
+            ("contract.py", "fold_in(key, np.uint32(zlib.crc32(parameter.name.encode())))", "jax.random.key(seed + i)"),
             ("contract.py", "for parameter in experiment.model", "for i, parameter in enumerate(experiment.model"),
             ("contract.py", ".parameters()\n        }", ".parameters())\n        }"),
         ),

@@ -1,0 +1,335 @@
+"""The train-mode rung: honest dropout passes whatever the seed, and masks that are drawn wrongly are named.
+
+Faults are planted in NumPy's dropout here, and in torch_impl's and flax_impl's in test_train_mode_faults.py.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import spec.reference
+from crosscheck import bernoulli, masks, tolerance
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.request import Request
+from crosscheck.rungs import LADDER, lock_step, outcome
+from crosscheck.rungs import train_mode as rung
+from spec import experiment as experiments
+from spec.experiment import Experiment, override
+from spec.framework import Settings
+from spec.models import keep_masks
+from spec.parameters import generator_for
+from spec.tasks import Batch, random_batch
+
+LSTM, TRANSFORMER = "hello-stacked-lstm-dropout", "hello-transformer-dropout"
+
+LAYER = "encoder.layers.0"
+
+
+def shipped(name: str, **changes: Any) -> Experiment:
+    return override(experiments.load(name), **changes)
+
+
+def record(framework: Any, experiment: Experiment, case: str = "seeds", seed: int = 0) -> Arrays:
+    return rung.record(framework, experiment, case, Request("float32", "cpu", seed))
+
+
+def judged(experiment: Experiment, arrays: Arrays, case: str = "seeds") -> list[Comparison]:
+    """What is found on one side; the other has nothing."""
+    place = Place(experiment.name, rung.NAME, "float32", case, ("one", "two"))
+    return [c for c in rung.compare(experiment, place, arrays, {}) if c.sides[0] != "two"]
+
+
+def failures(experiment: Experiment, arrays: Arrays, case: str = "seeds") -> list[str]:
+    return [comparison.tensor for comparison in judged(experiment, arrays, case) if not comparison.passed]
+
+
+class Numpy:
+    """The reference in float32, with dropout that a test can get wrong: honest unless told otherwise."""
+
+    def __init__(self, draw: Callable[..., dict[str, np.ndarray]] | None = None, evaluation: bool = False):
+        self.draw = draw or honest
+        self.evaluation = evaluation
+
+    def forward(
+        self, experiment: Experiment, parameters: Any, batch: Batch, settings: Any, dropout: Any = None
+    ) -> dict[str, np.ndarray]:
+        size, time = batch.inputs.shape[:2]
+        given = None
+        if dropout is not None or self.evaluation:
+            given = self.draw(experiment.model, size, time, dropout or 0)
+        wide = {name: value.astype(np.float64) for name, value in parameters.items()}
+        found = spec.reference.forward(experiment, wide, batch, Settings(precision="float64"), given)
+        return {name: value.astype(np.float32) for name, value in found.items()}
+
+
+def honest(model: Any, batch: int, time: int, seed: int) -> dict[str, np.ndarray]:
+    return keep_masks(model, batch, time, generator_for(seed, "dropout"))
+
+
+@pytest.mark.parametrize("framework", ["torch_impl", "flax_impl"])
+@pytest.mark.parametrize("name", [LSTM, TRANSFORMER])
+def test_honest_implementations_pass(framework: str, name: str):
+    pytest.importorskip("torch" if framework == "torch_impl" else "jax")
+    experiment = experiments.load(name)
+    for case in rung.cases(experiment, "float32", False):
+        found = judged(experiment, record(importlib.import_module(framework), experiment, case), case)
+        assert found
+        assert [c for c in found if not c.passed] == []
+        assert all(c.elements for c in found)
+
+
+OTHERS = [
+    (LSTM, {"model__num_layers": 4}),
+    (LSTM, {"model__bidirectional": True, "model__num_layers": 3, "model__dropout": 0.5}),
+    (LSTM, {"model__name": "GRU"}),
+    (LSTM, {"model__name": "RNN", "model__num_layers": 3}),
+    (LSTM, {"model__name": "RNN", "model__nonlinearity": "relu"}),
+    (LSTM, {"model__name": "RNN", "model__head": False, "model__hidden_size": 4}),
+    (TRANSFORMER, {"model__norm_first": True, "model__activation": "gelu"}),
+    (TRANSFORMER, {"model__attention_dropout": 0.2}),
+    (TRANSFORMER, {"model__attention_dropout": 0.3, "model__dropout": 0.0, "model__norm_first": True}),
+    (TRANSFORMER, {"model__attention_dropout": 0.1, "model__positions": "none", "model__num_layers": 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), OTHERS, ids=str)
+def test_masks_of_other_models_are_observed(name: str, changes: dict[str, Any]):
+    """What is observed is what was applied, wherever it is seen, and it is seen nearly everywhere."""
+    experiment = shipped(name, **changes)
+    batch = random_batch(experiment.model, [masks.time_of(experiment)] * 6, 0, "float32")
+    for seed in range(2):
+        seen = masks.observe(Numpy(), experiment, batch, seed, Request("float32", "cpu", 0).settings)  # type: ignore[arg-type]
+        applied = honest(experiment.model, len(batch.inputs), batch.inputs.shape[1], seed)
+        assert seen.keys() == applied.keys()
+        for site, mask in seen.items():
+            known = ~np.isnan(mask)
+            assert known.mean() > 0.9, site
+            np.testing.assert_allclose(mask[known], applied[site][known], atol=0.01, err_msg=site)
+
+
+def test_attention_dropout_of_both_frameworks():
+    experiment = shipped(TRANSFORMER, model__attention_dropout=0.2, model__num_layers=1)
+    for framework, package in (("torch_impl", "torch"), ("flax_impl", "jax")):
+        pytest.importorskip(package)
+        assert failures(experiment, record(importlib.import_module(framework), experiment)) == []
+
+
+def test_many_honest_draws_raise_no_alarm():
+    experiment = experiments.load(LSTM)
+    assert [f for seed in range(6) for f in failures(experiment, record(Numpy(), experiment, seed=seed))] == []
+
+
+def at(*sites: str) -> Callable[[str], bool]:
+    return lambda name: not sites or any(name.endswith(site) for site in sites)
+
+
+def changed(change: Callable[[np.ndarray, float], np.ndarray], *sites: str) -> Callable[..., dict[str, np.ndarray]]:
+    """Honest masks, and those of some sites changed."""
+
+    def draw(model: Any, batch: int, time: int, seed: int) -> dict[str, np.ndarray]:
+        found = honest(model, batch, time, seed)
+        rates = {name: site.rate for name, site in model.dropout_sites(batch, time).items()}
+        return {n: change(mask, rates[n]) if at(*sites)(n) else mask for n, mask in found.items()}
+
+    return draw
+
+
+def first_along(axis: int) -> Callable[[np.ndarray, float], np.ndarray]:
+    return lambda mask, rate: np.broadcast_to(mask.take([0], axis=axis), mask.shape)
+
+
+def redrawn(factor: float) -> Callable[..., dict[str, np.ndarray]]:
+    """Masks of another rate, scaled by that rate."""
+
+    def draw(model: Any, batch: int, time: int, seed: int) -> dict[str, np.ndarray]:
+        generator = generator_for(seed, "dropout")
+        sites = model.dropout_sites(batch, time)
+        return {n: (generator.random(s.shape) >= s.rate * factor) / (1 - s.rate * factor) for n, s in sites.items()}
+
+    return draw
+
+
+def copied(model: Any, batch: int, time: int, seed: int) -> dict[str, np.ndarray]:
+    """Both of a layer's residual branches drop the same."""
+    found = honest(model, batch, time, seed)
+    return {name: found[name.replace("dropout2", "dropout1")] for name in found}
+
+
+def one_start(model: Any, batch: int, time: int, seed: int) -> dict[str, np.ndarray]:
+    """A generator that is started anew for every site."""
+    sites = model.dropout_sites(batch, time).items()
+    return {n: (generator_for(seed, "x").random(s.shape) >= s.rate) / (1 - s.rate) for n, s in sites}
+
+
+class Fault(NamedTuple):
+    """A wrong way to draw masks; tensors: failures that must be among those found, the first of them first."""
+
+    name: str
+    experiment: str
+    framework: Numpy
+    tensors: tuple[str, ...]
+
+
+FAULTS = [
+    Fault("nothing dropped", LSTM, Numpy(changed(lambda m, r: np.ones_like(m))), ("rnn.dropout_l0, values",)),
+    Fault("not rescaled", LSTM, Numpy(changed(lambda m, r: m * (1 - r))), ("rnn.dropout_l0, values",)),
+    Fault(
+        "rate 10 % too high", TRANSFORMER, Numpy(redrawn(1.1)), (f"{LAYER}.dropout1, values", f"{LAYER}.dropout1, rate")
+    ),
+    Fault(
+        "rate 10 % too high, scaled as the spec says",
+        TRANSFORMER,
+        Numpy(lambda model, b, t, s: {n: np.sign(m) / 0.9 for n, m in redrawn(1.1)(model, b, t, s).items()}),
+        (f"{LAYER}.dropout1, rate",),
+    ),
+    Fault("kept and dropped exchanged", LSTM, Numpy(redrawn(4.0)), ("rnn.dropout_l0, values", "rnn.dropout_l0, rate")),
+    Fault("shared over the batch", LSTM, Numpy(changed(first_along(0))), ("rnn.dropout_l0, over batch",)),
+    Fault("shared over time", LSTM, Numpy(changed(first_along(1))), ("rnn.dropout_l0, over time",)),
+    Fault("shared over features", LSTM, Numpy(changed(first_along(2))), ("rnn.dropout_l0, over feature",)),
+    Fault(
+        "the batch's second half as the first",
+        LSTM,
+        Numpy(changed(lambda m, r: np.concatenate([m[: len(m) // 2]] * 2))),
+        ("rnn.dropout_l0, over batch, halves",),
+    ),
+    Fault(
+        "the same mask for every seed",
+        LSTM,
+        Numpy(lambda m, b, t, s: honest(m, b, t, 7)),
+        ("rnn.dropout_l0, between seeds",),
+    ),
+    Fault(
+        "the same mask for two seeds",
+        LSTM,
+        Numpy(lambda m, b, t, s: honest(m, b, t, s // 2)),
+        ("rnn.dropout_l0, between seeds",),
+    ),
+    Fault("one mask for two sites", TRANSFORMER, Numpy(copied), (f"{LAYER}.dropout2, between sites",)),
+    Fault("one key for all sites", TRANSFORMER, Numpy(one_start), (f"{LAYER}.dropout, between sites",)),
+    Fault(
+        "none inside the feed-forward block",
+        TRANSFORMER,
+        Numpy(changed(lambda m, r: np.ones_like(m), ".dropout")),
+        (f"{LAYER}.dropout, values",),
+    ),
+    Fault("dropout in eval mode", LSTM, Numpy(evaluation=True), ("logits in eval mode",)),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_fault_is_found(fault: Fault):
+    experiment = experiments.load(fault.experiment)
+    found = [
+        name.removesuffix(", from the second") for name in failures(experiment, record(fault.framework, experiment))
+    ]
+    assert found
+    assert set(fault.tensors) <= set(found)
+    site = fault.tensors[0].partition(",")[0]
+    assert found[0].partition(",")[0] == site
+
+
+def test_a_remembered_seed_is_found():
+    """Train mode after an evaluation goes on where it was, rather than from its seed."""
+    experiment, calls = experiments.load(LSTM), iter(range(10**6))
+    framework = Numpy(lambda model, b, t, seed: honest(model, b, t, seed + next(calls)))
+    assert "logits, train mode after eval mode" in failures(experiment, record(framework, experiment))
+
+
+@pytest.mark.parametrize(
+    ("change", "tensor"),
+    [
+        (lambda a: a.pop("masks/rnn.dropout_l0"), "masks/rnn.dropout_l0"),
+        (lambda a: a.pop("logits/eval"), "logits/eval"),
+        (lambda a: a.update({"masks/head": np.ones(3)}), "masks/head"),
+        (lambda a: a.update({"masks/rnn.dropout_l0": a["masks/rnn.dropout_l0"][:-1]}), "rnn.dropout_l0"),
+        (lambda a: a.update({"masks/rnn.dropout_l0": a["masks/rnn.dropout_l0"] * np.nan}), "rnn.dropout_l0, values"),
+        (lambda a: a.update({"logits/before": a["logits/before"] * np.nan}), "logits in train mode"),
+        (lambda a: a.update({"logits/eval": a["logits/eval"].astype("float64")}), "logits in eval mode"),
+    ],
+)
+def test_guards(change: Callable[[dict[str, np.ndarray]], object], tensor: str):
+    experiment = experiments.load(LSTM)
+    arrays = dict(record(Numpy(), experiment))
+    change(arrays)
+    assert tensor in failures(experiment, arrays)
+
+
+def test_training_of_the_reference_is_clean_and_nothing_is_missing():
+    experiment = experiments.load(LSTM)
+    arrays = dict(_trained(experiment))
+    assert failures(experiment, arrays, "training") == []
+    for name in ("losses", "logits", "seeds"):
+        assert failures(experiment, {key: a for key, a in arrays.items() if key != name}, "training") == [name]
+
+
+@pytest.mark.parametrize(
+    ("change", "tensor"),
+    [
+        (lambda losses: np.repeat(losses[:, :1], losses.shape[1], 1), "losses, one mask a step"),
+        (lambda losses: np.repeat(losses[:, ::2], 2, 1), "losses, one mask a step"),
+        (lambda losses: np.stack([losses[0]] * 2), "losses, one mask a step"),
+        (lambda losses: losses * np.nan, "losses"),
+        (lambda losses: losses[:, 1:], "losses"),
+    ],
+    ids=["one mask for all steps", "one mask for two steps", "the seed ignored", "not finite", "a step missing"],
+)
+def test_losses_of_repeated_masks(change: Callable[[np.ndarray], np.ndarray], tensor: str):
+    experiment = experiments.load(LSTM)
+    arrays = dict(_trained(experiment))
+    arrays["losses"] = change(arrays["losses"])
+    assert failures(experiment, arrays, "training") == [tensor]
+
+
+def _trained(experiment: Experiment) -> Arrays:
+    """A recording of NumPy's dropout in training, without the reference's slow gradients."""
+    request = Request("float32", "cpu", 0)
+    start, batch = request.start(experiment), experiment.task.batch(0, 0, "float32")
+    seeds = rung._seeds(request)[:2]
+    draws = iter(range(100))
+
+    def forward(dropout: int | None) -> np.ndarray:
+        return Numpy().forward(experiment, start, batch, request.settings, dropout)["logits"]
+
+    losses = [
+        [experiment.training.loss.value(forward(next(draws)), batch.targets) for _ in range(rung.EPOCHS * rung.STEPS)]
+        for _ in seeds
+    ]
+    evaluated = forward(None)
+    return {
+        "losses": np.array(losses, np.float32),
+        "logits": np.broadcast_to(evaluated, (2, rung.EPOCHS, *evaluated.shape)),
+        "seeds": np.array(seeds),
+        **{f"start/{name}": value for name, value in start.items()},
+    }
+
+
+def test_no_test_of_masks_fails_more_often_than_its_level():
+    generator, level, runs = np.random.default_rng(0), 0.04, 1000
+    bits = generator.random((runs, 2, 500)) < 0.2
+    rates = [bernoulli.dropped(one[0], 0.2, level) for one in bits]
+    pairs = [bernoulli.agreement(one[0], one[1], (0.2, 0.2), level, "") for one in bits]
+    for findings in (rates, pairs):
+        alarms = sum(finding.difference > finding.bound for finding in findings)
+        assert 0 < alarms <= runs * level + 3 * (runs * level) ** 0.5
+
+
+def test_the_level_is_shared_by_at_least_as_many_tests_as_are_made():
+    for name in (LSTM, TRANSFORMER):
+        experiment = experiments.load(name)
+        made = [c for c in judged(experiment, record(Numpy(), experiment)) if "-log10" in c.note]
+        sites = experiment.model.dropout_sites(2, 5)
+        single = [c for c in made if "between sites" not in c.tensor]
+        # Of two sites of one shape three tests are made, else four; the worst is reported.
+        assert len(single) + 4 * len(sites) * (len(sites) - 1) // 2 <= rung.tests(sites)
+    dropping = [name for name in experiments.shipped() if not rung.inapplicable(experiments.load(name))]
+    assert dropping == [LSTM, TRANSFORMER]
+    assert 2 * len(dropping) * tolerance.TRAIN_MODE_LEVEL < 1e-5
+
+
+def test_the_rung_stands_between_lock_step_and_outcome():
+    place = LADDER.index(rung)
+    assert LADDER[place - 1] is lock_step
+    assert LADDER[place + 1] is outcome
