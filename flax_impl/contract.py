@@ -3,7 +3,7 @@
 import platform
 import zlib
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import flax
@@ -21,11 +21,12 @@ from flax_impl.parameters import draw, to_canonical
 from flax_impl.settings import computing, device_of
 from flax_impl.training import renormalized, replay, to_arrays, train
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, Settings
+from spec.framework import Dropout, Gradients, LossGradient, Settings
 from spec.parameters import Parameters
 from spec.tasks import Batch
+from spec.training import CrossEntropy
 
-__all__ = ["describe", "forward", "gradients", "initialize", "replay", "round_trip", "train"]
+__all__ = ["describe", "forward", "gradients", "initialize", "loss_gradient", "replay", "round_trip", "train"]
 
 
 def describe(settings: Settings) -> dict[str, str]:
@@ -73,6 +74,19 @@ def gradients(
     """See spec.framework.Framework.gradients."""
     _, (loss, native) = _compute(experiment, parameters, batch, settings, dropout)
     return Gradients(float(loss), to_canonical(build(experiment.model)[1], native))
+
+
+def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
+    """See spec.framework.Framework.loss_gradient."""
+    with computing(settings):
+        loss, gradient = _compiled_loss(experiment.training.loss, settings)(logits, targets)
+        return LossGradient(float(loss), np.asarray(gradient))
+
+
+@cache
+def _compiled_loss(loss: CrossEntropy, settings: Settings) -> Callable:
+    """The loss and its gradient by the logits; experiments with the same loss share it."""
+    return jax.jit(jax.value_and_grad(partial(cross_entropy, loss)), **compilation.options(settings, quick=True))
 
 
 def _compute(

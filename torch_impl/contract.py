@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, Settings
+from spec.framework import Dropout, Gradients, LossGradient, Settings
 from spec.parameters import Parameters
 from spec.tasks import Batch
 from torch_impl.build import build
@@ -19,7 +19,7 @@ from torch_impl.settings import computing, device_of, dtype_of
 from torch_impl.training import replay, to_tensors, train
 from torch_impl.transformer import STAGES
 
-__all__ = ["describe", "forward", "gradients", "initialize", "replay", "round_trip", "train"]
+__all__ = ["describe", "forward", "gradients", "initialize", "loss_gradient", "replay", "round_trip", "train"]
 
 
 def describe(settings: Settings) -> dict[str, str]:
@@ -69,6 +69,16 @@ def gradients(
             loss = cross_entropy(experiment.training.loss, model(tensors), tensors.targets)
             loss.backward()
         return Gradients(loss.item(), export_gradients(model))
+
+
+def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
+    """See spec.framework.Framework.loss_gradient."""
+    with computing(settings):
+        # A copy: NumPy's array must not become part of a graph.
+        given = torch.tensor(logits, device=device_of(settings), requires_grad=True)
+        loss = cross_entropy(experiment.training.loss, given, torch.from_numpy(targets).to(given.device))
+        (gradient,) = torch.autograd.grad(loss, given)
+        return LossGradient(loss.item(), gradient.cpu().numpy())
 
 
 def watch(model: Model, valid: torch.Tensor | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from spec.errors import DeviceMissing, Unsupported
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, Settings
+from spec.framework import Dropout, Gradients, LossGradient, Settings
 from spec.models import Model, keep_masks
 from spec.parameters import Parameters, check, draw, generator_for
 from spec.reference.arithmetic import Array, cross_entropy
@@ -68,6 +68,15 @@ def gradients(
     loss = loss_of(experiment, {name: p[None] for name, p in prepared.items()}, batch, masks)
     found = complex_step(prepared, lambda perturbed: loss_of(experiment, perturbed, batch, masks))
     return Gradients(float(loss[0]), embedding_gradient(experiment.model, found, batch))
+
+
+def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
+    """See spec.framework.Framework.loss_gradient."""
+    check_settings(settings)
+    asked, mean = targets != IGNORED, experiment.training.loss.reduction == "mean"
+    loss = cross_entropy(logits[None], targets, asked, mean)
+    found = complex_step({"logits": logits}, lambda at: cross_entropy(at["logits"], targets, asked, mean))
+    return LossGradient(float(loss[0]), found["logits"])
 
 
 def complex_step(parameters: Parameters, function) -> Parameters:
