@@ -22,6 +22,7 @@ from flax_impl.settings import computing, device_of
 from flax_impl.training import renormalized, replay, to_arrays, train
 from spec.experiment import Experiment
 from spec.framework import Dropout, Gradients, LossGradient, Settings
+from spec.models import Embedding
 from spec.parameters import Parameters
 from spec.tasks import Batch
 from spec.training import CrossEntropy
@@ -72,8 +73,9 @@ def gradients(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> Gradients:
     """See spec.framework.Framework.gradients."""
-    _, (loss, native) = _compute(experiment, parameters, batch, settings, dropout)
-    return Gradients(float(loss), to_canonical(build(experiment.model)[1], native))
+    _, (loss, native, by_inputs) = _compute(experiment, parameters, batch, settings, dropout)
+    canonical = to_canonical(build(experiment.model)[1], native)
+    return Gradients(float(loss), canonical, None if by_inputs is None else np.array(by_inputs))
 
 
 def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
@@ -91,7 +93,7 @@ def _compiled_loss(loss: CrossEntropy, settings: Settings) -> Callable:
 
 def _compute(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout
-) -> tuple[dict[str, Any], tuple[Any, nnx.State]]:
+) -> tuple[dict[str, Any], tuple[Any, nnx.State, Any]]:
     experiment.model.inputs.check(batch.inputs, batch.lengths)
     with computing(settings):
         if isinstance(dropout, Mapping):
@@ -106,17 +108,20 @@ def _compute(
 def _compiled(experiment: Experiment, settings: Settings) -> Callable:
     """Intermediates, loss and gradients in one function: asked for one after the other, compiled once."""
     graph, _ = build(experiment.model)
+    # Indices have no gradient, and JAX refuses to be asked for one.
+    by = 0 if isinstance(experiment.model.inputs, Embedding) else (0, 1)
 
-    def compute(parameters: nnx.State, batch: ArrayBatch, dropout: Any) -> tuple[dict, tuple[Any, nnx.State]]:
-        def loss_of(parameters: nnx.State) -> tuple[Any, dict]:
+    def compute(parameters: nnx.State, batch: ArrayBatch, dropout: Any) -> tuple[dict, tuple[Any, nnx.State, Any]]:
+        def loss_of(parameters: nnx.State, inputs: Any) -> tuple[Any, dict]:
             model: Model = nnx.merge(graph, parameters)
             set_mode(model, dropout)
-            logits, intermediates = run(model, batch)
+            logits, intermediates = run(model, batch._replace(inputs=inputs))
             return cross_entropy(experiment.training.loss, logits, batch.targets), intermediates
 
-        (loss, intermediates), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-            renormalized(graph, parameters, batch)
+        (loss, intermediates), found = jax.value_and_grad(loss_of, by, has_aux=True)(
+            renormalized(graph, parameters, batch), batch.inputs
         )
-        return intermediates, (loss, gradient)
+        native, by_inputs = found if isinstance(by, tuple) else (found, None)
+        return intermediates, (loss, native, by_inputs)
 
     return jax.jit(compute, **compilation.options(settings, quick=True))

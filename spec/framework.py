@@ -32,10 +32,14 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Gradients(NamedTuple):
-    """loss: a scalar. parameters: canonical name -> gradient, shaped like the parameter."""
+    """loss: a scalar. parameters: canonical name -> gradient, shaped like the parameter.
+
+    inputs: the gradient by `batch.inputs`, of their shape and precision, zero at padding; None where they are indices.
+    """
 
     loss: float
     parameters: Parameters
+    inputs: np.ndarray | None = None
 
 
 class LossGradient(NamedTuple):
@@ -116,7 +120,7 @@ class Framework(Protocol):
         settings: Settings,
         dropout: Dropout = None,
     ) -> Gradients:
-        """The recipe's loss on the batch and its gradient by every parameter."""
+        """The recipe's loss on the batch, its gradient by every parameter, and by inputs that are numbers."""
         ...
 
     def loss_gradient(

@@ -65,10 +65,13 @@ def gradients(
     with computing(settings):
         model = build(experiment.model, parameters, settings)
         tensors = to_tensors(batch, settings)
+        # Indices have no gradient, and torch refuses to be asked for one.
+        inputs = tensors.inputs.requires_grad_() if tensors.inputs.is_floating_point() else None
         with mode(model, dropout):
             loss = cross_entropy(experiment.training.loss, model(tensors), tensors.targets)
             loss.backward()
-        return Gradients(loss.item(), export_gradients(model))
+        by_inputs = None if inputs is None or inputs.grad is None else inputs.grad.cpu().numpy()
+        return Gradients(loss.item(), export_gradients(model), by_inputs)
 
 
 def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:

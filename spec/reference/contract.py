@@ -9,10 +9,10 @@ import numpy as np
 from spec.errors import DeviceMissing, Unsupported
 from spec.experiment import Experiment
 from spec.framework import Dropout, Gradients, LossGradient, Settings
-from spec.models import Model, keep_masks
+from spec.models import Embedding, Model, keep_masks
 from spec.parameters import Parameters, check, draw, generator_for
 from spec.reference.arithmetic import Array, cross_entropy
-from spec.reference.model import Evaluation
+from spec.reference.model import INPUTS, Evaluation
 from spec.reference.optimizer import embedding_gradient, renormalized
 from spec.tasks import IGNORED, Batch
 
@@ -66,8 +66,10 @@ def gradients(
     masks = masks_of(experiment, batch, dropout)
     prepared = renormalized(experiment.model, parameters, batch)
     loss = loss_of(experiment, {name: p[None] for name, p in prepared.items()}, batch, masks)
-    found = complex_step(prepared, lambda perturbed: loss_of(experiment, perturbed, batch, masks))
-    return Gradients(float(loss[0]), embedding_gradient(experiment.model, found, batch))
+    varied = prepared if isinstance(experiment.model.inputs, Embedding) else {**prepared, INPUTS: batch.inputs}
+    found = complex_step(varied, lambda perturbed: loss_of(experiment, perturbed, batch, masks))
+    by_inputs = found.pop(INPUTS, None)
+    return Gradients(float(loss[0]), embedding_gradient(experiment.model, found, batch), by_inputs)
 
 
 def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:

@@ -9,12 +9,16 @@ from spec.parameters import Parameters
 from spec.reference.arithmetic import Array, linear
 from spec.tasks import Batch
 
+INPUTS = "batch.inputs"
+"""The name under which perturbed inputs stand among the perturbed parameters."""
+
 
 class Evaluation:
     """One evaluation of a model: what it is given, and what it has found so far.
 
-    parameters: canonical name -> (perturbations, *shape). valid: (batch, time), True where a step is no padding.
-    masks: dropout masks by site; empty in eval mode. intermediates: name -> (perturbations, batch, time, ...).
+    parameters: canonical name -> (perturbations, *shape), with the inputs under INPUTS where they are varied too.
+    valid: (batch, time), True where a step is no padding. masks: dropout masks by site; empty in eval mode.
+    intermediates: name -> (perturbations, batch, time, ...).
     """
 
     def __init__(self, spec: Model, parameters: Parameters, batch: Batch, masks: Mapping[str, Array] | None = None):
@@ -34,7 +38,7 @@ class Evaluation:
     def inputs(self) -> Array:
         """The features of each step, (perturbations or 1, batch, time, features), zero at padding."""
         if not isinstance(self.spec.inputs, Embedding):
-            return self.zero_padding(self.batch.inputs[None])
+            return self.zero_padding(self.parameters.get(INPUTS, self.batch.inputs[None]))
         rows = self["embedding.weight"][:, np.where(self.valid, self.batch.inputs, 0)]
         return self.record("embedding", self.zero_padding(rows))
 
