@@ -24,7 +24,7 @@ from spec.experiment import Experiment
 from spec.framework import Dropout, Gradients, LossGradient, Settings
 from spec.models import Embedding
 from spec.parameters import Parameters
-from spec.tasks import Batch
+from spec.tasks import Batch, check
 from spec.training import CrossEntropy
 
 __all__ = ["describe", "forward", "gradients", "initialize", "loss_gradient", "replay", "round_trip", "train"]
@@ -94,7 +94,7 @@ def _compiled_loss(loss: CrossEntropy, settings: Settings) -> Callable:
 def _compute(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout
 ) -> tuple[dict[str, Any], tuple[Any, nnx.State, Any]]:
-    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    check(experiment.model, batch)
     with computing(settings):
         if isinstance(dropout, Mapping):
             traced: Any = {name: np.asarray(mask, settings.precision) for name, mask in dropout.items()}

@@ -71,7 +71,9 @@ class Embedding(nnx.Embed):
         frozen = jax.lax.stop_gradient(rows)
         if self.spec.scale_grad_by_freq:
             # The difference is exactly zero, and carries the gradient.
-            rows = frozen + (rows - frozen) / self.counts(indices, valid)[indices][..., None]
+            counts = self.counts(indices, valid)[indices]
+            # What padding looks up may occur nowhere else, and 0 / 0 would reach the gradient.
+            rows = frozen + (rows - frozen) / jnp.maximum(counts, 1)[..., None]
         if self.spec.padding_idx is not None:
             rows = jnp.where((indices == self.spec.padding_idx)[..., None], frozen, rows)
         return rows

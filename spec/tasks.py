@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 import numpy as np
 
+from spec.errors import InvalidBatch
 from spec.models import Embedding, Model
 from spec.models.base import Size
 from spec.parameters import generator_for
@@ -19,7 +20,7 @@ class Batch(NamedTuple):
 
     inputs: floating (batch, time, features) or int64 indices (batch, time).
     targets: int64 (batch, time), or (batch,) where one step is read out; IGNORED where nothing is asked.
-    lengths: int64 (batch,), valid steps of each sequence; None where all are full.
+    lengths: int64 (batch,), valid steps of each sequence, 0 for some if not for all; None where all are full.
     decoder_inputs: int64 (batch, target time), the targets shifted right behind the start symbol; None where the
         task has none. Only a decoder reads them.
     """
@@ -178,6 +179,25 @@ class Noise(Task, frozen=True, kw_only=True, tag_field="name"):
 AnyTask = Spelling | FirstSymbol | Noise
 
 
+def valid_steps(lengths: np.ndarray, time: int) -> np.ndarray:
+    """True where a step belongs to its sequence, False where it is padding, (batch, time)."""
+    return np.arange(time) < lengths[:, None]
+
+
+def check(model: Model, batch: Batch) -> None:
+    """Raise InvalidBatch for inputs or lengths that the model cannot take. What stands in the padding is not read."""
+    inputs, lengths = batch.inputs, batch.lengths
+    if lengths is not None and inputs.ndim > 1:
+        count, time = inputs.shape[:2]
+        if lengths.shape != (count,) or not np.issubdtype(lengths.dtype, np.integer):
+            raise InvalidBatch(f"lengths: expected integer ({count},), got {lengths.dtype} {lengths.shape}")
+        if np.any((lengths < 0) | (lengths > time)) or not np.any(lengths):
+            raise InvalidBatch(f"lengths: expected 0 to {time}, and not 0 everywhere, got {lengths.tolist()}")
+        inputs = inputs.copy()
+        inputs[~valid_steps(lengths, time)] = 0
+    model.inputs.check(inputs)
+
+
 def shift_right(targets: np.ndarray, start: int) -> np.ndarray:
     """What a decoder sees under teacher forcing: `start`, then all targets but the last. Shape (batch, time)."""
     previous = np.concatenate([np.full_like(targets[:, :1], start), targets[:, :-1]], axis=1)
@@ -190,14 +210,14 @@ def random_batch(model: Model, lengths: list[int], seed: int, dtype: str) -> Bat
     """
     generator = generator_for(seed, "random batch")
     count, time = len(lengths), max(lengths)
-    valid = np.arange(time) < np.array(lengths)[:, None]
+    valid = valid_steps(np.array(lengths), time)
     if isinstance(model.inputs, Embedding):
         inputs = generator.integers(0, model.inputs.num_embeddings, (count, time), np.int64) * valid
     else:
         inputs = (generator.normal(size=(count, time, model.inputs.size)) * valid[..., None]).astype(dtype)
     steps = generator.integers(0, model.classes, (count, time), np.int64)
     decoder_inputs = shift_right(steps, model.classes)
-    targets = steps[:, 0] if getattr(model, "readout", None) == "last step" else np.where(valid, steps, IGNORED)
+    targets = steps[:, 0] if model.readout == "last step" else np.where(valid, steps, IGNORED)
     ragged = len(set(lengths)) > 1
     return Batch(inputs, targets, np.array(lengths, np.int64) if ragged else None, decoder_inputs)
 

@@ -9,7 +9,7 @@ from torch import nn
 from spec.experiment import Experiment
 from spec.framework import Dropout, Gradients, LossGradient, Settings
 from spec.parameters import Parameters
-from spec.tasks import Batch
+from spec.tasks import Batch, check
 from torch_impl.build import build
 from torch_impl.dropout import mode
 from torch_impl.loss import cross_entropy
@@ -46,7 +46,7 @@ def forward(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> dict[str, np.ndarray]:
     """See spec.framework.Framework.forward."""
-    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    check(experiment.model, batch)
     with computing(settings), torch.no_grad():
         model = build(experiment.model, parameters, settings)
         tensors = to_tensors(batch, settings)
@@ -61,7 +61,7 @@ def gradients(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> Gradients:
     """See spec.framework.Framework.gradients."""
-    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    check(experiment.model, batch)
     with computing(settings):
         model = build(experiment.model, parameters, settings)
         tensors = to_tensors(batch, settings)

@@ -76,11 +76,17 @@ def run(
     if lengths is None:
         outputs, final = layers(inputs, as_argument(initial))
     else:
-        # Packing needs the lengths on the CPU.
-        packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        # Packing needs the lengths on the CPU, and refuses 0: such a row takes one step, which is then discarded.
+        packed = pack_padded_sequence(inputs, lengths.cpu().clamp(min=1), batch_first=True, enforce_sorted=False)
         outputs, final = layers(packed, as_argument(initial))
         outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
-    return outputs, final if isinstance(final, tuple) else (final,)
+    final = final if isinstance(final, tuple) else (final,)
+    if lengths is None:
+        return outputs, final
+    some = (lengths > 0)[:, None]
+    start = initial or (0,) * len(final)
+    outputs = torch.where(some[..., None], outputs, 0)
+    return outputs, tuple(torch.where(some, last, first) for last, first in zip(final, start, strict=True))
 
 
 def unroll(

@@ -51,7 +51,7 @@ class SelfAttention(Model, frozen=True, kw_only=True, tag_field="name"):
 
     hidden_size: Size
     positions: Literal["none", "one-hot"]
-    max_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_length: Annotated[int, msgspec.Meta(ge=1)] | None = None  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __post_init__(self) -> None:
         if (self.positions == "one-hot") != (self.max_length is not None):

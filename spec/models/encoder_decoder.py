@@ -29,6 +29,10 @@ class EncoderDecoder(Model, frozen=True, kw_only=True, tag_field="name"):
         """Blocks of rows in the encoder's and the decoder's weights."""
         return {"LSTM": 4, "GRU": 3}[self.cell]
 
+    @property
+    def decodes(self) -> bool:
+        return True
+
     def parameters(self) -> tuple[Parameter, ...]:
         return (
             self.inputs.parameters()

@@ -22,7 +22,7 @@ class Recurrent(Model, frozen=True, kw_only=True):
     num_layers: Size = 1
     bidirectional: bool = False
     dropout: Rate = 0.0
-    readout: Literal["every step", "last step"] = "every step"
+    readout: Literal["every step", "last step"] = "every step"  # pyright: ignore[reportIncompatibleMethodOverride]
     head: bool = True
 
     gates: ClassVar[int]

@@ -15,6 +15,7 @@ from spec.reference.arithmetic import Array, cross_entropy
 from spec.reference.model import INPUTS, Evaluation
 from spec.reference.optimizer import embedding_gradient, renormalized
 from spec.tasks import IGNORED, Batch
+from spec.tasks import check as check_batch
 
 STEP = 1e-30
 """The imaginary step of the complex-step method: so small that its square is lost, and nothing is subtracted."""
@@ -47,7 +48,7 @@ def forward(
 ) -> dict[str, np.ndarray]:
     """See spec.framework.Framework.forward."""
     check_settings(settings)
-    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    check_batch(experiment.model, batch)
     check(experiment.model.parameters(), parameters)
     prepared = renormalized(experiment.model, parameters, batch)
     at = evaluate(
@@ -61,7 +62,7 @@ def gradients(
 ) -> Gradients:
     """See spec.framework.Framework.gradients."""
     check_settings(settings)
-    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    check_batch(experiment.model, batch)
     check(experiment.model.parameters(), parameters)
     masks = masks_of(experiment, batch, dropout)
     prepared = renormalized(experiment.model, parameters, batch)

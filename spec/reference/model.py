@@ -7,7 +7,7 @@ import numpy as np
 from spec.models import Embedding, Model
 from spec.parameters import Parameters
 from spec.reference.arithmetic import Array, linear
-from spec.tasks import Batch
+from spec.tasks import Batch, valid_steps
 
 INPUTS = "batch.inputs"
 """The name under which perturbed inputs stand among the perturbed parameters."""
@@ -30,7 +30,7 @@ class Evaluation:
         size, time = batch.inputs.shape[:2]
         self.valid = np.ones((size, time), bool)
         if batch.lengths is not None:
-            self.valid = np.arange(time) < batch.lengths[:, None]
+            self.valid = valid_steps(batch.lengths, time)
 
     def __getitem__(self, name: str) -> Array:
         return self.parameters[name]

@@ -39,7 +39,7 @@ def implementation(request: pytest.FixtureRequest) -> Any:
 
 
 def lengths_for(model: Model) -> list[int]:
-    return [min(6, getattr(model, "max_length", None) or 6), 1, 3]
+    return [min(6, model.max_length or 6), 1, 3]
 
 
 def start_of(experiment: Experiment, precision: str = "float64") -> State:
@@ -121,7 +121,7 @@ def test_padding_changes_nothing(implementation: Any, name: str) -> None:
         implementation.gradients(experiment, parameters, batch, SETTINGS).parameters,
         implementation.gradients(experiment, parameters, batch._replace(inputs=garbage), SETTINGS).parameters,
     )
-    if type(model).__name__ == "EncoderDecoder":
+    if model.decodes:
         clean = {"encoder.h_l0": clean["encoder.h_l0"]}  # the decoder has a time of its own
     for stage, value in clean.items():
         assert value.shape[:2] == padding.shape or stage == "logits"

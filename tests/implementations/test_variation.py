@@ -80,6 +80,19 @@ def agree(experiment: Experiment, batch: Batch) -> tuple[dict[str, np.ndarray], 
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_ragged_batches(name: str) -> None:
+def test_a_row_may_be_padding_throughout(name: str) -> None:
     experiment = load(name)
-    agree(experiment, littered(random_batch(experiment.model, [4, 1, 2], 3, "float64")))
+    forward, gradients = agree(experiment, littered(random_batch(experiment.model, [4, 0, 2], 3, "float64")))
+    assert all(np.isfinite(value).all() for value in gradients.values())
+    for stage, value in forward.items():
+        if stage == "logits" and name == "last-step-classifier":
+            np.testing.assert_array_equal(value[1], start(experiment)["head.bias"])
+        elif value.shape[0] == 3 and not (experiment.model.decodes and stage.startswith(("decoder", "logits"))):
+            assert not value[1].any(), stage
+            assert value[0].any(), stage
+
+
+def test_padding_may_look_up_what_occurs_nowhere_else() -> None:
+    experiment = load("hello-embedding-scale-by-frequency")
+    batch = random_batch(experiment.model, [4, 0, 2], 3, "float64")
+    agree(experiment, batch._replace(inputs=np.maximum(batch.inputs, 1)))

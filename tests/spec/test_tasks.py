@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from spec.errors import InvalidBatch
 from spec.experiment import load, shipped
-from spec.models import Features
+from spec.models import Embedding, Features
 from spec.models.gru import GRU
 from spec.tasks import (
     IGNORED,
@@ -15,6 +16,7 @@ from spec.tasks import (
     FirstSymbol,
     Noise,
     Spelling,
+    check,
     predictions,
     random_batch,
     shift_right,
@@ -111,7 +113,27 @@ def test_random_batch_pads_and_ignores_the_padding() -> None:
     assert batch.inputs[0, :2].all()
     assert (batch.targets == IGNORED).tolist() == [[False, False, True, True], [False] * 4]
     assert random_batch(model, [3, 3], 0, "float32").lengths is None
-    model.inputs.check(batch.inputs, batch.lengths)
+    check(model, batch)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([0, 0], r"lengths: expected 0 to 3, and not 0 everywhere, got \[0, 0\]"),
+        ([4, 1], r"lengths: expected 0 to 3, and not 0 everywhere, got \[4, 1\]"),
+        ([-1, 1], r"lengths: expected 0 to 3, and not 0 everywhere, got \[-1, 1\]"),
+        ([3], r"lengths: expected integer \(2,\), got int64 \(1,\)"),
+        ([3.0, 1.0], r"lengths: expected integer \(2,\), got float64 \(2,\)"),
+        ([3, 2], r"inputs: expected indices in \[0, 4\), got 99"),
+    ],
+)
+def test_check_names_what_the_model_cannot_take(lengths: list, message: str) -> None:
+    model = GRU(inputs=Embedding(4, 10), classes=3, hidden_size=2)
+    batch = Batch(np.array([[0, 1, 2], [3, 99, 99]]), np.zeros((2, 3), np.int64), np.array([3, 1]))
+    check(model, batch)
+    check(model, batch._replace(lengths=np.array([0, 1])))
+    with pytest.raises(InvalidBatch, match=message):
+        check(model, batch._replace(lengths=np.array(lengths)))
 
 
 def test_ties_go_to_the_lowest_index() -> None:
@@ -129,7 +151,7 @@ def test_solved_asks_for_every_step_but_the_ignored() -> None:
 def test_shipped_tasks_give_what_their_models_take(name: str) -> None:
     experiment = load(name)
     for batch in (experiment.task.batch(0, 0, "float32"), experiment.task.evaluation_batch("float32")):
-        experiment.model.inputs.check(batch.inputs)
+        check(experiment.model, batch)
         assert batch.inputs.shape[1] == experiment.task.length
         assert batch.targets.dtype == np.int64
         assert 0 <= batch.targets.min() <= batch.targets.max() < experiment.model.classes
