@@ -18,6 +18,7 @@ class ArrayBatch(NamedTuple):
     targets: Array
     lengths: Array | None = None
     decoder_inputs: Array | None = None
+    initial: dict[str, Array] | None = None
 
 
 class Model(nnx.Module):
@@ -40,7 +41,7 @@ class Model(nnx.Module):
         return embedded
 
     def record(self, name: str, value: Array) -> None:
-        """Keep a named intermediate, (batch, time, ...); the compiler drops those that nobody reads."""
+        """Keep a named intermediate; the compiler drops those that nobody reads."""
         self.sow(nnx.Intermediate, name, value, init_fn=lambda: value, reduce_fn=lambda _, new: new)
 
 

@@ -113,6 +113,21 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Names of what `forward` returns, in the order of computation; the last is `logits`."""
         raise NotImplementedError
 
+    def initial_states(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the states before the first step, for a batch of that size; empty where there are none.
+
+        "rnn.h_0" of the module "rnn" is (layers * directions, batch, hidden_size), in the order layer 0 forward, layer
+        0 backward, layer 1 forward, ..., as torch has it. A cell's is (batch, hidden_size).
+        """
+        return {}
+
+    def returned_states(self) -> tuple[str, ...]:
+        """Names of the intermediates that are states after the last step, shaped like the initial ones.
+
+        A row's last step is its last valid one; for the backward direction it is its first.
+        """
+        return tuple(f"{name.removesuffix('_0')}_n" for name in self.initial_states(1))
+
     def dropout_sites(self, batch: int, time: int) -> dict[str, DropoutSite]:
         """Where dropout acts in training, by name, for a batch of that size; empty where the rate is zero."""
         return {}

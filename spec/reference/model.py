@@ -42,6 +42,16 @@ class Evaluation:
         rows = self["embedding.weight"][:, np.where(self.valid, self.batch.inputs, 0)]
         return self.record("embedding", self.zero_padding(rows))
 
+    def initial(self, module: str, index: int | tuple[()] = ()) -> tuple[Array, ...] | None:
+        """The module's states before the first step, each (1, batch, hidden); None where they are zero.
+
+        index: which layer and direction, counted as in `Model.initial_states`.
+        """
+        if self.batch.initial is None:
+            return None
+        names = [name for name in self.spec.initial_states(1) if name.startswith(f"{module}.")]
+        return tuple(self.batch.initial[name][index][None] for name in names)
+
     def linear(self, name: str, inputs: Array) -> Array:
         """The layer of that name; without a bias where the table has none."""
         return linear(inputs, self[f"{name}.weight"], self.parameters.get(f"{name}.bias"))

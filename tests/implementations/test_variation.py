@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spec.experiment import Experiment, load
+from spec import reference
+from spec.experiment import Experiment, load, override
 from spec.framework import Settings
 from spec.models import Embedding
 from spec.parameters import Parameters, draw
@@ -84,12 +85,53 @@ def test_a_row_may_be_padding_throughout(name: str) -> None:
     experiment = load(name)
     forward, gradients = agree(experiment, littered(random_batch(experiment.model, [4, 0, 2], 3, "float64")))
     assert all(np.isfinite(value).all() for value in gradients.values())
-    for stage, value in forward.items():
-        if stage == "logits" and name == "last-step-classifier":
-            np.testing.assert_array_equal(value[1], start(experiment)["head.bias"])
-        elif value.shape[0] == 3 and not (experiment.model.decodes and stage.startswith(("decoder", "logits"))):
-            assert not value[1].any(), stage
-            assert value[0].any(), stage
+    # A decoder has a time of its own, and decodes an empty source too.
+    elsewhere = experiment.model.returned_states() + (
+        ("decoder.h_l0", "decoder.c_l0", "logits") if experiment.model.decodes else ()
+    )
+    for stage in forward.keys() - set(elsewhere):
+        if stage == "logits" and experiment.model.readout == "last step":
+            np.testing.assert_array_equal(forward[stage][1], start(experiment)["head.bias"])
+        else:
+            assert not forward[stage][1].any(), stage
+        assert forward[stage][0].any(), stage
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if load(name).model.initial_states(1)] + ["two layers"])
+def test_states_are_given_and_returned(name: str) -> None:
+    experiment = load(name) if name != "two layers" else override(load("hello-bidirectional-lstm"), model__num_layers=2)
+    batch = random_batch(experiment.model, [4, 0, 2], 3, "float64", initial=True)
+    forward, _ = agree(experiment, littered(batch))
+    assert batch.initial is not None
+    for given, state in batch.initial.items():
+        module, which = given.removesuffix("_0").split(".")
+        returned = forward[f"{module}.{which}_n"]
+        assert returned.shape == state.shape
+        np.testing.assert_array_equal(returned[..., 1, :], state[..., 1, :])
+        if module == "cell":
+            np.testing.assert_array_equal(returned[[0, 2]], forward["cell.h"][[0, 2], [3, 1]])
+            continue
+        for index, row in enumerate(returned):
+            layer, backward = divmod(index, len(returned) // getattr(experiment.model, "num_layers", 1))
+            trace = forward[f"{module}.{which}_l{layer}{'_reverse' if backward else ''}"]
+            last = trace[[0, 2], [0, 0] if backward else [3, 1]]
+            np.testing.assert_array_equal(row[[0, 2]], last)
+            # Of every layer and direction, the first row's state has come from the given one.
+            assert np.abs(state[index, 0]).min() > 0
+    without = reference.forward(experiment, start(experiment), batch._replace(initial=None), SETTINGS)
+    assert all(np.abs(forward[stage] - without[stage]).max() > 1e-4 for stage in forward if stage.endswith("_n"))
+
+
+@pytest.mark.parametrize("name", ["hello-encoder-decoder", "hello-encoder-decoder-lstm"])
+def test_targets_of_another_length_than_their_source(name: str) -> None:
+    experiment = load(name)
+    for target_length in (2, 6):
+        batch = random_batch(experiment.model, [4, 0, 2], 3, "float64", target_length=target_length)
+        forward, _ = agree(experiment, littered(batch))
+        assert forward["attention.weights"].shape == (3, target_length, 4)
+        sums = [[1] * target_length, [0] * target_length, [1] * target_length]
+        np.testing.assert_allclose(forward["attention.weights"].sum(axis=-1), sums, rtol=1e-14)
+        assert not forward["attention.weights"][2, :, 2:].any()
 
 
 def test_padding_may_look_up_what_occurs_nowhere_else() -> None:
