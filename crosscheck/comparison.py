@@ -133,14 +133,15 @@ class Place(NamedTuple):
         first: np.ndarray | None,
         second: np.ndarray | None,
         *,
-        bound: float | np.ndarray,
+        bound: float | np.ndarray = 0.0,
+        allowed: float | np.ndarray | None = None,
         floor: float | np.ndarray = 0.0,
         shape: tuple[int, ...] | None = None,
         stepwise: bool = False,
         keep: np.ndarray | None = None,
         sides: tuple[str, str] | None = None,
     ) -> Comparison:
-        """Two arrays within |first - second| <= bound * max(largest of either, floor).
+        """Two arrays within |first - second| <= bound * max(largest of either, floor), or within `allowed` if given.
 
         shape: what the spec says it must be, where it says so; the dtype must be the place's precision. stepwise: the
         first axis counts optimizer steps; each has a scale of its own, and bound and floor may differ by step. Steps
@@ -171,16 +172,17 @@ class Place(NamedTuple):
                 ratio=math.inf,
                 note=f"not finite {_who(here.sides, bool(np.isfinite(one).all()), bool(np.isfinite(two).all()))}",
             )
-        judged = np.isfinite(np.broadcast_to(bound, (steps,)))
+        judged = np.isfinite(np.broadcast_to(bound if allowed is None else allowed, (steps,)))
         if not judged.any():
             return here.failed(tensor, "nothing to compare: no step has a bound")
         difference = np.abs(one - two)
         scale = np.maximum(np.maximum(np.abs(one).max(axis=1), np.abs(two).max(axis=1)), floor)
         # A bound beyond the horizon is infinite, and infinity times a scale of zero would be NaN.
-        allowed = np.where(judged, np.where(judged, bound, 0.0) * scale, np.inf)
+        relative = np.where(judged, np.where(judged, bound, 0.0) * scale, np.inf)
+        limit = relative if allowed is None else np.broadcast_to(allowed, (steps,))
         largest = difference.max(axis=1)
         # A scale of zero means that both are zero everywhere.
-        ratio = np.divide(largest, allowed, out=np.where(largest > 0, np.inf, 0.0), where=allowed > 0)
+        ratio = np.divide(largest, limit, out=np.where(largest > 0, np.inf, 0.0), where=limit > 0)
         beyond = np.flatnonzero(ratio > 1)
         at = int(beyond[0] if beyond.size else ratio.argmax())
         element = int(difference[at].argmax())
@@ -192,7 +194,7 @@ class Place(NamedTuple):
             index=_index(chosen[element], inner),
             values=(float(one[at, element]), float(two[at, element])),
             difference=float(difference[at, element]),
-            bound=float(allowed[at]),
+            bound=float(limit[at]),
             ratio=float(ratio.max()),
             note="" if judged.all() else f"compared over the first {judged.sum()} of {steps} steps",
         )

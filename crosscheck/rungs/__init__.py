@@ -8,7 +8,7 @@ from typing import Protocol
 
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
-from crosscheck.rungs import forward, gradients, initial_law, lock_step, optimizer, outcome, round_trip, structure
+from crosscheck.rungs import forward, gradients, initial_law, lock_step, loss, optimizer, outcome, round_trip, structure
 from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 
@@ -48,5 +48,5 @@ class Rung(Protocol):
         ...
 
 
-LADDER: tuple[Rung, ...] = (structure, initial_law, round_trip, forward, gradients, optimizer, lock_step, outcome)
+LADDER: tuple[Rung, ...] = (structure, initial_law, round_trip, forward, loss, gradients, optimizer, lock_step, outcome)
 """Every rung, from the ground up."""
