@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flax import nnx
 
 from spec import reference
 from spec.experiment import Experiment, load, override
@@ -138,3 +139,33 @@ def test_padding_may_look_up_what_occurs_nowhere_else() -> None:
     experiment = load("hello-embedding-scale-by-frequency")
     batch = random_batch(experiment.model, [4, 0, 2], 3, "float64")
     agree(experiment, batch._replace(inputs=np.maximum(batch.inputs, 1)))
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_norms_of_a_large_mean_in_float32(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sides part no further than one bit of what is normed moves torch; with E[x^2] - E[x]^2, nnx's default, they
+    would.
+    """
+    # All of it now: annotations hold nnx's own class.
+    torch_impl, flax_impl = (importlib.import_module(f"{module}.contract") for module in SIDES[1:])
+    if fast:
+        norm = nnx.LayerNorm
+        monkeypatch.setattr(nnx, "LayerNorm", lambda *a, **options: norm(*a, **{**options, "use_fast_variance": True}))
+    # An experiment of its own, since what is compiled is kept for each.
+    experiment = override(load("hello-transformer-norm-first"), model__position_base=5000.0 + fast)
+    parameters = draw(experiment.model.parameters(), 5, "float32", spread=0.1)
+    parameters["input.bias"] += np.float32(1000)
+    batch = random_batch(experiment.model, [5, 5], 3, "float32")
+
+    def normed(module: Any, parameters: Parameters) -> np.ndarray:
+        return module.forward(experiment, parameters, batch, Settings("float32"))["encoder.layers.0.norm1"]
+
+    theirs = normed(torch_impl, parameters)
+    generator = np.random.default_rng(0)
+    nudged = []
+    for _ in range(10):
+        towards = np.where(generator.random(8) < 0.5, -np.inf, np.inf).astype(np.float32)
+        moved = {**parameters, "input.bias": np.nextafter(parameters["input.bias"], towards)}
+        nudged.append(np.abs(normed(torch_impl, moved) - theirs).max())
+    apart = np.abs(normed(flax_impl, parameters) - theirs).max() / max(nudged)
+    assert (apart > 100) if fast else (apart < 1), apart
