@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crosscheck import envelope, tolerance
+from crosscheck import envelope
 from crosscheck.comparison import Arrays
 from crosscheck.request import Request
 from crosscheck.witness import behind
@@ -63,7 +63,7 @@ LENGTHS: dict[str, list[int]] = {
 class Point(NamedTuple):
     """One evaluation within a case. name: empty for the first, which the others vary.
 
-    share: of the largest gradient, the size at which gradients are measured at least, see crosscheck.tolerance.
+    saturated: whether gates and tanh are driven to their ends by inputs of OFFSET.
     measured: whether it has numbers of its own size, and so an envelope of its own; else the first point's holds.
     """
 
@@ -71,7 +71,7 @@ class Point(NamedTuple):
     experiment: Experiment
     parameters: Parameters
     batch: Batch
-    share: float = tolerance.SHARE
+    saturated: bool = False
     measured: bool = False
 
     @property
@@ -235,20 +235,18 @@ def _zero_units(value: np.ndarray) -> np.ndarray:
 
 
 def _offset(point: Point) -> Point:
-    """The same with an offset.
-
-    It saturates gates and tanh: their derivative is what rounding leaves of 1, times inputs of the offset's size, so
-    that no gradient is better than that.
-    """
+    """The same with an offset."""
     experiment, start, batch = point.experiment, point.parameters, point.batch
-    point = point._replace(name="offset", share=OFFSET, measured=True)
+    point = point._replace(name="offset", measured=True)
     shifted = [name for name in start if name.endswith(BEFORE_NORM)]
     if not shifted and isinstance(experiment.model.inputs, Embedding):
         shifted = ["embedding.weight"]
     if not shifted:
-        return point._replace(batch=batch._replace(inputs=batch.inputs + batch.inputs.dtype.type(OFFSET)))
+        return point._replace(
+            saturated=True, batch=batch._replace(inputs=batch.inputs + batch.inputs.dtype.type(OFFSET))
+        )
     moved = {n: v + v.dtype.type(OFFSET) if n in shifted else v for n, v in start.items()}
-    return point._replace(parameters=moved)
+    return point._replace(saturated=shifted == ["embedding.weight"], parameters=moved)
 
 
 def _rows(batch: Batch, order: np.ndarray) -> Batch:

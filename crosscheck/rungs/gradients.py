@@ -1,5 +1,6 @@
 """The loss and its gradient by every parameter and by the inputs, at every point of crosscheck.variation."""
 
+import msgspec
 import numpy as np
 
 from crosscheck import tolerance, variation, zero_gradient
@@ -63,18 +64,24 @@ def _judge(place: Place, point: Point, label: str, recorded: Arrays, one: Arrays
     table = {parameter.name: parameter for parameter in point.experiment.model.parameters()}
     largest = tolerance.largest(*(side.get(name) for name in table for side in (one, two)))
     asked = int((point.batch.targets != IGNORED).sum())
+    entered = tolerance.SHARE * largest
+    if point.saturated:
+        # 1 - tanh^2 is what rounding leaves of 1. It stands between the loss's gradient by all logits, which is 1 for a
+        # mean and one for each target of a sum, and inputs of OFFSET.
+        entered = variation.OFFSET * (1 if point.experiment.training.loss.reduction == "mean" else asked)
     for name, shape in _shapes(point).items():
         envelope = variation.measured(point, name, recorded)
         here, there = one.get(name), two.get(name)
-        floor, terms = (tolerance.ENTERED, asked) if name == LOSS else (point.share * largest, 1)
+        floor, terms = (tolerance.ENTERED, asked) if name == LOSS else (entered, 1)
         allowed = tolerance.allowed(place.precision, envelope, tolerance.largest(here, there, np.array(floor)), terms)
         keep = zero_gradient.kept(table[name]) if name in table else None
         if keep is None or keep.any() or here is None or there is None:
             found.append(place.close(name + label, here, there, allowed=allowed, shape=shape, keep=keep))
         if keep is not None and here is not None and there is not None and here.shape == there.shape == shape:
             # Such a gradient is what is left of others that cancel, so it has their rounding.
-            noise = tolerance.allowed(place.precision, envelope, largest)
-            found.append(zero_gradient.noise(place, table[name], here, there, noise))
+            noise = tolerance.allowed(place.precision, envelope, max(largest, entered))
+            judged = zero_gradient.noise(place, table[name], here, there, noise)
+            found.append(msgspec.structs.replace(judged, tensor=judged.tensor + label))
     return found
 
 
