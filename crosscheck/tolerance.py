@@ -1,7 +1,8 @@
 """Every bound that crosscheck judges by, once, with its reason.
 
-Lock-step's bounds are derived for each experiment, tensor and step: see crosscheck.allowance. Only what that derivation
-takes from outside stands here.
+Forward, loss, gradients and lock-step have bounds that are derived from nudged starts (crosscheck.envelope), for each
+experiment and tensor: see `allowed` below, and for a trajectory's steps crosscheck.allowance. Only what those
+derivations take from outside stands here.
 
 Elsewhere a bound is relative: |first - second| <= relative * max(largest element of the tensor on either side, a
 floor). The floor keeps a tensor that is small by cancellation from being held to the rounding of its own size, since
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crosscheck.envelope import FACTOR
 from spec.framework import Precision
 
 
@@ -71,22 +73,41 @@ with a chance in it that no seed fixes, and its envelope is no measure of roundi
 LOSS_CAP: dict[Precision, float] = {"float64": 1e-9, "float32": np.inf}
 """What a float64 loss may differ by at most, relative to its size or to 1, where the envelope itself is smaller."""
 
+ROUNDINGS = 4.0
+"""Units in the last place that two honest sides may differ by where the envelope is smaller: each rounds the result
+itself, and the last sum that led to it. An envelope is zero where nudged numbers give the same bits again."""
+
+ENTERED = 1.0
+"""Size at which stages of the forward pass are measured at least: they are sums of terms of order 1, and one that is
+small by cancellation has the rounding of what cancelled."""
+
+SHARE = 1e-3
+"""The same for gradients, as a share of the largest gradient of any parameter at that point: a tensor that is smaller
+by a factor of 1000 and more comes from cancellation."""
+
 FORWARD: dict[Precision, Bound] = {
     # Sums of a few dozen products of order 1, through up to 7 time steps or 2 layers: a few dozen roundings of 1e-16.
-    # Seen 6e-16. What must not fit under it: LayerNorm's epsilon 1e-6 for 1e-5 changes its output by 4e-6.
     "float64": Bound(1e-13, 1.0),
-    # The same roundings of 6e-8; XLA's float32 tanh and exp are good to a few units in the last place. Seen 3e-7.
+    # The same roundings of 6e-8; XLA's float32 tanh and exp are good to a few units in the last place.
     "float32": Bound(1e-5, 1.0),
 }
-"""Of intermediates, logits and the loss. Floor 1: they are sums of terms of order 1."""
+"""What rounding may do to a logit where no envelope is measured, as in the outcome rung's final losses."""
 
-GRADIENT: dict[Precision, Bound] = {
-    # Backward through time adds up more terms, of either sign, than forward. Seen 3e-15.
-    "float64": Bound(1e-12, 1e-3),
-    "float32": Bound(1e-4, 1e-3),
-}
-"""Of gradients. The floor is a share of the largest gradient of any parameter: a tensor that is smaller by a factor of
-1000 and more comes from cancellation, and has its rounding from what cancelled."""
+
+def largest(*arrays: np.ndarray | None) -> float:
+    """The largest finite size among all elements; 0 where there are none."""
+    sizes = [np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in arrays if array is not None]
+    return float(max(sizes, default=0.0))
+
+
+def allowed(precision: Precision, envelope: float, entered: float, terms: int = 1) -> float:
+    """The difference that rounding explains: FACTOR envelopes, and at least ROUNDINGS units of what was added up.
+
+    terms: how many numbers a single sum adds up; one after the other, each of its partial sums is rounded by half a
+    unit, always the same way where all terms are the same.
+    """
+    return max(FACTOR * envelope, max(ROUNDINGS, terms / 2) * float(np.finfo(precision).eps) * entered)
+
 
 REPLAY: dict[Precision, Replay] = {
     # slots: beta m, (1 - beta) g and their sum, and g^2, with the constants themselves rounded: 5 roundings a side.

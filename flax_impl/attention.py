@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from flax_impl.lstm import LSTMCell
 from flax_impl.model import ArrayBatch, Model, one_hot, valid_steps, zero_padding
-from flax_impl.recurrent import Layers
+from flax_impl.recurrent import Layers, initial_state, record_final
 from spec.models.attention import LSTMAttention as LSTMAttentionSpec
 from spec.models.attention import MultiHeadAttention as MultiHeadAttentionSpec
 from spec.models.attention import SelfAttention as SelfAttentionSpec
@@ -27,9 +27,10 @@ class LSTMAttention(Model):
     def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
-        states, _, trace = self.rnn(inputs, valid)
+        states, final, trace = self.rnn(inputs, valid, initial_state(batch, "rnn"))
         for name, value in trace.items():
             self.record(f"rnn.{name}", value)
+        record_final(self, "rnn", final)
         context, weights = attend(states, self.attention(states), states, 1.0, valid)
         self.record("attention.weights", zero_padding(weights, valid))
         self.record("attention.context", zero_padding(context, valid))

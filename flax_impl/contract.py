@@ -3,7 +3,7 @@
 import platform
 import zlib
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import flax
@@ -21,11 +21,13 @@ from flax_impl.parameters import draw, to_canonical
 from flax_impl.settings import computing, device_of
 from flax_impl.training import renormalized, replay, to_arrays, train
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, Settings
+from spec.framework import Dropout, Gradients, LossGradient, Settings
+from spec.models import Embedding
 from spec.parameters import Parameters
-from spec.tasks import Batch
+from spec.tasks import Batch, check
+from spec.training import CrossEntropy
 
-__all__ = ["describe", "forward", "gradients", "initialize", "replay", "round_trip", "train"]
+__all__ = ["describe", "forward", "gradients", "initialize", "loss_gradient", "replay", "round_trip", "train"]
 
 fold_in = jax.jit(jax.random.fold_in)
 """Compiled: it is called for every tensor that is drawn, and called eagerly it costs more than the draw."""
@@ -74,14 +76,28 @@ def gradients(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> Gradients:
     """See spec.framework.Framework.gradients."""
-    _, (loss, native) = _compute(experiment, parameters, batch, settings, dropout)
-    return Gradients(float(loss), to_canonical(build(experiment.model)[1], native))
+    _, (loss, native, by_inputs) = _compute(experiment, parameters, batch, settings, dropout)
+    canonical = to_canonical(build(experiment.model)[1], native)
+    return Gradients(float(loss), canonical, None if by_inputs is None else np.array(by_inputs))
+
+
+def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
+    """See spec.framework.Framework.loss_gradient."""
+    with computing(settings):
+        loss, gradient = _compiled_loss(experiment.training.loss, settings)(logits, targets)
+        return LossGradient(float(loss), np.asarray(gradient))
+
+
+@cache
+def _compiled_loss(loss: CrossEntropy, settings: Settings) -> Callable:
+    """The loss and its gradient by the logits; experiments with the same loss share it."""
+    return jax.jit(jax.value_and_grad(partial(cross_entropy, loss)), **compilation.options(settings, quick=True))
 
 
 def _compute(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout
-) -> tuple[dict[str, Any], tuple[Any, nnx.State]]:
-    experiment.model.inputs.check(batch.inputs, batch.lengths)
+) -> tuple[dict[str, Any], tuple[Any, nnx.State, Any]]:
+    check(experiment.model, batch)
     with computing(settings):
         if isinstance(dropout, Mapping):
             traced: Any = {name: np.asarray(mask, settings.precision) for name, mask in dropout.items()}
@@ -95,17 +111,20 @@ def _compute(
 def _compiled(experiment: Experiment, settings: Settings) -> Callable:
     """Intermediates, loss and gradients in one function: asked for one after the other, compiled once."""
     graph, _ = build(experiment.model)
+    # Indices have no gradient, and JAX refuses to be asked for one.
+    by = 0 if isinstance(experiment.model.inputs, Embedding) else (0, 1)
 
-    def compute(parameters: nnx.State, batch: ArrayBatch, dropout: Any) -> tuple[dict, tuple[Any, nnx.State]]:
-        def loss_of(parameters: nnx.State) -> tuple[Any, dict]:
+    def compute(parameters: nnx.State, batch: ArrayBatch, dropout: Any) -> tuple[dict, tuple[Any, nnx.State, Any]]:
+        def loss_of(parameters: nnx.State, inputs: Any) -> tuple[Any, dict]:
             model: Model = nnx.merge(graph, parameters)
             set_mode(model, dropout)
-            logits, intermediates = run(model, batch)
+            logits, intermediates = run(model, batch._replace(inputs=inputs))
             return cross_entropy(experiment.training.loss, logits, batch.targets), intermediates
 
-        (loss, intermediates), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-            renormalized(graph, parameters, batch)
+        (loss, intermediates), found = jax.value_and_grad(loss_of, by, has_aux=True)(
+            renormalized(graph, parameters, batch), batch.inputs
         )
-        return intermediates, (loss, gradient)
+        native, by_inputs = found if isinstance(by, tuple) else (found, None)
+        return intermediates, (loss, native, by_inputs)
 
     return jax.jit(compute, **compilation.options(settings, quick=True))

@@ -11,7 +11,7 @@ from flax_impl.attention import attend
 from flax_impl.gru import GRUCell
 from flax_impl.lstm import LSTMCell
 from flax_impl.model import ArrayBatch, Model, one_hot, valid_steps
-from flax_impl.recurrent import Layers, State
+from flax_impl.recurrent import Layers, State, initial_state, record_final
 from spec.models.encoder_decoder import EncoderDecoder as Spec
 
 
@@ -61,9 +61,10 @@ class EncoderDecoder(Model):
     ) -> tuple[Bool[Array, "batch time"] | None, Float[Array, "batch time hidden"], State]:
         """Which steps are valid, the encoder's outputs, and its final state."""
         valid = valid_steps(batch)
-        outputs, state, trace = self.encoder(self.embed(batch, valid), valid)
+        outputs, state, trace = self.encoder(self.embed(batch, valid), valid, initial_state(batch, "encoder"))
         for name, value in trace.items():
             self.record(f"encoder.{name}", value)
+        record_final(self, "encoder", state)
         return valid, outputs, state
 
     def decoder_inputs(self, batch: ArrayBatch) -> Int[Array, "batch target_time"]:

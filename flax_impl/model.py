@@ -18,6 +18,7 @@ class ArrayBatch(NamedTuple):
     targets: Array
     lengths: Array | None = None
     decoder_inputs: Array | None = None
+    initial: dict[str, Array] | None = None
 
 
 class Model(nnx.Module):
@@ -40,7 +41,7 @@ class Model(nnx.Module):
         return embedded
 
     def record(self, name: str, value: Array) -> None:
-        """Keep a named intermediate, (batch, time, ...); the compiler drops those that nobody reads."""
+        """Keep a named intermediate; the compiler drops those that nobody reads."""
         self.sow(nnx.Intermediate, name, value, init_fn=lambda: value, reduce_fn=lambda _, new: new)
 
 
@@ -71,7 +72,9 @@ class Embedding(nnx.Embed):
         frozen = jax.lax.stop_gradient(rows)
         if self.spec.scale_grad_by_freq:
             # The difference is exactly zero, and carries the gradient.
-            rows = frozen + (rows - frozen) / self.counts(indices, valid)[indices][..., None]
+            counts = self.counts(indices, valid)[indices]
+            # What padding looks up may occur nowhere else, and 0 / 0 would reach the gradient.
+            rows = frozen + (rows - frozen) / jnp.maximum(counts, 1)[..., None]
         if self.spec.padding_idx is not None:
             rows = jnp.where((indices == self.spec.padding_idx)[..., None], frozen, rows)
         return rows

@@ -111,9 +111,10 @@ class Recurrent(Model):
     def __call__(self, batch: ArrayBatch) -> Float[Array, "batch *time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
-        outputs, final, trace = self.rnn(inputs, valid)
+        outputs, final, trace = self.rnn(inputs, valid, initial_state(batch, "rnn"))
         for name, value in trace.items():
             self.record(f"rnn.{name}", value)
+        record_final(self, "rnn", final)
         logits = jnp.concatenate(final[0][-self.directions :], -1) if self.last_step else outputs
         if self.head is not None:
             logits = self.head(logits)
@@ -121,6 +122,20 @@ class Recurrent(Model):
             logits = zero_padding(logits, valid)
         self.record("logits", logits)
         return logits
+
+
+def initial_state(batch: ArrayBatch, module: str) -> State | None:
+    """The state in which that module starts; None for zeros."""
+    if batch.initial is None:
+        return None
+    names = (f"{module}.h_0", f"{module}.c_0")
+    return tuple(batch.initial[name] for name in names if name in batch.initial)
+
+
+def record_final(model: Model, module: str, final: State) -> None:
+    """Keep the state in which that module ended."""
+    for state, values in zip(("h", "c"), final, strict=False):
+        model.record(f"{module}.{state}_n", values)
 
 
 def unroll_cell(

@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
-from flax_impl.recurrent import Cell, Recurrent, State, unroll_cell
+from flax_impl.recurrent import Cell, Recurrent, State, initial_state, record_final, unroll_cell
 from spec.models.rnn import RNN as RNNSpec
 from spec.models.rnn import RNNCell as RNNCellSpec
 
@@ -37,9 +37,10 @@ class RNNCell(Model):
     def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
-        (trace,) = unroll_cell(self.cell, inputs, valid)
+        (trace,) = unroll_cell(self.cell, inputs, valid, initial=initial_state(batch, "cell"))
         outputs = zero_padding(trace, valid)
         self.record("cell.h", outputs)
+        record_final(self, "cell", (trace[:, -1],))
         logits = outputs if self.head is None else zero_padding(self.head(outputs), valid)
         self.record("logits", logits)
         return logits

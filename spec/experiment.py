@@ -45,15 +45,15 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             raise ValueError(f"model.inputs.{key}: expected {task.input_size}, as the task has, got {size}")
         if model.classes != task.classes:
             raise ValueError(f"model.classes: expected {task.classes}, as the task has, got {model.classes}")
-        max_length = getattr(model, "max_length", None)
-        if max_length is not None and max_length < task.length:
-            raise ValueError(f"model.max_length: expected at least the task's {task.length}, got {max_length}")
-        readout = getattr(model, "readout", "every step")
+        if model.max_length is not None and model.max_length < task.length:
+            raise ValueError(f"model.max_length: expected at least the task's {task.length}, got {model.max_length}")
         expected = "last step" if isinstance(task, FirstSymbol) else "every step"
-        if readout != expected:
-            raise ValueError(f"model.readout: expected {expected!r} for this task, got {readout!r}")
-        if type(model).__name__ == "EncoderDecoder" and not isinstance(task, Spelling):
-            raise ValueError(f"task.name: expected Spelling for an EncoderDecoder, got {type(task).__name__}")
+        if model.readout != expected:
+            raise ValueError(f"model.readout: expected {expected!r} for this task, got {model.readout!r}")
+        if model.decodes and not isinstance(task, Spelling):
+            raise ValueError(
+                f"task.name: expected Spelling for an {type(model).__name__}, which decodes, got {type(task).__name__}"
+            )
         if (self.training.epochs == 0) != isinstance(self.outcome, Walk):
             expected = "0 with outcome Walk" if isinstance(self.outcome, Walk) else "at least 1"
             raise ValueError(f"training.epochs: expected {expected}, got {self.training.epochs}")

@@ -32,10 +32,21 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Gradients(NamedTuple):
-    """loss: a scalar. parameters: canonical name -> gradient, shaped like the parameter."""
+    """loss: a scalar. parameters: canonical name -> gradient, shaped like the parameter.
+
+    inputs: the gradient by `batch.inputs`, of their shape and precision, zero at padding; None where they are indices.
+    """
 
     loss: float
     parameters: Parameters
+    inputs: np.ndarray | None = None
+
+
+class LossGradient(NamedTuple):
+    """loss: a scalar. logits: its gradient by the logits, of their shape."""
+
+    loss: float
+    logits: np.ndarray
 
 
 class Trajectory(NamedTuple):
@@ -109,7 +120,18 @@ class Framework(Protocol):
         settings: Settings,
         dropout: Dropout = None,
     ) -> Gradients:
-        """The recipe's loss on the batch and its gradient by every parameter."""
+        """The recipe's loss on the batch, its gradient by every parameter, and by inputs that are numbers."""
+        ...
+
+    def loss_gradient(
+        self, experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings
+    ) -> LossGradient:
+        """The recipe's loss alone, of given logits, and its gradient by them, through the code that `train` runs.
+
+        logits: (batch, time, classes) or (batch, classes), of the settings' precision. targets: int64 of that shape
+        without classes, of which at least one is not IGNORED.
+        May be missing from a module.
+        """
         ...
 
     def train(
@@ -134,14 +156,13 @@ class Framework(Protocol):
     ) -> Replay:
         """The recipe's optimizer alone, from its first step on, given the gradients of every step.
 
-        Clipping, schedule and update are those of `train`. Of the whole contract it alone may be missing from a
-        module.
+        Clipping, schedule and update are those of `train`. May be missing from a module.
         """
         ...
 
 
-CONTRACT = ("describe", "initialize", "round_trip", "forward", "gradients", "train", "replay")
+CONTRACT = ("describe", "initialize", "round_trip", "forward", "gradients", "loss_gradient", "train", "replay")
 """The functions of the contract, by name."""
 
-OPTIONAL = ("replay",)
+OPTIONAL = ("loss_gradient", "replay")
 """Those that a module may lack; crosscheck then reports "not checked"."""

@@ -153,7 +153,7 @@ def check(table: Sequence[Parameter], parameters: Mapping[str, np.ndarray], what
 def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file whole or not at all. Raises UsageError where it cannot be written."""
     # Contiguous copies: safetensors writes an array's buffer, and would write a transposed view untransposed.
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     # Not safetensors' save_file, whose files nobody but their owner can read.
     write(Path(path), serialize(contiguous, dict(metadata or {})))
 

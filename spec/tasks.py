@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 import numpy as np
 
+from spec.errors import InvalidBatch
 from spec.models import Embedding, Model
 from spec.models.base import Size
 from spec.parameters import generator_for
@@ -19,15 +20,18 @@ class Batch(NamedTuple):
 
     inputs: floating (batch, time, features) or int64 indices (batch, time).
     targets: int64 (batch, time), or (batch,) where one step is read out; IGNORED where nothing is asked.
-    lengths: int64 (batch,), valid steps of each sequence; None where all are full.
+    lengths: int64 (batch,), valid steps of each sequence, 0 for some if not for all; None where all are full.
     decoder_inputs: int64 (batch, target time), the targets shifted right behind the start symbol; None where the
         task has none. Only a decoder reads them.
+    initial: floating states before the first step, names and shapes as `Model.initial_states` has them; None where
+        they are zero.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
     lengths: np.ndarray | None = None
     decoder_inputs: np.ndarray | None = None
+    initial: dict[str, np.ndarray] | None = None
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -178,28 +182,90 @@ class Noise(Task, frozen=True, kw_only=True, tag_field="name"):
 AnyTask = Spelling | FirstSymbol | Noise
 
 
+def valid_steps(lengths: np.ndarray, time: int) -> np.ndarray:
+    """True where a step belongs to its sequence, False where it is padding, (batch, time)."""
+    return np.arange(time) < lengths[:, None]
+
+
+def check(model: Model, batch: Batch) -> None:
+    """Raise InvalidBatch for inputs, lengths or states that the model cannot take; padding may hold anything."""
+    inputs, lengths = batch.inputs, batch.lengths
+    if lengths is not None and inputs.ndim > 1:
+        count, time = inputs.shape[:2]
+        if lengths.shape != (count,) or not np.issubdtype(lengths.dtype, np.integer):
+            raise InvalidBatch(f"lengths: expected integer ({count},), got {lengths.dtype} {lengths.shape}")
+        if np.any((lengths < 0) | (lengths > time)) or not np.any(lengths):
+            raise InvalidBatch(f"lengths: expected 0 to {time}, and not 0 everywhere, got {lengths.tolist()}")
+        inputs = inputs.copy()
+        inputs[~valid_steps(lengths, time)] = 0
+    model.inputs.check(inputs)
+    if batch.initial is None:
+        return
+    expected = model.initial_states(len(inputs))
+    if batch.initial.keys() != expected.keys():
+        raise InvalidBatch(f"initial: expected {sorted(expected)} or None, got {sorted(batch.initial)}")
+    for name, shape in expected.items():
+        state = batch.initial[name]
+        if state.shape != shape or not np.issubdtype(state.dtype, np.floating):
+            raise InvalidBatch(f"initial: {name}: expected floating {shape}, got {state.dtype} {state.shape}")
+
+
 def shift_right(targets: np.ndarray, start: int) -> np.ndarray:
     """What a decoder sees under teacher forcing: `start`, then all targets but the last. Shape (batch, time)."""
     previous = np.concatenate([np.full_like(targets[:, :1], start), targets[:, :-1]], axis=1)
     return np.where(previous == IGNORED, start, previous)
 
 
-def random_batch(model: Model, lengths: list[int], seed: int, dtype: str) -> Batch:
+def random_batch(
+    model: Model,
+    lengths: list[int],
+    seed: int,
+    dtype: str,
+    *,
+    target_length: int | None = None,
+    initial: bool = False,
+) -> Batch:
     """A batch of random inputs and targets that the model can take, one sequence for each length, padded to the
     longest. Padding holds zeros (or index 0), and its targets are IGNORED.
+
+    Where there is room, the first and the last index of the vocabulary are among the valid inputs, the first and the
+    last class among the targets, and one target that is no padding's is IGNORED.
+
+    target_length: steps of the targets, where the model decodes; as many as the inputs' if None. initial: random
+    states before the first step, where the model has any. Raises ValueError for a target_length that nothing reads.
     """
+    if target_length is not None and not model.decodes:
+        raise ValueError(f"target_length: expected None for a model that does not decode, got {target_length}")
     generator = generator_for(seed, "random batch")
     count, time = len(lengths), max(lengths)
-    valid = np.arange(time) < np.array(lengths)[:, None]
+    valid = valid_steps(np.array(lengths), time)
     if isinstance(model.inputs, Embedding):
-        inputs = generator.integers(0, model.inputs.num_embeddings, (count, time), np.int64) * valid
+        last = model.inputs.num_embeddings - 1
+        inputs = generator.integers(0, last + 1, (count, time), np.int64) * valid
+        _scatter(inputs, valid, (0, last), generator)
     else:
         inputs = (generator.normal(size=(count, time, model.inputs.size)) * valid[..., None]).astype(dtype)
-    steps = generator.integers(0, model.classes, (count, time), np.int64)
-    decoder_inputs = shift_right(steps, model.classes)
-    targets = steps[:, 0] if getattr(model, "readout", None) == "last step" else np.where(valid, steps, IGNORED)
+    # Targets of another length than their source are as long as they can be, but for a source of length 0.
+    asked = valid if target_length is None else np.repeat(valid.any(axis=1, keepdims=True), target_length, axis=1)
+    targets = generator.integers(0, model.classes, asked.shape, np.int64)
+    if model.readout == "last step":
+        targets, asked = targets[:, 0], np.ones(count, bool)
+    _scatter(targets, asked, (0, model.classes - 1, IGNORED), generator)
+    decoder_inputs = shift_right(targets, model.classes) if model.decodes else None
+    targets = np.where(asked, targets, IGNORED)
+    states = {
+        name: (0.5 * generator.normal(size=shape)).astype(dtype)
+        for name, shape in (model.initial_states(count) if initial else {}).items()
+    }
     ragged = len(set(lengths)) > 1
-    return Batch(inputs, targets, np.array(lengths, np.int64) if ragged else None, decoder_inputs)
+    return Batch(inputs, targets, np.array(lengths, np.int64) if ragged else None, decoder_inputs, states or None)
+
+
+def _scatter(values: np.ndarray, where: np.ndarray, marks: tuple[int, ...], generator: np.random.Generator) -> None:
+    """Write each mark to another random place among those, as far as there are enough."""
+    places = generator.permutation(np.argwhere(where))
+    for place, mark in zip(places, marks, strict=False):
+        values[tuple(place)] = mark
 
 
 def predictions(logits: np.ndarray) -> np.ndarray:

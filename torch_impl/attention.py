@@ -10,7 +10,7 @@ from spec.models.attention import LSTMAttention as LSTMAttentionSpec
 from spec.models.attention import MultiHeadAttention as MultiHeadAttentionSpec
 from spec.models.attention import SelfAttention as SelfAttentionSpec
 from torch_impl.model import Model, TensorBatch, one_hot, valid_steps, zero_padding
-from torch_impl.recurrent import run, unroll
+from torch_impl.recurrent import initial_state, record_final, run, unroll
 
 
 class LSTMAttention(Model):
@@ -25,10 +25,12 @@ class LSTMAttention(Model):
     def forward(self, batch: TensorBatch) -> Float[Tensor, "batch time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
-        states, _ = run(self.rnn, inputs, batch.lengths)
+        initial = initial_state(batch, "rnn")
+        states, final = run(self.rnn, inputs, batch.lengths, initial)
         if self.intermediates is not None:
-            for name, value in unroll(self.rnn, inputs, valid)[2].items():
+            for name, value in unroll(self.rnn, inputs, valid, initial)[2].items():
                 self.record(f"rnn.{name}", value)
+        record_final(self, "rnn", final)
         context, weights = attend(states, self.attention(states), states, 1.0, valid)
         self.record("attention.weights", zero_padding(weights, valid))
         self.record("attention.context", zero_padding(context, valid))

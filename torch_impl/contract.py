@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, Settings
+from spec.framework import Dropout, Gradients, LossGradient, Settings
 from spec.parameters import Parameters
-from spec.tasks import Batch
+from spec.tasks import Batch, check
 from torch_impl.build import build
 from torch_impl.dropout import mode
 from torch_impl.loss import cross_entropy
@@ -19,7 +19,7 @@ from torch_impl.settings import computing, device_of, dtype_of
 from torch_impl.training import replay, to_tensors, train
 from torch_impl.transformer import STAGES
 
-__all__ = ["describe", "forward", "gradients", "initialize", "replay", "round_trip", "train"]
+__all__ = ["describe", "forward", "gradients", "initialize", "loss_gradient", "replay", "round_trip", "train"]
 
 
 def describe(settings: Settings) -> dict[str, str]:
@@ -46,7 +46,7 @@ def forward(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> dict[str, np.ndarray]:
     """See spec.framework.Framework.forward."""
-    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    check(experiment.model, batch)
     with computing(settings), torch.no_grad():
         model = build(experiment.model, parameters, settings)
         tensors = to_tensors(batch, settings)
@@ -61,14 +61,27 @@ def gradients(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> Gradients:
     """See spec.framework.Framework.gradients."""
-    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    check(experiment.model, batch)
     with computing(settings):
         model = build(experiment.model, parameters, settings)
         tensors = to_tensors(batch, settings)
+        # Indices have no gradient, and torch refuses to be asked for one.
+        inputs = tensors.inputs.requires_grad_() if tensors.inputs.is_floating_point() else None
         with mode(model, dropout):
             loss = cross_entropy(experiment.training.loss, model(tensors), tensors.targets)
             loss.backward()
-        return Gradients(loss.item(), export_gradients(model))
+        by_inputs = None if inputs is None or inputs.grad is None else inputs.grad.cpu().numpy()
+        return Gradients(loss.item(), export_gradients(model), by_inputs)
+
+
+def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
+    """See spec.framework.Framework.loss_gradient."""
+    with computing(settings):
+        # A copy: NumPy's array must not become part of a graph.
+        given = torch.tensor(logits, device=device_of(settings), requires_grad=True)
+        loss = cross_entropy(experiment.training.loss, given, torch.from_numpy(targets).to(given.device))
+        (gradient,) = torch.autograd.grad(loss, given)
+        return LossGradient(loss.item(), gradient.cpu().numpy())
 
 
 def watch(model: Model, valid: torch.Tensor | None) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from spec.models.encoder_decoder import EncoderDecoder as Spec
 from torch_impl.attention import attend
 from torch_impl.model import Model, TensorBatch, one_hot, valid_steps
-from torch_impl.recurrent import State, run, unroll
+from torch_impl.recurrent import State, initial_state, record_final, run, unroll
 
 
 class EncoderDecoder(Model):
@@ -56,10 +56,12 @@ class EncoderDecoder(Model):
         """Which steps are valid, the encoder's outputs, and its final state."""
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
+        initial = initial_state(batch, "encoder")
         if self.intermediates is not None:
-            for name, value in unroll(self.encoder, inputs, valid)[2].items():
+            for name, value in unroll(self.encoder, inputs, valid, initial)[2].items():
                 self.record(f"encoder.{name}", value)
-        outputs, state = run(self.encoder, inputs, batch.lengths)
+        outputs, state = run(self.encoder, inputs, batch.lengths, initial)
+        record_final(self, "encoder", state)
         return valid, outputs, state
 
     def decoder_inputs(self, batch: TensorBatch) -> Int[Tensor, "batch target_time"]:

@@ -17,6 +17,7 @@ class TensorBatch(NamedTuple):
     targets: Tensor
     lengths: Tensor | None = None
     decoder_inputs: Tensor | None = None
+    initial: dict[str, Tensor] | None = None
 
 
 class Model(nn.Module):
@@ -48,7 +49,7 @@ class Model(nn.Module):
         return embedded
 
     def record(self, name: str, value: Tensor) -> None:
-        """Keep a named intermediate, (batch, time, ...), where somebody asked for them."""
+        """Keep a named intermediate where somebody asked for them."""
         if self.intermediates is not None:
             self.intermediates[name] = value
 

@@ -43,6 +43,7 @@ class Recurrent(Model):
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
         outputs, final = self.recur(inputs, batch, valid)
+        record_final(self, "rnn", final)
         logits = torch.cat(tuple(final[0][-self.directions :]), -1) if self.last_step else outputs
         if self.head is not None:
             logits = self.head(logits)
@@ -58,12 +59,27 @@ class Recurrent(Model):
         valid: Bool[Tensor, "batch time"] | None,
     ) -> tuple[Float[Tensor, "batch time outputs"], State]:
         """The layers' outputs and final state."""
+        initial = initial_state(batch, "rnn")
         if self.masks is None and self.intermediates is None:
-            return run(self.rnn, inputs, batch.lengths)
-        outputs, final, trace = unroll(self.rnn, inputs, valid, masks=self.masks)
+            return run(self.rnn, inputs, batch.lengths, initial)
+        outputs, final, trace = unroll(self.rnn, inputs, valid, initial, self.masks)
         for name, value in trace.items():
             self.record(f"rnn.{name}", value)
-        return (outputs, final) if self.masks is not None else run(self.rnn, inputs, batch.lengths)
+        return (outputs, final) if self.masks is not None else run(self.rnn, inputs, batch.lengths, initial)
+
+
+def initial_state(batch: TensorBatch, module: str) -> State | None:
+    """The state in which that module starts; None for zeros."""
+    if batch.initial is None:
+        return None
+    names = (f"{module}.h_0", f"{module}.c_0")
+    return tuple(batch.initial[name] for name in names if name in batch.initial)
+
+
+def record_final(model: Model, module: str, final: State) -> None:
+    """Keep the state in which that module ended."""
+    for state, values in zip(("h", "c"), final, strict=False):
+        model.record(f"{module}.{state}_n", values)
 
 
 def run(
@@ -76,11 +92,17 @@ def run(
     if lengths is None:
         outputs, final = layers(inputs, as_argument(initial))
     else:
-        # Packing needs the lengths on the CPU.
-        packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        # Packing needs the lengths on the CPU, and refuses 0: such a row takes one step, which is then discarded.
+        packed = pack_padded_sequence(inputs, lengths.cpu().clamp(min=1), batch_first=True, enforce_sorted=False)
         outputs, final = layers(packed, as_argument(initial))
         outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
-    return outputs, final if isinstance(final, tuple) else (final,)
+    final = final if isinstance(final, tuple) else (final,)
+    if lengths is None:
+        return outputs, final
+    some = (lengths > 0)[:, None]
+    start = initial or (0,) * len(final)
+    outputs = torch.where(some[..., None], outputs, 0)
+    return outputs, tuple(torch.where(some, last, first) for last, first in zip(final, start, strict=True))
 
 
 def unroll(

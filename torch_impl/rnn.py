@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from spec.models.rnn import RNN as RNNSpec
 from spec.models.rnn import RNNCell as RNNCellSpec
 from torch_impl.model import Model, TensorBatch, valid_steps, zero_padding
-from torch_impl.recurrent import Recurrent
+from torch_impl.recurrent import Recurrent, initial_state, record_final
 
 
 class RNNCell(Model):
@@ -21,7 +21,7 @@ class RNNCell(Model):
     def forward(self, batch: TensorBatch) -> Float[Tensor, "batch time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
-        hidden = inputs.new_zeros(inputs.shape[0], self.cell.hidden_size)
+        (hidden,) = initial_state(batch, "cell") or (inputs.new_zeros(inputs.shape[0], self.cell.hidden_size),)
         trace = []
         for time in range(inputs.shape[1]):
             new = self.cell(inputs[:, time], hidden)
@@ -29,6 +29,7 @@ class RNNCell(Model):
             trace.append(hidden)
         outputs = zero_padding(torch.stack(trace, 1), valid)
         self.record("cell.h", outputs)
+        record_final(self, "cell", (hidden,))
         logits = outputs if self.head is None else zero_padding(self.head(outputs), valid)
         self.record("logits", logits)
         return logits

@@ -129,6 +129,7 @@ def to_tensors(batch: Batch, settings: Settings) -> TensorBatch:
         torch.from_numpy(batch.targets).to(device),
         None if batch.lengths is None else torch.from_numpy(batch.lengths).to(device),
         None if batch.decoder_inputs is None else torch.from_numpy(batch.decoder_inputs).to(device),
+        None if batch.initial is None else {n: torch.from_numpy(s).to(device) for n, s in batch.initial.items()},
     )
 
 

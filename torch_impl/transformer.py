@@ -41,8 +41,10 @@ class TransformerEncoder(Model):
         if self.position_base is not None:
             hidden = hidden + sinusoids(*hidden.shape[1:], self.position_base, hidden.dtype, hidden.device)
         self.record("positions", zero_padding(hidden, valid))
-        # True means "ignore" here, the opposite of what valid says.
-        hidden = self.encoder(hidden, src_key_padding_mask=None if valid is None else ~valid)
+        # True means "ignore" here, the opposite of what valid says. A row without a valid step would be NaN: it may
+        # attend to its padding, since nothing of it is kept.
+        ignored = None if valid is None else ~valid & valid.any(1, keepdim=True)
+        hidden = self.encoder(hidden, src_key_padding_mask=ignored)
         logits = zero_padding(self.head(hidden), valid)
         self.record("logits", logits)
         return logits

@@ -63,7 +63,7 @@ def at_step(experiment: Experiment, handed: Given, arrays: Arrays, precision: Pr
             return optimizer_step(experiment.training, before, gradients)
     else:
         settings = Settings("float64")
-        loss, gradients = gradients_at(experiment, before, handed.seed, settings)
+        loss, gradients, _ = gradients_at(experiment, before, handed.seed, settings)
         expected = np.array(loss)
         found["loss"] = measure(arrays["loss"][step], expected, rounding(expected, precision), precision)
         spread = _spread(gradients, precision)

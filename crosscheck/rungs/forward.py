@@ -1,18 +1,20 @@
-"""Every named intermediate of the forward pass, on the experiment's own batch and on a ragged one."""
+"""Every named intermediate of the forward pass, at every point of crosscheck.variation."""
 
-from crosscheck import tolerance
+import numpy as np
+
+from crosscheck import tolerance, variation
 from crosscheck.comparison import Arrays, Comparison, Place
-from crosscheck.request import CASES, Request
+from crosscheck.request import Request
+from crosscheck.variation import CLEAN, PERMUTED, Point
 from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 
 NAME: str = "forward"
-QUESTION: str = "does every stage of the forward pass compute the same, and does padding change nothing?"
+QUESTION: str = (
+    "does every stage of the forward pass compute the same, whatever the batch, and does padding change nothing?"
+)
 PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
 SAME_INPUTS: bool = True
-
-CLEAN = "clean padding/"
-"""Before the names of what the ragged batch gave without garbage in its padding."""
 
 
 def inapplicable(experiment: Experiment) -> str:
@@ -21,39 +23,38 @@ def inapplicable(experiment: Experiment) -> str:
 
 
 def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    del experiment, thorough
-    return CASES[precision]
+    return variation.cases(experiment, precision, thorough)
 
 
 def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
-    def run(case: str) -> Arrays:
-        batch = request.batch(experiment, case)
-        return framework.forward(experiment, request.start(experiment), batch, request.settings)
+    def compute(framework: Framework, point: Point) -> Arrays:
+        return framework.forward(point.experiment, point.parameters, point.batch, request.settings)
 
-    if case == "own":
-        return run("own")
-    # Of the same shape, hence without another compilation.
-    return {**run("ragged"), **{CLEAN + name: array for name, array in run("ragged, clean").items()}}
+    return variation.record(framework, variation.points(experiment, case, request), compute, request)
 
 
 def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    names = list(experiment.model.intermediates())
-    bound = tolerance.FORWARD[place.precision]
-    found = [
-        place.close(name, first.get(name), second.get(name), bound=bound.relative, floor=bound.floor) for name in names
-    ]
-    if place.case == "own":
-        return found + place.only(names, first, second)
-    for side, arrays in zip(place.sides, (first, second), strict=True):
-        found += [
-            place.close(
-                f"{name} (garbage against clean padding)",
-                arrays.get(name),
-                arrays.get(CLEAN + name),
-                bound=bound.relative,
-                floor=bound.floor,
-                sides=(f"{side}, garbage", f"{side}, clean"),
-            )
-            for name in names
-        ]
-    return found + place.only(names + [CLEAN + name for name in names], first, second)
+    points = variation.points(experiment, place.case, Request(place.precision, "cpu", 0))
+    tensors = list(points[0].experiment.model.intermediates())
+    found: list[Comparison] = []
+
+    def close(point: Point, name: str, label: str, one: np.ndarray | None, two: np.ndarray | None, **options) -> None:
+        entered = tolerance.largest(one, two, np.array(tolerance.ENTERED))
+        allowed = tolerance.allowed(place.precision, variation.measured(point, name, first), entered)
+        found.append(place.close(name + label, one, two, allowed=allowed, **options))
+
+    for point in points:
+        for name in tensors:
+            key = point.prefix + name
+            close(point, name, point.label, first.get(key), second.get(key))
+    for point in points:
+        if point.name not in (CLEAN, PERMUTED):
+            continue
+        for side, arrays in zip(place.sides, (first, second), strict=True):
+            for name in tensors:
+                here, there = arrays.get(name), arrays.get(point.prefix + name)
+                if here is not None and point.name == PERMUTED:
+                    here = variation.permuted(point, name, here)
+                sides = (f"{side}, first point", f"{side}, {point.name}")
+                close(point, name, f" ({point.name} against the first point)", here, there, sides=sides)
+    return found + place.only(variation.names(points, tensors), first, second)

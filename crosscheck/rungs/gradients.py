@@ -1,18 +1,25 @@
-"""The loss and its gradient by every parameter, on the experiment's own batch and on a ragged one."""
+"""The loss and its gradient by every parameter and by the inputs, at every point of crosscheck.variation."""
 
+import msgspec
 import numpy as np
 
-from crosscheck import tolerance, zero_gradient
+from crosscheck import tolerance, variation, zero_gradient
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.dead import dead
-from crosscheck.request import CASES, Request
+from crosscheck.request import Request
+from crosscheck.variation import CLEAN, PERMUTED, Point
 from spec.experiment import Experiment
 from spec.framework import Framework, Precision
+from spec.models import Embedding
+from spec.tasks import IGNORED
 
 NAME: str = "gradients"
-QUESTION: str = "do the loss and every parameter's gradient agree?"
+QUESTION: str = "do the loss and its gradients agree, at random points and where everything is exactly zero?"
 PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
 SAME_INPUTS: bool = True
+
+LOSS, INPUTS = "loss", "inputs"
+"""What is recorded beside the parameters' gradients: the loss, and its gradient by the batch's inputs."""
 
 
 def inapplicable(experiment: Experiment) -> str:
@@ -21,44 +28,74 @@ def inapplicable(experiment: Experiment) -> str:
 
 
 def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    del experiment, thorough
-    return CASES[precision]
+    return variation.cases(experiment, precision, thorough)
 
 
 def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
-    batch = request.batch(experiment, case)
-    loss, gradients = framework.gradients(experiment, request.start(experiment), batch, request.settings)
-    return {"loss": np.array([loss], request.precision), **gradients}
+    def compute(framework: Framework, point: Point) -> Arrays:
+        found = framework.gradients(point.experiment, point.parameters, point.batch, request.settings)
+        inputs = {} if found.inputs is None else {INPUTS: found.inputs}
+        return {LOSS: np.array([found.loss], request.precision), **found.parameters, **inputs}
+
+    return variation.record(framework, variation.points(experiment, case, request), compute, request)
 
 
 def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    table = experiment.model.parameters()
-    loss, gradient = tolerance.FORWARD[place.precision], tolerance.GRADIENT[place.precision]
-    found = [
-        place.close("loss", first.get("loss"), second.get("loss"), bound=loss.relative, floor=loss.floor, shape=(1,))
-    ]
-    largest = max(
-        (float(np.abs(side[p.name]).max(initial=0.0)) for p in table for side in (first, second) if p.name in side),
-        default=0.0,
-    )
-    for parameter in table:
-        name, keep = parameter.name, zero_gradient.kept(parameter)
-        one, two = first.get(name), second.get(name)
-        if keep is None or keep.any() or one is None or two is None:
-            found.append(
-                place.close(
-                    name,
-                    one,
-                    two,
-                    bound=gradient.relative,
-                    floor=gradient.floor * largest,
-                    shape=parameter.shape,
-                    keep=keep,
-                )
-            )
-        if keep is not None and one is not None and two is not None and one.shape == two.shape == parameter.shape:
-            found.append(zero_gradient.noise(place, parameter, one, two, gradient.relative * largest))
+    points = variation.points(experiment, place.case, Request(place.precision, "cpu", 0))
+    found: list[Comparison] = []
+    for point in points:
+        one, two = _at(point, first), _at(point, second)
+        found += _judge(place, point, point.label, first, one, two)
+    for point in points:
+        if point.name not in (CLEAN, PERMUTED):
+            continue
+        for side, arrays in zip(place.sides, (first, second), strict=True):
+            expected = _at(points[0], arrays)
+            if point.name == PERMUTED and INPUTS in expected:
+                expected[INPUTS] = variation.permuted(point, INPUTS, expected[INPUTS])
+            here = place._replace(sides=(f"{side}, first point", f"{side}, {point.name}"))
+            label = f" ({point.name} against the first point)"
+            found += _judge(here, point, label, first, expected, _at(point, arrays))
     # A single step has no step before it, and leaves recurrent weights without a gradient.
     if place.case == "own" and experiment.task.length > 1:
-        found += dead(place, table, first, second)
-    return found + place.only(["loss", *(p.name for p in table)], first, second)
+        found += dead(place, experiment.model.parameters(), _at(points[0], first), _at(points[0], second))
+    return found + place.only(variation.names(points, list(_shapes(points[0]))), first, second)
+
+
+def _judge(place: Place, point: Point, label: str, recorded: Arrays, one: Arrays, two: Arrays) -> list[Comparison]:
+    """Everything that was found at one point. recorded: the side that has the envelopes."""
+    found: list[Comparison] = []
+    table = {parameter.name: parameter for parameter in point.experiment.model.parameters()}
+    largest = tolerance.largest(*(side.get(name) for name in table for side in (one, two)))
+    asked = int((point.batch.targets != IGNORED).sum())
+    entered = tolerance.SHARE * largest
+    if point.saturated:
+        # 1 - tanh^2 is what rounding leaves of 1. It stands between the loss's gradient by all logits, which is 1 for a
+        # mean and one for each target of a sum, and inputs of OFFSET.
+        entered = variation.OFFSET * (1 if point.experiment.training.loss.reduction == "mean" else asked)
+    for name, shape in _shapes(point).items():
+        envelope = variation.measured(point, name, recorded)
+        here, there = one.get(name), two.get(name)
+        floor, terms = (tolerance.ENTERED, asked) if name == LOSS else (entered, 1)
+        allowed = tolerance.allowed(place.precision, envelope, tolerance.largest(here, there, np.array(floor)), terms)
+        keep = zero_gradient.kept(table[name]) if name in table else None
+        if keep is None or keep.any() or here is None or there is None:
+            found.append(place.close(name + label, here, there, allowed=allowed, shape=shape, keep=keep))
+        if keep is not None and here is not None and there is not None and here.shape == there.shape == shape:
+            # Such a gradient is what is left of others that cancel, so it has their rounding.
+            noise = tolerance.allowed(place.precision, envelope, max(largest, entered))
+            judged = zero_gradient.noise(place, table[name], here, there, noise)
+            found.append(msgspec.structs.replace(judged, tensor=judged.tensor + label))
+    return found
+
+
+def _at(point: Point, arrays: Arrays) -> dict[str, np.ndarray]:
+    """What one side found at that point, by the tensors' own names."""
+    return {name: arrays[point.prefix + name] for name in _shapes(point) if point.prefix + name in arrays}
+
+
+def _shapes(point: Point) -> dict[str, tuple[int, ...]]:
+    """What is recorded at a point, in the order of the report."""
+    model = point.experiment.model
+    inputs = {} if isinstance(model.inputs, Embedding) else {INPUTS: point.batch.inputs.shape}
+    return {LOSS: (1,), **{parameter.name: parameter.shape for parameter in model.parameters()}, **inputs}

@@ -39,9 +39,10 @@ def walk(experiment: Experiment, batch: Batch, intermediates: dict[str, np.ndarr
     """The steps of a forward pass, in order; an encoder's before its decoder's.
 
     intermediates: as `forward` returns them, (batch, time, ...); without a time axis only the logits of a model that
-    reads out one step, which are shown at the last.
+    reads out one step, which are shown at the last. States that are returned are the last step's, and not shown again.
     """
-    values = {name: intermediates[name] for name in experiment.model.intermediates() if name in intermediates}
+    shown = [name for name in experiment.model.intermediates() if name not in experiment.model.returned_states()]
+    values = {name: intermediates[name] for name in shown if name in intermediates}
     if not _has_decoder(experiment):
         yield from _steps(experiment, batch, Part("", "x[t]", batch.inputs, values, {}))
         return

@@ -32,7 +32,11 @@ class LSTMAttention(Model, frozen=True, kw_only=True, tag_field="name"):
         )
 
     def intermediates(self) -> tuple[str, ...]:
-        return self._embedded() + ("rnn.h_l0", "rnn.c_l0", "attention.weights", "attention.context", "logits")
+        recurrence = ("rnn.h_l0", "rnn.c_l0", *self.returned_states())
+        return self._embedded() + recurrence + ("attention.weights", "attention.context", "logits")
+
+    def initial_states(self, batch: int) -> dict[str, tuple[int, ...]]:
+        return {f"rnn.{state}_0": (1, batch, self.hidden_size) for state in ("h", "c")}
 
 
 class SelfAttention(Model, frozen=True, kw_only=True, tag_field="name"):
@@ -51,7 +55,7 @@ class SelfAttention(Model, frozen=True, kw_only=True, tag_field="name"):
 
     hidden_size: Size
     positions: Literal["none", "one-hot"]
-    max_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_length: Annotated[int, msgspec.Meta(ge=1)] | None = None  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __post_init__(self) -> None:
         if (self.positions == "one-hot") != (self.max_length is not None):

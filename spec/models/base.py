@@ -23,9 +23,8 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     def parameters(self) -> tuple[Parameter, ...]:
         return ()
 
-    def check(self, inputs: np.ndarray, lengths: np.ndarray | None = None) -> None:
+    def check(self, inputs: np.ndarray) -> None:
         """Raise InvalidBatch unless `inputs` has shape (batch, time, size) and a floating dtype."""
-        del lengths
         if inputs.ndim != 3 or inputs.shape[-1] != self.size or not np.issubdtype(inputs.dtype, np.floating):
             raise InvalidBatch(
                 f"inputs: expected floating (batch, time, {self.size}), got {inputs.dtype} {inputs.shape}"
@@ -72,16 +71,13 @@ class Embedding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
         law = Normal(1.0, zero_row=self.padding_idx)
         return (Parameter("embedding.weight", (self.num_embeddings, self.embedding_dim), law, rows),)
 
-    def check(self, inputs: np.ndarray, lengths: np.ndarray | None = None) -> None:
-        """Raise InvalidBatch unless `inputs` is integer (batch, time) with every valid index in [0, num_embeddings).
+    def check(self, inputs: np.ndarray) -> None:
+        """Raise InvalidBatch unless `inputs` is integer (batch, time) with every index in [0, num_embeddings).
 
         Frameworks differ on a wrong index (an exception, NaN, or a silently clamped row), so it never reaches them.
-        What stands in the padding does not matter.
         """
         if inputs.ndim != 2 or not np.issubdtype(inputs.dtype, np.integer):
             raise InvalidBatch(f"inputs: expected integer (batch, time), got {inputs.dtype} {inputs.shape}")
-        if lengths is not None:
-            inputs = inputs[np.arange(inputs.shape[1]) < lengths[:, None]]
         wrong = inputs[(inputs < 0) | (inputs >= self.num_embeddings)]
         if wrong.size:
             raise InvalidBatch(f"inputs: expected indices in [0, {self.num_embeddings}), got {int(wrong[0])}")
@@ -102,7 +98,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     A model maps a batch to logits: (batch, time, classes), or (batch, classes) where it reads out one step. Steps at
     or past a sequence's length are padding: whatever stands there counts as zero on the way in, changes nothing
-    elsewhere, and every named intermediate and logit is zero there.
+    elsewhere, and every named intermediate and logit is zero there. A sequence of length 0 is padding throughout: its
+    final state is its initial state, and attention to it has only weights of zero.
     """
 
     inputs: Inputs
@@ -116,9 +113,39 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Names of what `forward` returns, in the order of computation; the last is `logits`."""
         raise NotImplementedError
 
+    def initial_states(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the states before the first step, for a batch of that size; empty where there are none.
+
+        "rnn.h_0" of the module "rnn" is (layers * directions, batch, hidden_size), in the order layer 0 forward, layer
+        0 backward, layer 1 forward, ..., as torch has it. A cell's is (batch, hidden_size).
+        """
+        return {}
+
+    def returned_states(self) -> tuple[str, ...]:
+        """Names of the intermediates that are states after the last step, shaped like the initial ones.
+
+        A row's last step is its last valid one; for the backward direction it is its first.
+        """
+        return tuple(f"{name.removesuffix('_0')}_n" for name in self.initial_states(1))
+
     def dropout_sites(self, batch: int, time: int) -> dict[str, DropoutSite]:
         """Where dropout acts in training, by name, for a batch of that size; empty where the rate is zero."""
         return {}
+
+    @property
+    def readout(self) -> str:
+        """Which steps the logits are read from: "every step" or "last step"."""
+        return "every step"
+
+    @property
+    def max_length(self) -> int | None:
+        """Steps that a sequence may have; None where there is no limit."""
+        return None
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it writes a sequence of its own, for which it reads the batch's decoder inputs."""
+        return False
 
     @property
     def has_dropout(self) -> bool:

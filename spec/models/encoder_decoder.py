@@ -17,7 +17,8 @@ class EncoderDecoder(Model, frozen=True, kw_only=True, tag_field="name"):
         logits_t = W [context_t; d_t] + b
 
     Teacher forcing: y_(t-1) is the target's symbol. Greedy decoding: it is the arg max of logits_(t-1), the lowest
-    index where several are largest. Both run for as many steps as the batch's decoder inputs have.
+    index where several are largest. Both run for as many steps as the batch's decoder inputs have, also for a source
+    of length 0, whose contexts are zero.
     Source: Luong, Pham, Manning (2015), eq. 8 ("dot"), without input feeding.
     """
 
@@ -29,6 +30,15 @@ class EncoderDecoder(Model, frozen=True, kw_only=True, tag_field="name"):
         """Blocks of rows in the encoder's and the decoder's weights."""
         return {"LSTM": 4, "GRU": 3}[self.cell]
 
+    @property
+    def decodes(self) -> bool:
+        return True
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """What a cell carries from step to step."""
+        return {"LSTM": ("h", "c"), "GRU": ("h",)}[self.cell]
+
     def parameters(self) -> tuple[Parameter, ...]:
         return (
             self.inputs.parameters()
@@ -38,6 +48,9 @@ class EncoderDecoder(Model, frozen=True, kw_only=True, tag_field="name"):
         )
 
     def intermediates(self) -> tuple[str, ...]:
-        states = ("h", "c") if self.cell == "LSTM" else ("h",)
-        recurrence = tuple(f"{part}.{state}_l0" for part in ("encoder", "decoder") for state in states)
+        encoder, decoder = (tuple(f"{part}.{state}_l0" for state in self.states) for part in ("encoder", "decoder"))
+        recurrence = encoder + self.returned_states() + decoder
         return self._embedded() + recurrence + ("attention.weights", "attention.context", "logits")
+
+    def initial_states(self, batch: int) -> dict[str, tuple[int, ...]]:
+        return {f"encoder.{state}_0": (1, batch, self.hidden_size) for state in self.states}

@@ -11,7 +11,7 @@ class Recurrent(Model, frozen=True, kw_only=True):
 
     - Layer l reads the concatenated outputs of layer l - 1, [forward; backward] where `bidirectional`; the backward
       direction runs from the last valid step to the first.
-    - States start at zero.
+    - States start at zero, or where the batch says.
     - `dropout` acts on the output of every layer but the last, in training only.
     - `readout` "every step": logits_t from the last layer's output at t. "last step": from each direction's final
       state, which for the backward direction is its output at t = 0.
@@ -22,7 +22,7 @@ class Recurrent(Model, frozen=True, kw_only=True):
     num_layers: Size = 1
     bidirectional: bool = False
     dropout: Rate = 0.0
-    readout: Literal["every step", "last step"] = "every step"
+    readout: Literal["every step", "last step"] = "every step"  # pyright: ignore[reportIncompatibleMethodOverride]
     head: bool = True
 
     gates: ClassVar[int]
@@ -47,7 +47,11 @@ class Recurrent(Model, frozen=True, kw_only=True):
         return self.inputs.parameters() + layers + (self._head(self.output_size) if self.head else ())
 
     def intermediates(self) -> tuple[str, ...]:
-        return self._embedded() + self._states() + ("logits",)
+        return self._embedded() + self._states() + self.returned_states() + ("logits",)
+
+    def initial_states(self, batch: int) -> dict[str, tuple[int, ...]]:
+        shape = (self.num_layers * len(directions(self.bidirectional)), batch, self.hidden_size)
+        return {f"rnn.{state}_0": shape for state in self.states}
 
     def dropout_sites(self, batch: int, time: int) -> dict[str, DropoutSite]:
         if not self.dropout:

@@ -10,7 +10,7 @@ from spec.parameters import Parameter, recurrent
 class RNNCell(Model, frozen=True, kw_only=True, tag_field="name"):
     """One Elman cell, carried over time in a loop the reader can see.
 
-        h_0 = 0
+        h_0 = 0                                                   or what the batch says
         h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)        or relu
         logits_t = W h_t + b                                      with a head; h_t itself without
 
@@ -37,7 +37,10 @@ class RNNCell(Model, frozen=True, kw_only=True, tag_field="name"):
         return self.inputs.parameters() + named + (self._head(self.hidden_size) if self.head else ())
 
     def intermediates(self) -> tuple[str, ...]:
-        return self._embedded() + ("cell.h", "logits")
+        return self._embedded() + ("cell.h", *self.returned_states(), "logits")
+
+    def initial_states(self, batch: int) -> dict[str, tuple[int, ...]]:
+        return {"cell.h_0": (batch, self.hidden_size)}
 
 
 class RNN(Recurrent, frozen=True, kw_only=True, tag_field="name"):

@@ -5,7 +5,7 @@ Derivatives come from the complex-step method, which needs no rules of different
 f'(x) = Im f(x + i h) / h to machine precision, since nothing is subtracted (Squire and Trapp, 1998). For small shapes.
 """
 
-from spec.reference.contract import describe, forward, gradients, initialize, round_trip
+from spec.reference.contract import describe, forward, gradients, initialize, loss_gradient, round_trip
 from spec.reference.training import replay, train
 
-__all__ = ["describe", "forward", "gradients", "initialize", "replay", "round_trip", "train"]
+__all__ = ["describe", "forward", "gradients", "initialize", "loss_gradient", "replay", "round_trip", "train"]

@@ -15,7 +15,11 @@ from spec.reference.model import Evaluation
 def LSTMAttention(at: Evaluation, spec: LSTMAttentionSpec) -> Array:  # noqa: N802
     """See spec.models.LSTMAttention."""
     del spec
-    (hidden, _), _ = recurrent.run(at, lstm.step, ("rnn.", "_l0"), at.inputs(), at.valid, ("h", "c"))
+    (hidden, _), last = recurrent.run(
+        at, lstm.step, ("rnn.", "_l0"), at.inputs(), at.valid, ("h", "c"), at.initial("rnn", 0)
+    )
+    at.record("rnn.h_n", last[0][:, None])
+    at.record("rnn.c_n", last[1][:, None])
     weights = softmax(hidden @ linear(hidden, at["attention.weight"]).swapaxes(-1, -2), at.valid[:, None])
     weights = at.record("attention.weights", at.zero_padding(weights))
     context = at.record("attention.context", at.zero_padding(weights @ hidden))

@@ -8,13 +8,14 @@ import numpy as np
 
 from spec.errors import DeviceMissing, Unsupported
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, Settings
-from spec.models import Model, keep_masks
+from spec.framework import Dropout, Gradients, LossGradient, Settings
+from spec.models import Embedding, Model, keep_masks
 from spec.parameters import Parameters, check, draw, generator_for
 from spec.reference.arithmetic import Array, cross_entropy
-from spec.reference.model import Evaluation
+from spec.reference.model import INPUTS, Evaluation
 from spec.reference.optimizer import embedding_gradient, renormalized
 from spec.tasks import IGNORED, Batch
+from spec.tasks import check as check_batch
 
 STEP = 1e-30
 """The imaginary step of the complex-step method: so small that its square is lost, and nothing is subtracted."""
@@ -62,7 +63,7 @@ def forced(
     stages: intermediates by name, (batch, time, ...). A recurrence is forced at every step, from the state before it.
     """
     check_settings(settings)
-    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    check_batch(experiment.model, batch)
     check(experiment.model.parameters(), parameters)
     prepared = renormalized(experiment.model, parameters, batch)
     lifted = {name: value[None] for name, value in prepared.items()}
@@ -75,13 +76,24 @@ def gradients(
 ) -> Gradients:
     """See spec.framework.Framework.gradients."""
     check_settings(settings)
-    experiment.model.inputs.check(batch.inputs, batch.lengths)
+    check_batch(experiment.model, batch)
     check(experiment.model.parameters(), parameters)
     masks = masks_of(experiment, batch, dropout)
     prepared = renormalized(experiment.model, parameters, batch)
     loss = loss_of(experiment, {name: p[None] for name, p in prepared.items()}, batch, masks)
-    found = complex_step(prepared, lambda perturbed: loss_of(experiment, perturbed, batch, masks))
-    return Gradients(float(loss[0]), embedding_gradient(experiment.model, found, batch))
+    varied = prepared if isinstance(experiment.model.inputs, Embedding) else {**prepared, INPUTS: batch.inputs}
+    found = complex_step(varied, lambda perturbed: loss_of(experiment, perturbed, batch, masks))
+    by_inputs = found.pop(INPUTS, None)
+    return Gradients(float(loss[0]), embedding_gradient(experiment.model, found, batch), by_inputs)
+
+
+def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
+    """See spec.framework.Framework.loss_gradient."""
+    check_settings(settings)
+    asked, mean = targets != IGNORED, experiment.training.loss.reduction == "mean"
+    loss = cross_entropy(logits[None], targets, asked, mean)
+    found = complex_step({"logits": logits}, lambda at: cross_entropy(at["logits"], targets, asked, mean))
+    return LossGradient(float(loss[0]), found["logits"])
 
 
 def complex_step(parameters: Parameters, function) -> Parameters:

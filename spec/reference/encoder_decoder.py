@@ -32,20 +32,19 @@ def predict(at: Evaluation, spec: Spec) -> Array:
     return np.stack(trace, axis=2)
 
 
-def _states(spec: Spec) -> tuple[str, ...]:
-    return ("h", "c") if spec.cell == "LSTM" else ("h",)
-
-
 def _encode(at: Evaluation, spec: Spec) -> tuple[Array, State]:
     step = lstm.step if spec.cell == "LSTM" else gru.step
-    trace, final = recurrent.run(at, step, ("encoder.", "_l0"), at.inputs(), at.valid, _states(spec))
+    initial = at.initial("encoder", 0)
+    trace, final = recurrent.run(at, step, ("encoder.", "_l0"), at.inputs(), at.valid, spec.states, initial)
+    for name, values in zip(spec.states, final, strict=True):
+        at.record(f"encoder.{name}_n", values[:, None])
     return trace[0], final
 
 
 def _decode(at: Evaluation, spec: Spec, symbols: Array, state: State) -> tuple[State, State]:
     step = lstm.step if spec.cell == "LSTM" else gru.step
     every = np.ones(symbols.shape[1:3], bool)
-    return recurrent.run(at, step, ("decoder.", "_l0"), symbols, every, _states(spec), initial=state)
+    return recurrent.run(at, step, ("decoder.", "_l0"), symbols, every, spec.states, initial=state)
 
 
 def _read_out(at: Evaluation, decoded: Array, encoded: Array) -> Array:

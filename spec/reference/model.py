@@ -7,14 +7,18 @@ import numpy as np
 from spec.models import Embedding, Model
 from spec.parameters import Parameters
 from spec.reference.arithmetic import Array, linear
-from spec.tasks import Batch
+from spec.tasks import Batch, valid_steps
+
+INPUTS = "batch.inputs"
+"""The name under which perturbed inputs stand among the perturbed parameters."""
 
 
 class Evaluation:
     """One evaluation of a model: what it is given, and what it has found so far.
 
-    parameters: canonical name -> (perturbations, *shape). valid: (batch, time), True where a step is no padding.
-    masks: dropout masks by site; empty in eval mode. intermediates: name -> (perturbations, batch, time, ...).
+    parameters: canonical name -> (perturbations, *shape), with the inputs under INPUTS where they are varied too.
+    valid: (batch, time), True where a step is no padding. masks: dropout masks by site; empty in eval mode.
+    intermediates: name -> (perturbations, batch, time, ...).
     forced: teacher forcing, name -> (batch, time, ...): what stands in for an intermediate wherever a later one is
     computed from it. Each stage then shows what the equations make of the stages before it as they were given.
     """
@@ -36,7 +40,7 @@ class Evaluation:
         size, time = batch.inputs.shape[:2]
         self.valid = np.ones((size, time), bool)
         if batch.lengths is not None:
-            self.valid = np.arange(time) < batch.lengths[:, None]
+            self.valid = valid_steps(batch.lengths, time)
 
     def __getitem__(self, name: str) -> Array:
         return self.parameters[name]
@@ -44,9 +48,19 @@ class Evaluation:
     def inputs(self) -> Array:
         """The features of each step, (perturbations or 1, batch, time, features), zero at padding."""
         if not isinstance(self.spec.inputs, Embedding):
-            return self.zero_padding(self.batch.inputs[None])
+            return self.zero_padding(self.parameters.get(INPUTS, self.batch.inputs[None]))
         rows = self["embedding.weight"][:, np.where(self.valid, self.batch.inputs, 0)]
         return self.record("embedding", self.zero_padding(rows))
+
+    def initial(self, module: str, index: int | tuple[()] = ()) -> tuple[Array, ...] | None:
+        """The module's states before the first step, each (1, batch, hidden); None where they are zero.
+
+        index: which layer and direction, counted as in `Model.initial_states`.
+        """
+        if self.batch.initial is None:
+            return None
+        names = [name for name in self.spec.initial_states(1) if name.startswith(f"{module}.")]
+        return tuple(self.batch.initial[name][index][None] for name in names)
 
     def linear(self, name: str, inputs: Array) -> Array:
         """The layer of that name; without a bias where the table has none."""

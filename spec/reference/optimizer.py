@@ -4,7 +4,7 @@ import numpy as np
 
 from spec.models import Embedding, Model
 from spec.parameters import Parameters
-from spec.tasks import Batch
+from spec.tasks import Batch, valid_steps
 from spec.training import SGD, Adam, AdamW, Clipping, State, Training
 
 
@@ -73,4 +73,4 @@ def used_indices(batch: Batch) -> np.ndarray:
     """The indices of all valid steps, one after the other."""
     if batch.lengths is None:
         return batch.inputs.ravel()
-    return batch.inputs[np.arange(batch.inputs.shape[1]) < batch.lengths[:, None]]
+    return batch.inputs[valid_steps(batch.lengths, batch.inputs.shape[1])]

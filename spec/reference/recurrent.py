@@ -58,17 +58,20 @@ def run(
 def forward(at: Evaluation, spec: Recurrent, cell: Cell) -> Array:
     """Layers of recurrence, then a readout."""
     hidden = at.inputs()
-    final: list[State] = []
+    returned: list[State] = []
     for layer in range(spec.num_layers):
         outputs = []
-        final = []
         for suffix in directions(spec.bidirectional):
             names = ("rnn.", f"_l{layer}{suffix}")
-            trace, last = run(at, cell, names, hidden, at.valid, spec.states, reverse=bool(suffix))
+            initial = at.initial("rnn", len(returned))
+            trace, last = run(at, cell, names, hidden, at.valid, spec.states, initial, reverse=bool(suffix))
             outputs.append(trace[0])
-            final.append(last)
+            returned.append(last)
         hidden = at.dropout(f"rnn.dropout_l{layer}", np.concatenate(outputs, axis=-1))
+    for state, values in zip(spec.states, zip(*returned, strict=True), strict=True):
+        at.record(f"rnn.{state}_n", np.stack(values, axis=1))
     last_step = spec.readout == "last step"
+    final = returned[-len(directions(spec.bidirectional)) :]
     read = np.concatenate([state[0] for state in final], axis=-1) if last_step else hidden
     logits = at.linear("head", read) if spec.head else read
     return at.record("logits", logits if last_step else at.zero_padding(logits))

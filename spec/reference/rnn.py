@@ -22,7 +22,10 @@ def cell(nonlinearity: str) -> Cell:
 
 def RNNCell(at: Evaluation, spec: RNNCellSpec) -> Array:  # noqa: N802
     """See spec.models.RNNCell."""
-    (outputs,), _ = recurrent.run(at, cell(spec.nonlinearity), ("cell.", ""), at.inputs(), at.valid, ("h",))
+    (outputs,), (last,) = recurrent.run(
+        at, cell(spec.nonlinearity), ("cell.", ""), at.inputs(), at.valid, ("h",), at.initial("cell")
+    )
+    at.record("cell.h_n", last)
     return at.record("logits", at.zero_padding(at.linear("head", outputs)) if spec.head else outputs)
 
 

@@ -28,7 +28,7 @@ def train(
     losses, logits, trace = [], [], []
     for _ in range(epochs):
         for _ in range(experiment.training.steps_per_epoch):
-            loss, found = gradients_at(experiment, state, seed, settings)
+            loss, found, _ = gradients_at(experiment, state, seed, settings)
             state = advance(experiment, state, found, seed, settings)
             losses.append(loss)
             if record:
@@ -80,7 +80,7 @@ def predict(experiment: Experiment, state: State) -> np.ndarray:
     batch = experiment.task.evaluation_batch("float64")
     prepared = renormalized(experiment.model, state.parameters, batch)
     lifted = {name: value[None] for name, value in prepared.items()}
-    if type(experiment.model).__name__ == "EncoderDecoder":
+    if experiment.model.decodes:
         at = Evaluation(experiment.model, lifted, batch)
         return encoder_decoder.predict(at, experiment.model)[0]  # type: ignore[arg-type]
     return evaluate(experiment.model, lifted, batch, {}).intermediates["logits"][0]

@@ -7,7 +7,7 @@ import numpy as np
 
 from spec import parameters as spec_parameters
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, MaskSource, Replay, Settings, Trajectory
+from spec.framework import Dropout, Gradients, LossGradient, MaskSource, Replay, Settings, Trajectory
 from spec.parameters import Parameters
 from spec.tasks import IGNORED, Batch
 from spec.training import State, initial_state
@@ -39,6 +39,10 @@ def forward(
         name: np.tanh(inputs * (position + weight)).astype(settings.precision)
         for position, name in enumerate(experiment.model.intermediates(), 1)
     }
+    for state in batch.initial or {}:
+        name = state.removesuffix("_0") + "_n"
+        if name in outputs:
+            outputs[name] = outputs[name].sum(axis=1)[None]
     shape = (*batch.targets.shape, experiment.model.classes)
     mean = outputs["logits"].mean(axis=-1)
     mean = mean if batch.targets.ndim == 2 else mean[:, 0]
@@ -56,7 +60,17 @@ def gradients(
             gradient[slice(*parameter.zero_gradient)] = 0.0
         found[parameter.name] = gradient
     loss = sum(float((gradient.astype(np.float64) ** 2).sum()) / 2 for gradient in found.values())
-    return Gradients(float(np.asarray(loss, settings.precision)), found)
+    inputs = None
+    if batch.inputs.dtype.kind == "f":
+        valid = np.arange(batch.inputs.shape[1]) < (np.inf if batch.lengths is None else batch.lengths[:, None])
+        inputs = np.where(np.broadcast_to(valid, batch.inputs.shape[:2])[..., None], np.tanh(batch.inputs), 0)
+    return Gradients(float(np.asarray(loss, settings.precision)), found, inputs)
+
+
+def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
+    right = np.arange(experiment.model.classes) == targets[..., None]
+    gradient = np.where(targets[..., None] != IGNORED, np.tanh(logits) - right, 0).astype(settings.precision)
+    return LossGradient(float(gradient.sum(dtype=np.float64).astype(settings.precision)), gradient)
 
 
 def train(
@@ -75,7 +89,7 @@ def train(
     parameters, losses, logits, trace = dict(state.parameters), [], [], []
     slots = dict(state.slots)
     for step in range(epochs * training.steps_per_epoch):
-        loss, gradient = gradients(experiment, parameters, batch, settings)
+        loss, gradient, _ = gradients(experiment, parameters, batch, settings)
         losses.append(loss)
         for name, value in gradient.items():
             slots = {key: (slot + value if key.startswith(name + ".") else slot) for key, slot in slots.items()}

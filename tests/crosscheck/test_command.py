@@ -104,10 +104,8 @@ def test_json_on_standard_output(check: Check, capsys: pytest.CaptureFixture[str
 def test_markdown_has_table_failures_and_headroom(check: Check, fake: Edit, tmp_path: Path):
     check(fake(("    loss = sum(", "    found['head.bias'] = found['head.bias'] * (1 + 1e-6)\n    loss = sum(")))
     text = (tmp_path / "report" / "report.md").read_text()
-    assert (
-        "| experiment | structure | initial-law | round-trip | forward | gradients | optimizer | lock-step | outcome |"
-        in text
-    )
+    rungs = "structure | initial-law | round-trip | forward | loss | gradients | optimizer | lock-step | outcome"
+    assert f"| experiment | {rungs} |" in text
     assert "**FAIL**" in text
     assert "- tensor: `loss`" in text
     assert "- reproduce: `python -m crosscheck" in text

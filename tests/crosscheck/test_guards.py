@@ -120,7 +120,7 @@ def test_a_difference_is_reported_with_its_place_and_a_command(check: Check, fak
     assert (failure["rung"], failure["precision"], failure["case"]) == ("forward", "float64", "own")
     assert (failure["tensor"], failure["index"]) == ("logits", [0, 2, 1])
     assert failure["difference"] == pytest.approx(1e-6)
-    assert failure["bound"] == pytest.approx(1e-13)
+    assert 0 < failure["bound"] < 1e-13
     command = f"python -m crosscheck {experiment} --rungs forward --precision float64 --case own --implementations"
     assert command in outcome.output
     assert "DIFFERENT: 1 of 1 experiment (short)" in outcome.output
@@ -130,7 +130,7 @@ def test_padding_that_leaks_on_both_sides_is_a_difference(check: Check, fake: Ed
     leaky = fake(("inputs = np.where(valid[..., None], inputs, 0)", "inputs = np.nan_to_num(inputs) / 1e30"))
     outcome = check(leaky, "--rungs", "forward", first=leaky)
     assert outcome.exit_code == 1
-    assert "(garbage against clean padding)" in outcome.failures()[0]["tensor"]
+    assert "(clean padding against the first point)" in outcome.failures()[0]["tensor"]
 
 
 def test_lock_step_names_the_first_step_and_the_tensor_that_leads(check: Check, fake: Edit):

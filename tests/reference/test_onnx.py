@@ -94,6 +94,8 @@ def test_case(name: str) -> None:
         [h[:, 0] if suffix else h[np.arange(len(h)), ends - 1] for suffix, h in zip(suffixes, states, strict=True)]
     )
     np.testing.assert_allclose(last.swapaxes(0, 1) if batch_first else last, expected["Y_h"], rtol=2e-6)
+    returned = found["rnn.h_n"][-len(suffixes) :] if direction != "forward" else found["rnn.h_n"]
+    np.testing.assert_array_equal(returned, last)
     if "Y" in expected:
         over_time = np.einsum("dbth->btdh" if batch_first else "dbth->tdbh", states)
         np.testing.assert_allclose(over_time, expected["Y"], rtol=2e-6)

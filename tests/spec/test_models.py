@@ -210,8 +210,29 @@ def test_intermediates_follow_the_order_of_computation() -> None:
     assert lstm.intermediates() == (
         *("rnn.h_l0", "rnn.c_l0", "rnn.h_l0_reverse", "rnn.c_l0_reverse"),
         *("rnn.h_l1", "rnn.c_l1", "rnn.h_l1_reverse", "rnn.c_l1_reverse"),
+        *("rnn.h_n", "rnn.c_n"),
         "logits",
     )
+    assert TABLES["encoder and decoder"][0].intermediates() == (
+        *("encoder.h_l0", "encoder.c_l0", "encoder.h_n", "encoder.c_n", "decoder.h_l0", "decoder.c_l0"),
+        *("attention.weights", "attention.context", "logits"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "states"),
+    [
+        ("RNNCell without a head", {"cell.h_0": (5, 4)}),
+        ("RNN of two layers on an embedding", {"rnn.h_0": (2, 5, 8)}),
+        ("bidirectional GRU", {"rnn.h_0": (2, 5, 2)}),
+        ("LSTM with attention", {"rnn.h_0": (1, 5, 8), "rnn.c_0": (1, 5, 8)}),
+        ("encoder and decoder", {"encoder.h_0": (1, 5, 8), "encoder.c_0": (1, 5, 8)}),
+        ("multi-head attention with one-hot positions", {}),
+        ("Transformer", {}),
+    ],
+)
+def test_initial_states(table: str, states: dict[str, tuple[int, ...]]) -> None:
+    assert TABLES[table][0].initial_states(5) == states
 
 
 def test_laws_are_torchs() -> None:
@@ -250,7 +271,6 @@ def test_embedding_checks_every_valid_index() -> None:
     for wrong in (4, -1):
         with pytest.raises(InvalidBatch, match=rf"indices in \[0, 4\), got {wrong}"):
             embedding.check(np.array([[0, wrong]]))
-    embedding.check(np.array([[0, 99]]), np.array([1]))
     with pytest.raises(InvalidBatch, match="expected integer"):
         embedding.check(np.zeros((1, 2)))
 

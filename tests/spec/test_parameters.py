@@ -141,6 +141,13 @@ def test_save_writes_a_transposed_view_as_it_looks(tmp_path: Path) -> None:
     assert np.array_equal(load(tmp_path / "w.safetensors")[0]["a"], view)
 
 
+def test_save_keeps_the_shape_of_a_scalar(tmp_path: Path) -> None:
+    save(tmp_path / "w.safetensors", {"a": np.array(2.5)})
+    loaded = load(tmp_path / "w.safetensors")[0]["a"]
+    assert loaded.shape == ()
+    assert loaded == 2.5
+
+
 def test_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "w.safetensors"
     save(file, {"a": np.ones(3)})

@@ -2,11 +2,14 @@
 
 import itertools
 
+import msgspec
 import numpy as np
 import pytest
 
+from spec.errors import InvalidBatch
 from spec.experiment import load, shipped
-from spec.models import Features
+from spec.models import Embedding, Features
+from spec.models.encoder_decoder import EncoderDecoder
 from spec.models.gru import GRU
 from spec.tasks import (
     IGNORED,
@@ -15,10 +18,12 @@ from spec.tasks import (
     FirstSymbol,
     Noise,
     Spelling,
+    check,
     predictions,
     random_batch,
     shift_right,
     solved,
+    valid_steps,
 )
 
 HELLO = Spelling(characters="ehlo", source="hello", target="ohlol", encoding="one-hot")
@@ -109,9 +114,87 @@ def test_random_batch_pads_and_ignores_the_padding() -> None:
     assert batch.inputs.shape == (2, 4, 4)
     assert not batch.inputs[0, 2:].any()
     assert batch.inputs[0, :2].all()
-    assert (batch.targets == IGNORED).tolist() == [[False, False, True, True], [False] * 4]
+    padding = np.array([[False, False, True, True], [False] * 4])
+    assert np.all(batch.targets[padding] == IGNORED)
+    assert {IGNORED, 0, 2} <= set(batch.targets[~padding])
+    assert batch.decoder_inputs is None
+    assert batch.initial is None
     assert random_batch(model, [3, 3], 0, "float32").lengths is None
-    model.inputs.check(batch.inputs, batch.lengths)
+    check(model, batch)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("lengths", "ignored"), [([1], 0), ([2], 0), ([1, 0], 0), ([3], 1), ([4, 0, 2], 1)])
+def test_random_batch_has_the_ends_of_every_range(lengths: list[int], ignored: int, seed: int) -> None:
+    model = GRU(inputs=Embedding(9, 10), classes=7, hidden_size=2)
+    batch = random_batch(model, lengths, seed, "float64")
+    valid = valid_steps(np.array(lengths), max(lengths))
+    targets, indices = set(batch.targets[valid]), set(batch.inputs[valid])
+    assert np.sum(batch.targets[valid] == IGNORED) == ignored
+    assert {0, 6} <= targets or valid.sum() < 2
+    assert {0, 8} <= indices or valid.sum() < 2
+    assert 0 in targets & indices
+    assert np.all(batch.targets[~valid] == IGNORED)
+    check(model, batch)
+    last = random_batch(msgspec.structs.replace(model, readout="last step"), [2, 0, 1, 2], seed, "float64").targets
+    assert last.shape == (4,)
+    assert {0, 6, IGNORED} <= set(last)
+
+
+def test_random_batch_of_a_decoder() -> None:
+    model = EncoderDecoder(inputs=Features(4), classes=5, cell="LSTM", hidden_size=2)
+    batch = random_batch(model, [4, 0, 2], 0, "float32", target_length=6, initial=True)
+    assert batch.inputs.shape == (3, 4, 4)
+    assert batch.targets.shape == (3, 6)
+    assert np.all(batch.targets[1] == IGNORED)
+    assert np.sum(batch.targets[[0, 2]] == IGNORED) == 1
+    assert batch.decoder_inputs is not None
+    assert batch.decoder_inputs[0].tolist() == shift_right(batch.targets, 5)[0].tolist()
+    assert batch.initial is not None
+    assert {n: (s.shape, s.dtype.name) for n, s in batch.initial.items()} == {
+        "encoder.h_0": ((1, 3, 2), "float32"),
+        "encoder.c_0": ((1, 3, 2), "float32"),
+    }
+    check(model, batch)
+    gru = GRU(inputs=Features(4), classes=5, hidden_size=2)
+    with pytest.raises(ValueError, match="target_length: expected None for a model that does not decode, got 6"):
+        random_batch(gru, [4, 2], 0, "float32", target_length=6)
+
+
+def test_check_names_states_that_do_not_fit() -> None:
+    model = GRU(inputs=Features(4), classes=3, hidden_size=2, bidirectional=True)
+    batch = random_batch(model, [3, 1, 2], 0, "float64", initial=True)
+    state = batch.initial["rnn.h_0"]  # type: ignore[index]
+    assert state.std() == pytest.approx(0.5, abs=0.3)
+    check(model, batch)
+    for initial, message in (
+        ({}, r"initial: expected \['rnn.h_0'\] or None, got \[\]"),
+        ({"rnn.h_0": state, "rnn.c_0": state}, r"got \['rnn.c_0', 'rnn.h_0'\]"),
+        ({"rnn.h_0": state.swapaxes(0, 1)}, r"rnn.h_0: expected floating \(2, 3, 2\), got float64 \(3, 2, 2\)"),
+        ({"rnn.h_0": state.astype(int)}, r"rnn.h_0: expected floating \(2, 3, 2\), got int64"),
+    ):
+        with pytest.raises(InvalidBatch, match=message):
+            check(model, batch._replace(initial=initial))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([0, 0], r"lengths: expected 0 to 3, and not 0 everywhere, got \[0, 0\]"),
+        ([4, 1], r"lengths: expected 0 to 3, and not 0 everywhere, got \[4, 1\]"),
+        ([-1, 1], r"lengths: expected 0 to 3, and not 0 everywhere, got \[-1, 1\]"),
+        ([3], r"lengths: expected integer \(2,\), got int64 \(1,\)"),
+        ([3.0, 1.0], r"lengths: expected integer \(2,\), got float64 \(2,\)"),
+        ([3, 2], r"inputs: expected indices in \[0, 4\), got 99"),
+    ],
+)
+def test_check_names_what_the_model_cannot_take(lengths: list, message: str) -> None:
+    model = GRU(inputs=Embedding(4, 10), classes=3, hidden_size=2)
+    batch = Batch(np.array([[0, 1, 2], [3, 99, 99]]), np.zeros((2, 3), np.int64), np.array([3, 1]))
+    check(model, batch)
+    check(model, batch._replace(lengths=np.array([0, 1])))
+    with pytest.raises(InvalidBatch, match=message):
+        check(model, batch._replace(lengths=np.array(lengths)))
 
 
 def test_ties_go_to_the_lowest_index() -> None:
@@ -129,7 +212,7 @@ def test_solved_asks_for_every_step_but_the_ignored() -> None:
 def test_shipped_tasks_give_what_their_models_take(name: str) -> None:
     experiment = load(name)
     for batch in (experiment.task.batch(0, 0, "float32"), experiment.task.evaluation_batch("float32")):
-        experiment.model.inputs.check(batch.inputs)
+        check(experiment.model, batch)
         assert batch.inputs.shape[1] == experiment.task.length
         assert batch.targets.dtype == np.int64
         assert 0 <= batch.targets.min() <= batch.targets.max() < experiment.model.classes

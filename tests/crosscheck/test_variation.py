@@ -1,0 +1,407 @@
+"""Each variation of the batch, the start and the depth sees a fault that the others do not.
+
+Faults are patched into torch_impl, which is then held against itself as it was.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from crosscheck import variation
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.request import Request
+from crosscheck.rungs import Rung, forward, gradients, loss
+from spec.errors import Unsupported
+from spec.experiment import Experiment, load, shipped
+from spec.framework import Framework, Precision
+from spec.models import MODELS
+
+torch = pytest.importorskip("torch")
+
+import torch_impl  # noqa: E402
+import torch_impl.attention  # noqa: E402
+import torch_impl.contract  # noqa: E402
+import torch_impl.encoder_decoder  # noqa: E402
+import torch_impl.model  # noqa: E402
+import torch_impl.recurrent  # noqa: E402
+
+FRAMEWORK: Any = torch_impl
+TRIED: tuple[Rung, ...] = (forward, loss, gradients)
+RUNGS = {rung.NAME: rung for rung in TRIED}
+
+
+class Fault(NamedTuple):
+    """patch: (object, attribute, what to make of it). seen: rung -> the case and point where it is seen, and nowhere
+    else; an empty point is the case's first, whose faults other points share.
+    """
+
+    name: str
+    experiment: str
+    precision: Precision
+    patch: tuple[Any, str, Callable[[Any], Any]]
+    seen: dict[str, set[tuple[str, str]]]
+
+
+def mixed_rows(original: Any) -> Any:
+    """Rows hear of each other; with a batch of 1 there is nothing to hear."""
+
+    def embed(self: Any, batch: Any, valid: Any) -> Any:
+        inputs = original(self, batch, valid)
+        return inputs + 1e-6 * (inputs.mean(0) - inputs[0])
+
+    return embed
+
+
+def lengths_ignored(original: Any) -> Any:
+    return lambda layers, inputs, lengths=None, initial=None: original(layers, inputs, None, initial)
+
+
+def empty_rows_are_nan(original: Any) -> Any:
+    """Minus infinity where nothing may be looked at, as most ports have it."""
+
+    def attend(query: Any, key: Any, value: Any, scale: float, valid: Any = None) -> Any:
+        scores = query @ key.transpose(-1, -2) / scale
+        weights = torch.softmax(scores if valid is None else scores.masked_fill(~valid[..., None, :], -torch.inf), -1)
+        return weights @ value, weights
+
+    return attend
+
+
+def states_ignored(original: Any) -> Any:
+    return lambda batch, module: None
+
+
+def bottom_right(original: Any) -> Any:
+    """A bias by position that is aligned at the end of both sequences: nothing where they are of one length."""
+
+    def attend(query: Any, key: Any, value: Any, scale: float, valid: Any = None) -> Any:
+        ones = torch.ones(query.shape[-2], key.shape[-2], dtype=query.dtype)
+        bias = ones.tril(key.shape[-2] - query.shape[-2]) - ones.tril()
+        # As a further feature of either side, so that the scores get it added.
+        query = torch.cat([query, 1e-6 * bias.expand(*query.shape[:-1], -1)], -1)
+        key = torch.cat([key, torch.eye(key.shape[-2], dtype=key.dtype).expand(*key.shape[:-2], -1, -1)], -1)
+        return original(query, key, value, scale, valid)
+
+    return attend
+
+
+def clamped_indices(original: Any) -> Any:
+    def forward(self: Any, indices: Any) -> Any:
+        return original(self, indices.clamp(max=self.num_embeddings - 2))
+
+    return forward
+
+
+def fast_variance(original: Any) -> Any:
+    def layer_norm(x: Any, shape: Any, weight: Any, bias: Any, epsilon: float) -> Any:
+        mean = x.mean(-1, keepdim=True)
+        variance = (x * x).mean(-1, keepdim=True) - mean * mean
+        return (x - mean) / torch.sqrt(variance + epsilon) * weight + bias
+
+    return layer_norm
+
+
+def steep_relu(original: Any) -> Any:
+    """The derivative at 0 is 1."""
+    return lambda x: torch.where(x >= 0, x, 0)
+
+
+def differentiated_norm(original: Any) -> Any:
+    """A norm that is divided out again: at zero its derivative is infinite, times zero."""
+
+    def embed(self: Any, batch: Any, valid: Any) -> Any:
+        inputs = original(self, batch, valid)
+        norm = torch.sqrt((inputs * inputs).sum())
+        return inputs + 0 * norm
+
+    return embed
+
+
+def repeated_layer(original: Any) -> Any:
+    """The fourth layer computes with the third's weights."""
+
+    def build(spec: Any, parameters: Any, settings: Any) -> Any:
+        renamed = {
+            name: parameters.get(name.replace("_l3", "_l2").replace("layers.3.", "layers.2."), value)
+            for name, value in parameters.items()
+        }
+        return original(spec, renamed, settings)
+
+    return build
+
+
+def ignored_targets_counted(original: Any) -> Any:
+    return lambda spec, logits, targets: original(spec, logits, targets) * (targets != -100).sum() / targets.numel()
+
+
+def at_least_two(original: Any) -> Any:
+    return lambda spec, logits, targets: original(spec, logits, targets) / (1 + ((targets != -100).sum() == 1))
+
+
+def clamped_classes(original: Any) -> Any:
+    def cross_entropy(spec: Any, logits: Any, targets: Any) -> Any:
+        return original(spec, logits, targets.clamp(max=logits.shape[-1] - 2))
+
+    return cross_entropy
+
+
+def naive_softmax(original: Any) -> Any:
+    """Exponentials of the logits as they are."""
+
+    def cross_entropy(spec: Any, logits: Any, targets: Any) -> Any:
+        asked = targets != -100
+        chosen = torch.take_along_dim(logits[asked], targets[asked][..., None], -1)[..., 0]
+        return (logits[asked].exp().sum(-1).log() - chosen).mean()
+
+    return cross_entropy
+
+
+FAULTS = [
+    Fault(
+        "rows of a batch mixed",
+        "hello-gru",
+        "float64",
+        (torch_impl.model.Model, "embed", mixed_rows),
+        {
+            "forward": {("ragged", ""), ("four layers", "")},
+            "gradients": {("ragged", ""), ("four layers", "")},
+        },
+    ),
+    Fault(
+        "lengths ignored",
+        "hello-bidirectional-rnn",
+        "float64",
+        (torch_impl.recurrent, "run", lengths_ignored),
+        {"forward": {("ragged", "")}, "gradients": {("ragged", "")}},
+    ),
+    Fault(
+        "a row of padding alone is NaN",
+        "hello-multi-head-attention",
+        "float64",
+        (torch_impl.attention, "attend", empty_rows_are_nan),
+        {"gradients": {("ragged", "")}},
+    ),
+    Fault(
+        "initial states ignored",
+        "hello-stacked-lstm-dropout",
+        "float64",
+        (torch_impl.recurrent, "initial_state", states_ignored),
+        {"forward": {("ragged", "initial states")}, "gradients": {("ragged", "initial states")}},
+    ),
+    Fault(
+        "attention aligned at the sequences' ends",
+        "hello-encoder-decoder",
+        "float64",
+        (torch_impl.encoder_decoder, "attend", bottom_right),
+        {"forward": {("ragged", "")}, "gradients": {("ragged", "")}},
+    ),
+    Fault(
+        "the last index clamped",
+        "hello-embedding-rnn",
+        "float64",
+        (torch.nn.Embedding, "forward", clamped_indices),
+        {"forward": {("own", ""), ("ragged", "")}},
+    ),
+    Fault(
+        "the variance as a difference of squares",
+        "hello-transformer",
+        "float32",
+        (torch.nn.functional, "layer_norm", fast_variance),
+        {"forward": {("ragged", "offset")}, "gradients": {("ragged", "offset")}},
+    ),
+    Fault(
+        "the variance as a difference of squares, norm first",
+        "hello-transformer-norm-first",
+        "float32",
+        (torch.nn.functional, "layer_norm", fast_variance),
+        {"forward": {("ragged", "offset")}, "gradients": {("ragged", "offset")}},
+    ),
+    Fault(
+        "relu with a slope at zero",
+        "hello-transformer",
+        "float64",
+        (torch.nn.functional, "relu", steep_relu),
+        {"forward": set(), "gradients": {("own", "zero units")}},
+    ),
+    Fault(
+        "a norm differentiated at zero",
+        "hello-embedding-rnn",
+        "float64",
+        (torch_impl.model.Model, "embed", differentiated_norm),
+        {"forward": set(), "gradients": {("own", "zeros")}},
+    ),
+    *(
+        Fault(
+            f"a fourth layer like the third, {name}",
+            name,
+            "float64",
+            (torch_impl.contract, "build", repeated_layer),
+            {"forward": {("four layers", "")}, "gradients": {("four layers", "")}},
+        )
+        for name in ("hello-stacked-rnn", "hello-stacked-lstm-dropout", "hello-gru", "hello-transformer")
+    ),
+    Fault(
+        "ignored targets counted",
+        "hello-rnn",
+        "float64",
+        (torch_impl.contract, "cross_entropy", ignored_targets_counted),
+        {
+            "loss": {("every step", name) for name in ("some ignored", "one asked", "ignored and huge")},
+            "gradients": {("ragged", "")},
+        },
+    ),
+    Fault(
+        "a mean over one is over two",
+        "hello-rnn",
+        "float32",
+        (torch_impl.contract, "cross_entropy", at_least_two),
+        {"loss": {("every step", "one asked")}, "gradients": set()},
+    ),
+    Fault(
+        "the last class clamped",
+        "hello-rnn",
+        "float64",
+        (torch_impl.contract, "cross_entropy", clamped_classes),
+        {"loss": {("every step", ""), ("every step", "last class")}},
+    ),
+    Fault(
+        "exponentials that overflow",
+        "hello-rnn",
+        "float32",
+        (torch_impl.contract, "cross_entropy", naive_softmax),
+        {"loss": {("every step", name) for name in ("huge", "spikes")}},
+    ),
+]
+
+
+def record(rung: Rung, experiment: Experiment, precision: Precision, case: str, first: bool) -> Arrays:
+    framework: Framework = FRAMEWORK
+    found = rung.record(framework, experiment, case, Request(precision, "cpu", 0, envelope=first))
+    return {name: np.asarray(array) for name, array in found.items()}
+
+
+def compare(rung: Rung, experiment: Experiment, precision: Precision, case: str, *sides: Arrays) -> list[Comparison]:
+    place = Place(experiment.name, rung.NAME, precision, case, ("as it was", "patched"))
+    return rung.compare(experiment, place, *sides)
+
+
+def point(comparison: Comparison) -> str:
+    """The point that a tensor's name ends with; empty for the first."""
+    return comparison.tensor.partition(" (")[2].removesuffix(")").partition(" against")[0]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_seen_where_it_shows(fault: Fault, monkeypatch: pytest.MonkeyPatch):
+    experiment = load(fault.experiment)
+    asked = [(RUNGS[n], case) for n in fault.seen for case in RUNGS[n].cases(experiment, fault.precision, False)]
+    before = {(r.NAME, c): record(r, experiment, fault.precision, c, True) for r, c in asked}
+    again = {(r.NAME, c): record(r, experiment, fault.precision, c, False) for r, c in asked}
+    for rung, case in asked:
+        clean = compare(rung, experiment, fault.precision, case, before[rung.NAME, case], again[rung.NAME, case])
+        assert clean
+        assert all(comparison.passed for comparison in clean)
+    owner, attribute, patch = fault.patch
+    monkeypatch.setattr(owner, attribute, patch(getattr(owner, attribute)))
+    for name, places in fault.seen.items():
+        failed = set()
+        for rung, case in asked:
+            if name == rung.NAME:
+                patched = record(rung, experiment, fault.precision, case, False)
+                found = compare(rung, experiment, fault.precision, case, before[name, case], patched)
+                failed |= {(case, point(comparison)) for comparison in found if not comparison.passed}
+        assert places <= failed
+        # Where the first point shows it, so may all that share its case.
+        whole = {case for case, at in places if not at}
+        assert {place for place in failed if place[0] not in whole} == places - {p for p in places if p[0] in whole}
+
+
+@pytest.mark.parametrize("name", ["hello-gru", "hello-transformer"])
+def test_a_row_that_is_padding_alone_is_where_nan_shows(name: str):
+    """The shape has such a row, in float64; nothing else in it would make a softmax over nothing."""
+    points = variation.points(load(name), "ragged", Request("float64", "cpu", 0))
+    lengths = points[0].batch.lengths
+    assert lengths is not None
+    assert sorted(lengths.tolist()) == [0, 1, 2, 3, 6, 7, 7]
+
+
+def test_rows_that_depend_on_their_place_are_seen_when_both_sides_do_it(monkeypatch: pytest.MonkeyPatch):
+    embed = torch_impl.model.Model.embed
+
+    def counted(self: Any, batch: Any, valid: Any) -> Any:
+        inputs = embed(self, batch, valid)
+        return inputs + 1e-6 * torch.arange(len(inputs), dtype=inputs.dtype)[:, None, None]
+
+    monkeypatch.setattr(torch_impl.model.Model, "embed", counted)
+    experiment = load("hello-gru")
+    for rung in (RUNGS["forward"], RUNGS["gradients"]):
+        sides = [record(rung, experiment, "float64", "ragged", first) for first in (True, False)]
+        failed = [c for c in compare(rung, experiment, "float64", "ragged", *sides) if not c.passed]
+        assert failed
+        assert all(c.tensor.endswith("(permuted rows against the first point)") for c in failed)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("name", ["hello-lstm-attention", "hello-embedding-max-norm"])
+def test_a_difference_of_a_few_envelopes_passes_and_one_of_many_does_not(name: str, precision: Precision):
+    """What is judged is the size of the difference, tensor by tensor, and nothing typed by hand."""
+    experiment = load(name)
+    recorded = dict(record(forward, experiment, precision, "ragged", True))
+    bound = next(
+        c.bound for c in compare(forward, experiment, precision, "ragged", recorded, recorded) if c.tensor == "logits"
+    )
+    assert bound is not None
+    assert 1 < bound / np.finfo(precision).eps < 200
+    for factor, passed in ((0.4, True), (3.0, False)):
+        moved = recorded | {"logits": recorded["logits"].copy()}
+        moved["logits"][0, 0, 0] += np.asarray(factor * bound, precision)
+        found = {c.tensor: c for c in compare(forward, experiment, precision, "ragged", recorded, moved)}
+        assert found["logits"].passed is passed
+
+
+def test_every_model_with_layers_is_looked_at_with_four_by_default():
+    models = {load(name).model for name in variation.DEEP}
+    with_layers = {name for name, model in MODELS.items() if "num_layers" in model.__struct_fields__}
+    assert set(variation.DEEP) <= set(shipped())
+    assert {type(model).__name__ for model in models} == with_layers
+    assert {getattr(model, "bidirectional", False) for model in models} == {False, True}
+    for name in variation.DEEP:
+        assert variation.DEEPEST in variation.cases(load(name), "float64", False)
+
+
+@pytest.mark.parametrize("name", ["hello-gru", "hello-encoder-decoder", "hello-embedding-rnn", "last-step-classifier"])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_the_points_of_a_case_are_of_one_shape(name: str, precision: Precision):
+    """Else JAX would compile for each of them."""
+
+    def shapes(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: shapes(item) for key, item in value.items()}
+        return (value.shape, value.dtype) if isinstance(value, np.ndarray) else value
+
+    experiment = load(name)
+    for case in variation.cases(experiment, precision, True):
+        points = variation.points(experiment, case, Request(precision, "cpu", 0))
+        assert points[0].name == ""
+        assert len({point.name for point in points}) == len(points)
+        for other in points[1:]:
+            assert shapes(other.batch._asdict()) == shapes(points[0].batch._asdict())
+            assert shapes(other.parameters) == shapes(points[0].parameters)
+
+
+def test_every_thorough_case_can_be_recorded():
+    experiment = load("hello-stacked-lstm-dropout")
+    cases = variation.cases(experiment, "float64", True)
+    assert {"batch 1", "batch 2", "length 1", "length 2", "one layer", "three layers"} < set(cases)
+    for case in cases:
+        side = record(gradients, experiment, "float64", case, True)
+        found = compare(gradients, experiment, "float64", case, side, side)
+        assert found
+        assert all(comparison.passed for comparison in found)
+
+
+def test_a_module_without_the_loss_alone_is_not_checked():
+    without: Any = object()
+    with pytest.raises(Unsupported, match="it has no function `loss_gradient`"):
+        loss.record(without, load("hello-rnn"), "every step", Request("float64", "cpu", 0))
