@@ -121,7 +121,7 @@ def test_a_difference_is_reported_with_its_place_and_a_command(check: Check, fak
     assert (failure["tensor"], failure["index"]) == ("logits", [0, 2, 1])
     assert failure["difference"] == pytest.approx(1e-6)
     assert 0 < failure["bound"] < 1e-13
-    assert f"python -m crosscheck {experiment} --rungs forward --precision float64 --implementations" in outcome.output
+    assert f"python -m crosscheck {experiment} --rungs forward --precision float64 --case own" in outcome.output
     assert "DIFFERENT: 1 of 1 experiment (short)" in outcome.output
 
 
