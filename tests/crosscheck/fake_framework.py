@@ -46,6 +46,8 @@ def forward(
     shape = (*batch.targets.shape, experiment.model.classes)
     mean = outputs["logits"].mean(axis=-1)
     mean = mean if batch.targets.ndim == 2 else mean[:, 0]
+    if mean.ndim == 2 and mean.shape != batch.targets.shape:
+        mean = mean[:, :1]
     outputs["logits"] = np.broadcast_to(mean[..., None], shape).copy()
     return outputs
 

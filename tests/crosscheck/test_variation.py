@@ -317,15 +317,6 @@ def test_a_fault_is_seen_where_it_shows(fault: Fault, monkeypatch: pytest.Monkey
         assert {place for place in failed if place[0] not in whole} == places - {p for p in places if p[0] in whole}
 
 
-@pytest.mark.parametrize("name", ["hello-gru", "hello-transformer"])
-def test_a_row_that_is_padding_alone_is_where_nan_shows(name: str):
-    """The shape has such a row, in float64; nothing else in it would make a softmax over nothing."""
-    points = variation.points(load(name), "ragged", Request("float64", "cpu", 0))
-    lengths = points[0].batch.lengths
-    assert lengths is not None
-    assert sorted(lengths.tolist()) == [0, 1, 2, 3, 6, 7, 7]
-
-
 def test_rows_that_depend_on_their_place_are_seen_when_both_sides_do_it(monkeypatch: pytest.MonkeyPatch):
     embed = torch_impl.model.Model.embed
 
