@@ -43,25 +43,33 @@ def source(implementation: str) -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def plant(fault: Fault, package: Path, directory: Path) -> Path:
-    """Copy the package into the directory with the fault's edits in it; returns the copy.
+def edited(fault: Fault, package: Path) -> dict[str, str]:
+    """The files that the fault changes, as they are with it.
 
-    Raises UsageError where the text to replace is not there, or where what comes of it is not Python.
+    Raises UsageError where a text to replace is not there, or where what comes of it is not Python.
     """
-    copy = directory / package.name
-    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    texts: dict[str, str] = {}
     for edit in fault.edits:
-        path = copy / edit.file
-        text = path.read_text() if path.is_file() else ""
+        path = package / edit.file
+        text = texts[edit.file] if edit.file in texts else path.read_text() if path.is_file() else ""
         if not edit.old or edit.old not in text:
             raise UsageError(f"{label(fault)}: expected to find in {edit.file}: {edit.old!r}, got no such text")
-        edited = text.replace(edit.old, edit.new, 1)
-        if edited == text:
+        texts[edit.file] = text.replace(edit.old, edit.new, 1)
+        if texts[edit.file] == text:
             raise UsageError(f"{label(fault)}: expected an edit of {edit.file}, got the same text again: {edit.old!r}")
-        path.write_text(edited)
-    for name in sorted({edit.file for edit in fault.edits}):
+    for file, text in texts.items():
         try:
-            ast.parse((copy / name).read_text())
+            ast.parse(text)
         except SyntaxError as error:
-            raise UsageError(f"{label(fault)}: expected Python, got in {name}: {error}") from None
+            raise UsageError(f"{label(fault)}: expected Python, got in {file}: {error}") from None
+    return texts
+
+
+def plant(fault: Fault, package: Path, directory: Path) -> Path:
+    """Copy the package into the directory with the fault's edits in it; returns the copy. Raises as `edited` does."""
+    texts = edited(fault, package)
+    copy = directory / package.name
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, text in texts.items():
+        (copy / file).write_text(text)
     return copy
