@@ -78,7 +78,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("training.py", "carry._replace(parameters=parameters), gradients", "carry, gradients"),),
         experiment="hello-embedding-max-norm",
         rung="lock-step",
-        tensor="parameters/embedding.weight",
+        tensor="p*",
         entries=("PB35",),
     ),
     Fault(
