@@ -30,6 +30,10 @@ FIRED = ("different", "crashed")
 """What a cell says when its rung has seen something."""
 
 
+UNDECIDED = "undecided"
+"""What a blame says that falls on neither side."""
+
+
 class Campaign(NamedTuple):
     """What is to be done.
 
@@ -275,8 +279,7 @@ def conclude(fault: Fault, verdict: Verdict, spoilt: str, seconds: float) -> Tri
     fired = [cell.rung for cell in verdict.cells if cell.status in FIRED]
     failure = verdict.failures[0] if verdict.failures else None
     tensor = failure.tensor if failure else ""
-    blame = getattr(verdict, "blame", None)
-    blamed = str(getattr(blame, "departs", "") or "")
+    blamed, stage = _blame(verdict, fault.implementation)
     # Brackets are a tensor's as well as a pattern's.
     named = tensor == fault.tensor or fnmatchcase(tensor, fault.tensor)
     outcome: Outcome = "caught"
@@ -284,7 +287,7 @@ def conclude(fault: Fault, verdict: Verdict, spoilt: str, seconds: float) -> Tri
         outcome = "could not run"
     elif not fired:
         outcome = "survived"
-    elif blamed and blamed != fault.implementation:
+    elif blamed not in ("", UNDECIDED, fault.implementation):
         outcome = "wrong side blamed"
     elif fired[0] != fault.rung or not named:
         outcome = "caught elsewhere"
@@ -304,9 +307,17 @@ def conclude(fault: Fault, verdict: Verdict, spoilt: str, seconds: float) -> Tri
         case=failure.case if failure else "",
         note=spoilt or (line(failure) if failure else ""),
         blamed=blamed,
-        blamed_stage=str(getattr(blame, "stage", "") or ""),
+        blamed_stage=stage,
         seconds=seconds,
     )
+
+
+def _blame(verdict: Verdict, implementation: str) -> tuple[str, str]:
+    """Who departs from the equations, and the first stage at which that implementation does; empty where unknown."""
+    blame = getattr(verdict, "blame", None)
+    departures = getattr(blame, "departures", [])
+    stage = next((departure.stage for departure in departures if departure.side == implementation), "")
+    return getattr(blame, "departs", ""), stage
 
 
 def check(faults: Sequence[Fault]) -> None:

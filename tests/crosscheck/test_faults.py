@@ -14,7 +14,7 @@ import pytest
 
 from crosscheck import command, implementation
 from crosscheck.faults import command as faults_command
-from crosscheck.faults import plant
+from crosscheck.faults import plant, report
 from crosscheck.faults.campaign import clean_runs, conclude
 from crosscheck.faults.fault import Edit, Fault
 from crosscheck.faults.findings import SCHEMA_VERSION, CleanRun, Findings, rate
@@ -82,8 +82,8 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         if parsed.clean is None:
             parsed.clean = 0
         code = faults_command.carry_out(parsed, rungs, faults, sources)
-        report = tmp_path / "out" / "faults.json"
-        return Outcome(code, capsys.readouterr().out, json.loads(report.read_text()) if report.exists() else {})
+        left = tmp_path / "out" / "faults.json"
+        return Outcome(code, capsys.readouterr().out, json.loads(left.read_text()) if left.exists() else {})
 
     return go
 
@@ -235,9 +235,16 @@ def test_list_has_faults_and_what_does_not_apply(run: Run):
 
 
 @pytest.mark.parametrize(
-    ("departs", "outcome"), [("flax_impl", "caught"), ("torch_impl", "wrong side blamed"), (None, "caught")]
+    ("departs", "outcome"),
+    [
+        ("flax_impl", "caught"),
+        ("undecided", "caught"),
+        ("", "caught"),
+        ("torch_impl", "wrong side blamed"),
+        ("both", "wrong side blamed"),
+    ],
 )
-def test_blame_has_to_fall_on_the_side_with_the_fault(departs: str | None, outcome: str):
+def test_blame_has_to_fall_on_the_side_with_the_fault(departs: str, outcome: str):
     failure = SimpleNamespace(
         rung="forward", precision="float64", case="own", step=None, tensor="cell.h", index=(), note="", crashed=False
     )
@@ -245,9 +252,16 @@ def test_blame_has_to_fall_on_the_side_with_the_fault(departs: str | None, outco
     verdict: Any = SimpleNamespace(
         cells=[Cell(rung="structure", status="same"), Cell(rung="forward", status="different")],
         failures=[failure],
-        blame=SimpleNamespace(departs=departs),
+        blame=SimpleNamespace(departs=departs, departures=[SimpleNamespace(side="flax_impl", stage="cell.h")]),
     )
-    assert conclude(forward("sine"), verdict, "", 0.0).outcome == outcome
+    trial = conclude(forward("sine"), verdict, "", 0.0)
+    assert trial.outcome == outcome
+    found = Findings(schema_version=SCHEMA_VERSION, rungs=["forward"], seed=0, seconds=0.0, trials=[trial], clean=[])
+    assert found.exit_code == (outcome != "caught")
+    if departs:
+        text = "\n".join(report.facts(found))
+        assert f"blame fell on the side with the fault: {int(departs == 'flax_impl')} of 1" in text
+        assert "and on the stage that the table states, in the forward pass: 1 of 1" in text
 
 
 def test_bounds_are_exact():
