@@ -29,7 +29,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "dropout.py", "return super().__call__(inputs, ", "return (1 - self.rate) * super().__call__(inputs, "
+                "dropout.py",
+                "return super().__call__(inputs, ",
+                "return (self.deterministic or 1 - self.rate) * super().__call__(inputs, ",
             ),
         ),
         experiment="hello-stacked-lstm-dropout",
@@ -88,7 +90,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("dropout.py", "super().__init__(rate, ", "super().__init__(rate, broadcast_dims=(0,), "),),
         experiment="hello-stacked-lstm-dropout",
         rung="train-mode",
-        tensor="rnn.dropout_l0, over batch*",
+        tensor="rnn.dropout_l0, rate",
         entries=("PB67",),
         precision="float32",
     ),

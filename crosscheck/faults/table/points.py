@@ -56,12 +56,13 @@ FAULTS: tuple[Fault, ...] = (
             Edit(
                 "attention.py",
                 "weights = torch.softmax(scores, -1) * kept",
-                "weights = scores.exp() / scores.exp().sum(-1, keepdim=True).clamp(min=1e-300) * kept",
+                "weights = scores.exp() / scores.exp().sum(-1, keepdim=True).clamp(min=1e-30) * kept",
             ),
         ),
         experiment="hello-self-attention",
         rung="forward",
         tensor="attention.weights (offset)",
+        precision="float32",
     ),
     Fault(
         name="fourth-layer-has-weights-of-third",
@@ -88,7 +89,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-transformer-norm-first",
         rung="forward",
-        tensor="encoder.layers.3.*",
+        tensor="encoder.layers.2.norm1",
         entries=("PB13",),
     ),
     Fault(
@@ -199,7 +200,11 @@ FAULTS: tuple[Fault, ...] = (
         what="The NaN of a row without a valid key is replaced by 0 in the weights, and stays in their gradient.",
         implementation="flax_impl",
         edits=(
-            Edit("attention.py", "jnp.finfo(scores.dtype).min", "-jnp.inf"),
+            Edit(
+                "attention.py",
+                "scores = jnp.where(kept, scores, jnp.finfo(scores.dtype).min)",
+                "scores = scores + jnp.where(kept, 0.0, -jnp.inf)",
+            ),
             Edit(
                 "attention.py", "jax.nn.softmax(scores, -1) * kept", "jnp.nan_to_num(jax.nn.softmax(scores, -1)) * kept"
             ),

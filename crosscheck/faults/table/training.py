@@ -3,7 +3,9 @@
 from crosscheck.faults.fault import Edit, Fault
 
 EVALUATION = "[lp][or][ge]*"
-"""Logits, or predictions, which come first where the whole evaluation is judged at once."""
+LOSS = "[lp][or][se]*"
+SLOTS = "[sp][lr][oe]*"
+"""Logits, the loss, slots; or the predictions, which are judged over all steps at once and are told of first."""
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
@@ -13,7 +15,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("training.py", "set_mode(model, dropout)", "set_mode(model, None)"),),
         experiment="hello-stacked-lstm-dropout",
         rung="lock-step",
-        tensor="loss",
+        tensor=LOSS,
         entries=("PB59",),
     ),
     Fault(
@@ -59,7 +61,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-stacked-lstm-dropout",
         rung="lock-step",
-        tensor="loss",
+        tensor=LOSS,
         entries=("PB11",),
     ),
     Fault(
@@ -75,7 +77,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-stacked-lstm-dropout",
         rung="lock-step",
-        tensor="loss",
+        tensor=LOSS,
         entries=("PB11",),
     ),
     Fault(
@@ -85,7 +87,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("dropout.py", "inputs * self.mask", "inputs * (self.mask > 0)"),),
         experiment="hello-transformer-dropout",
         rung="lock-step",
-        tensor="loss",
+        tensor=LOSS,
     ),
     Fault(
         name="no-dropout-inside-the-feed-forward-block",
@@ -100,7 +102,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-transformer-dropout",
         rung="lock-step",
-        tensor="loss",
+        tensor=LOSS,
         entries=("PB59",),
     ),
     Fault(
@@ -112,7 +114,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-transformer-dropout",
         rung="lock-step",
-        tensor="loss",
+        tensor=LOSS,
         entries=("PB67",),
     ),
     Fault(
@@ -124,7 +126,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-stacked-lstm-dropout",
         rung="lock-step",
-        tensor="loss",
+        tensor=LOSS,
         entries=("PB67",),
     ),
     Fault(
@@ -134,7 +136,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("training.py", "                    optimizer.zero_grad()\n", ""),),
         experiment="hello-gru",
         rung="lock-step",
-        tensor="slots/*",
+        tensor=SLOTS,
     ),
     Fault(
         name="state-kept-between-batches",
@@ -152,7 +154,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-lstm",
         rung="lock-step",
-        tensor="loss",
+        tensor=LOSS,
     ),
     Fault(
         name="slots-forgotten-at-each-epoch",
@@ -167,7 +169,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="last-step-classifier",
         rung="lock-step",
-        tensor="slots/*",
+        tensor=SLOTS,
     ),
     Fault(
         name="batches-repeat-each-epoch",
@@ -182,7 +184,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="last-step-classifier",
         rung="lock-step",
-        tensor="loss",
+        tensor=LOSS,
         entries=("PB68",),
     ),
     Fault(
@@ -196,7 +198,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="last-step-classifier",
         rung="lock-step",
-        tensor="loss",
+        tensor=LOSS,
     ),
     Fault(
         name="last-sequence-dropped",
@@ -211,7 +213,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="last-step-classifier",
         rung="lock-step",
-        tensor="loss",
+        tensor=LOSS,
         entries=("PB89",),
     ),
     Fault(
@@ -249,7 +251,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-rnn",
         rung="lock-step",
-        tensor="loss",
+        tensor=LOSS,
     ),
     Fault(
         name="state-before-the-last-step",
