@@ -6,11 +6,13 @@ from crosscheck.faults.table import (
     cells,
     clipping,
     conversion,
+    dropout,
     embedding,
     initial,
     layers,
     loss,
     optimizer,
+    points,
     positions,
     schedule,
     training,
@@ -24,12 +26,14 @@ FAULTS: tuple[Fault, ...] = (
     + attention.FAULTS
     + transformer.FAULTS
     + positions.FAULTS
+    + points.FAULTS
     + initial.FAULTS
     + loss.FAULTS
     + optimizer.FAULTS
     + schedule.FAULTS
     + clipping.FAULTS
     + training.FAULTS
+    + dropout.FAULTS
     + conversion.FAULTS
 )
 """In the order of the ladder, roughly: what a step computes first."""

@@ -118,7 +118,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("recurrent.py", "    if lengths is None:\n", "    if lengths is None or layers.bidirectional:\n"),),
         experiment="hello-bidirectional-lstm",
         rung="forward",
-        tensor="logits",
+        tensor="rnn.h_n",
         entries=("PB14",),
     ),
     Fault(
@@ -128,7 +128,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("recurrent.py", "if step_valid is not None:", "if False:"),),
         experiment="hello-encoder-decoder",
         rung="forward",
-        tensor="decoder.h_l0",
+        tensor="encoder.h_n",
         entries=("PB22", "PB20"),
     ),
     Fault(
@@ -138,7 +138,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("recurrent.py", "    if lengths is None:\n", "    if lengths is not inputs:\n"),),
         experiment="hello-encoder-decoder-lstm",
         rung="forward",
-        tensor="decoder.h_l0",
+        tensor="encoder.h_n",
         entries=("PB22", "PB20"),
     ),
     Fault(
@@ -168,7 +168,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("recurrent.py", "values[:, 0 if suffix else -1]", "values[:, 0 if suffix else -2]"),),
         experiment="last-step-classifier",
         rung="forward",
-        tensor="logits",
+        tensor="rnn.h_n",
     ),
     Fault(
         name="one-step-too-many",
@@ -204,7 +204,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("recurrent.py", "            batch_first=True,\n", ""),),
         experiment="hello-gru",
         rung="forward",
-        tensor="logits",
+        tensor="rnn.h_n",
         entries=("PB55",),
     ),
     Fault(
