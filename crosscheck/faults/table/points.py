@@ -211,7 +211,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-encoder-decoder",
         rung="gradients",
-        tensor="encoder.weight_ih_l0",
+        tensor="decoder.weight_ih_l0",
         entries=("PB47",),
     ),
     Fault(
@@ -229,7 +229,6 @@ FAULTS: tuple[Fault, ...] = (
         experiment="hello-encoder-decoder",
         rung="forward",
         tensor="attention.weights",
-        entries=("PB46",),
     ),
     Fault(
         name="sequences-sorted-and-not-put-back",
