@@ -1,13 +1,17 @@
-# `make` builds .venv and runs the main job; `make test` the tests; `make check` style, types and tests.
+# `make` builds .venv and runs the main job; `make test` the tests; `make check` style, types and tests;
+# `make faults` shows that crosscheck sees planted bugs.
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck test lint types check format clean
+.PHONY: crosscheck faults test lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck
+
+faults: $(VENV)/installed
+	$(RUN) -m crosscheck faults
 
 test: $(VENV)/installed
 	$(RUN) -m pytest -n auto

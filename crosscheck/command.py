@@ -9,6 +9,7 @@ from typing import Any, get_args
 from rich.console import Console
 
 from crosscheck import recording, run
+from crosscheck.faults import command as faults
 from crosscheck.progress import Progress
 from crosscheck.report import data, markdown, terminal
 from crosscheck.run import Plan
@@ -70,6 +71,10 @@ def _compare(options: argparse.Namespace) -> int:
         rungs = _rungs(options.rungs) if options.rungs else None
         summary = run.compare(directories, options.experiments, rungs, options.precision, options.case, progress)
     return _report(summary, options)
+
+
+def _faults(options: argparse.Namespace) -> int:
+    return faults.carry_out(options, _rungs(options.rungs) if options.rungs else faults.RUNGS)
 
 
 def _list() -> int:
@@ -139,7 +144,7 @@ def _check_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m crosscheck",
         description="Do two implementations start, compute, step and converge alike? All experiments by default.",
-        epilog="also: python -m crosscheck record --help, python -m crosscheck compare --help; " + EPILOG,
+        epilog="also: python -m crosscheck record --help, ... compare --help, ... faults --help; " + EPILOG,
     )
     _add_plan(parser)
     parser.add_argument(
@@ -173,6 +178,17 @@ def _compare_parser() -> argparse.ArgumentParser:
     parser.add_argument("directories", nargs=2, type=Path, metavar="DIRECTORY")
     parser.add_argument("--experiments", nargs="+", default=[], metavar="NAME", help="only these")
     _add_choice(parser)
+    _add_report(parser)
+    return parser
+
+
+def _faults_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m crosscheck faults", description=faults.DESCRIPTION, epilog=faults.EPILOG
+    )
+    faults.add_options(parser)
+    parser.add_argument("--rungs", help=f"comma-separated, of {','.join(faults.RUNGS)} (default all)")
+    parser.add_argument("--seed", type=_seed, default=0, help="of the recordings; clean runs go on from it (default 0)")
     _add_report(parser)
     return parser
 
@@ -218,4 +234,5 @@ COMMANDS: dict[str, Any] = {
     "": (_check_parser, _check),
     "record": (_record_parser, _record),
     "compare": (_compare_parser, _compare),
+    "faults": (_faults_parser, _faults),
 }

@@ -1,7 +1,8 @@
 """The worker processes: starts them, hands out jobs, and survives whatever becomes of them.
 
 A worker takes one experiment at a time, so that one that dies takes no other with it, and so that a side that is
-done early lends its core to the other.
+done early lends its core to the other. Jobs on the same experiment that stand next to each other stay with one worker,
+which need not compile again for another seed.
 """
 
 import os
@@ -11,14 +12,15 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import msgspec
 
-from crosscheck.worker import Done, Job, Message, Refused
+from crosscheck.worker import Broken, Done, Job, Message, Refused
 from spec.errors import OhlolError
 
 WORTH_A_WORKER = 3
@@ -37,15 +39,20 @@ class Result(NamedTuple):
     """What became of one job. lost: why there is no recording; empty when there is one."""
 
     side: int
-    experiment: str
+    job: Job
     seconds: float
     lost: str = ""
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's name."""
+        return self.job.experiment["name"]
 
 
 class Worker:
     """One process of one implementation."""
 
-    def __init__(self, implementation: str, log: Path):
+    def __init__(self, implementation: str, log: Path, environment: Mapping[str, str]):
         self._log = log
         threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
         with log.open("ab") as errors:
@@ -55,7 +62,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 # Tiny models are fastest on one thread, and the two sides run side by side.
-                env={**threads, **os.environ},
+                env={**threads, **os.environ, **environment},
                 text=True,
                 # So that Ctrl-C comes to the parent alone, which then ends its workers.
                 start_new_session=True,
@@ -103,15 +110,31 @@ class Worker:
         return f": {lines[-1][:300]}" if lines else ""
 
 
+def _what(job: Job) -> tuple[str, str]:
+    """What a worker has compiled after a job."""
+    return job.implementation, job.experiment["name"]
+
+
 def _pipe(pipe: IO[str] | None) -> IO[str]:
     assert pipe is not None
     return pipe
 
 
 class Crew:
-    """All workers of a run: at least one for each implementation, more where there are cores and work enough."""
+    """All workers of a run: at least one for each implementation, more where there are cores and work enough.
 
-    def __init__(self, implementations: Sequence[str], logs: Path, size: int, timeout: float):
+    environment: variables that the workers get on top of this process's own.
+    """
+
+    def __init__(
+        self,
+        implementations: Sequence[str],
+        logs: Path,
+        size: int,
+        timeout: float,
+        environment: Mapping[str, str] | None = None,
+    ):
+        self._environment = environment or {}
         self._implementations = implementations
         self._logs = logs
         self._size = max(size, len(implementations))
@@ -123,7 +146,7 @@ class Crew:
 
     def run(self, jobs: Sequence[Sequence[Job]]) -> Iterator[Result]:
         """Do each side's jobs; yields as they are done. Raises CouldNotRun when a side refuses."""
-        self._waiting = [deque(side) for side in jobs]
+        self._waiting = [deque(list(group) for _, group in groupby(side, _what)) for side in jobs]
         threads = [threading.Thread(target=self._work, args=(slot,), daemon=True) for slot in range(self._size)]
         for thread in threads:
             thread.start()
@@ -157,31 +180,39 @@ class Crew:
             return
         worker = None
         try:
-            while job := self._take(side):
+            for job in self._take(side):
                 worker = worker or self._start(side, slot)
                 message = worker.serve(job, self._timeout)
-                name = job.experiment["name"]
                 match message:
                     case Done(seconds=seconds):
-                        self._results.put(Result(side, name, seconds))
+                        self._results.put(Result(side, job, seconds))
+                    case Broken(message=reason):
+                        self._results.put(Result(side, job, 0.0, reason))
                     case Refused():
                         self._results.put(message)
                         return
                     case reason:
                         self._retire(worker)
                         worker = None
-                        self._results.put(Result(side, name, 0.0, reason))
+                        self._results.put(Result(side, job, 0.0, reason))
         finally:
             if worker:
                 self._retire(worker)
 
-    def _take(self, side: int) -> Job | None:
-        with self._lock:
-            waiting = self._waiting[side]
-            return waiting.popleft() if waiting and not self._stopped else None
+    def _take(self, side: int) -> Iterator[Job]:
+        """Jobs for one worker, while there are any."""
+        while True:
+            with self._lock:
+                waiting = self._waiting[side]
+                group = waiting.popleft() if waiting and not self._stopped else []
+            if not group:
+                return
+            for job in group:
+                if not self._stopped:
+                    yield job
 
     def _start(self, side: int, slot: int) -> Worker:
-        worker = Worker(self._implementations[side], self._logs / f"{side}-{slot}.log")
+        worker = Worker(self._implementations[side], self._logs / f"{side}-{slot}.log", self._environment)
         with self._lock:
             self._workers.add(worker)
         return worker

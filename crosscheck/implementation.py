@@ -39,6 +39,24 @@ def load(name: str) -> Framework:
     return cast(Framework, module)
 
 
+def load_afresh(name: str) -> Framework:
+    """The same as `load`, but nothing of an implementation of that name that was imported before is kept.
+
+    So a copy stands in for the implementation that the process began with, under the same name, and the framework
+    below need not be imported again. What the implementation has cached goes with its modules.
+    """
+    module_name = Path(name).stem
+    for imported in [key for key in sys.modules if key.partition(".")[0] == module_name]:
+        del sys.modules[imported]
+    importlib.invalidate_caches()
+    searched = list(sys.path)
+    try:
+        return load(name)
+    finally:
+        # Submodules that are imported later are found through their package.
+        sys.path[:] = searched
+
+
 def _check_origin(module: ModuleType, path: Path) -> None:
     """Raise UsageError when another module of the same name was imported before and stands in the way."""
     origin = Path(module.__file__ or "").resolve()

@@ -194,11 +194,11 @@ def _jobs(plan: Plan, directory: Path, token: str, envelope: bool) -> list[Job]:
 
 def _crew(plan: Plan, implementations: Sequence[str], logs: Path) -> Crew:
     # An accelerator is not shared well by two processes of the same framework.
-    size = _cores() if plan.device == "cpu" else len(implementations)
+    size = cores() if plan.device == "cpu" else len(implementations)
     return Crew(implementations, logs, size, plan.timeout)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use, where the system can tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -27,7 +27,10 @@ from spec.framework import Device, Framework, Precision, Settings
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One experiment to record, and where to. envelope: see crosscheck.request.Request; the rest: Selection."""
+    """One experiment to record, and where to. envelope: see crosscheck.request.Request; the rest: Selection.
+
+    implementation: a copy that stands in for the worker's implementation, by its path; empty for that itself.
+    """
 
     directory: str
     token: str
@@ -39,6 +42,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     envelope: bool = False
     thorough: bool = False
     case: str = ""
+    implementation: str = ""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -55,7 +59,13 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     exit_code: int
 
 
-Message = Done | Refused
+class Broken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The job's copy of the implementation cannot run at all; the worker can take other jobs."""
+
+    message: str
+
+
+Message = Done | Refused | Broken
 
 
 class CannotStart(OhlolError):
@@ -70,10 +80,21 @@ def main(name: str) -> int:
     with os.fdopen(os.dup(1), "w", buffering=1) as channel:
         os.dup2(2, 1)
         try:
-            framework = _load(name)
+            loaded, framework = name, _load(name)
             for line in sys.stdin:
                 job = msgspec.json.decode(line, type=Job)
-                _send(channel, _serve(name, framework, job))
+                wanted = job.implementation or name
+                try:
+                    if wanted != loaded:
+                        # What an import that fails leaves behind is neither the one nor the other.
+                        loaded = ""
+                        loaded, framework = wanted, implementation.load_afresh(wanted)
+                    message = _serve(name, framework, job)
+                except Exception as error:
+                    if not job.implementation:
+                        raise
+                    message = Broken(message=f"{type(error).__name__}: {error}")
+                _send(channel, message)
         except OhlolError as error:
             _send(channel, Refused(message=str(error), exit_code=error.exit_code))
     return 0

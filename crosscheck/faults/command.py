@@ -1,0 +1,164 @@
+"""`python -m crosscheck faults`: its options, and what it leaves behind."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+from rich.console import Console
+
+from crosscheck import recording
+from crosscheck.faults import campaign, plant, report
+from crosscheck.faults.campaign import Campaign
+from crosscheck.faults.fault import Fault, Implementation
+from crosscheck.faults.findings import Findings
+from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
+from crosscheck.progress import Progress
+from crosscheck.rungs import LADDER
+from spec import experiment as experiments
+from spec.errors import UsageError
+
+DESCRIPTION = """\
+Does crosscheck see what it is for? Plants real porting bugs, one at a time, in a copy of either implementation, and
+compares the copy with the other one, unedited. Then compares the two unedited ones many times over.
+"""
+
+EPILOG = """\
+exit codes: 0 every fault is caught where the table says and there is no false alarm, 1 not so, 2 usage, or a fault
+that cannot be planted, 3 could not run
+"""
+
+RUNGS = tuple(rung.NAME for rung in LADDER if rung.NAME != "outcome")
+"""The outcome is left out: it takes long, judges many runs together, and what it sees a rung below has seen."""
+
+CLEAN = 66
+"""Clean runs by default: each experiment with two seeds."""
+
+QUICK = 12
+"""So many faults at most are planted by --quick."""
+
+WIDTH = 190
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """All options but --rungs, --out, --json and --seed, which other commands have too."""
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help="names, or patterns of names such as 'gru-*'")
+    parser.add_argument("--list", action="store_true", help="list the faults, and the bugs that do not apply")
+    parser.add_argument("--implementation", choices=get_args(Implementation), help="only faults in this one")
+    parser.add_argument("--first", action="store_true", help="climb no higher than the rung that should see the fault")
+    parser.add_argument("--quick", action="store_true", help=f"at most {QUICK} faults, --first, no clean runs")
+    parser.add_argument(
+        "--clean",
+        type=_count,
+        metavar="N",
+        help=f"clean runs, over all experiments and as many seeds (default {CLEAN}; 0 where faults are named)",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=120.0, metavar="SECONDS", help="for one recording (default 120)"
+    )
+
+
+def carry_out(
+    options: argparse.Namespace,
+    rungs: Sequence[str],
+    faults: Sequence[Fault] = FAULTS,
+    sources: Mapping[str, Path] | None = None,
+) -> int:
+    """Run the command; returns its exit code. sources: the packages to plant in, where not the installed ones."""
+    if unable := [rung for rung in rungs if rung not in RUNGS]:
+        raise UsageError(f"--rungs: expected some of {','.join(RUNGS)}, got {','.join(unable)}")
+    campaign.check(faults)
+    chosen = [
+        fault
+        for fault in plant.choose(faults, options.faults)
+        if options.implementation in (None, fault.implementation) and fault.rung in rungs
+    ]
+    if options.list:
+        return _list(chosen)
+    if options.quick:
+        chosen = quick(chosen)
+    clean = options.clean
+    if clean is None:
+        clean = 0 if options.faults or options.implementation or options.quick else CLEAN
+    if not chosen and not clean:
+        raise UsageError("faults: expected something to do, got no fault and no clean run")
+    plan = Campaign(
+        faults=chosen,
+        clean=clean,
+        experiments=experiments.shipped(),
+        seed=options.seed,
+        rungs=rungs,
+        first=options.first or options.quick,
+        sources=sources or {name: plant.source(name) for name in get_args(Implementation)},
+        timeout=options.timeout,
+    )
+    _clear(options.out)
+    with Progress(["faults"], campaign.recordings(plan), options.json) as progress:
+        findings = campaign.carry_out(plan, lambda *result: progress.recorded("faults", *result))
+    return _report(findings, options)
+
+
+def quick(faults: Sequence[Fault]) -> list[Fault]:
+    """A few faults: for each rung that should see one, and in either side, the one on the smallest training."""
+    places: dict[tuple[str, str], list[Fault]] = {}
+    for fault in faults:
+        places.setdefault((fault.rung, fault.implementation), []).append(fault)
+    chosen = {plant.label(min(found, key=_size)) for found in places.values()}
+    return [fault for fault in faults if plant.label(fault) in chosen][:QUICK]
+
+
+def _size(fault: Fault) -> int:
+    """How many numbers the whole training moves."""
+    experiment = experiments.load(fault.experiment)
+    steps = experiment.training.epochs * experiment.training.steps_per_epoch
+    return max(steps, 1) * experiment.model.parameter_count
+
+
+def _list(faults: Sequence[Fault]) -> int:
+    """The table."""
+    for fault in faults:
+        entries = f" ({', '.join(fault.entries)})" if fault.entries else ""
+        print(f"{plant.label(fault)}{entries}")
+        print(f"  {fault.what}")
+        print(f"  {fault.experiment}, {fault.precision}: {fault.rung}, {fault.tensor}")
+    print(f"\n{len(faults)} faults. Of the catalogue of porting bugs, these do not apply:")
+    for entry, reason in sorted(NOT_APPLICABLE.items()):
+        print(f"  {entry}  {reason}")
+    return 0
+
+
+def _clear(directory: Path) -> None:
+    """Take away the last run's report, lest it be read for this one's where this one fails."""
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"--out: expected a directory, got a file: {directory}")
+    for name in ("faults.md", "faults.json"):
+        (directory / name).unlink(missing_ok=True)
+
+
+def _report(findings: Findings, options: argparse.Namespace) -> int:
+    plain = msgspec.to_builtins(findings)
+    plain["exit_code"], plain["verdict"] = findings.exit_code, report.verdict(findings)
+    plain["detection"] = msgspec.to_builtins(findings.detection())
+    plain["false_alarms"] = msgspec.to_builtins(findings.false_alarms())
+    rendered = msgspec.json.format(msgspec.json.encode(plain)) + b"\n"
+    options.out.mkdir(parents=True, exist_ok=True)
+    recording.write_whole(options.out / "faults.json", rendered)
+    recording.write_whole(options.out / "faults.md", report.markdown(findings).encode())
+    if options.json:
+        print(rendered.decode())
+    else:
+        console = Console()
+        if not console.is_terminal:
+            # A log has no width; the matrix needs about this one.
+            console.width = max(console.width, WIDTH)
+        report.show(findings, console)
+        print(f"report: {options.out / 'faults.md'}, {options.out / 'faults.json'}")
+    return findings.exit_code
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected at least 0, got {value}")
+    return value

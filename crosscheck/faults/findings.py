@@ -1,0 +1,123 @@
+"""What became of each planted fault and of each clean run, and what that says about crosscheck."""
+
+from typing import Literal
+
+import msgspec
+
+from crosscheck.verdict import Status
+from spec.framework import Precision
+
+SCHEMA_VERSION = 1
+"""Of faults.json; raised when a field changes its meaning or goes away."""
+
+CONFIDENCE = 0.95
+"""Of the one-sided bounds on rates."""
+
+Outcome = Literal["caught", "caught elsewhere", "wrong side blamed", "survived", "could not run"]
+
+BAD: tuple[Outcome, ...] = ("survived", "wrong side blamed", "caught elsewhere")
+"""What makes the exit code 1, the worst first. The table says where a fault is caught, and that must be true."""
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One planted fault. rungs: each one's status. first_rung, tensor, case, note: of the first failure.
+
+    blamed: which side departs from the equations, where that is known. seconds: of recording the patched copy.
+    """
+
+    name: str
+    implementation: str
+    what: str
+    entries: tuple[str, ...]
+    experiment: str
+    precision: Precision
+    expected_rung: str
+    expected_tensor: str
+    outcome: Outcome
+    rungs: dict[str, Status]
+    first_rung: str = ""
+    tensor: str = ""
+    case: str = ""
+    note: str = ""
+    blamed: str = ""
+    blamed_stage: str = ""
+    seconds: float = 0.0
+
+    @property
+    def detected(self) -> bool:
+        """Whether any rung fired."""
+        return bool(self.first_rung)
+
+
+class CleanRun(msgspec.Struct, frozen=True, kw_only=True):
+    """Both unedited implementations on one experiment with one seed.
+
+    counted: whether it is one of the clean control's, and not only what planted faults are compared with.
+    alarms: the failures, each in a line. lost: why it could not run.
+    """
+
+    experiment: str
+    seed: int
+    counted: bool
+    comparisons: int
+    alarms: list[str] = []
+    lost: str = ""
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """Count of `of`, with the exact (Clopper-Pearson) one-sided bound: lower of a detection, upper of an alarm."""
+
+    what: str
+    count: int
+    of: int
+    bound: float
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole campaign."""
+
+    schema_version: int
+    rungs: list[str]
+    seed: int
+    seconds: float
+    trials: list[Trial]
+    clean: list[CleanRun]
+
+    @property
+    def exit_code(self) -> int:
+        """1: crosscheck missed something or cried wolf; 3: something could not run; 0: neither."""
+        if any(trial.outcome in BAD for trial in self.trials) or any(run.alarms for run in self.clean):
+            return 1
+        if any(trial.outcome == "could not run" for trial in self.trials) or any(run.lost for run in self.clean):
+            return 3
+        return 0
+
+    def detection(self) -> list[Rate]:
+        """The share of planted faults that any rung saw: of all, by side, by the rung that should see them."""
+        ran = [trial for trial in self.trials if trial.outcome != "could not run"]
+        kinds = {"all": ran}
+        for trial in ran:
+            kinds.setdefault(f"in {trial.implementation}", []).append(trial)
+        for rung in self.rungs:
+            kinds[f"of {rung}"] = [trial for trial in ran if trial.expected_rung == rung]
+        return [
+            rate(what, sum(trial.detected for trial in trials), len(trials), lower=True)
+            for what, trials in kinds.items()
+            if trials
+        ]
+
+    def false_alarms(self) -> Rate:
+        """The share of clean runs in which something was compared and something failed."""
+        ran = [run for run in self.clean if run.counted and run.comparisons and not run.lost]
+        return rate("clean runs", sum(bool(run.alarms) for run in ran), len(ran), lower=False)
+
+
+def rate(what: str, count: int, of: int, *, lower: bool) -> Rate:
+    """A rate with its bound; without trials it may be anything."""
+    # Not at the top: SciPy takes long to import.
+    from scipy.stats import binomtest
+
+    if not of:
+        return Rate(what=what, count=0, of=0, bound=0.0 if lower else 1.0)
+    interval = binomtest(count, of, alternative="greater" if lower else "less").proportion_ci(CONFIDENCE, "exact")
+    return Rate(what=what, count=count, of=of, bound=float(interval.low if lower else interval.high))

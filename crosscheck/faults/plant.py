@@ -1,0 +1,75 @@
+"""A copy of an implementation with a fault in it."""
+
+import ast
+import importlib.util
+import shutil
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from crosscheck.faults.fault import Fault
+from spec.errors import UsageError
+
+
+def label(fault: Fault) -> str:
+    """What tells a fault from all others."""
+    return f"{fault.implementation}/{fault.name}"
+
+
+def choose(faults: Iterable[Fault], patterns: Iterable[str]) -> list[Fault]:
+    """Those whose name, with or without the implementation before it, matches one of the patterns; all without any.
+
+    Raises UsageError for a pattern that matches none.
+    """
+    faults = list(faults)
+    chosen = set()
+    for pattern in patterns:
+        found = {label(fault) for fault in faults if _matches(fault, pattern)}
+        if not found:
+            raise UsageError(f"faults: expected names of planted faults (see --list), got {pattern!r}")
+        chosen |= found
+    return [fault for fault in faults if not patterns or label(fault) in chosen]
+
+
+def _matches(fault: Fault, pattern: str) -> bool:
+    return fnmatchcase(fault.name, pattern) or fnmatchcase(label(fault), pattern)
+
+
+def source(implementation: str) -> Path:
+    """The directory of an installed package, which is not imported for that. Raises UsageError."""
+    found = importlib.util.find_spec(implementation)
+    if found is None or not found.submodule_search_locations:
+        raise UsageError(f"faults: expected an importable package, got {implementation!r}")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def edited(fault: Fault, package: Path) -> dict[str, str]:
+    """The files that the fault changes, as they are with it.
+
+    Raises UsageError where a text to replace is not there, or where what comes of it is not Python.
+    """
+    texts: dict[str, str] = {}
+    for edit in fault.edits:
+        path = package / edit.file
+        text = texts[edit.file] if edit.file in texts else path.read_text() if path.is_file() else ""
+        if not edit.old or edit.old not in text:
+            raise UsageError(f"{label(fault)}: expected to find in {edit.file}: {edit.old!r}, got no such text")
+        texts[edit.file] = text.replace(edit.old, edit.new, 1)
+        if texts[edit.file] == text:
+            raise UsageError(f"{label(fault)}: expected an edit of {edit.file}, got the same text again: {edit.old!r}")
+    for file, text in texts.items():
+        try:
+            ast.parse(text)
+        except SyntaxError as error:
+            raise UsageError(f"{label(fault)}: expected Python, got in {file}: {error}") from None
+    return texts
+
+
+def plant(fault: Fault, package: Path, directory: Path) -> Path:
+    """Copy the package into the directory with the fault's edits in it; returns the copy. Raises as `edited` does."""
+    texts = edited(fault, package)
+    copy = directory / package.name
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, text in texts.items():
+        (copy / file).write_text(text)
+    return copy

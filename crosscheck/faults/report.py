@@ -1,0 +1,176 @@
+"""The findings for people: on a terminal, and as Markdown."""
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crosscheck.faults.findings import BAD, CONFIDENCE, Findings, Outcome, Rate, Trial
+from crosscheck.verdict import Status
+
+MARKS: Mapping[Status, str] = {
+    "same": ".",
+    "different": "FIRED",
+    "crashed": "CRASH",
+    "not checked": "not checked",
+    "not applicable": "-",
+}
+
+LEGEND = "FIRED: a difference was seen; CRASH: no answer came; .: quiet; -: not applicable; blank: not climbed so high"
+
+STYLES: Mapping[Outcome, str] = {"caught": "green", "could not run": "yellow"}
+
+SHOWN = 5
+"""So many failures of a clean run are listed; faults.json has them all."""
+
+
+def show(findings: Findings, console: Console) -> None:
+    """Print the matrix, what is wrong, the rates and the verdict."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("planted fault", no_wrap=True)
+    for rung in findings.rungs:
+        # A space lets a narrow terminal break the name instead of cutting it.
+        table.add_column(rung.replace("-", " "), justify="right")
+    table.add_column("as stated")
+    table.add_column("blamed")
+    for trial in findings.trials:
+        style = STYLES.get(trial.outcome, "bold red")
+        row = [Text(mark, style="bold" if mark in ("FIRED", "CRASH") else "dim") for mark in _marks(findings, trial)]
+        table.add_row(Text(_name(trial), style), *row, Text(_as_stated(trial), style), Text(_blamed(trial)))
+    if findings.trials:
+        console.print(table)
+        _print(console, LEGEND)
+    for text in problems(findings):
+        _print(console, text, "bold red")
+    for text in facts(findings):
+        _print(console, text)
+    _print(console, verdict(findings), "bold green" if findings.exit_code == 0 else "bold red")
+
+
+def markdown(findings: Findings) -> str:
+    """The report as Markdown."""
+    return "\n".join(_lines(findings)) + "\n"
+
+
+def verdict(findings: Findings) -> str:
+    """The whole campaign in a line."""
+    trials, alarms = findings.trials, findings.false_alarms()
+    counts = [f"{count} {what}" for what in BAD if (count := sum(trial.outcome == what for trial in trials))]
+    if false := sum(bool(run.alarms) for run in findings.clean):
+        counts.append(f"{false} false alarm{'s' if false != 1 else ''}")
+    stuck = sum(trial.outcome == "could not run" for trial in trials) + sum(bool(run.lost) for run in findings.clean)
+    if stuck:
+        counts.append(f"{stuck} could not run")
+    total = f"{len(trials)} planted faults, {alarms.of} clean runs"
+    word = {0: "ALL CAUGHT", 1: "NOT TO BE TRUSTED", 3: "COULD NOT RUN"}[findings.exit_code]
+    return f"{word}: {total}{''.join(f', {text}' for text in counts)}"
+
+
+def facts(findings: Findings) -> Iterator[str]:
+    """Rates with their bounds, and what it took."""
+    for rate in findings.detection():
+        yield f"detected, {rate.what}: {_share(rate)}, at least {rate.bound:.1%} with {CONFIDENCE:.0%} confidence"
+    known = [trial for trial in findings.trials if trial.blamed]
+    if known:
+        right = sum(trial.blamed == trial.implementation for trial in known)
+        yield f"blame fell on the side with the fault: {right} of {len(known)}"
+        staged = [trial for trial in known if trial.blamed_stage and trial.first_rung == "forward"]
+        at = sum(_fits(trial.blamed_stage, trial.expected_tensor) for trial in staged)
+        yield f"and on the stage that the table states, in the forward pass: {at} of {len(staged)}"
+    alarms = findings.false_alarms()
+    if alarms.of:
+        bound = f"at most {alarms.bound:.2%} with {CONFIDENCE:.0%} confidence"
+        yield f"false alarms in clean runs: {_share(alarms)}, {bound} (seeds from {findings.seed} on)"
+    if empty := sorted({run.experiment for run in findings.clean if not run.comparisons}):
+        yield f"nothing to compare, hence not counted: {', '.join(empty)}"
+    if findings.trials:
+        spent = {side: [t.seconds for t in findings.trials if t.implementation == side] for side in _sides(findings)}
+        each = ", ".join(f"{sum(s) / len(s):.1f} s in {side}" for side, s in spent.items())
+        yield f"{findings.seconds:.0f} s; recording a fault took {each}"
+    else:
+        yield f"{findings.seconds:.0f} s"
+
+
+def problems(findings: Findings) -> Iterator[str]:
+    """What should not be, a line each."""
+    for trial in findings.trials:
+        expected = f"expected {trial.expected_rung}: {trial.expected_tensor}"
+        if trial.outcome == "survived":
+            yield f"{_name(trial)} on {trial.experiment}: survived ({trial.what}); {expected}"
+        elif trial.outcome != "caught":
+            blame = f"; blamed {trial.blamed}" if trial.outcome == "wrong side blamed" else ""
+            yield f"{_name(trial)} on {trial.experiment}: {trial.outcome}; {expected}, got {trial.note}{blame}"
+    for run in findings.clean:
+        place = f"clean run, {run.experiment}, seed {run.seed}"
+        for alarm in run.alarms[:SHOWN]:
+            yield f"{place}: false alarm: {alarm}"
+        if len(run.alarms) > SHOWN:
+            yield f"{place}: and {len(run.alarms) - SHOWN} more, all in faults.json"
+        if run.lost:
+            yield f"{place}: could not run: {run.lost}"
+
+
+def _lines(findings: Findings) -> Iterator[str]:
+    yield f"# Planted faults\n\n**{verdict(findings)}**\n"
+    yield from (f"- {text}" for text in facts(findings))
+    found = list(problems(findings))
+    if found:
+        yield "\n## Problems\n"
+        yield from (f"- {_code(text)}" for text in found)
+    if findings.trials:
+        yield f"\n## Matrix\n\n{LEGEND}.\n"
+        yield _row("planted fault", "on", *findings.rungs, "as stated", "blamed")
+        yield _row(*["---"] * (len(findings.rungs) + 4))
+        for trial in findings.trials:
+            marks = [f"**{m}**" if m in ("FIRED", "CRASH") else m for m in _marks(findings, trial)]
+            on = f"{trial.experiment}, {trial.precision}"
+            yield _row(_name(trial), on, *marks, _as_stated(trial), _blamed(trial))
+        yield "\n## Faults\n"
+        for trial in findings.trials:
+            where = f"first {trial.first_rung}: {_code(trial.tensor)}" if trial.detected else "not seen"
+            entries = f" ({', '.join(trial.entries)})" if trial.entries else ""
+            yield f"- {_name(trial)}{entries}: {trial.what} {where[0].upper()}{where[1:]}."
+
+
+def _marks(findings: Findings, trial: Trial) -> list[str]:
+    return [MARKS[trial.rungs[rung]] if rung in trial.rungs else "" for rung in findings.rungs]
+
+
+def _name(trial: Trial) -> str:
+    return f"{trial.implementation}/{trial.name}"
+
+
+def _as_stated(trial: Trial) -> str:
+    return "yes" if trial.outcome == "caught" else trial.outcome
+
+
+def _blamed(trial: Trial) -> str:
+    return ", ".join(text for text in (trial.blamed, trial.blamed_stage) if text) or "-"
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
+
+
+def _share(rate: Rate) -> str:
+    return f"{rate.count} of {rate.of}"
+
+
+def _sides(findings: Findings) -> list[str]:
+    return sorted({trial.implementation for trial in findings.trials})
+
+
+def _print(console: Console, text: str, style: str | None = None) -> None:
+    """A line as it is: its brackets are indices, and a terminal may wrap it but not we."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _code(text: str) -> str:
+    return "`" + text.replace("`", "'").replace("\n", " ") + "`"

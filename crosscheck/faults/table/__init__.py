@@ -1,0 +1,44 @@
+"""Every planted fault, and the catalogue's entries that have none."""
+
+from crosscheck.faults.fault import Fault
+from crosscheck.faults.table import (
+    attention,
+    cells,
+    clipping,
+    conversion,
+    dropout,
+    embedding,
+    initial,
+    layers,
+    loss,
+    optimizer,
+    points,
+    positions,
+    schedule,
+    training,
+    transformer,
+)
+
+FAULTS: tuple[Fault, ...] = (
+    cells.FAULTS
+    + layers.FAULTS
+    + embedding.FAULTS
+    + attention.FAULTS
+    + transformer.FAULTS
+    + positions.FAULTS
+    + points.FAULTS
+    + initial.FAULTS
+    + loss.FAULTS
+    + optimizer.FAULTS
+    + schedule.FAULTS
+    + clipping.FAULTS
+    + training.FAULTS
+    + dropout.FAULTS
+    + conversion.FAULTS
+)
+"""In the order of the ladder, roughly: what a step computes first."""
+
+NOT_APPLICABLE: dict[str, str] = {
+    "PB46": "no model has a causal mask, let alone one over sources and targets of different lengths",
+}
+"""Numbers of the catalogue of porting bugs that nothing here can have -> why."""

@@ -1,0 +1,286 @@
+"""Faults in the training loop: train and eval mode, dropout, the order of batches, what is kept between steps."""
+
+from crosscheck.faults.fault import Edit, Fault
+
+EVALUATION = "[lp][or][ge]*"
+LOSS = "[lp][or][se]*"
+SLOTS = "[sp][lr][oe]*"
+"""Logits, the loss, slots; or the predictions, which are judged over all steps at once and are told of first."""
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        name="trained-in-eval-mode",
+        what="Training runs in eval mode: nothing is ever dropped.",
+        implementation="flax_impl",
+        edits=(Edit("training.py", "set_mode(model, dropout)", "set_mode(model, None)"),),
+        experiment="hello-stacked-lstm-dropout",
+        rung="lock-step",
+        tensor=LOSS,
+        entries=("PB59",),
+    ),
+    Fault(
+        name="eval-mode-still-drops",
+        what="Dropout stays on in eval mode, as in attention whose rate ignores the module's mode.",
+        implementation="torch_impl",
+        edits=(Edit("dropout.py", "model.train(dropout is not None)", "model.train()"),),
+        experiment="hello-transformer-dropout",
+        rung="forward",
+        tensor="encoder.layers.0.*",
+        entries=("PB53",),
+    ),
+    Fault(
+        name="evaluated-in-train-mode",
+        what="The evaluation after each epoch runs in train mode.",
+        implementation="torch_impl",
+        edits=(Edit("training.py", "mode(model, None), unchanged", "mode(model, 0), unchanged"),),
+        experiment="hello-transformer-dropout",
+        rung="lock-step",
+        tensor=EVALUATION,
+        entries=("PB53",),
+    ),
+    Fault(
+        name="evaluated-in-train-mode",
+        what="The evaluation after each epoch runs in train mode.",
+        implementation="flax_impl",
+        edits=(Edit("training.py", "set_mode(model, None)", "set_mode(model, jax.random.key(0))"),),
+        experiment="hello-stacked-lstm-dropout",
+        rung="lock-step",
+        tensor=EVALUATION,
+        entries=("PB53",),
+    ),
+    Fault(
+        name="dropout-after-the-last-layer",
+        what="The last layer's output is dropped out too.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "recurrent.py",
+                'if layer < self.num_layers - 1:\n                inputs = getattr(self, f"dropout_l{layer}")',
+                'if self.num_layers > 1:\n                inputs = getattr(self, "dropout_l0")',
+            ),
+        ),
+        experiment="hello-stacked-lstm-dropout",
+        rung="lock-step",
+        tensor=LOSS,
+        entries=("PB11",),
+    ),
+    Fault(
+        name="dropout-nowhere-between-layers",
+        what="The layer below the last is not dropped out, by an index that stops too early.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "recurrent.py",
+                "            if layer < self.num_layers - 1:\n                inputs",
+                "            if layer < self.num_layers - 2:\n                inputs",
+            ),
+        ),
+        experiment="hello-stacked-lstm-dropout",
+        rung="lock-step",
+        tensor=LOSS,
+        entries=("PB11",),
+    ),
+    Fault(
+        name="dropout-not-scaled",
+        what="What is kept is not divided by 1 - rate.",
+        implementation="flax_impl",
+        edits=(Edit("dropout.py", "inputs * self.mask", "inputs * (self.mask > 0)"),),
+        experiment="hello-transformer-dropout",
+        rung="lock-step",
+        tensor=LOSS,
+    ),
+    Fault(
+        name="no-dropout-inside-the-feed-forward-block",
+        what="The feed-forward block's inner dropout is missing.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "transformer.py",
+                "self.linear2(self.dropout(self.activation(self.linear1(hidden))))",
+                "self.linear2(self.activation(self.linear1(hidden)))",
+            ),
+        ),
+        experiment="hello-transformer-dropout",
+        rung="lock-step",
+        tensor=LOSS,
+        entries=("PB59",),
+    ),
+    Fault(
+        name="masks-of-the-next-step",
+        what="Step s uses the masks of step s + 1.",
+        implementation="torch_impl",
+        edits=(
+            Edit("training.py", 'generator_for(seed, "dropout", step)', 'generator_for(seed, "dropout", step + 1)'),
+        ),
+        experiment="hello-transformer-dropout",
+        rung="lock-step",
+        tensor=LOSS,
+        entries=("PB67",),
+    ),
+    Fault(
+        name="the-same-mask-every-step",
+        what="Every step uses the first step's masks.",
+        implementation="flax_impl",
+        edits=(
+            Edit("training.py", 'generator_for(seed, "dropout", step)', 'generator_for(seed, "dropout", steps[0])'),
+        ),
+        experiment="hello-stacked-lstm-dropout",
+        rung="lock-step",
+        tensor=LOSS,
+        entries=("PB67",),
+    ),
+    Fault(
+        name="gradients-not-cleared",
+        what="Gradients of earlier steps are added up.",
+        implementation="torch_impl",
+        edits=(Edit("training.py", "                    optimizer.zero_grad()\n", ""),),
+        experiment="hello-gru",
+        rung="lock-step",
+        tensor=SLOTS,
+    ),
+    Fault(
+        name="state-kept-between-batches",
+        what="Each batch starts from the state in which the one before ended.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "recurrent.py",
+                "        outputs, final = self.recur(inputs, batch, valid)\n",
+                "        outputs, final = self.recur(inputs, batch, valid)\n"
+                "        if self.training:\n"
+                '            outputs, final = run(self.rnn, inputs, batch.lengths, getattr(self, "kept", None))\n'
+                "            self.kept = tuple(state.detach() for state in final)\n",
+            ),
+        ),
+        experiment="hello-lstm",
+        rung="lock-step",
+        tensor=LOSS,
+    ),
+    Fault(
+        name="slots-forgotten-at-each-epoch",
+        what="The optimizer starts anew with each epoch.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "        for _ in range(epochs):\n",
+                "        for _ in range(epochs):\n            optimizer = optimizers.make(training.optimizer, model)\n",
+            ),
+        ),
+        experiment="last-step-classifier",
+        rung="lock-step",
+        tensor=SLOTS,
+    ),
+    Fault(
+        name="batches-repeat-each-epoch",
+        what="Every epoch draws the same batches again, as NumPy's seed in a data loader's workers does.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "task.batch(seed, step, settings",
+                "task.batch(seed, step % training.steps_per_epoch, settings",
+            ),
+        ),
+        experiment="last-step-classifier",
+        rung="lock-step",
+        tensor=LOSS,
+        entries=("PB68",),
+    ),
+    Fault(
+        name="batches-in-another-order",
+        what="Each epoch's batches are taken in reverse.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "training.py", "for step in steps]\n    dropout = None", "for step in steps[::-1]]\n    dropout = None"
+            ),
+        ),
+        experiment="last-step-classifier",
+        rung="lock-step",
+        tensor=LOSS,
+    ),
+    Fault(
+        name="last-sequence-dropped",
+        what="Each batch loses its last sequence, as where an incomplete batch is dropped.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "return cross_entropy(training.loss, logits, inputs.batch.targets)",
+                "return cross_entropy(training.loss, logits[:-1], inputs.batch.targets[:-1])",
+            ),
+        ),
+        experiment="last-step-classifier",
+        rung="lock-step",
+        tensor=LOSS,
+        entries=("PB89",),
+    ),
+    Fault(
+        name="evaluated-an-epoch-early",
+        what="Each epoch is judged by the parameters with which it began.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "            carry, outputs = jax.lax.scan(lambda c, i: step(c, i, key), carry, inputs)\n",
+                "            before = carry\n"
+                "            carry, outputs = jax.lax.scan(lambda c, i: step(c, i, key), carry, inputs)\n",
+            ),
+            Edit(
+                "training.py",
+                "evaluate(graph, carry.parameters, evaluation_batch)",
+                "evaluate(graph, before.parameters, evaluation_batch)",
+            ),
+        ),
+        experiment="hello-gru",
+        rung="lock-step",
+        tensor=EVALUATION,
+    ),
+    Fault(
+        name="loss-after-the-step",
+        what="A step's loss is measured after it, where it is the one that was minimized.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "                losses.append(loss.item())\n",
+                "                loss = cross_entropy(training.loss, model(batch), batch.targets)\n"
+                "                losses.append(loss.item())\n",
+            ),
+        ),
+        experiment="hello-rnn",
+        rung="lock-step",
+        tensor=LOSS,
+    ),
+    Fault(
+        name="state-before-the-last-step",
+        what="Training returns the parameters before its last step.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "state=State(export(model), slots, step)",
+                "state=State(trace[-2][0] if record else export(model), slots, step)",
+            ),
+        ),
+        experiment="hello-rnn",
+        rung="lock-step",
+        tensor="final parameters/rnn.weight_ih_l0",
+    ),
+    Fault(
+        name="arguments-written-to",
+        what="Modules share memory with the arrays that were handed over, and training writes into them.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "parameters.py",
+                "torch.tensor(value, dtype=dtype, device=device)",
+                "torch.as_tensor(value, dtype=dtype, device=device)",
+            ),
+        ),
+        experiment="hello-gru",
+        rung="optimizer",
+        tensor="",
+    ),
+)

@@ -1,0 +1,96 @@
+"""The table of planted faults: it fits today's sources, covers the catalogue, and its quick choice is caught."""
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from crosscheck.command import main
+from crosscheck.faults import campaign, plant
+from crosscheck.faults.command import QUICK, quick
+from crosscheck.faults.fault import Fault
+from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
+from crosscheck.rungs import LADDER
+from spec.experiment import load
+
+CATALOGUE = """
+01 02 04 05 07 08 10 11 13 14 16 17 19 20 22 23 25 26 28 29 31 32 34 35 37 38 40 41 43 44 46 47 49 50 52 53 55 56 58 59
+61 62 64 65 67 68 70 71 73 74 76 77 79 80 82 83 85 86 88 89 91 92 94
+"""
+"""The numbers of the catalogue of porting bugs; those that are missing were never given."""
+
+ENTRIES = {f"PB{number}" for number in CATALOGUE.split()}
+
+Kind = Callable[[Fault], bool]
+
+
+def named(*patterns: str) -> Kind:
+    return lambda fault: any(fnmatchcase(fault.name, pattern) for pattern in patterns)
+
+
+KINDS: dict[str, Kind] = {
+    "initial law": lambda fault: fault.rung == "initial-law",
+    "optimizer slots after several steps": named("slots-forgotten-at-each-epoch", "second-moment-from-new-mean"),
+    "ragged batches": named("backward-starts-in-the-padding", "padding-moves-the-state"),
+    "batch larger than one": named("softmax-over-the-batch", "positions-by-example", "decoder-starts-from-first-*"),
+    "train mode": named("trained-in-eval-mode", "dropout-not-scaled"),
+    "a changing learning rate": named("schedule-ignored", "warm-up-*", "learning-rate-stays-*"),
+}
+"""What shows only under a condition of its own. Names, since a condition is no field of a fault."""
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=plant.label)
+def test_every_edit_fits_the_sources(fault: Fault):
+    assert plant.edited(fault, plant.source(fault.implementation))
+
+
+def test_names_experiments_and_rungs_are_there():
+    campaign.check(FAULTS)
+
+
+def test_tensors_are_patterns_of_what_a_rung_compares():
+    """A pattern that any name fits says nothing, but where a side gives no answer."""
+    loose = [plant.label(fault) for fault in FAULTS if fault.tensor == "*" and fault.rung != "structure"]
+    assert loose == []
+
+
+def test_the_catalogue_is_covered():
+    planted = {entry for fault in FAULTS for entry in fault.entries}
+    assert planted | set(NOT_APPLICABLE) == ENTRIES
+    assert not planted & set(NOT_APPLICABLE)
+    assert all(NOT_APPLICABLE.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_fault(kind: str):
+    assert any(KINDS[kind](fault) for fault in FAULTS)
+
+
+def test_both_sides_have_faults_on_every_rung_but_the_outcome():
+    missing = {
+        (rung.NAME, side)
+        for rung in LADDER
+        for side in ("torch_impl", "flax_impl")
+        if not any((fault.rung, fault.implementation) == (rung.NAME, side) for fault in FAULTS)
+    }
+    assert missing == {("outcome", "torch_impl"), ("outcome", "flax_impl")}
+
+
+def test_the_quick_choice_is_small_and_the_same_every_time():
+    chosen = quick(FAULTS)
+    assert 8 <= len(chosen) <= QUICK
+    assert {fault.implementation for fault in chosen} == {"torch_impl", "flax_impl"}
+    assert chosen == quick(FAULTS)
+    steps = [load(fault.experiment).training for fault in chosen]
+    assert max(training.epochs * training.steps_per_epoch for training in steps) <= 1500
+
+
+def test_the_quick_choice_is_caught(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Takes half a minute of one core: 12 copies, each up to the rung that should see its fault."""
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    code = main(["faults", "--quick", "--out", str(tmp_path)])
+    output = capsys.readouterr().out
+    assert code == 0, output
+    assert f"ALL CAUGHT: {len(quick(FAULTS))} planted faults" in output
