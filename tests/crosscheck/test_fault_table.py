@@ -34,6 +34,9 @@ KINDS: dict[str, Kind] = {
     "optimizer slots after several steps": named("slots-forgotten-at-each-epoch", "second-moment-from-new-mean"),
     "ragged batches": named("backward-starts-in-the-padding", "padding-moves-the-state"),
     "batch larger than one": named("softmax-over-the-batch", "positions-by-example", "decoder-starts-from-first-*"),
+    "four layers": named("fourth-layer-*"),
+    "gradients at zeros": named("relu-by-*"),
+    "float32 with offset inputs": named("layer-norm-fast-variance"),
     "train mode": named("trained-in-eval-mode", "dropout-not-scaled"),
     "a changing learning rate": named("schedule-ignored", "warm-up-*", "learning-rate-stays-*"),
 }
