@@ -56,9 +56,10 @@ ROUNDING = 2e-6
 honest losses of train mode meet by chance."""
 
 TIES = 5
-"""Losses of 24 that may be equal by chance. The narrowest spread seen is hello-stacked-lstm-dropout's: 0.0011 about 1.4,
-so that a loss is within ROUNDING of eval mode's with a chance of 2e-3, and the same float32 as another's with one of 3e-5
-a pair: six are in 5e-12 of all cases. One step of eval mode after each evaluation but the last makes six."""
+"""Losses of 24 that may be equal by chance. Those of hello-stacked-lstm-dropout have the narrowest spread seen, 0.0011
+about 1.4: one is within ROUNDING of eval mode's with a chance of 3e-3 (4 of 1440 were), and the same float32 as another
+with one of 3e-5 a pair, so that six are in 1e-10 of all cases. A step of eval mode after each evaluation but the last
+makes six."""
 
 PARTS = ("before", "eval", "eval again", "after")
 """Logits of the first seed, of eval mode twice, and of the first seed once more."""
