@@ -51,10 +51,15 @@ EPOCHS, STEPS = 4, 3
 STILL = 1e-30
 """Its learning rate: below the rounding of any parameter."""
 
-TIES = 2
-"""Losses that may be equal by chance. Two of different masks agree to float32's last digit with a chance of 1e-6, that
-of a mask and that of eval mode to the bound of forward with one of 1e-4: of 24 losses three do in 1e-9 of all cases. A
-mask that is used again, or left out, is in more of them."""
+ROUNDING = 2e-6
+"""Within so much, relative to the loss or to 1, a float32 loss is eval mode's: seen is 3e-7. Not forward's bound, which
+honest losses of train mode meet by chance."""
+
+TIES = 5
+"""Losses of 24 that may be equal by chance. Those of hello-stacked-lstm-dropout have the narrowest spread seen, 0.0011
+about 1.4: one is within ROUNDING of eval mode's with a chance of 3e-3 (4 of 1440 were), and the same float32 as another
+with one of 3e-5 a pair, so that six are in 1e-10 of all cases. A step of eval mode after each evaluation but the last
+makes six."""
 
 PARTS = ("before", "eval", "eval again", "after")
 """Logits of the first seed, of eval mode twice, and of the first seed once more."""
@@ -302,7 +307,7 @@ def _fresh(experiment: Experiment, place: Place, losses: np.ndarray, arrays: Arr
     seeds, steps, start = arrays["seeds"].tolist(), range(losses.shape[1]), _start(arrays)
     batches = [experiment.task.batch(seed, step, place.precision) for seed in seeds for step in steps]
     sites = list(experiment.model.dropout_sites(*batches[0].inputs.shape[:2]).values())
-    bound, settings = tolerance.FORWARD[place.precision], Settings(precision="float64")
+    settings = Settings(precision="float64")
     # Chances that a mask drops nothing, and that two masks are the same: in a tiny model nothing can be said.
     nothing = math.prod((1 - site.rate) ** math.prod(site.shape) for site in sites)
     same = math.prod((site.rate**2 + (1 - site.rate) ** 2) ** math.prod(site.shape) for site in sites)
@@ -313,7 +318,7 @@ def _fresh(experiment: Experiment, place: Place, losses: np.ndarray, arrays: Arr
             )
             for batch in batches
         ]
-        equal = int((np.abs(losses.ravel() - free) <= bound.relative * np.maximum(np.abs(free), bound.floor)).sum())
+        equal = int((np.abs(losses.ravel() - free) <= ROUNDING * np.maximum(np.abs(free), 1.0)).sum())
         yield _few(place, "losses in train mode", equal, losses.size, "losses of steps that are eval mode's")
     alike = all(np.array_equal(batch.inputs, batches[0].inputs) for batch in batches)
     if alike and losses.size**2 / 2 * same < tolerance.TRAIN_MODE_LEVEL:

@@ -283,12 +283,34 @@ def test_losses_of_repeated_masks(change: Callable[[np.ndarray], np.ndarray], te
     assert failures(experiment, arrays, "training") == [tensor]
 
 
-def _trained(experiment: Experiment) -> Arrays:
+def test_one_step_of_eval_mode_after_each_evaluation():
+    experiment = experiments.load(LSTM)
+    arrays = dict(_trained(experiment))
+    logits, batch = arrays["logits"][0, 0], experiment.task.batch(0, 0, "float32")
+    losses = arrays["losses"].copy()
+    losses[:, rung.STEPS :: rung.STEPS] = experiment.training.loss.value(logits, batch.targets)
+    arrays["losses"] = losses
+    assert "losses in train mode" in failures(experiment, arrays, "training")
+
+
+def test_honest_losses_are_seldom_equal():
+    """Far fewer than what a training may have."""
+    experiment = experiments.load(LSTM)
+    counts = []
+    for first in range(3):
+        for comparison in judged(experiment, dict(_trained(experiment, first * 100)), "training"):
+            if comparison.tensor.startswith(("losses in", "losses,")):
+                counts.append(comparison.difference)
+    assert len(counts) == 6
+    assert sum(counts) <= 2
+
+
+def _trained(experiment: Experiment, first: int = 0) -> Arrays:
     """A recording of NumPy's dropout in training, without the reference's slow gradients."""
     request = Request("float32", "cpu", 0)
     start, batch = request.start(experiment), experiment.task.batch(0, 0, "float32")
     seeds = rung._seeds(request)[:2]
-    draws = iter(range(100))
+    draws = iter(range(first, first + 100))
 
     def forward(dropout: int | None) -> np.ndarray:
         return Numpy().forward(experiment, start, batch, request.settings, dropout)["logits"]
