@@ -19,7 +19,7 @@ from flax_impl.loss import cross_entropy
 from flax_impl.model import ArrayBatch, Model, run
 from flax_impl.parameters import draw, to_canonical
 from flax_impl.settings import computing, device_of
-from flax_impl.training import renormalized, replay, to_arrays, train
+from flax_impl.training import evaluate, renormalized, replay, to_arrays, train
 from spec.experiment import Experiment
 from spec.framework import Dropout, Gradients, LossGradient, Settings
 from spec.models import Embedding
@@ -27,7 +27,17 @@ from spec.parameters import Parameters
 from spec.tasks import Batch, check
 from spec.training import CrossEntropy
 
-__all__ = ["describe", "forward", "gradients", "initialize", "loss_gradient", "replay", "round_trip", "train"]
+__all__ = [
+    "describe",
+    "forward",
+    "gradients",
+    "initialize",
+    "loss_gradient",
+    "predict",
+    "replay",
+    "round_trip",
+    "train",
+]
 
 fold_in = jax.jit(jax.random.fold_in)
 """Compiled: it is called for every tensor that is drawn, and called eagerly it costs more than the draw."""
@@ -92,6 +102,20 @@ def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarra
 def _compiled_loss(loss: CrossEntropy, settings: Settings) -> Callable:
     """The loss and its gradient by the logits; experiments with the same loss share it."""
     return jax.jit(jax.value_and_grad(partial(cross_entropy, loss)), **compilation.options(settings, quick=True))
+
+
+def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
+    """See spec.framework.Framework.predict."""
+    check(experiment.model, batch)
+    with computing(settings):
+        native = load(experiment.model, parameters, settings)
+        return np.asarray(_compiled_prediction(experiment, settings)(native, to_arrays(batch)))
+
+
+@cache
+def _compiled_prediction(experiment: Experiment, settings: Settings) -> Callable:
+    graph, _ = build(experiment.model)
+    return jax.jit(partial(evaluate, graph), **compilation.options(settings, quick=True))
 
 
 def _compute(

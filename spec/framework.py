@@ -134,6 +134,13 @@ class Framework(Protocol):
         """
         ...
 
+    def predict(self, experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
+        """The logits by which `train` judges the model: greedy where it decodes step by step, else `forward`'s.
+
+        May be missing from a module.
+        """
+        ...
+
     def train(
         self,
         experiment: Experiment,
@@ -161,8 +168,18 @@ class Framework(Protocol):
         ...
 
 
-CONTRACT = ("describe", "initialize", "round_trip", "forward", "gradients", "loss_gradient", "train", "replay")
+CONTRACT = (
+    "describe",
+    "initialize",
+    "round_trip",
+    "forward",
+    "gradients",
+    "loss_gradient",
+    "predict",
+    "train",
+    "replay",
+)
 """The functions of the contract, by name."""
 
-OPTIONAL = ("loss_gradient", "replay")
+OPTIONAL = ("loss_gradient", "predict", "replay")
 """Those that a module may lack; crosscheck then reports "not checked"."""

@@ -16,10 +16,20 @@ from torch_impl.loss import cross_entropy
 from torch_impl.model import Model, valid_steps, zero_padding
 from torch_impl.parameters import draw, export, export_gradients
 from torch_impl.settings import computing, device_of, dtype_of
-from torch_impl.training import replay, to_tensors, train
+from torch_impl.training import evaluate, replay, to_tensors, train
 from torch_impl.transformer import STAGES
 
-__all__ = ["describe", "forward", "gradients", "initialize", "loss_gradient", "replay", "round_trip", "train"]
+__all__ = [
+    "describe",
+    "forward",
+    "gradients",
+    "initialize",
+    "loss_gradient",
+    "predict",
+    "replay",
+    "round_trip",
+    "train",
+]
 
 
 def describe(settings: Settings) -> dict[str, str]:
@@ -82,6 +92,13 @@ def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarra
         loss = cross_entropy(experiment.training.loss, given, torch.from_numpy(targets).to(given.device))
         (gradient,) = torch.autograd.grad(loss, given)
         return LossGradient(loss.item(), gradient.cpu().numpy())
+
+
+def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
+    """See spec.framework.Framework.predict."""
+    check(experiment.model, batch)
+    with computing(settings):
+        return evaluate(build(experiment.model, parameters, settings), to_tensors(batch, settings))
 
 
 def watch(model: Model, valid: torch.Tensor | None) -> None:

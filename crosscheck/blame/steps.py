@@ -84,7 +84,9 @@ def at_step(experiment: Experiment, handed: Given, arrays: Arrays, precision: Pr
             found[prefix + name] = measure(now, new, bound, precision)
     epoch, rest = divmod(handed.state.step + step + 1, experiment.training.steps_per_epoch)
     if "logits" in arrays and not handed.gradients and not rest and epoch <= len(arrays["logits"]):
-        expected = predict(experiment, _recorded(handed, arrays, step))
+        reached, settings = _recorded(handed, arrays, step), Settings("float64")
+        batch = experiment.task.evaluation_batch(settings.precision)
+        expected = predict(experiment, reached.parameters, batch, settings)
         bound = rounding(expected, precision)
         found["logits"] = measure(arrays["logits"][epoch - 1], expected, bound, precision)
     return found

@@ -6,6 +6,7 @@ from crosscheck import tolerance, variation
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
 from crosscheck.variation import CLEAN, PERMUTED, Point
+from spec.errors import Unsupported
 from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 
@@ -22,20 +23,33 @@ def inapplicable(experiment: Experiment) -> str:
     return ""
 
 
+DECODED = "decoded"
+"""The case, and the tensor, of a model that decodes step by step: what it chooses feeds back."""
+
+
 def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    return variation.cases(experiment, precision, thorough)
+    found = variation.cases(experiment, precision, thorough)
+    return (*found, DECODED) if experiment.model.decodes and precision == "float64" else found
 
 
 def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
     def compute(framework: Framework, point: Point) -> Arrays:
-        return framework.forward(point.experiment, point.parameters, point.batch, request.settings)
+        if case != DECODED:
+            return framework.forward(point.experiment, point.parameters, point.batch, request.settings)
+        return {DECODED: framework.predict(point.experiment, point.parameters, point.batch, request.settings)}
 
-    return variation.record(framework, variation.points(experiment, case, request), compute, request)
+    if case == DECODED and getattr(framework, "predict", None) is None:
+        raise Unsupported("it has no function `predict`")
+    return variation.record(framework, _points(experiment, case, request), compute, request)
+
+
+def _points(experiment: Experiment, case: str, request: Request) -> list[Point]:
+    return variation.points(experiment, "ragged" if case == DECODED else case, request)
 
 
 def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    points = variation.points(experiment, place.case, Request(place.precision, "cpu", 0))
-    tensors = list(points[0].experiment.model.intermediates())
+    points = _points(experiment, place.case, Request(place.precision, "cpu", 0))
+    tensors = [DECODED] if place.case == DECODED else list(points[0].experiment.model.intermediates())
     found: list[Comparison] = []
 
     def close(point: Point, name: str, label: str, one: np.ndarray | None, two: np.ndarray | None, **options) -> None:

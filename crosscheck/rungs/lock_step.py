@@ -16,7 +16,7 @@ from spec.experiment import Experiment
 from spec.framework import Framework, Precision, Trajectory
 from spec.parameters import Parameters
 from spec.tasks import predictions
-from spec.training import SGD, initial_state
+from spec.training import SGD, State, initial_state
 
 NAME: str = "lock-step"
 QUESTION: str = "do both take the same steps through the whole recipe, from the same start?"
@@ -28,6 +28,9 @@ RECIPE = "recipe"
 
 STEP_BY_STEP = "step by step"
 """The case in which it is called for one epoch at a time and handed its own state back."""
+
+RESUMED = "resumed/"
+"""Before the names of what a side made of the second half of the recipe, from its own state after the first."""
 
 WHOLE = "whole/"
 """Before the names of what a side recorded of the whole recipe beside its stretches."""
@@ -60,9 +63,36 @@ def record(framework: Framework, experiment: Experiment, case: str, request: Req
             for nudged in envelope.nudged(start, request.seed, _runs(experiment))
         )
         recorded |= envelope.measure(_measured(experiment, found), runs, stepwise=True)
+    if case == RECIPE and request.precision == "float64":
+        recorded |= _resume(witness.aside(framework), experiment, request, trajectory)
     final = {**trajectory.state.parameters, **trajectory.state.slots}
+    recorded["steps"] = np.array([trajectory.state.step])
     parts = {"start/": start, "final/": final}
     return recorded | {part + name: array for part, arrays in parts.items() for name, array in arrays.items()}
+
+
+def _resume(
+    framework: Framework, experiment: Experiment, request: Request, trajectory: Trajectory
+) -> dict[str, np.ndarray]:
+    """The losses and the last state of the second half, trained from the state that the first half left.
+
+    As many epochs as the recipe has, so that JAX compiles nothing; those beyond its end are dropped.
+    """
+    epochs, each = experiment.training.epochs, experiment.training.steps_per_epoch
+    half, count = (epochs // 2) * each, epochs * each
+    if not half:
+        return {}
+    parts = (
+        {name: array[half - 1] for name, array in part.items()} for part in (trajectory.parameters, trajectory.slots)
+    )
+    parameters, slots = parts
+    state = State(parameters, slots, half)
+    again = framework.train(experiment, state, epochs, request.seed, request.settings, record=True, masks="spec")
+    named = {name: array for name, array in _named(again).items() if name != "logits"}
+    return {
+        RESUMED + name: array[: count - half] if name == "loss" else array[count - half - 1]
+        for name, array in named.items()
+    }
 
 
 def _runs(experiment: Experiment) -> int:
@@ -118,6 +148,7 @@ def _kept(experiment: Experiment) -> dict[str, np.ndarray]:
 
 def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
     table, slots = experiment.model.parameters(), experiment.training.optimizer.slots
+    steps = experiment.training.epochs * experiment.training.steps_per_epoch
     states = [p.name for p in table] + [f"{p.name}.{slot}" for slot in slots for p in table]
     trained = ["slots/" + name for name in states[len(table) :]] + ["parameters/" + p.name for p in table]
     compared = ["loss", "logits", *trained]
@@ -126,14 +157,50 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
         return [place.failed("envelope", note)]
     found = [*_trajectories(experiment, place, first, second), *_drifts(experiment, place, first, second)]
     found += _final(place, trained, first, second)
-    expected = [*compared, *("start/" + p.name for p in table), *("final/" + name for name in states)]
+    found += _steps(experiment, place, first, second)
+    expected = [*compared, "steps", *("start/" + p.name for p in table), *("final/" + name for name in states)]
     expected += [envelope.PREFIX + name for name in compared]
+    if place.case == RECIPE and place.precision == "float64" and experiment.training.epochs > 1:
+        expected += [RESUMED + name for name in compared if name != "logits"]
+        found += _continued(experiment, place, [name for name in compared if name != "logits"], first, second)
     if place.case == STEP_BY_STEP:
         expected += [WHOLE + name for name in compared]
         found += _against_whole(experiment, place, first, second)
-    # A stable sort: where two tensors part at the same step, the one that is computed first comes first.
-    found.sort(key=lambda comparison: comparison.step if not comparison.passed and comparison.step is not None else -1)
+    # A stable sort: where two tensors part at the same step, the one that is computed first comes first. What has no
+    # step is about the whole.
+    found.sort(key=lambda comparison: steps if comparison.passed or comparison.step is None else comparison.step)
     return found + place.only(expected, first, second)
+
+
+def _steps(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """The number of steps that the returned state says it has done."""
+    found = [int(side["steps"][0]) if "steps" in side else "missing" for side in (first, second)]
+    yield place.expected("steps", experiment.training.epochs * experiment.training.steps_per_epoch, *found)
+
+
+def _continued(
+    experiment: Experiment, place: Place, names: list[str], first: Arrays, second: Arrays
+) -> Iterator[Comparison]:
+    """Each side's second half, trained from its own state after the first, against its own whole recipe.
+
+    Both computed the same from the same, so they may differ by less than the envelope of that step; slots that are
+    forgotten, a schedule or a correction that starts again, differ by more.
+    """
+    training = experiment.training
+    half = (training.epochs // 2) * training.steps_per_epoch
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        here = place._replace(sides=(f"{side}, trained on", f"{side}, {RECIPE}"))
+        for name in names:
+            one, whole, measured = arrays.get(RESUMED + name), arrays.get(name), first[envelope.PREFIX + name]
+            if whole is None or len(whole) != len(measured):
+                continue  # Said already.
+            allowed = allowance.allowed(measured, allowance.sizes(whole), place.precision)
+            if name == "loss":
+                yield here.close(f"{RESUMED}{name}", one, whole[half:], allowed=allowed[half:], stepwise=True)
+            else:
+                keep = _kept(experiment).get(name)
+                if keep is None or keep.any():
+                    yield here.close(f"{RESUMED}{name}", one, whole[-1], allowed=float(allowed[-1]), keep=keep)
 
 
 def _against_whole(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:

@@ -6,6 +6,16 @@ f'(x) = Im f(x + i h) / h to machine precision, since nothing is subtracted (Squ
 """
 
 from spec.reference.contract import describe, forward, gradients, initialize, loss_gradient, round_trip
-from spec.reference.training import replay, train
+from spec.reference.training import predict, replay, train
 
-__all__ = ["describe", "forward", "gradients", "initialize", "loss_gradient", "replay", "round_trip", "train"]
+__all__ = [
+    "describe",
+    "forward",
+    "gradients",
+    "initialize",
+    "loss_gradient",
+    "predict",
+    "replay",
+    "round_trip",
+    "train",
+]

@@ -10,6 +10,8 @@ from spec.reference import encoder_decoder
 from spec.reference.contract import check_settings, evaluate, gradients
 from spec.reference.model import Evaluation
 from spec.reference.optimizer import renormalized, step
+from spec.tasks import Batch
+from spec.tasks import check as check_batch
 from spec.training import State, initial_state
 
 
@@ -26,6 +28,7 @@ def train(
     del masks
     check_settings(settings)
     losses, logits, trace = [], [], []
+    evaluation_batch = experiment.task.evaluation_batch(settings.precision)
     for _ in range(epochs):
         for _ in range(experiment.training.steps_per_epoch):
             loss, found, _ = gradients_at(experiment, state, seed, settings)
@@ -33,7 +36,7 @@ def train(
             losses.append(loss)
             if record:
                 trace.append(state)
-        logits.append(predict(experiment, state))
+        logits.append(predict(experiment, state.parameters, evaluation_batch, settings))
     return Trajectory(
         state=state,
         losses=np.array(losses),
@@ -75,10 +78,11 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
     )
 
 
-def predict(experiment: Experiment, state: State) -> np.ndarray:
-    """Logits of the evaluation batch, greedy where the model decodes step by step."""
-    batch = experiment.task.evaluation_batch("float64")
-    prepared = renormalized(experiment.model, state.parameters, batch)
+def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
+    """See spec.framework.Framework.predict."""
+    check_settings(settings)
+    check_batch(experiment.model, batch)
+    prepared = renormalized(experiment.model, parameters, batch)
     lifted = {name: value[None] for name, value in prepared.items()}
     if experiment.model.decodes:
         at = Evaluation(experiment.model, lifted, batch)
