@@ -23,6 +23,7 @@ from flax_impl.training import evaluate, renormalized, replay, to_arrays, train
 from spec.experiment import Experiment
 from spec.framework import Dropout, Gradients, LossGradient, Settings
 from spec.models import Embedding
+from spec.models import Model as Spec
 from spec.parameters import Parameters
 from spec.tasks import Batch, check
 from spec.training import CrossEntropy
@@ -109,12 +110,12 @@ def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settin
     check(experiment.model, batch)
     with computing(settings):
         native = load(experiment.model, parameters, settings)
-        return np.asarray(_compiled_prediction(experiment, settings)(native, to_arrays(batch)))
+        return np.asarray(_compiled_prediction(experiment.model, settings)(native, to_arrays(batch)))
 
 
 @cache
-def _compiled_prediction(experiment: Experiment, settings: Settings) -> Callable:
-    graph, _ = build(experiment.model)
+def _compiled_prediction(spec: Spec, settings: Settings) -> Callable:
+    graph, _ = build(spec)
     return jax.jit(partial(evaluate, graph), **compilation.options(settings, quick=True))
 
 
@@ -128,22 +129,25 @@ def _compute(
         else:
             traced = None if dropout is None else jax.random.key(dropout)
         native = load(experiment.model, parameters, settings)
-        return _compiled(experiment, settings)(native, to_arrays(batch), traced)
+        return _compiled(experiment.model, experiment.training.loss, settings)(native, to_arrays(batch), traced)
 
 
 @cache
-def _compiled(experiment: Experiment, settings: Settings) -> Callable:
-    """Intermediates, loss and gradients in one function: asked for one after the other, compiled once."""
-    graph, _ = build(experiment.model)
+def _compiled(spec: Spec, loss_spec: CrossEntropy, settings: Settings) -> Callable:
+    """Intermediates, loss and gradients in one function: asked for one after the other, compiled once.
+
+    Shared by all experiments with that model and that loss.
+    """
+    graph, _ = build(spec)
     # Indices have no gradient, and JAX refuses to be asked for one.
-    by = 0 if isinstance(experiment.model.inputs, Embedding) else (0, 1)
+    by = 0 if isinstance(spec.inputs, Embedding) else (0, 1)
 
     def compute(parameters: nnx.State, batch: ArrayBatch, dropout: Any) -> tuple[dict, tuple[Any, nnx.State, Any]]:
         def loss_of(parameters: nnx.State, inputs: Any) -> tuple[Any, dict]:
             model: Model = nnx.merge(graph, parameters)
             set_mode(model, dropout)
             logits, intermediates = run(model, batch._replace(inputs=inputs))
-            return cross_entropy(experiment.training.loss, logits, batch.targets), intermediates
+            return cross_entropy(loss_spec, logits, batch.targets), intermediates
 
         (loss, intermediates), found = jax.value_and_grad(loss_of, by, has_aux=True)(
             renormalized(graph, parameters, batch), batch.inputs

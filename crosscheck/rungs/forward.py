@@ -26,6 +26,9 @@ def inapplicable(experiment: Experiment) -> str:
 DECODED = "decoded"
 """The case, and the tensor, of a model that decodes step by step: what it chooses feeds back."""
 
+SHARPER = 4.0
+"""What the parameters are multiplied by there: small ones choose the same symbol in every row and at every step."""
+
 
 def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
     found = variation.cases(experiment, precision, thorough)
@@ -44,7 +47,10 @@ def record(framework: Framework, experiment: Experiment, case: str, request: Req
 
 
 def _points(experiment: Experiment, case: str, request: Request) -> list[Point]:
-    return variation.points(experiment, "ragged" if case == DECODED else case, request)
+    if case != DECODED:
+        return variation.points(experiment, case, request)
+    points = variation.points(experiment, "ragged", request)
+    return [p._replace(parameters={name: SHARPER * value for name, value in p.parameters.items()}) for p in points]
 
 
 def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:

@@ -82,10 +82,8 @@ def _resume(
     half, count = (epochs // 2) * each, epochs * each
     if not half:
         return {}
-    parts = (
-        {name: array[half - 1] for name, array in part.items()} for part in (trajectory.parameters, trajectory.slots)
-    )
-    parameters, slots = parts
+    parameters = {name: array[half - 1] for name, array in trajectory.parameters.items()}
+    slots = {name: array[half - 1] for name, array in trajectory.slots.items()}
     state = State(parameters, slots, half)
     again = framework.train(experiment, state, epochs, request.seed, request.settings, record=True, masks="spec")
     named = {name: array for name, array in _named(again).items() if name != "logits"}

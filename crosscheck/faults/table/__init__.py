@@ -8,6 +8,7 @@ from crosscheck.faults.table import (
     conversion,
     dropout,
     embedding,
+    feedback,
     initial,
     layers,
     loss,
@@ -34,6 +35,7 @@ FAULTS: tuple[Fault, ...] = (
     + clipping.FAULTS
     + training.FAULTS
     + dropout.FAULTS
+    + feedback.FAULTS
     + conversion.FAULTS
 )
 """In the order of the ladder, roughly: what a step computes first."""

@@ -5,7 +5,7 @@ from crosscheck.faults.fault import Edit, Fault
 DRAWN = "    tensor = np.array(values)[: parameter.size].reshape(parameter.shape)\n"
 UNIFORM = "_sampler(jax.random.uniform, settings)(key, shape, dtype, -bound, bound)"
 NORMAL = "np.asarray(_sampler(jax.random.normal, settings)(key, shape, dtype))"
-KEY = "key, zlib.crc32(parameter.name.encode())"
+KEY = "key, np.uint32(zlib.crc32(parameter.name.encode()))"
 TORCH_DRAWN = "values.uniform_(-bound, bound, generator=generator)\n"
 TORCH_TABLE = (
     "    return {parameter.name: draw(parameter, generator, dtype_of(settings)).numpy() for parameter in table}\n"
@@ -209,7 +209,7 @@ FAULTS: tuple[Fault, ...] = (
         name="one-key-for-all",
         what="Every tensor is drawn with the same key: tensors begin with the same numbers.",
         implementation="flax_impl",
-        edits=(Edit("contract.py", KEY, "key, 0"),),
+        edits=(Edit("contract.py", KEY, "key, np.uint32(0)"),),
         experiment="hello-gru",
         rung="initial-law",
         tensor="*between tensors",
@@ -231,7 +231,13 @@ FAULTS: tuple[Fault, ...] = (
         name="key-of-seed-plus-index",
         what="Tensor i is drawn with the key of seed + i, which is tensor i - 1 of the next seed.",
         implementation="flax_impl",
-        edits=(Edit("contract.py", KEY, "jax.random.key(seed + experiment.model.parameters().index(parameter)), 0"),),
+        edits=(
+            Edit(
+                "contract.py",
+                KEY,
+                "jax.random.key(seed + experiment.model.parameters().index(parameter)), np.uint32(0)",
+            ),
+        ),
         experiment="hello-stacked-rnn",
         rung="initial-law",
         tensor="*between tensors",

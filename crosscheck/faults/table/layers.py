@@ -2,9 +2,6 @@
 
 from crosscheck.faults.fault import Edit, Fault
 
-EVALUATION = "[lp][or][ge]*"
-"""Logits, or predictions, which come first where the whole evaluation is judged at once."""
-
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="third-layer-has-weights-of-second",
@@ -282,8 +279,8 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(Edit("encoder_decoder.py", "(state, logits.argmax(-1).astype(symbol.dtype))", "(state, symbol)"),),
         experiment="hello-encoder-decoder",
-        rung="lock-step",
-        tensor=EVALUATION,
+        rung="forward",
+        tensor="decoded*",
     ),
     Fault(
         name="decoding-keeps-its-first-state",
@@ -291,8 +288,8 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(Edit("encoder_decoder.py", "decoded, state = run(", "decoded, _ = run("),),
         experiment="hello-encoder-decoder-lstm",
-        rung="lock-step",
-        tensor=EVALUATION,
+        rung="forward",
+        tensor="decoded*",
     ),
     Fault(
         name="evaluation-by-teacher-forcing",
@@ -307,6 +304,6 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-encoder-decoder",
         rung="lock-step",
-        tensor=EVALUATION,
+        tensor="logits",
     ),
 )

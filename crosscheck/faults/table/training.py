@@ -2,11 +2,6 @@
 
 from crosscheck.faults.fault import Edit, Fault
 
-EVALUATION = "[lp][or][ge]*"
-LOSS = "[lp][or][se]*"
-SLOTS = "[sp][lr][oe]*"
-"""Logits, the loss, slots; or the predictions, which are judged over all steps at once and are told of first."""
-
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="trained-in-eval-mode",
@@ -15,7 +10,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("training.py", "set_mode(model, dropout)", "set_mode(model, None)"),),
         experiment="hello-stacked-lstm-dropout",
         rung="lock-step",
-        tensor=LOSS,
+        tensor="loss",
         entries=("PB59",),
     ),
     Fault(
@@ -35,7 +30,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("training.py", "mode(model, None), unchanged", "mode(model, 0), unchanged"),),
         experiment="hello-transformer-dropout",
         rung="lock-step",
-        tensor=EVALUATION,
+        tensor="logits",
         entries=("PB53",),
     ),
     Fault(
@@ -45,7 +40,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("training.py", "set_mode(model, None)", "set_mode(model, jax.random.key(0))"),),
         experiment="hello-stacked-lstm-dropout",
         rung="lock-step",
-        tensor=EVALUATION,
+        tensor="logits",
         entries=("PB53",),
     ),
     Fault(
@@ -61,7 +56,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-stacked-lstm-dropout",
         rung="lock-step",
-        tensor=LOSS,
+        tensor="loss",
         entries=("PB11",),
     ),
     Fault(
@@ -77,7 +72,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-stacked-lstm-dropout",
         rung="lock-step",
-        tensor=LOSS,
+        tensor="loss",
         entries=("PB11",),
     ),
     Fault(
@@ -87,7 +82,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("dropout.py", "inputs * self.mask", "inputs * (self.mask > 0)"),),
         experiment="hello-transformer-dropout",
         rung="lock-step",
-        tensor=LOSS,
+        tensor="loss",
     ),
     Fault(
         name="no-dropout-inside-the-feed-forward-block",
@@ -102,7 +97,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-transformer-dropout",
         rung="lock-step",
-        tensor=LOSS,
+        tensor="loss",
         entries=("PB59",),
     ),
     Fault(
@@ -114,7 +109,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-transformer-dropout",
         rung="lock-step",
-        tensor=LOSS,
+        tensor="loss",
         entries=("PB67",),
     ),
     Fault(
@@ -126,7 +121,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-stacked-lstm-dropout",
         rung="lock-step",
-        tensor=LOSS,
+        tensor="loss",
         entries=("PB67",),
     ),
     Fault(
@@ -136,7 +131,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("training.py", "                    optimizer.zero_grad()\n", ""),),
         experiment="hello-gru",
         rung="lock-step",
-        tensor=SLOTS,
+        tensor="slots/*",
     ),
     Fault(
         name="state-kept-between-batches",
@@ -154,7 +149,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-lstm",
         rung="lock-step",
-        tensor=LOSS,
+        tensor="loss",
     ),
     Fault(
         name="slots-forgotten-at-each-epoch",
@@ -169,7 +164,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="last-step-classifier",
         rung="lock-step",
-        tensor=SLOTS,
+        tensor="slots/*",
     ),
     Fault(
         name="batches-repeat-each-epoch",
@@ -184,7 +179,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="last-step-classifier",
         rung="lock-step",
-        tensor=LOSS,
+        tensor="loss",
         entries=("PB68",),
     ),
     Fault(
@@ -198,7 +193,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="last-step-classifier",
         rung="lock-step",
-        tensor=LOSS,
+        tensor="loss",
     ),
     Fault(
         name="last-sequence-dropped",
@@ -213,7 +208,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="last-step-classifier",
         rung="lock-step",
-        tensor=LOSS,
+        tensor="loss",
         entries=("PB89",),
     ),
     Fault(
@@ -235,7 +230,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-gru",
         rung="lock-step",
-        tensor=EVALUATION,
+        tensor="logits",
     ),
     Fault(
         name="loss-after-the-step",
@@ -251,7 +246,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-rnn",
         rung="lock-step",
-        tensor=LOSS,
+        tensor="loss",
     ),
     Fault(
         name="state-before-the-last-step",

@@ -1,21 +1,21 @@
-"""Faults that no rung asks for yet: each says in `what` which check would see it."""
+"""Faults where a result is handed back: training that goes on from a state, and decoding that reads its own choices."""
 
 from crosscheck.faults.fault import Edit, Fault
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="resumed-at-step-zero",
-        what="Training on from a state, Adam counts from 0 again; seen where a training in two stretches is compared.",
+        what="Training on from a state, Adam counts from 0 again.",
         implementation="torch_impl",
         edits=(Edit("optimizer.py", "torch.tensor(float(step))", "torch.tensor(0.0)"),),
         experiment="hello-gru",
         rung="lock-step",
-        tensor="*",
+        tensor="resumed/*",
         entries=("PB80",),
     ),
     Fault(
         name="resumed-at-step-zero",
-        what="Training on from a state, the schedule starts again; seen where a training in two stretches is compared.",
+        what="Training on from a state, the schedule starts again.",
         implementation="flax_impl",
         edits=(
             Edit(
@@ -26,12 +26,12 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-lstm-adamw-warm-up",
         rung="lock-step",
-        tensor="*",
+        tensor="resumed/*",
         entries=("PB74",),
     ),
     Fault(
         name="slots-not-resumed",
-        what="Training on from a state, the slots start at zero; seen where a training in two stretches is compared.",
+        what="Training on from a state, the slots start at zero.",
         implementation="flax_impl",
         edits=(
             Edit(
@@ -42,20 +42,20 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-gru",
         rung="lock-step",
-        tensor="*",
+        tensor="resumed/*",
     ),
     Fault(
         name="steps-miscounted",
-        what="The returned state has done one step less; seen where the returned step is compared.",
+        what="The returned state has done one step less.",
         implementation="flax_impl",
         edits=(Edit("training.py", "state.step + len(steps),", "state.step + len(steps) - 1,"),),
         experiment="hello-gru",
         rung="lock-step",
-        tensor="*",
+        tensor="steps",
     ),
     Fault(
         name="decoding-looks-at-padding",
-        what="Greedy decoding attends to padding too; seen where a ragged batch is decoded.",
+        what="Greedy decoding attends to padding too.",
         implementation="flax_impl",
         edits=(
             Edit(
@@ -65,12 +65,12 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-encoder-decoder",
-        rung="lock-step",
-        tensor="logits",
+        rung="forward",
+        tensor="decoded*",
     ),
     Fault(
         name="decoding-feeds-back-one-sequence",
-        what="Every sequence is told the symbol chosen for the first; seen where a batch of two is decoded.",
+        what="Every sequence is told the symbol chosen for the first.",
         implementation="torch_impl",
         edits=(
             Edit(
@@ -78,7 +78,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-encoder-decoder",
-        rung="lock-step",
-        tensor="logits",
+        rung="forward",
+        tensor="decoded*",
     ),
 )
