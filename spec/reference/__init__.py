@@ -6,6 +6,6 @@ f'(x) = Im f(x + i h) / h to machine precision, since nothing is subtracted (Squ
 """
 
 from spec.reference.contract import describe, forward, gradients, initialize, round_trip
-from spec.reference.training import replay, train
+from spec.reference.training import replay, train, train_ensemble
 
-__all__ = ["describe", "forward", "gradients", "initialize", "replay", "round_trip", "train"]
+__all__ = ["describe", "forward", "gradients", "initialize", "replay", "round_trip", "train", "train_ensemble"]
