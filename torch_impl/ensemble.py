@@ -124,8 +124,7 @@ def member_gradients(experiment: Experiment, model: Model) -> Callable[..., tupl
     def apply(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> tuple[Stacked, Tensor]:
         own = 0 if experiment.task.drawn else None
         axes = TensorBatch(*(None if array is None else own for array in batch))
-        # "different" for the values on the meta device that torch draws for a new cell; nothing real is drawn here.
-        members = vmap(grad_and_value(loss_of), in_dims=(0, axes, 0 if masks else None), randomness="different")
+        members = vmap(grad_and_value(loss_of), in_dims=(0, axes, 0 if masks else None))
         return members(parameters, batch, masks)
 
     return apply
