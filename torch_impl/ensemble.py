@@ -123,7 +123,8 @@ def member_gradients(experiment: Experiment, model: Model) -> Callable[..., tupl
 
     def apply(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> tuple[Stacked, Tensor]:
         own = 0 if experiment.task.drawn else None
-        axes = TensorBatch(*(None if array is None else own for array in batch))
+        axes: Any = [None if array is None else own for array in batch]
+        axes = TensorBatch(*axes)
         members = vmap(grad_and_value(loss_of), in_dims=(0, axes, 0 if masks else None))
         return members(parameters, batch, masks)
 
@@ -137,7 +138,7 @@ def member_logits(model: Model) -> Callable[[Stacked, TensorBatch], Tensor]:
     def logits_of(parameters: Stacked, batch: TensorBatch) -> Tensor:
         named = {f"model.{name}": value for name, value in parameters.items()}
         # vjp has the stock layers taken apart into operations that have a rule for vmap; no gradient is computed.
-        logits, _ = vjp(lambda values: functional_call(predict, values, (batch,)), named)
+        logits: Any = vjp(lambda values: functional_call(predict, values, (batch,)), named)[0]
         return logits.detach()
 
     def apply(parameters: Stacked, batch: TensorBatch) -> Tensor:
@@ -159,14 +160,20 @@ class Predict(nn.Module):
 
 @contextmanager
 def decomposed() -> Iterator[None]:
-    """Keep torch from kernels that have no rule for vmap, where plain operations do the same."""
-    before = torch.backends.mkldnn.enabled
+    """Keep torch from kernels that have no rule for vmap, where plain operations do the same, and from threads.
+
+    Operations on so many small matrices are too short to share: on two busy cores, 1,000 trainings of hello-rnn took
+    1.2 s of CPU time with one thread and 16 with two, which mostly wait for each other.
+    """
+    before, threads = torch.backends.mkldnn.enabled, torch.get_num_threads()
     torch.backends.mkldnn.enabled = False
+    torch.set_num_threads(1)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mkldnn.enabled = before
+        torch.set_num_threads(threads)
 
 
 def without_own_dropout(model: Model) -> None:
@@ -227,7 +234,8 @@ def draw_masks(
 def stack_batches(batches: Sequence[Batch]) -> Batch:
     """Every member's batch, with a leading axis of members."""
     columns: Any = zip(*batches, strict=True)
-    return Batch(*(None if column[0] is None else np.stack(column) for column in columns))
+    stacked: Any = [None if column[0] is None else np.stack(column) for column in columns]
+    return Batch(*stacked)
 
 
 def clip_members(spec: Clipping | None, gradients: Stacked) -> None:

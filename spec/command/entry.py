@@ -173,8 +173,9 @@ def run(implementation_name: str, options: argparse.Namespace, reporter: Reporte
 
 def is_ensemble(options: argparse.Namespace) -> bool:
     """Whether many seeds are to be trained: as --seeds says, or the directory to resume."""
-    resumes = options.resume and options.out is not None
-    return options.seeds is not None or (resumes and EnsembleDirectory(options.out).plan_file.exists())
+    if options.seeds is not None:
+        return True
+    return options.resume and options.out is not None and EnsembleDirectory(options.out).plan_file.exists()
 
 
 def run_ensemble(implementation_name: str, options: argparse.Namespace, reporter: Reporter) -> int:
@@ -186,8 +187,9 @@ def run_ensemble(implementation_name: str, options: argparse.Namespace, reporter
     if options.dry_run:
         show(experiment, options.json)
         return REACHED
-    if options.resume:
-        plan = ensemble.resumed_plan(EnsembleDirectory(options.out), options, experiment, implementation_name)
+    directory = EnsembleDirectory(options.out) if options.resume else None
+    if directory:
+        plan = ensemble.resumed_plan(directory, options, experiment, implementation_name)
     else:
         settings = Settings(options.precision or Settings().precision, options.device)
         first = DEFAULT_SEED if options.seed is None else options.seed
@@ -196,9 +198,7 @@ def run_ensemble(implementation_name: str, options: argparse.Namespace, reporter
             EnsembleDirectory(options.out).check_free()
     framework = load_implementation(implementation_name)
     versions = describe(framework, Settings(plan.precision, options.device))
-    if options.resume:
-        directory = EnsembleDirectory(options.out)
-    else:
+    if directory is None:
         # An implementation that cannot do it says so before there is a directory.
         framework.initialize(experiment, plan.first_seed, Settings(plan.precision, options.device))
         plan = msgspec.structs.replace(plan, versions=versions)
