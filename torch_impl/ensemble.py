@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch.func import functional_call, grad_and_value, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spec.ensemble import NEVER, chunk_size, cut, join, one_by_one, solved_members
-from spec.experiment import Experiment
+from spec.experiment import Experiment, override
 from spec.framework import Ensemble, Settings
 from spec.models import Embedding
 from spec.tasks import Batch
@@ -73,10 +72,10 @@ def train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) ->
     sites = dropout_sites(experiment, starts[0], settings)
     # Rescaling rows in place, and sparse gradients, have no rule for vmap: the first is done here, the second only
     # stores the same values otherwise.
-    inputs = spec.inputs
-    if isinstance(inputs, Embedding):
-        inputs = msgspec.structs.replace(inputs, max_norm=None, sparse=False)
-    model = build(msgspec.structs.replace(spec, inputs=inputs), starts[0], settings)
+    plain = experiment
+    if isinstance(spec.inputs, Embedding):
+        plain = override(experiment, model__inputs__max_norm=None, model__inputs__sparse=False)
+    model = build(plain.model, starts[0], settings)
     without_own_dropout(model)
     names = list(starts[0])
     trained = nn.ParameterList([torch.from_numpy(np.stack([start[name] for start in starts])) for name in names])
@@ -90,7 +89,7 @@ def train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) ->
     for step in range(training.epochs * training.steps_per_epoch):
         drawn = [fixed or task.batch(seed, step, settings.precision) for seed in seeds]
         batch = to_tensors(fixed or stack_batches(drawn), settings)
-        if spec.inputs != inputs:
+        if spec.inputs != plain.model.inputs:
             stacked["embedding.weight"].copy_(renormalized(spec.inputs, stacked["embedding.weight"], batch.inputs))
         masks = draw_masks(experiment, sites, drawn, seeds, step)
         gradients, member_losses = descend(stacked, batch, masks)
@@ -105,7 +104,7 @@ def train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) ->
         losses.append(member_losses)
         if (step + 1) % training.steps_per_epoch == 0:
             at = dict(stacked)
-            if spec.inputs != inputs:
+            if spec.inputs != plain.model.inputs:
                 at["embedding.weight"] = renormalized(spec.inputs, at["embedding.weight"], evaluation_batch.inputs)
             logits = evaluate(at, evaluation_batch).numpy()
             now = solved_members(logits, evaluation) & (first == NEVER)
