@@ -1,7 +1,6 @@
 """The functions that make flax_impl an implementation. See spec.framework.Framework."""
 
 import platform
-import zlib
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
@@ -15,9 +14,10 @@ from flax import nnx
 from flax_impl import compilation
 from flax_impl.build import build, load
 from flax_impl.dropout import set_mode
+from flax_impl.ensemble import train_ensemble
 from flax_impl.loss import cross_entropy
 from flax_impl.model import ArrayBatch, Model, run
-from flax_impl.parameters import draw, to_canonical
+from flax_impl.parameters import draw, key_of, to_canonical
 from flax_impl.settings import computing, device_of
 from flax_impl.training import evaluate, renormalized, replay, to_arrays, train
 from spec.experiment import Experiment
@@ -38,10 +38,8 @@ __all__ = [
     "replay",
     "round_trip",
     "train",
+    "train_ensemble",
 ]
-
-fold_in = jax.jit(jax.random.fold_in)
-"""Compiled: it is called for every tensor that is drawn, and called eagerly it costs more than the draw."""
 
 
 def describe(settings: Settings) -> dict[str, str]:
@@ -60,11 +58,8 @@ def initialize(experiment: Experiment, seed: int, settings: Settings) -> Paramet
     """See spec.framework.Framework.initialize."""
     with computing(settings):
         key = jax.random.key(seed)
-        # Each tensor has a key of its own, a function of its name, so that adding one moves no other.
-        return {
-            parameter.name: draw(parameter, fold_in(key, np.uint32(zlib.crc32(parameter.name.encode()))), settings)
-            for parameter in experiment.model.parameters()
-        }
+        table = experiment.model.parameters()
+        return {parameter.name: draw(parameter, key_of(parameter, key), settings) for parameter in table}
 
 
 def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:

@@ -4,11 +4,13 @@ One adapter for each type of module says which of its tensors is which, and whet
 by the module's type, never by parts of a name, and works for any nnx module made of these types.
 """
 
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array
@@ -59,10 +61,23 @@ def to_canonical(layout: Layout, state: nnx.State) -> Parameters:
     return {leaf.canonical: np.array(_swap(np.asarray(values[leaf.path]), leaf), order="C") for leaf in layout}
 
 
+def assemble(layout: Layout, parameters: Mapping[str, Array]) -> nnx.State:
+    """The same as `to_native`, inside a traced function."""
+    return nnx.from_flat_state([(leaf.path, nnx.Param(_swap(parameters[leaf.canonical], leaf))) for leaf in layout])
+
+
+fold_in = jax.jit(jax.random.fold_in)
+"""Compiled: it is called for every tensor that is drawn, and called eagerly it costs more than the draw."""
+
+
+def key_of(parameter: Parameter, key: Array) -> Array:
+    """Each tensor has a key of its own, a function of its name, so that adding one moves no other."""
+    return fold_in(key, np.uint32(zlib.crc32(parameter.name.encode())))
+
+
 def draw(parameter: Parameter, key: Array, settings: Settings) -> np.ndarray:
     """One tensor from its initial law, in the settings' precision."""
-    # JAX compiles its generators anew for every shape; powers of two are few.
-    shape = (1 << (parameter.size - 1).bit_length(),)
+    shape = _drawn_shape(parameter)
     dtype = np.dtype(settings.precision)
     match parameter.law:
         case Uniform(bound):
@@ -77,12 +92,33 @@ def draw(parameter: Parameter, key: Array, settings: Settings) -> np.ndarray:
     return tensor
 
 
+def sample(parameter: Parameter, key: Array, dtype: str) -> Array:
+    """The same values as `draw`, but for rounding, inside a traced function."""
+    shape = _drawn_shape(parameter)
+    match parameter.law:
+        case Uniform(bound):
+            values = jax.random.uniform(key, shape, dtype, -bound, bound)
+        case Normal(standard_deviation):
+            values = standard_deviation * jax.random.normal(key, shape, dtype)
+        case Constant(value):
+            values = jnp.full(shape, value, dtype)
+    tensor = values[: parameter.size].reshape(parameter.shape)
+    if isinstance(parameter.law, Normal) and parameter.law.zero_row is not None:
+        tensor = tensor.at[parameter.law.zero_row].set(0)
+    return tensor
+
+
+def _drawn_shape(parameter: Parameter) -> tuple[int]:
+    """JAX compiles its generators anew for every shape; powers of two are few."""
+    return (1 << (parameter.size - 1).bit_length(),)
+
+
 @cache
 def _sampler(function: Callable, settings: Settings) -> Callable:
     return jax.jit(function, static_argnums=(1, 2), **compilation.options(settings, quick=True))
 
 
-def _swap(array: np.ndarray, leaf: Leaf) -> np.ndarray:
+def _swap(array: Any, leaf: Leaf) -> Any:
     return array.swapaxes(-1, -2) if leaf.transposed else array
 
 

@@ -4,7 +4,7 @@ Any module that has these functions is one (`torch_impl`, `flax_impl`, a strange
 it by name. What an implementation leaves out it says by raising `spec.errors.Unsupported`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -73,6 +73,22 @@ class Replay(NamedTuple):
 
     parameters: Parameters
     slots: Parameters
+
+
+class Ensemble(NamedTuple):
+    """What the trainings of many seeds came to, one member a seed, in the order of the seeds.
+
+    losses: (members, steps), as `Trajectory.losses`.
+    logits: (members, *logits' shape), of the last epoch's evaluation.
+    first_solved: int64 (members,), the time to solve: the first epoch, counted from 1, whose evaluation is solved,
+        whether or not later ones are; -1 where none is.
+    method: how they were trained: "jit(vmap(scan))", "vmap", "loop".
+    """
+
+    losses: np.ndarray
+    logits: np.ndarray
+    first_solved: np.ndarray
+    method: str
 
 
 Dropout = Mapping[str, np.ndarray] | int | None
@@ -167,6 +183,18 @@ class Framework(Protocol):
         """
         ...
 
+    def train_ensemble(
+        self, experiment: Experiment, seeds: Sequence[int], settings: Settings, chunk: int | None = None
+    ) -> Ensemble:
+        """Train one member for each seed through the whole recipe (at least 1 epoch and 1 seed), many at once.
+
+        A member is the run that starts from `initialize` with its seed and trains with it, but for rounding; it does
+        not depend on the others. chunk: members trained at once, which bounds the memory; None leaves it to
+        `spec.ensemble`. Who compiles for a number of members fills up to it, so that equal chunks compile once.
+        May be missing from a module.
+        """
+        ...
+
 
 CONTRACT = (
     "describe",
@@ -178,8 +206,9 @@ CONTRACT = (
     "predict",
     "train",
     "replay",
+    "train_ensemble",
 )
 """The functions of the contract, by name."""
 
-OPTIONAL = ("loss_gradient", "predict", "replay")
+OPTIONAL = ("loss_gradient", "predict", "replay", "train_ensemble")
 """Those that a module may lack; crosscheck then reports "not checked"."""

@@ -1,7 +1,7 @@
 """What is learned: batches as a pure function of (task, seed, step), so that every side sees the same bytes."""
 
 import itertools
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -41,6 +41,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `input_size`, features of a step or number of indices; `indices`, whether inputs are indices for an embedding.
     """
 
+    drawn: ClassVar[bool] = True
+    """Whether batches depend on the seed and the step; where they do not, one serves for all."""
+
     def batch(self, seed: int, step: int, dtype: str) -> Batch:
         """The training batch of that step. Features have the given dtype ("float32" or "float64")."""
         raise NotImplementedError
@@ -66,6 +69,8 @@ class Spelling(Task, frozen=True, kw_only=True, tag_field="name"):
     target: Annotated[str, msgspec.Meta(min_length=1)]
     encoding: Literal["one-hot", "index"]
     batch_size: Size = 1
+
+    drawn: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if len(set(self.characters)) < len(self.characters):

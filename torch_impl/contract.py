@@ -12,10 +12,11 @@ from spec.parameters import Parameters
 from spec.tasks import Batch, check
 from torch_impl.build import build
 from torch_impl.dropout import mode
+from torch_impl.ensemble import train_ensemble
 from torch_impl.loss import cross_entropy
 from torch_impl.model import Model, valid_steps, zero_padding
-from torch_impl.parameters import draw, export, export_gradients
-from torch_impl.settings import computing, device_of, dtype_of
+from torch_impl.parameters import export, export_gradients, initialize
+from torch_impl.settings import computing, device_of
 from torch_impl.training import evaluate, replay, to_tensors, train
 from torch_impl.transformer import STAGES
 
@@ -29,6 +30,7 @@ __all__ = [
     "replay",
     "round_trip",
     "train",
+    "train_ensemble",
 ]
 
 
@@ -37,13 +39,6 @@ def describe(settings: Settings) -> dict[str, str]:
     device = device_of(settings)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"python": platform.python_version(), "torch": torch.__version__, "device": f"{device.type} ({name})"}
-
-
-def initialize(experiment: Experiment, seed: int, settings: Settings) -> Parameters:
-    """See spec.framework.Framework.initialize."""
-    generator = torch.Generator().manual_seed(seed)
-    table = experiment.model.parameters()
-    return {parameter.name: draw(parameter, generator, dtype_of(settings)).numpy() for parameter in table}
 
 
 def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:

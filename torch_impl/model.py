@@ -85,4 +85,5 @@ def zero_padding(
 
 def one_hot(indices: Int[Tensor, "*shape"], classes: int, like: Tensor) -> Float[Tensor, "*shape classes"]:
     """One-hot vectors in the dtype of `like`."""
-    return nn.functional.one_hot(indices, classes).to(like.dtype)
+    # Not nn.functional.one_hot, which looks at the largest index: a value, which vmap does not have.
+    return (indices[..., None] == torch.arange(classes, device=indices.device)).to(like.dtype)

@@ -3,8 +3,18 @@
 import torch
 from torch import Tensor, nn
 
+from spec.experiment import Experiment
+from spec.framework import Settings
 from spec.parameters import Constant, Normal, Parameter, Parameters, Uniform, check
 from torch_impl.model import Model
+from torch_impl.settings import dtype_of
+
+
+def initialize(experiment: Experiment, seed: int, settings: Settings) -> Parameters:
+    """See spec.framework.Framework.initialize."""
+    generator = torch.Generator().manual_seed(seed)
+    table = experiment.model.parameters()
+    return {parameter.name: draw(parameter, generator, dtype_of(settings)).numpy() for parameter in table}
 
 
 def draw(parameter: Parameter, generator: torch.Generator, dtype: torch.dtype) -> Tensor:

@@ -1,7 +1,7 @@
 """Stacked recurrent networks: stock `torch.nn.RNN`, `LSTM`, `GRU`. See spec.models.recurrent."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -166,8 +166,10 @@ def as_argument(state: State | None) -> Tensor | State | None:
 
 def cell_like(layers: nn.RNNBase, features: int) -> nn.RNNCellBase:
     """A stock cell of the layers' kind, without values of its own."""
-    with torch.device("meta"):
-        if isinstance(layers, nn.RNN):
-            return nn.RNNCell(features, layers.hidden_size, nonlinearity=layers.nonlinearity)
-        cell = nn.LSTMCell if isinstance(layers, nn.LSTM) else nn.GRUCell
-        return cell(features, layers.hidden_size)
+    stock: Any = (
+        nn.RNNCell if isinstance(layers, nn.RNN) else nn.LSTMCell if isinstance(layers, nn.LSTM) else nn.GRUCell
+    )
+    options = {"nonlinearity": layers.nonlinearity} if isinstance(layers, nn.RNN) else {}
+    # Even on the meta device torch would draw initial values, which vmap does not allow.
+    blank = type(stock.__name__, (stock,), {"reset_parameters": lambda _: None})
+    return blank(features, layers.hidden_size, device="meta", **options)

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, cast, get_args
 import msgspec
 
 from spec import parameters
+from spec.command import ensemble
+from spec.command.ensemble_directory import EnsembleDirectory
 from spec.command.events import End
 from spec.command.listing import list_experiments, show
 from spec.command.progress import LINES, JSONLines, Lines, Reporter
@@ -97,6 +99,7 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     default = Settings()
     add("experiment", nargs="?", metavar="EXPERIMENT", help=f"shipped name or file (default: {DEFAULT_EXPERIMENT})")
     add("--seed", type=seed, metavar="N", help=f"of the start, the batches, the dropout (default: {DEFAULT_SEED})")
+    add("--seeds", type=positive, metavar="N", help="train an ensemble of N seeds, the first being --seed")
     add("--epochs", type=int, metavar="N", help="instead of the experiment's")
     add("--learning-rate", type=float, metavar="X", help="instead of the experiment's")
     add("--batch-size", type=int, metavar="N", help="instead of the experiment's")
@@ -136,13 +139,14 @@ def run(implementation_name: str, options: argparse.Namespace, reporter: Reporte
     if options.list:
         list_experiments(options.json)
         return REACHED
+    if is_ensemble(options):
+        return run_ensemble(implementation_name, options, reporter)
     plan = prepare(options)
     if options.dry_run:
         show(plan.experiment, options.json)
         return REACHED
     framework = load_implementation(implementation_name)
-    # Plain strings: torch's version is of a type of its own, which JSON does not take.
-    versions = {name: str(version) for name, version in framework.describe(plan.settings).items()}
+    versions = describe(framework, plan.settings)
     request = Request(implementation_name, plan.experiment, plan.seed, plan.settings, versions)
     if plan.resumed:
         checkpoint = plan.resumed
@@ -165,6 +169,51 @@ def run(implementation_name: str, options: argparse.Namespace, reporter: Reporte
         parameters.save(options.export_weights, checkpoint.state.parameters, checkpoint.origin.metadata())
     reporter.end(end, text)
     return end.exit_code
+
+
+def is_ensemble(options: argparse.Namespace) -> bool:
+    """Whether many seeds are to be trained: as --seeds says, or the directory to resume."""
+    if options.seeds is not None:
+        return True
+    return options.resume and options.out is not None and EnsembleDirectory(options.out).plan_file.exists()
+
+
+def run_ensemble(implementation_name: str, options: argparse.Namespace, reporter: Reporter) -> int:
+    """Train the ensemble that the options ask for, and return the exit code. Raises OhlolError."""
+    if options.resume and options.out is None:
+        raise UsageError("--resume: expected --out with the directory to resume")
+    experiment = resolve(options)
+    ensemble.check(options, experiment, LARGEST_SEED)
+    if options.dry_run:
+        show(experiment, options.json)
+        return REACHED
+    directory = EnsembleDirectory(options.out) if options.resume else None
+    if directory:
+        plan = ensemble.resumed_plan(directory, options, experiment, implementation_name)
+    else:
+        settings = Settings(options.precision or Settings().precision, options.device)
+        first = DEFAULT_SEED if options.seed is None else options.seed
+        plan = ensemble.new_plan(experiment, first, options.seeds, settings, implementation_name)
+        if options.out is not None:
+            EnsembleDirectory(options.out).check_free()
+    framework = load_implementation(implementation_name)
+    versions = describe(framework, Settings(plan.precision, options.device))
+    if directory is None:
+        # An implementation that cannot do it says so before there is a directory.
+        framework.initialize(experiment, plan.first_seed, Settings(plan.precision, options.device))
+        plan = msgspec.structs.replace(plan, versions=versions)
+        directory = EnsembleDirectory(new_run_directory(options.out, experiment.name, implementation_name).path)
+        directory.begin(experiment, plan)
+    request = ensemble.Request(experiment, plan, options.device)
+    result = ensemble.run(framework, request, directory, reporter)
+    reporter.summary(result.summary)
+    reporter.end(End(reached=result.exit_code == REACHED, exit_code=result.exit_code), result.text)
+    return result.exit_code
+
+
+def describe(framework: Framework, settings: Settings) -> dict[str, str]:
+    """What computes. Plain strings: torch's version is of a type of its own, which JSON does not take."""
+    return {name: str(version) for name, version in framework.describe(settings).items()}
 
 
 def prepare(options: argparse.Namespace) -> Plan:

@@ -57,6 +57,65 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="eve
     tensors: dict[str, Any]
 
 
+class EnsembleStart(msgspec.Struct, frozen=True, kw_only=True, tag="ensemble", tag_field="event"):
+    """An ensemble begins, or goes on.
+
+    first_seed, seeds: the first, and how many from there on. seeds_done: before this start. chunk: trained at once.
+    """
+
+    experiment: str
+    hash: str
+    implementation: str
+    versions: dict[str, str]
+    device: Device
+    precision: Precision
+    first_seed: int
+    seeds: int
+    seeds_done: int
+    chunk: int
+    epochs: int
+    parameters: int
+    directory: str
+
+
+class Members(msgspec.Struct, frozen=True, kw_only=True, tag="members", tag_field="event"):
+    """A chunk of an ensemble is trained and saved. per_second: trainings a second since the start, so far."""
+
+    seeds_done: int
+    seeds: int
+    method: str
+    per_second: float
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True, tag="summary", tag_field="event"):
+    """The numbers of an ensemble.
+
+    solved: members whose last evaluation is solved. interval: Wilson's, 95 %, for the rate. ever_solved: members with
+    a time to solve. median_epochs, late_epochs: the median and the 95 % quantile of the time to solve over all
+    members, None where that quantile falls on members that never do. losses, evaluation_losses: quantiles of the last
+    step's training loss, and of the loss of the last evaluation. lowest: the lowest of the latter. diverged: members
+    with a loss that is not finite; in quantiles they count as infinitely high, which JSON writes as null.
+    per_second: trainings a second, without the chunks of earlier starts.
+    """
+
+    experiment: str
+    implementation: str
+    method: str
+    seeds: int
+    first_seed: int
+    solved: int
+    rate: float
+    interval: tuple[float, float]
+    ever_solved: int
+    median_epochs: int | None
+    late_epochs: int | None
+    losses: tuple[float, float, float]
+    evaluation_losses: tuple[float, float, float]
+    lowest: float
+    diverged: int
+    per_second: float | None
+
+
 class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="event", omit_defaults=True):
     """The run is over. reached: whether the experiment came out as it states. error: why it did not get that far."""
 
@@ -65,7 +124,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="event
     error: str | None = None
 
 
-Event = Start | Epoch | Step | End
+Event = Start | Epoch | Step | EnsembleStart | Members | Summary | End
 
 
 def encode(event: Event) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from spec.command.events import End, Epoch, Event, Start, Step, encode
+from spec.command.events import End, EnsembleStart, Epoch, Event, Members, Start, Step, Summary, encode
 
 LINES = 15
 """About how many epoch lines a person is shown, whatever the number of epochs; the course trains for 15."""
@@ -31,6 +31,19 @@ class Reporter(Protocol):
 
     def step(self, event: Step, text: str) -> None:
         """One time step of a walk, also in words."""
+        ...
+
+    def ensemble_start(self, event: EnsembleStart) -> None:
+        """An ensemble begins, or goes on."""
+        ...
+
+    @contextmanager
+    def ensemble(self, event: EnsembleStart) -> Iterator[Callable[[Members], None]]:
+        """Hand out the function that reports each chunk of members."""
+        ...
+
+    def summary(self, event: Summary) -> None:
+        """The numbers of an ensemble; the words come with its end."""
         ...
 
     def end(self, event: End, text: str) -> None:
@@ -57,10 +70,10 @@ class Lines:
     @contextmanager
     def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
         log_every = self.log_every or math.ceil(epochs / LINES)
-        with bar(epochs, epochs_done) as advance:
+        with bar("epoch", epochs, epochs_done, "loss") as advance:
 
             def report(event: Epoch) -> None:
-                advance(event)
+                advance(event.epoch, f"{event.loss:.4f}")
                 if event.epoch % log_every == 0 or event.epoch == epochs:
                     say(f"{event.predicted}, epoch {event.epoch}/{epochs}, loss {event.loss:.4f}")
 
@@ -69,6 +82,27 @@ class Lines:
     def step(self, event: Step, text: str) -> None:
         del event
         say(text)
+
+    def ensemble_start(self, event: EnsembleStart) -> None:
+        say(f"{event.experiment} (spec {event.hash}) by {event.implementation}")
+        say(", ".join(f"{name} {version}" for name, version in event.versions.items()))
+        last = event.first_seed + event.seeds - 1
+        say(f"precision {event.precision}, seeds {event.first_seed} to {last}, {event.chunk} at once")
+        say(f"run directory {event.directory}")
+        if event.seeds_done:
+            say(f"{event.seeds_done} of {event.seeds} seeds are done already")
+
+    @contextmanager
+    def ensemble(self, event: EnsembleStart) -> Iterator[Callable[[Members], None]]:
+        with bar("seed", event.seeds, event.seeds_done, "trainings a second") as advance:
+
+            def report(members: Members) -> None:
+                advance(members.seeds_done, f"{members.per_second:.4g}")
+
+            yield report
+
+    def summary(self, event: Summary) -> None:
+        del event
 
     def end(self, event: End, text: str) -> None:
         if event.error is None:
@@ -103,6 +137,17 @@ class JSONLines:
         del text
         self._write(event)
 
+    def ensemble_start(self, event: EnsembleStart) -> None:
+        self._write(event)
+
+    @contextmanager
+    def ensemble(self, event: EnsembleStart) -> Iterator[Callable[[Members], None]]:
+        del event
+        yield self._write
+
+    def summary(self, event: Summary) -> None:
+        self._write(event)
+
     def end(self, event: End, text: str) -> None:
         self._write(event)
         if event.error is not None:
@@ -126,10 +171,10 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def bar(epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
-    """A progress bar on stderr if that is a terminal; hands out the function that moves it."""
+def bar(unit: str, total: int, done: int, value: str) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar on stderr if that is a terminal; hands out the function that moves it and shows a value."""
     if not sys.stderr.isatty():
-        yield lambda event: None
+        yield lambda completed, shown: None
         return
     # Imported here: it takes longer than all the rest of --help or --list.
     from rich.console import Console
@@ -137,10 +182,10 @@ def bar(epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
 
     columns = (
         SpinnerColumn(),
-        TextColumn("epoch"),
+        TextColumn(unit),
         MofNCompleteColumn(),
         BarColumn(),
-        TextColumn("loss {task.fields[loss]}"),
+        TextColumn(f"{value} {{task.fields[shown]}}"),
         TimeElapsedColumn(),
     )
     # Rich sends what is printed meanwhile to its own console, stderr; right only where both are the same terminal.
@@ -152,5 +197,5 @@ def bar(epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
         redirect_stderr=True,
     )
     with progress:
-        task = progress.add_task("training", total=epochs, completed=epochs_done, loss="-")
-        yield lambda event: progress.update(task, completed=event.epoch, loss=f"{event.loss:.4f}")
+        task = progress.add_task("training", total=total, completed=done, shown="-")
+        yield lambda completed, shown: progress.update(task, completed=completed, shown=shown)

@@ -1,13 +1,16 @@
 """The training loop, as the equations have it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from spec.ensemble import one_by_one
 from spec.experiment import Experiment
-from spec.framework import Gradients, MaskSource, Replay, Settings, Trajectory
+from spec.framework import Ensemble, Gradients, MaskSource, Replay, Settings, Trajectory
 from spec.models import keep_masks
 from spec.parameters import Parameters, check, generator_for
 from spec.reference import encoder_decoder
-from spec.reference.contract import check_settings, evaluate, gradients
+from spec.reference.contract import check_settings, evaluate, gradients, initialize
 from spec.reference.model import Evaluation
 from spec.reference.optimizer import renormalized, step
 from spec.tasks import Batch
@@ -76,6 +79,14 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
         {name: np.stack([at.parameters[name] for at in trace]) for name in state.parameters},
         {name: np.stack([at.slots[name] for at in trace]) for name in state.slots},
     )
+
+
+def train_ensemble(
+    experiment: Experiment, seeds: Sequence[int], settings: Settings, chunk: int | None = None
+) -> Ensemble:
+    """See spec.framework.Framework.train_ensemble. One member after the other."""
+    del chunk
+    return one_by_one(initialize, train, experiment, seeds, settings)
 
 
 def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:

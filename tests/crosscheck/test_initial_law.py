@@ -90,7 +90,7 @@ def uniform_as(expression: str) -> tuple[tuple[str, str, str], ...]:
 
 def labelled(expression: str) -> tuple[tuple[str, str, str], ...]:
     """Another label of a tensor's key."""
-    return (("contract.py", "zlib.crc32(parameter.name.encode())", f"zlib.crc32({expression}.encode())"),)
+    return (("parameters.py", "zlib.crc32(parameter.name.encode())", f"zlib.crc32({expression}.encode())"),)
 
 
 def keyed(expression: str) -> tuple[tuple[str, str, str], ...]:
@@ -222,9 +222,8 @@ FAULTS = [
         "rnn.weight_hh_l0, between tensors",
         r"(?!rnn.weight_ih_l0$).*",
         (
-            ("contract.py", "fold_in(key, np.uint32(zlib.crc32(parameter.name.encode())))", "jax.random.key(seed + i)"),
-            ("contract.py", "for parameter in experiment.model", "for i, parameter in enumerate(experiment.model"),
-            ("contract.py", ".parameters()\n        }", ".parameters())\n        }"),
+            ("contract.py", "key_of(parameter, key)", "jax.random.key(seed + i)"),
+            ("contract.py", "for parameter in table}", "for i, parameter in enumerate(table)}"),
         ),
     ),
     Fault(
@@ -265,7 +264,8 @@ def planted(*edits: tuple[str, str, str]) -> ModuleType:
             text = changed
         modules[file] = ModuleType(f"edited_{file[:-3]}")
         exec(compile(text, str(FLAX / file), "exec"), modules[file].__dict__)
-    modules["contract.py"].__dict__["draw"] = modules["parameters.py"].__dict__["draw"]
+    for name in ("draw", "key_of"):
+        modules["contract.py"].__dict__[name] = modules["parameters.py"].__dict__[name]
     return modules["contract.py"]
 
 

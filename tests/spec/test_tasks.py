@@ -216,3 +216,12 @@ def test_shipped_tasks_give_what_their_models_take(name: str) -> None:
         assert batch.inputs.shape[1] == experiment.task.length
         assert batch.targets.dtype == np.int64
         assert 0 <= batch.targets.min() <= batch.targets.max() < experiment.model.classes
+
+
+@pytest.mark.parametrize("name", ["hello-rnn", "last-step-classifier", "course-rnn-walk"])
+def test_a_task_says_whether_its_batches_are_drawn(name: str) -> None:
+    task = load(name).task
+    batches = [task.batch(seed, step, "float64") for seed, step in ((0, 0), (1, 0), (0, 1))]
+    for other in batches[1:]:
+        same = all(np.array_equal(a, b) for a, b in zip(batches[0], other, strict=True) if a is not None)
+        assert same != task.drawn

@@ -209,7 +209,7 @@ FAULTS: tuple[Fault, ...] = (
         name="one-key-for-all",
         what="Every tensor is drawn with the same key: tensors begin with the same numbers.",
         implementation="flax_impl",
-        edits=(Edit("contract.py", KEY, "key, np.uint32(0)"),),
+        edits=(Edit("parameters.py", KEY, "key, np.uint32(0)"),),
         experiment="hello-gru",
         rung="initial-law",
         tensor="*between tensors",
@@ -220,7 +220,7 @@ FAULTS: tuple[Fault, ...] = (
         name="one-key-for-both-directions",
         what="Both directions are drawn with the same key and start as copies.",
         implementation="flax_impl",
-        edits=(Edit("contract.py", "parameter.name.encode()", 'parameter.name.removesuffix("_reverse").encode()'),),
+        edits=(Edit("parameters.py", "parameter.name.encode()", 'parameter.name.removesuffix("_reverse").encode()'),),
         experiment="hello-bidirectional-lstm",
         rung="initial-law",
         tensor="rnn.weight_ih_l0_reverse, between tensors",
@@ -231,13 +231,7 @@ FAULTS: tuple[Fault, ...] = (
         name="key-of-seed-plus-index",
         what="Tensor i is drawn with the key of seed + i, which is tensor i - 1 of the next seed.",
         implementation="flax_impl",
-        edits=(
-            Edit(
-                "contract.py",
-                KEY,
-                "jax.random.key(seed + experiment.model.parameters().index(parameter)), np.uint32(0)",
-            ),
-        ),
+        edits=(Edit("contract.py", "key_of(parameter, key)", "jax.random.key(seed + table.index(parameter))"),),
         experiment="hello-stacked-rnn",
         rung="initial-law",
         tensor="*between tensors",
@@ -259,7 +253,7 @@ FAULTS: tuple[Fault, ...] = (
         name="neighbouring-seeds-alike",
         what="Seeds 2 n and 2 n + 1 start alike.",
         implementation="torch_impl",
-        edits=(Edit("contract.py", "manual_seed(seed)", "manual_seed(seed // 2)"),),
+        edits=(Edit("parameters.py", "manual_seed(seed)", "manual_seed(seed // 2)"),),
         experiment="hello-lstm",
         rung="initial-law",
         tensor="rnn.weight_ih_l0, seeds",
@@ -271,7 +265,7 @@ FAULTS: tuple[Fault, ...] = (
         what="Every tensor has a generator of its own, all of them with the same seed.",
         implementation="torch_impl",
         edits=(
-            Edit("contract.py", "draw(parameter, generator,", "draw(parameter, torch.Generator().manual_seed(seed),"),
+            Edit("parameters.py", "draw(parameter, generator,", "draw(parameter, torch.Generator().manual_seed(seed),"),
         ),
         experiment="hello-gru",
         rung="initial-law",
@@ -300,7 +294,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "contract.py",
+                "parameters.py",
                 TORCH_TABLE,
                 TORCH_TABLE.replace("return", "drawn =")
                 + '    return {name: drawn[name.replace("layers.1.", "layers.0.")].copy() for name in drawn}\n',

@@ -1,0 +1,224 @@
+"""One ensemble of trainings, from its directory's first file to its last.
+
+It trains in chunks of seeds, each of which becomes a file of its own: Ctrl-C loses the one that is being trained.
+"""
+
+import argparse
+import shlex
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from spec import files, parameters
+from spec.command.ensemble_directory import ARRAYS, EnsembleDirectory, Plan
+from spec.command.ensemble_plot import ensemble_plot
+from spec.command.ensemble_summary import reached, summarize, text_of
+from spec.command.events import EnsembleStart, Members, Summary
+from spec.command.progress import Reporter
+from spec.command.session import MISSED, REACHED, Interrupted
+from spec.ensemble import chunk_size, cut, one_by_one, solved_members
+from spec.errors import UsageError
+from spec.experiment import Experiment
+from spec.framework import Device, Ensemble, Framework, Settings
+from spec.training import Walk
+
+ALONE = ("init_weights", "export_weights", "trace", "log_every")
+"""Flags that mean something for one training only."""
+
+
+class Request(NamedTuple):
+    """What to compute, and on what."""
+
+    experiment: Experiment
+    plan: Plan
+    device: Device
+
+    @property
+    def settings(self) -> Settings:
+        """How to compute."""
+        return Settings(precision=self.plan.precision, device=self.device)
+
+
+class Result(NamedTuple):
+    """What an ensemble came to."""
+
+    summary: Summary
+    exit_code: int
+    text: str
+
+
+def check(options: argparse.Namespace, experiment: Experiment, largest_seed: int) -> None:
+    """Raise UsageError for flags that make no sense with --seeds."""
+    for flag in ALONE:
+        if getattr(options, flag):
+            raise UsageError(f"--{flag.replace('_', '-')}: expected none with --seeds, which trains many")
+    if isinstance(experiment.outcome, Walk):
+        raise UsageError(f"--seeds: expected an experiment that trains, got {experiment.name}, a walk")
+    if options.seeds and (options.seed or 0) + options.seeds - 1 > largest_seed:
+        raise UsageError(f"--seeds: expected seeds up to {largest_seed}, got {options.seeds} from {options.seed or 0}")
+
+
+def new_plan(experiment: Experiment, first_seed: int, seeds: int, settings: Settings, implementation: str) -> Plan:
+    """The plan of an ensemble, before anybody was asked for versions."""
+    return Plan(
+        experiment=experiment.name,
+        hash=experiment.hash,
+        implementation=implementation,
+        versions={},
+        first_seed=first_seed,
+        seeds=seeds,
+        chunk=len(cut(seeds, chunk_size(experiment, settings.precision))[0]),
+        precision=settings.precision,
+    )
+
+
+def resumed_plan(directory: EnsembleDirectory, options: argparse.Namespace, experiment: Experiment, name: str) -> Plan:
+    """The plan to go on with. Raises UsageError where the options ask for another."""
+    plan = directory.plan()
+    for flag, expected, got in (
+        ("--seeds", plan.seeds, options.seeds),
+        ("--seed", plan.first_seed, options.seed),
+        ("--precision", plan.precision, options.precision),
+        ("implementation", plan.implementation, name),
+        ("--resume", f"{plan.experiment} (spec {plan.hash})", f"{experiment.name} (spec {experiment.hash})"),
+    ):
+        if got is not None and got != expected:
+            raise UsageError(f"{flag}: expected {expected}, as in {directory.path}, got {got}")
+    return plan
+
+
+def run(framework: Framework, request: Request, directory: EnsembleDirectory, reporter: Reporter) -> Result:
+    """Train the chunks that are not there yet, join all, and judge. Raises Interrupted for a KeyboardInterrupt."""
+    plan, experiment = request.plan, request.experiment
+    parts = cut(plan.seeds, plan.chunk)
+    try:
+        done = [number for number in range(len(parts)) if directory.chunk_file(number).exists()]
+        start = EnsembleStart(
+            experiment=experiment.name,
+            hash=experiment.hash,
+            implementation=plan.implementation,
+            versions=plan.versions,
+            device=request.device,
+            precision=plan.precision,
+            first_seed=plan.first_seed,
+            seeds=plan.seeds,
+            seeds_done=plan.seeds if directory.finished() else sum(len(parts[number]) for number in done),
+            chunk=plan.chunk,
+            epochs=experiment.training.epochs,
+            parameters=experiment.model.parameter_count,
+            directory=str(directory.path),
+        )
+        reporter.ensemble_start(start)
+        per_second = None
+        if directory.finished():
+            arrays, metadata = parameters.load(directory.arrays_file)
+            method = metadata["method"]
+        else:
+            per_second = train_chunks(framework, request, directory, reporter, start)
+            arrays, method = join_chunks(request, directory)
+            parameters.save(directory.arrays_file, arrays, {**metadata_of(plan), "method": method})
+        return finish(request, directory, arrays, method, per_second)
+    except KeyboardInterrupt:
+        numbers = range(len(parts))
+        done = sum(len(parts[number]) for number in numbers if directory.chunk_file(number).exists())
+        done = plan.seeds if directory.finished() else done
+        command = f"python -m {plan.implementation}.train --resume --out {shlex.quote(str(directory.path))}"
+        if request.device != Settings().device:
+            command += f" --device {request.device}"
+        raise Interrupted(f"interrupted; {done} of {plan.seeds} seeds are saved, go on with: {command}") from None
+
+
+def train_chunks(
+    framework: Framework,
+    request: Request,
+    directory: EnsembleDirectory,
+    reporter: Reporter,
+    start: EnsembleStart,
+) -> float:
+    """Train every chunk that has no file yet, and write it; give back the trainings a second."""
+    plan, experiment = request.plan, request.experiment
+    done, trained = start.seeds_done, 0
+    began = time.perf_counter()
+    directory.make_chunks()
+    with reporter.ensemble(start) as report:
+        for number, part in enumerate(cut(plan.seeds, plan.chunk)):
+            if directory.chunk_file(number).exists():
+                continue
+            seeds = [plan.first_seed + member for member in part]
+            found = train_members(framework, experiment, seeds, request.settings, plan.chunk)
+            directory.save_chunk(number, arrays_of(experiment, found, request.settings), found.method)
+            done, trained = done + len(part), trained + len(part)
+            elapsed = time.perf_counter() - began
+            # Only now: what a user has seen is saved.
+            report(Members(seeds_done=done, seeds=plan.seeds, method=found.method, per_second=trained / elapsed))
+    return trained / (time.perf_counter() - began)
+
+
+def train_members(
+    framework: Framework, experiment: Experiment, seeds: list[int], settings: Settings, chunk: int
+) -> Ensemble:
+    """The ensemble of these seeds, one member after the other where the implementation has no way of its own."""
+    own = getattr(framework, "train_ensemble", None)
+    if own is None:
+        return one_by_one(framework.initialize, framework.train, experiment, seeds, settings)
+    return own(experiment, seeds, settings, chunk)
+
+
+def arrays_of(experiment: Experiment, ensemble: Ensemble, settings: Settings) -> dict[str, np.ndarray]:
+    """What is kept of a chunk, see `spec.command.ensemble_directory`."""
+    batch = experiment.task.evaluation_batch(settings.precision)
+    with np.errstate(all="ignore"):  # A member may have diverged.
+        losses = [experiment.training.loss.value(logits, batch.targets) for logits in ensemble.logits]
+        solved = solved_members(ensemble.logits, batch)
+    arrays = (ensemble.losses, np.array(losses), solved.astype(np.uint8), ensemble.first_solved)
+    return dict(zip(ARRAYS, arrays, strict=True))
+
+
+def join_chunks(request: Request, directory: EnsembleDirectory) -> tuple[dict[str, np.ndarray], str]:
+    """All members' arrays, in the order of the seeds, and the methods that made them. Raises UsageError."""
+    training = request.experiment.training
+    steps = training.epochs * training.steps_per_epoch
+    joined: dict[str, np.ndarray] = {}
+    methods: dict[str, None] = {}
+    for number, part in enumerate(cut(request.plan.seeds, request.plan.chunk)):
+        arrays, method = directory.load_chunk(number, len(part), steps)
+        methods[method] = None
+        for name, array in arrays.items():
+            # Filled in place: at no time are there two copies of all of it.
+            whole = joined.setdefault(name, np.empty((request.plan.seeds, *array.shape[1:]), array.dtype))
+            whole[part.start : part.stop] = array
+    return joined, ", ".join(methods)
+
+
+def metadata_of(plan: Plan) -> dict[str, str]:
+    """As safetensors keeps it, which knows strings only."""
+    values = msgspec.structs.asdict(plan)
+    return {k: v if isinstance(v, str) else msgspec.json.encode(v).decode() for k, v in values.items()}
+
+
+def finish(
+    request: Request,
+    directory: EnsembleDirectory,
+    arrays: Mapping[str, np.ndarray],
+    method: str,
+    per_second: float | None,
+) -> Result:
+    """Write the files that come at the end, and judge."""
+    plan, experiment = request.plan, request.experiment
+    summary = summarize(
+        experiment,
+        arrays,
+        implementation=plan.implementation,
+        method=method,
+        first_seed=plan.first_seed,
+        per_second=per_second,
+    )
+    if per_second is not None or not directory.summary_file.exists():
+        files.write(directory.summary_file, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+    if per_second is not None or not directory.plot_file.exists():
+        files.write(directory.plot_file, ensemble_plot(experiment, summary, arrays))
+    directory.drop_chunks()
+    return Result(summary, REACHED if reached(experiment, summary) else MISSED, text_of(experiment, summary))

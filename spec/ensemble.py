@@ -1,0 +1,90 @@
+"""Many seeds at once: how they are cut into chunks, and what any framework can do without training them together."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from spec.experiment import Experiment
+from spec.framework import Ensemble, Precision, Settings, Trajectory
+from spec.parameters import Parameters
+from spec.tasks import IGNORED, Batch, predictions
+from spec.training import initial_state
+
+NEVER = -1
+"""The time to solve of a member that never does."""
+
+MEMORY = 2**29
+"""Bytes that the members trained at once may take together, by the estimate of `member_bytes`."""
+
+LARGEST_CHUNK = 2048
+"""Members trained at once, at most: beyond that nothing gets faster, and an interruption would lose more."""
+
+LIVE = 8
+"""Arrays of the size of a layer's output that a training step holds at once: what the backward pass needs, and its
+own. An evaluation holds a quarter of that."""
+
+
+def member_bytes(experiment: Experiment, precision: Precision) -> int:
+    """About how many bytes one member takes while it trains, an estimate that is rather too high."""
+    model, training, task = experiment.model, experiment.training, experiment.task
+    steps = training.epochs * training.steps_per_epoch
+    batch, evaluation = task.batch(0, 0, precision), task.evaluation_batch(precision)
+    # Parameters, gradients, updates and slots.
+    values = model.parameter_count * (3 + len(training.optimizer.slots))
+    for arrays, live in ((batch, LIVE), (evaluation, LIVE / 4)):
+        sequences, time = arrays.inputs.shape[:2]
+        # A weight's first axis is its layer's outputs; an attention has a score for each pair of steps besides.
+        outputs = sum(parameter.shape[0] for parameter in model.parameters()) + time
+        values += math.ceil(live * sequences * time * outputs)
+    values += steps + evaluation.targets.size * model.classes
+    drawn = steps * sum(array.nbytes for array in batch if isinstance(array, np.ndarray)) if task.drawn else 0
+    return values * np.dtype(precision).itemsize + drawn
+
+
+def chunk_size(experiment: Experiment, precision: Precision) -> int:
+    """How many members may be trained at once."""
+    return max(1, min(MEMORY // member_bytes(experiment, precision), LARGEST_CHUNK))
+
+
+def cut(count: int, size: int) -> list[range]:
+    """`count` members in chunks of at most `size`, as even as can be."""
+    number = math.ceil(count / size)
+    even = math.ceil(count / number)
+    return [range(first, min(first + even, count)) for first in range(0, count, even)]
+
+
+def solved_members(logits: np.ndarray, batch: Batch) -> np.ndarray:
+    """Whether each is solved: bool (members,) of logits (members, *logits' shape). See `spec.tasks.solved`."""
+    right = (predictions(logits) == batch.targets) | (batch.targets == IGNORED)
+    return right.reshape(len(right), -1).all(axis=1)
+
+
+def first_solved(logits: np.ndarray, batch: Batch) -> int:
+    """The first epoch, counted from 1, whose logits (epochs, *logits' shape) are solved, or NEVER."""
+    epochs = np.flatnonzero(solved_members(logits, batch))
+    return int(epochs[0]) + 1 if epochs.size else NEVER
+
+
+def join(parts: Sequence[Ensemble]) -> Ensemble:
+    """The members of all parts, one after the other. Methods that differ are all named."""
+    arrays = (np.concatenate(column) for column in zip(*(part[:3] for part in parts), strict=True))
+    return Ensemble(*arrays, method=", ".join(dict.fromkeys(part.method for part in parts)))
+
+
+def one_by_one(
+    initialize: Callable[[Experiment, int, Settings], Parameters],
+    train: Callable[..., Trajectory],
+    experiment: Experiment,
+    seeds: Sequence[int],
+    settings: Settings,
+) -> Ensemble:
+    """The ensemble as a plain loop of an implementation's `train`."""
+    batch = experiment.task.evaluation_batch(settings.precision)
+    members = []
+    for seed in seeds:
+        start = initial_state(experiment.training.optimizer, initialize(experiment, seed, settings))
+        run = train(experiment, start, experiment.training.epochs, seed, settings)
+        solved_at = np.array([first_solved(run.logits, batch)])
+        members.append(Ensemble(run.losses[None], run.logits[-1:], solved_at, "loop"))
+    return join(members)

@@ -1,0 +1,260 @@
+"""A member of an ensemble is the run of its seed alone, whatever the others are; shown by faults that break it."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crosscheck.envelope import FACTOR, PREFIX, measure, nudged
+from spec.ensemble import NEVER, chunk_size, cut, first_solved, join, member_bytes, one_by_one, solved_members
+from spec.experiment import Experiment, load, override, shipped
+from spec.framework import Ensemble, Settings
+from spec.parameters import Parameters
+from spec.training import initial_state
+
+SETTINGS = Settings("float64")
+SEEDS = (3, 2**32 - 1)
+TRAINED = [name for name in shipped() if load(name).training.epochs]
+ALL = [
+    (i, n) for i in ("torch_impl", "flax_impl") for n in TRAINED if (i, n) != ("flax_impl", "hello-embedding-sparse")
+]
+METHODS = {"torch_impl": "vmap", "flax_impl": "jit(vmap(scan))"}
+
+
+def shortened(name: str, epochs: int = 5) -> Experiment:
+    experiment = load(name)
+    return override(experiment, training__epochs=min(epochs, experiment.training.epochs))
+
+
+def arrays_of(losses: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:
+    return {"losses": losses, "logits": logits}
+
+
+def alone(implementation: Any, experiment: Experiment, seed: int, start: Parameters) -> tuple[dict[str, Any], int]:
+    """Losses and last logits of the run of that seed, and its time to solve."""
+    state = initial_state(experiment.training.optimizer, start)
+    run = implementation.train(experiment, state, experiment.training.epochs, seed, SETTINGS)
+    solved_at = first_solved(run.logits, experiment.task.evaluation_batch("float64"))
+    return arrays_of(run.losses, run.logits[-1]), solved_at
+
+
+def strangers(implementation: Any, experiment: Experiment, seeds: tuple[int, ...], found: Ensemble) -> list[str]:
+    """What of which members lies outside the envelope of the runs of their seeds alone."""
+    wrong = []
+    for member, seed in enumerate(seeds):
+        start = implementation.initialize(experiment, seed, SETTINGS)
+        expected, solved_at = alone(implementation, experiment, seed, start)
+        runs = (alone(implementation, experiment, seed, other)[0] for other in nudged(start, seed))
+        envelope = measure(expected, runs)
+        for name, value in arrays_of(found.losses[member], found.logits[member]).items():
+            assert value.shape == expected[name].shape
+            assert value.dtype == expected[name].dtype
+            # Never below one rounding of the largest value: some envelopes are exactly zero.
+            least = np.finfo(np.float64).eps * np.abs(expected[name]).max()
+            if np.abs(value - expected[name]).max() > FACTOR * max(envelope[PREFIX + name], least):
+                wrong.append(f"{seed}: {name}")
+        if found.first_solved[member] != solved_at:
+            wrong.append(f"{seed}: first_solved")
+    return wrong
+
+
+@pytest.mark.parametrize(("name", "experiment_name"), ALL)
+def test_members_are_the_runs_of_their_seeds_alone(name: str, experiment_name: str) -> None:
+    implementation, experiment = importlib.import_module(name), shortened(experiment_name)
+    found = implementation.train_ensemble(experiment, SEEDS, SETTINGS)
+    assert found.method == METHODS[name]
+    assert found.first_solved.dtype == np.int64
+    assert strangers(implementation, experiment, SEEDS, found) == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_time_to_solve_is_that_of_the_run_alone(name: str) -> None:
+    implementation, experiment = importlib.import_module(name), load("course-rnn")
+    seeds = tuple(range(12))
+    found = implementation.train_ensemble(experiment, seeds, SETTINGS)
+    times = [alone(implementation, experiment, s, implementation.initialize(experiment, s, SETTINGS))[1] for s in seeds]
+    assert found.first_solved.tolist() == times
+    assert len(set(times)) > 3  # NEVER among them, or the seeds would say nothing
+    assert NEVER in times
+
+
+@pytest.mark.parametrize("experiment_name", ["hello-rnn", "last-step-classifier", "hello-stacked-lstm-dropout"])
+@pytest.mark.parametrize("name", METHODS)
+def test_chunks_change_nothing(name: str, experiment_name: str) -> None:
+    implementation, experiment = importlib.import_module(name), shortened(experiment_name, 3)
+    whole = implementation.train_ensemble(experiment, range(5), SETTINGS)
+    cut_up = implementation.train_ensemble(experiment, range(5), SETTINGS, chunk=2)
+    np.testing.assert_allclose(whole.losses, cut_up.losses, rtol=1e-13)
+    np.testing.assert_allclose(whole.logits, cut_up.logits, rtol=1e-11)
+    np.testing.assert_array_equal(whole.first_solved, cut_up.first_solved, strict=True)
+    assert len(cut_up.losses) == 5
+
+
+def test_what_cannot_be_batched_is_trained_in_a_loop_and_says_so() -> None:
+    import torch_impl
+
+    experiment = override(load("hello-transformer"), model__attention_dropout=0.5, training__epochs=2)
+    found = torch_impl.train_ensemble(experiment, SEEDS, SETTINGS)
+    assert found.method == "loop"
+    assert strangers(torch_impl, experiment, SEEDS, found) == []
+
+
+def test_the_reference_is_a_plain_loop() -> None:
+    from spec import reference
+
+    experiment = shortened("course-rnn-cell", 2)
+    found = reference.train_ensemble(experiment, SEEDS, SETTINGS)
+    assert found.method == "loop"
+    assert strangers(reference, experiment, SEEDS, found) == []
+
+
+def test_the_global_state_of_torch_is_left_alone() -> None:
+    import torch
+
+    import torch_impl
+
+    torch.manual_seed(1)
+    before = torch.get_rng_state(), torch.backends.mkldnn.enabled, torch.backends.cuda.flash_sdp_enabled()
+    torch_impl.train_ensemble(shortened("hello-stacked-lstm-dropout", 2), SEEDS, SETTINGS)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (torch.backends.mkldnn.enabled, torch.backends.cuda.flash_sdp_enabled())
+
+
+@pytest.mark.parametrize(("options", "seeds"), [({"padding_idx": 3}, (1, 2)), ({"max_norm": 1.0}, (1, 2))])
+def test_embedding_options_with_batches_of_their_own(options: dict[str, Any], seeds: tuple[int, ...]) -> None:
+    """Members that look up different rows."""
+    import torch_impl
+
+    changes = {f"model__inputs__{key}": value for key, value in options.items()}
+    experiment = override(load("last-step-classifier"), **changes, training__epochs=1, model__inputs__num_embeddings=10)
+    found = torch_impl.train_ensemble(experiment, seeds, SETTINGS)
+    assert strangers(torch_impl, experiment, seeds, found) == []
+
+
+def seeds_alike(patch: pytest.MonkeyPatch) -> None:
+    from torch_impl import ensemble
+
+    real = ensemble.initialize
+    patch.setattr(ensemble, "initialize", lambda experiment, seed, settings: real(experiment, 3, settings))
+
+
+def one_norm_for_all(patch: pytest.MonkeyPatch) -> None:
+    from torch_impl import ensemble
+
+    def clip(spec: Any, gradients: dict[str, Any]) -> None:
+        norm = sum(float((gradient**2).sum()) for gradient in gradients.values()) ** 0.5
+        for gradient in gradients.values():
+            gradient.mul_(min(1.0, spec.max_norm / (norm + spec.epsilon)))
+
+    patch.setattr(ensemble, "clip_members", clip)
+
+
+def neighbours_mix(patch: pytest.MonkeyPatch) -> None:
+    from torch_impl import ensemble
+
+    real = ensemble.clip_members
+
+    def clip(spec: Any, gradients: dict[str, Any]) -> None:
+        real(spec, gradients)
+        for gradient in gradients.values():
+            gradient += 1e-9 * gradient.mean(0, keepdim=True)
+
+    patch.setattr(ensemble, "clip_members", clip)
+
+
+def one_mask_for_all(patch: pytest.MonkeyPatch) -> None:
+    from torch_impl import ensemble
+
+    real = ensemble.dropout_of
+    patch.setattr(ensemble, "dropout_of", lambda e, batch, seed, step, masks: real(e, batch, 3, step, masks))
+
+
+def rows_of_the_first(patch: pytest.MonkeyPatch) -> None:
+    from torch_impl import ensemble
+
+    real = ensemble.renormalized
+    patch.setattr(ensemble, "renormalized", lambda s, rows, indices: real(s, rows[:1], indices).expand_as(rows))
+
+
+@pytest.mark.parametrize(
+    ("plant", "experiment_name"),
+    [
+        (seeds_alike, "hello-rnn"),
+        (one_norm_for_all, "hello-gru-clipping"),
+        (neighbours_mix, "hello-lstm"),
+        (one_mask_for_all, "hello-stacked-lstm-dropout"),
+        (rows_of_the_first, "hello-embedding-max-norm"),
+    ],
+)
+def test_a_planted_fault_is_seen(
+    plant: Callable[[pytest.MonkeyPatch], None], experiment_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch_impl
+
+    experiment = shortened(experiment_name)
+    plant(monkeypatch)
+    found = torch_impl.train_ensemble(experiment, SEEDS, SETTINGS)
+    wrong = strangers(torch_impl, experiment, SEEDS, found)
+    assert any(w.startswith(f"{SEEDS[1]}:") for w in wrong)
+
+
+@pytest.mark.parametrize("experiment_name", ["hello-rnn", "hello-stacked-lstm-dropout"])
+def test_one_key_for_all_members_is_seen_in_flax(experiment_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import jax
+
+    import flax_impl
+    from flax_impl import ensemble
+
+    # Of a length that no other test compiles: the compiled function would be taken from the cache.
+    experiment = shortened(experiment_name, 4)
+    real = jax.random.key
+    monkeypatch.setattr(ensemble.jax.random, "key", lambda seed: real(3))
+    found = flax_impl.train_ensemble(experiment, SEEDS, SETTINGS)
+    monkeypatch.undo()
+    ensemble.compile_members.cache_clear()
+    assert any(w.startswith(f"{SEEDS[1]}:") for w in strangers(flax_impl, experiment, SEEDS, found))
+
+
+def test_cutting_is_even_and_bounded() -> None:
+    for count, size in ((1, 5), (5, 5), (6, 5), (1000, 110), (100_000, 2048)):
+        parts = cut(count, size)
+        assert [member for part in parts for member in part] == list(range(count))
+        assert max(map(len, parts)) <= size
+        assert max(map(len, parts)) - min(map(len, parts)) <= len(parts)
+
+
+def test_large_members_come_in_small_chunks() -> None:
+    small, large = load("hello-rnn"), override(load("hello-rnn"), model__hidden_size=2048)
+    assert member_bytes(small, "float64") > member_bytes(small, "float32")
+    assert 1 < chunk_size(large, "float32") < 16
+    assert chunk_size(small, "float32") > 1000
+    longer = override(
+        load("last-step-classifier"), training__epochs=1000
+    )  # whose batches all members have for themselves
+    assert chunk_size(longer, "float32") < chunk_size(load("last-step-classifier"), "float32")
+
+
+def test_solved_members_and_joining() -> None:
+    experiment = load("hello-rnn")
+    batch = experiment.task.evaluation_batch("float64")
+    right = np.eye(4)[batch.targets]
+    wrong = np.eye(4)[(batch.targets + 1) % 4]
+    almost = right.copy()
+    almost[0, -1] = wrong[0, -1]
+    assert solved_members(np.stack([right, wrong, almost]), batch).tolist() == [True, False, False]
+    assert first_solved(np.stack([wrong, right, wrong, right]), batch) == 2
+    assert first_solved(np.stack([wrong, almost]), batch) == NEVER
+    one = Ensemble(np.ones((1, 2)), right[None], np.array([1]), "loop")
+    both = join([one, one._replace(losses=np.zeros((1, 2)), method="vmap")])
+    assert (both.losses.tolist(), both.method) == ([[1, 1], [0, 0]], "loop, vmap")
+
+
+def test_a_loop_of_a_framework_is_its_ensemble() -> None:
+    import torch_impl
+
+    experiment = shortened("hello-gru", 2)
+    loop = one_by_one(torch_impl.initialize, torch_impl.train, experiment, SEEDS, SETTINGS)
+    assert loop.method == "loop"
+    assert strangers(torch_impl, experiment, SEEDS, loop) == []

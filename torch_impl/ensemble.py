@@ -1,0 +1,260 @@
+"""Many seeds at once: stock modules under `torch.func.vmap`, one optimizer over the members' stacked parameters."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from spec.ensemble import NEVER, chunk_size, cut, join, one_by_one, solved_members
+from spec.experiment import Experiment, override
+from spec.framework import Ensemble, Settings
+from spec.models import Embedding
+from spec.tasks import Batch
+from spec.training import Clipping
+from torch_impl import optimizer as optimizers
+from torch_impl.build import build
+from torch_impl.dropout import given, mode
+from torch_impl.loss import cross_entropy
+from torch_impl.model import Model, TensorBatch
+from torch_impl.parameters import initialize
+from torch_impl.recurrent import Recurrent
+from torch_impl.settings import computing, dtype_of
+from torch_impl.training import dropout_of, to_tensors, train
+
+METHOD = "vmap"
+
+Stacked = dict[str, Tensor]
+"""Canonical name -> (members, *shape)."""
+
+
+class Site(NamedTuple):
+    """A place that drops units: its name, a tensor laid out like what is dropped from, and the probability.
+
+    time_first: whether that tensor's first two axes are (time, batch), where the site's own are (batch, time).
+    """
+
+    name: str
+    template: Tensor
+    rate: float
+    time_first: bool
+
+
+def train_ensemble(
+    experiment: Experiment, seeds: Sequence[int], settings: Settings, chunk: int | None = None
+) -> Ensemble:
+    """See spec.framework.Framework.train_ensemble."""
+    if not vmaps(experiment, settings):
+        return one_by_one(initialize, train, experiment, seeds, settings)
+    size = chunk or chunk_size(experiment, settings.precision)
+    with computing(settings), decomposed():
+        parts = [[int(seed) for seed in seeds[part.start : part.stop]] for part in cut(len(seeds), size)]
+        return join([train_chunk(experiment, part, settings) for part in parts])
+
+
+def vmaps(experiment: Experiment, settings: Settings) -> bool:
+    """Whether the members can be trained together.
+
+    Attention weights are dropped inside a function of torch that draws its own mask, which members cannot share. On
+    a GPU, cuDNN's recurrent layers have no rule for `vmap`, and dropout's masks come from fused kernels.
+    """
+    return settings.device == "cpu" and not getattr(experiment.model, "attention_dropout", 0.0)
+
+
+def train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) -> Ensemble:
+    """The members of these seeds at once."""
+    training, task, spec = experiment.training, experiment.task, experiment.model
+    starts = [initialize(experiment, seed, settings) for seed in seeds]
+    sites = dropout_sites(experiment, starts[0], settings)
+    # Rescaling rows in place, and sparse gradients, have no rule for vmap: the first is done here, the second only
+    # stores the same values otherwise.
+    plain = experiment
+    if isinstance(spec.inputs, Embedding):
+        plain = override(experiment, model__inputs__max_norm=None, model__inputs__sparse=False)
+    model = build(plain.model, starts[0], settings)
+    without_own_dropout(model)
+    names = list(starts[0])
+    trained = nn.ParameterList([torch.from_numpy(np.stack([start[name] for start in starts])) for name in names])
+    stacked = {name: parameter.detach() for name, parameter in zip(names, trained, strict=True)}
+    optimizer = optimizers.make(training.optimizer, trained)
+    evaluation = task.evaluation_batch(settings.precision)
+    evaluation_batch = to_tensors(evaluation, settings)
+    descend, evaluate = member_gradients(experiment, model), member_logits(model)
+    losses, logits, first = [], np.empty(0), np.full(len(seeds), NEVER)
+    fixed = None if task.drawn else task.batch(0, 0, settings.precision)
+    for step in range(training.epochs * training.steps_per_epoch):
+        drawn = [fixed or task.batch(seed, step, settings.precision) for seed in seeds]
+        batch = to_tensors(fixed or stack_batches(drawn), settings)
+        if spec.inputs != plain.model.inputs:
+            stacked["embedding.weight"].copy_(renormalized(spec.inputs, stacked["embedding.weight"], batch.inputs))
+        masks = draw_masks(experiment, sites, drawn, seeds, step)
+        gradients, member_losses = descend(stacked, batch, masks)
+        # vmap leaves some with their axes swapped in memory, and the fused optimizers read them as if they were not.
+        gradients = {name: gradient.contiguous() for name, gradient in gradients.items()}
+        clip_members(training.clipping, gradients)
+        for name, parameter in zip(names, trained, strict=True):
+            parameter.grad = gradients[name]
+        for group in optimizer.param_groups:
+            group["lr"] = training.learning_rate(step)
+        optimizer.step()
+        losses.append(member_losses)
+        if (step + 1) % training.steps_per_epoch == 0:
+            at = dict(stacked)
+            if spec.inputs != plain.model.inputs:
+                at["embedding.weight"] = renormalized(spec.inputs, at["embedding.weight"], evaluation_batch.inputs)
+            logits = evaluate(at, evaluation_batch).numpy()
+            now = solved_members(logits, evaluation) & (first == NEVER)
+            first[now] = (step + 1) // training.steps_per_epoch
+    return Ensemble(torch.stack(losses, 1).numpy(), logits, first, METHOD)
+
+
+def member_gradients(experiment: Experiment, model: Model) -> Callable[..., tuple[Stacked, Tensor]]:
+    """The function of (stacked parameters, batch, masks by site) to every member's gradients and loss."""
+
+    def loss_of(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> Tensor:
+        with given(model, masks):
+            logits = functional_call(model, parameters, (batch,))
+        return cross_entropy(experiment.training.loss, logits, batch.targets)
+
+    def apply(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> tuple[Stacked, Tensor]:
+        own = 0 if experiment.task.drawn else None
+        axes: Any = [None if array is None else own for array in batch]
+        axes = TensorBatch(*axes)
+        members = vmap(grad_and_value(loss_of), in_dims=(0, axes, 0 if masks else None))
+        return members(parameters, batch, masks)
+
+    return apply
+
+
+def member_logits(model: Model) -> Callable[[Stacked, TensorBatch], Tensor]:
+    """The function of (stacked parameters, evaluation batch) to every member's logits, in eval mode."""
+    predict = Predict(model)
+
+    def logits_of(parameters: Stacked, batch: TensorBatch) -> Tensor:
+        named = {f"model.{name}": value for name, value in parameters.items()}
+        # vjp has the stock layers taken apart into operations that have a rule for vmap; no gradient is computed.
+        logits: Any = vjp(lambda values: functional_call(predict, values, (batch,)), named)[0]
+        return logits.detach()
+
+    def apply(parameters: Stacked, batch: TensorBatch) -> Tensor:
+        return vmap(logits_of, in_dims=(0, None))(parameters, batch)
+
+    return apply
+
+
+class Predict(nn.Module):
+    """A model whose call is its `predict`: `functional_call` calls modules only."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: TensorBatch) -> Tensor:
+        return self.model.predict(batch)
+
+
+@contextmanager
+def decomposed() -> Iterator[None]:
+    """Keep torch from kernels that have no rule for vmap, where plain operations do the same, and from threads.
+
+    Operations on so many small matrices are too short to share: on two busy cores, 1,000 trainings of hello-rnn took
+    1.2 s of CPU time with one thread and 16 with two, which mostly wait for each other.
+    """
+    before, threads = torch.backends.mkldnn.enabled, torch.get_num_threads()
+    torch.backends.mkldnn.enabled = False
+    torch.set_num_threads(1)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mkldnn.enabled = before
+        torch.set_num_threads(threads)
+
+
+def without_own_dropout(model: Model) -> None:
+    """Drop nothing by torch's generator: the members' masks are drawn outside.
+
+    Not eval mode throughout, in which Transformer layers take a fast path that has no rule for vmap.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout | nn.RNNBase):
+            module.eval()
+
+
+def dropout_sites(experiment: Experiment, start: Mapping[str, np.ndarray], settings: Settings) -> list[Site]:
+    """Where a member trained alone draws its masks, in the order in which it does."""
+    if not experiment.model.has_dropout:
+        return []
+    arrays = experiment.task.batch(0, 0, settings.precision)
+    model = build(experiment.model, dict(start), settings)
+    sites: list[Site] = []
+
+    def watch(name: str, module: nn.Dropout) -> None:
+        def see(_: nn.Module, inputs: tuple[Tensor]) -> None:
+            if module.p:
+                sites.append(Site(name, inputs[0].detach(), module.p, time_first=False))
+
+        module.register_forward_pre_hook(see)
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout):
+            watch(name, module)
+    with mode(model, 0):
+        model(to_tensors(arrays, settings))
+    if isinstance(model, Recurrent):
+        batch, time = arrays.inputs.shape[:2]
+        like = torch.empty(time, batch, model.rnn.hidden_size * model.directions, dtype=dtype_of(settings))
+        between = range(model.rnn.num_layers - 1)
+        sites += [Site(f"rnn.dropout_l{layer}", like, model.rnn.dropout, time_first=True) for layer in between]
+    return sites
+
+
+def draw_masks(
+    experiment: Experiment, sites: list[Site], batches: Sequence[Batch], seeds: Sequence[int], step: int
+) -> Stacked:
+    """Every member's masks of that step, by site: the very ones that torch draws for it alone, with its seed."""
+    if not sites:
+        return {}
+    generator = torch.Generator()
+    members: list[list[Tensor]] = []
+    for batch, seed in zip(batches, seeds, strict=True):
+        generator.manual_seed(int(np.asarray(dropout_of(experiment, batch, seed, step, "own"))))
+        kept = [torch.empty_like(s.template).bernoulli_(1 - s.rate, generator=generator) for s in sites]
+        members.append([mask.div_(1 - site.rate) for mask, site in zip(kept, sites, strict=True)])
+    stacked = [torch.stack(masks) for masks in zip(*members, strict=True)]
+    return {s.name: m.transpose(1, 2) if s.time_first else m for s, m in zip(sites, stacked, strict=True)}
+
+
+def stack_batches(batches: Sequence[Batch]) -> Batch:
+    """Every member's batch, with a leading axis of members."""
+    columns: Any = zip(*batches, strict=True)
+    stacked: Any = [None if column[0] is None else np.stack(column) for column in columns]
+    return Batch(*stacked)
+
+
+def clip_members(spec: Clipping | None, gradients: Stacked) -> None:
+    """Scale each member's gradients by its own norm. `torch.nn.utils.clip_grad_norm_` would take one norm of all."""
+    if spec is None:
+        return
+    norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients.values()])
+    factors = (spec.max_norm / (torch.linalg.vector_norm(norms, dim=0) + spec.epsilon)).clamp(max=1)
+    for gradient in gradients.values():
+        gradient.mul_(factors.reshape(-1, *[1] * (gradient.ndim - 1)))
+
+
+def renormalized(spec: Any, rows: Tensor, indices: Tensor) -> Tensor:
+    """Every member's rows (members, num_embeddings, features) after max_norm, for indices of one batch or of each."""
+    if spec.max_norm is None:
+        return rows
+    by_member = indices.reshape(len(rows), -1) if indices.ndim == 3 else indices.reshape(1, -1).expand(len(rows), -1)
+    used = torch.zeros(rows.shape[:2], dtype=torch.bool, device=rows.device).scatter_(1, by_member, True)
+    norms = torch.linalg.vector_norm(rows, ord=spec.norm_type, dim=2)
+    factors = torch.where(
+        used & (norms > spec.max_norm), spec.max_norm / (norms + spec.renormalization_epsilon), torch.ones_like(norms)
+    )
+    return rows * factors[..., None]
