@@ -14,10 +14,10 @@ from flax import nnx
 from flax_impl import compilation
 from flax_impl.build import build, load
 from flax_impl.dropout import set_mode
-from flax_impl.ensemble import train_ensemble
+from flax_impl.ensemble import train_ensemble, train_starts
 from flax_impl.loss import cross_entropy
 from flax_impl.model import ArrayBatch, Model, run
-from flax_impl.parameters import draw, key_of, to_canonical
+from flax_impl.parameters import initialize, to_canonical
 from flax_impl.settings import computing, device_of
 from flax_impl.training import evaluate, renormalized, replay, to_arrays, train
 from spec.experiment import Experiment
@@ -39,6 +39,7 @@ __all__ = [
     "round_trip",
     "train",
     "train_ensemble",
+    "train_starts",
 ]
 
 
@@ -52,14 +53,6 @@ def describe(settings: Settings) -> dict[str, str]:
         "optax": optax.__version__,
         "device": f"{device.platform} ({device.device_kind})",
     }
-
-
-def initialize(experiment: Experiment, seed: int, settings: Settings) -> Parameters:
-    """See spec.framework.Framework.initialize."""
-    with computing(settings):
-        key = jax.random.key(seed)
-        table = experiment.model.parameters()
-        return {parameter.name: draw(parameter, key_of(parameter, key), settings) for parameter in table}
 
 
 def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:

@@ -13,28 +13,42 @@ from flax_impl import compilation
 from flax_impl import optimizer as optimizers
 from flax_impl.build import build
 from flax_impl.model import ArrayBatch
-from flax_impl.parameters import assemble, key_of, sample
+from flax_impl.parameters import assemble, initialize, key_of, sample
 from flax_impl.settings import computing
-from flax_impl.training import Carry, Inputs, evaluate, make_step, stack_constants, to_arrays
-from spec.ensemble import NEVER, chunk_size, cut, join
+from flax_impl.training import Carry, Inputs, evaluate, make_step, stack_constants, to_arrays, train
+from spec.ensemble import NEVER, chunk_size, cut, join, one_by_one, start_by_start
 from spec.experiment import Experiment
-from spec.framework import Ensemble, Settings
+from spec.framework import Ensemble, Settings, Trajectory
+from spec.parameters import Parameters
 from spec.tasks import IGNORED
 from spec.training import StepConstants
 
 METHOD = "jit(vmap(scan))"
+
+WORTH_COMPILING = 64
+"""Members from which on a compilation for all of them, about a second, is worth it: fewer run one after the other
+through the function that `train` has compiled, in milliseconds each."""
 
 
 def train_ensemble(
     experiment: Experiment, seeds: Sequence[int], settings: Settings, chunk: int | None = None
 ) -> Ensemble:
     """See spec.framework.Framework.train_ensemble."""
+    if len(seeds) < WORTH_COMPILING:
+        return one_by_one(initialize, train, experiment, seeds, settings)
     members = np.array(seeds, np.uint32)
     size = chunk or min(chunk_size(experiment, settings.precision), len(members))
     parts = [members[part.start : part.stop] for part in cut(len(members), size)]
     size = chunk or len(parts[0])
     with computing(settings):
         return join([train_chunk(experiment, part, settings, size) for part in parts])
+
+
+def train_starts(
+    experiment: Experiment, starts: Sequence[Parameters], seed: int, settings: Settings
+) -> list[Trajectory]:
+    """See spec.framework.Framework.train_starts. One after the other: `train` is compiled once for all of them."""
+    return start_by_start(train, experiment, starts, seed, settings)
 
 
 def train_chunk(experiment: Experiment, seeds: np.ndarray, settings: Settings, size: int) -> Ensemble:

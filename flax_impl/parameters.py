@@ -17,7 +17,9 @@ from jaxtyping import Array
 
 from flax_impl import compilation
 from flax_impl.recurrent import Cell, Layers
+from flax_impl.settings import computing
 from flax_impl.transformer import PackedSelfAttention
+from spec.experiment import Experiment
 from spec.framework import Settings
 from spec.parameters import Constant, Normal, Parameter, Parameters, Uniform
 
@@ -64,6 +66,14 @@ def to_canonical(layout: Layout, state: nnx.State) -> Parameters:
 def assemble(layout: Layout, parameters: Mapping[str, Array]) -> nnx.State:
     """The same as `to_native`, inside a traced function."""
     return nnx.from_flat_state([(leaf.path, nnx.Param(_swap(parameters[leaf.canonical], leaf))) for leaf in layout])
+
+
+def initialize(experiment: Experiment, seed: int, settings: Settings) -> Parameters:
+    """See spec.framework.Framework.initialize."""
+    with computing(settings):
+        key = jax.random.key(seed)
+        table = experiment.model.parameters()
+        return {parameter.name: draw(parameter, key_of(parameter, key), settings) for parameter in table}
 
 
 fold_in = jax.jit(jax.random.fold_in)

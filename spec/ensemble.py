@@ -72,6 +72,19 @@ def join(parts: Sequence[Ensemble]) -> Ensemble:
     return Ensemble(*arrays, method=", ".join(dict.fromkeys(part.method for part in parts)))
 
 
+def start_by_start(
+    train: Callable[..., Trajectory],
+    experiment: Experiment,
+    starts: Sequence[Parameters],
+    seed: int,
+    settings: Settings,
+) -> list[Trajectory]:
+    """`Framework.train_starts` as a plain loop of an implementation's `train`."""
+    states = [initial_state(experiment.training.optimizer, start) for start in starts]
+    epochs = experiment.training.epochs
+    return [train(experiment, state, epochs, seed, settings, record=True, masks="spec") for state in states]
+
+
 def one_by_one(
     initialize: Callable[[Experiment, int, Settings], Parameters],
     train: Callable[..., Trajectory],

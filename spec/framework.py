@@ -183,6 +183,16 @@ class Framework(Protocol):
         """
         ...
 
+    def train_starts(
+        self, experiment: Experiment, starts: Sequence[Parameters], seed: int, settings: Settings
+    ) -> list[Trajectory]:
+        """The whole recipe from each of several starts, recorded, with the same batches and the spec's masks.
+
+        What `train` gives from each of them, but for rounding; together, where that is faster. It shows what a change
+        of the start comes to, so each must not depend on the others. May be missing from a module.
+        """
+        ...
+
     def train_ensemble(
         self, experiment: Experiment, seeds: Sequence[int], settings: Settings, chunk: int | None = None
     ) -> Ensemble:
@@ -206,9 +216,10 @@ CONTRACT = (
     "predict",
     "train",
     "replay",
+    "train_starts",
     "train_ensemble",
 )
 """The functions of the contract, by name."""
 
-OPTIONAL = ("loss_gradient", "predict", "replay", "train_ensemble")
+OPTIONAL = ("loss_gradient", "predict", "replay", "train_starts", "train_ensemble")
 """Those that a module may lack; crosscheck then reports "not checked"."""

@@ -12,7 +12,7 @@ from spec.parameters import Parameters
 from spec.tasks import Batch, check
 from torch_impl.build import build
 from torch_impl.dropout import mode
-from torch_impl.ensemble import train_ensemble
+from torch_impl.ensemble import train_ensemble, train_starts
 from torch_impl.loss import cross_entropy
 from torch_impl.model import Model, valid_steps, zero_padding
 from torch_impl.parameters import export, export_gradients, initialize
@@ -31,6 +31,7 @@ __all__ = [
     "round_trip",
     "train",
     "train_ensemble",
+    "train_starts",
 ]
 
 

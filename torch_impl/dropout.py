@@ -18,26 +18,23 @@ def mode(model: Model, dropout: Dropout) -> Iterator[None]:
     """Eval mode where `dropout` is None, else train mode, with torch's generator seeded by it or with its masks."""
     if model.training != (dropout is not None):
         model.train(dropout is not None)
-    if isinstance(dropout, Mapping):
+    if dropout is None or not (dropout or model.spec.has_dropout):
+        yield
+    elif isinstance(dropout, Mapping):
         reference = next(model.parameters())
         masks = {name: torch.as_tensor(np.asarray(mask)).to(reference) for name, mask in dropout.items()}
         with given(model, masks):
             yield
-    elif dropout is not None and model.spec.has_dropout:
+    else:
         devices = [reference.device] if (reference := next(model.parameters())).is_cuda else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(dropout)
             yield
-    else:
-        yield
 
 
 @contextmanager
 def given(model: Model, masks: Mapping[str, Tensor]) -> Iterator[None]:
     """Every dropout multiplies by the mask of its name instead of drawing one."""
-    if not masks:
-        yield
-        return
     handles = []
     remaining = dict(masks)
     for name, module in model.named_modules():

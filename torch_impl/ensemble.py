@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from spec.ensemble import NEVER, chunk_size, cut, join, one_by_one, solved_members
+from spec.ensemble import NEVER, chunk_size, cut, join, one_by_one, solved_members, start_by_start
 from spec.experiment import Experiment, override
-from spec.framework import Ensemble, Settings
-from spec.models import Embedding
+from spec.framework import Ensemble, Settings, Trajectory
+from spec.models import Embedding, keep_masks
+from spec.parameters import Parameters, generator_for
 from spec.tasks import Batch
-from spec.training import Clipping
+from spec.training import Clipping, State
 from torch_impl import optimizer as optimizers
 from torch_impl.build import build
 from torch_impl.dropout import given, mode
@@ -65,54 +66,130 @@ def vmaps(experiment: Experiment, settings: Settings) -> bool:
     return settings.device == "cpu" and not getattr(experiment.model, "attention_dropout", 0.0)
 
 
+def train_starts(
+    experiment: Experiment, starts: Sequence[Parameters], seed: int, settings: Settings
+) -> list[Trajectory]:
+    """See spec.framework.Framework.train_starts."""
+    if not vmaps(experiment, settings):
+        return start_by_start(train, experiment, starts, seed, settings)
+    training, task = experiment.training, experiment.task
+    with computing(settings), decomposed():
+        members = Members(experiment, starts, settings, own_batches=False, own_masks=False)
+        evaluation_batch = to_tensors(task.evaluation_batch(settings.precision), settings)
+        losses, logits, trace = [], [], []
+        for step in range(training.epochs * training.steps_per_epoch):
+            batch = task.batch(seed, step, settings.precision)
+            size, time = batch.inputs.shape[:2]
+            drawn = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", step))
+            masks = {name: torch.from_numpy(mask).to(dtype_of(settings)) for name, mask in drawn.items()}
+            losses.append(members.step(step, to_tensors(batch, settings), masks))
+            trace.append(members.state())
+            if (step + 1) % training.steps_per_epoch == 0:
+                logits.append(members.logits(evaluation_batch))
+        recorded = {name: np.stack([state[name] for state in trace], 1) for name in trace[0]}
+        return [
+            recorded_member(experiment, {name: array[member] for name, array in recorded.items()}, *outputs)
+            for member, outputs in enumerate(zip(torch.stack(losses, 1).numpy(), np.stack(logits, 1), strict=True))
+        ]
+
+
+def recorded_member(experiment: Experiment, recorded: Parameters, losses: np.ndarray, logits: np.ndarray) -> Trajectory:
+    """One member's trajectory, of its parameters and slots after each step, (steps, *shape) each."""
+    names = [parameter.name for parameter in experiment.model.parameters()]
+    parameters = {name: recorded[name] for name in names}
+    slots = {name: array for name, array in recorded.items() if name not in parameters}
+    last = State({n: array[-1] for n, array in parameters.items()}, {n: a[-1] for n, a in slots.items()}, len(losses))
+    return Trajectory(last, losses, logits, parameters, slots)
+
+
 def train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) -> Ensemble:
     """The members of these seeds at once."""
-    training, task, spec = experiment.training, experiment.task, experiment.model
+    training, task = experiment.training, experiment.task
     starts = [initialize(experiment, seed, settings) for seed in seeds]
     sites = dropout_sites(experiment, starts[0], settings)
-    # Rescaling rows in place, and sparse gradients, have no rule for vmap: the first is done here, the second only
-    # stores the same values otherwise.
-    plain = experiment
-    if isinstance(spec.inputs, Embedding):
-        plain = override(experiment, model__inputs__max_norm=None, model__inputs__sparse=False)
-    model = build(plain.model, starts[0], settings)
-    without_own_dropout(model)
-    names = list(starts[0])
-    trained = nn.ParameterList([torch.from_numpy(np.stack([start[name] for start in starts])) for name in names])
-    stacked = {name: parameter.detach() for name, parameter in zip(names, trained, strict=True)}
-    optimizer = optimizers.make(training.optimizer, trained)
+    members = Members(experiment, starts, settings, own_batches=task.drawn, own_masks=True)
     evaluation = task.evaluation_batch(settings.precision)
     evaluation_batch = to_tensors(evaluation, settings)
-    descend, evaluate = member_gradients(experiment, model), member_logits(model)
     losses, logits, first = [], np.empty(0), np.full(len(seeds), NEVER)
     fixed = None if task.drawn else task.batch(0, 0, settings.precision)
     for step in range(training.epochs * training.steps_per_epoch):
         drawn = [fixed or task.batch(seed, step, settings.precision) for seed in seeds]
         batch = to_tensors(fixed or stack_batches(drawn), settings)
-        if spec.inputs != plain.model.inputs:
-            stacked["embedding.weight"].copy_(renormalized(spec.inputs, stacked["embedding.weight"], batch.inputs))
-        masks = draw_masks(experiment, sites, drawn, seeds, step)
-        gradients, member_losses = descend(stacked, batch, masks)
-        # vmap leaves some with their axes swapped in memory, and the fused optimizers read them as if they were not.
-        gradients = {name: gradient.contiguous() for name, gradient in gradients.items()}
-        clip_members(training.clipping, gradients)
-        for name, parameter in zip(names, trained, strict=True):
-            parameter.grad = gradients[name]
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate(step)
-        optimizer.step()
-        losses.append(member_losses)
+        losses.append(members.step(step, batch, draw_masks(experiment, sites, drawn, seeds, step)))
         if (step + 1) % training.steps_per_epoch == 0:
-            at = dict(stacked)
-            if spec.inputs != plain.model.inputs:
-                at["embedding.weight"] = renormalized(spec.inputs, at["embedding.weight"], evaluation_batch.inputs)
-            logits = evaluate(at, evaluation_batch).numpy()
+            logits = members.logits(evaluation_batch)
             now = solved_members(logits, evaluation) & (first == NEVER)
             first[now] = (step + 1) // training.steps_per_epoch
     return Ensemble(torch.stack(losses, 1).numpy(), logits, first, METHOD)
 
 
-def member_gradients(experiment: Experiment, model: Model) -> Callable[..., tuple[Stacked, Tensor]]:
+class Members:
+    """Trainings side by side, a step at a time: stacked parameters, and one optimizer for all of them.
+
+    own_batches, own_masks: whether each member has its own, stacked like the parameters, or all share one.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        starts: Sequence[Parameters],
+        settings: Settings,
+        own_batches: bool,
+        own_masks: bool,
+    ):
+        spec = experiment.model
+        # Rescaling rows in place, and sparse gradients, have no rule for vmap: the first is done here, the second only
+        # stores the same values otherwise.
+        plain = experiment
+        if isinstance(spec.inputs, Embedding):
+            plain = override(experiment, model__inputs__max_norm=None, model__inputs__sparse=False)
+        model = build(plain.model, starts[0], settings)
+        without_own_dropout(model)
+        self.training = experiment.training
+        self.rescaled = spec.inputs if spec.inputs != plain.model.inputs else None
+        stacked = {name: torch.from_numpy(np.stack([start[name] for start in starts])) for name in starts[0]}
+        self.trained = {name: nn.Parameter(values) for name, values in stacked.items()}
+        self.parameters = {name: parameter.detach() for name, parameter in self.trained.items()}
+        self.optimizer = optimizers.make(experiment.training.optimizer, nn.ParameterList(self.trained.values()))
+        self.gradients = member_gradients(experiment, model, own_batches, own_masks)
+        self.evaluate = member_logits(model)
+
+    def step(self, step: int, batch: TensorBatch, masks: Mapping[str, Tensor]) -> Tensor:
+        """One optimizer step of every member; their losses before it, (members,)."""
+        if self.rescaled is not None:
+            rows = self.parameters["embedding.weight"]
+            rows.copy_(renormalized(self.rescaled, rows, batch.inputs))
+        found, losses = self.gradients(self.parameters, batch, masks)
+        # vmap leaves some with their axes swapped in memory, and the fused optimizers read them as if they were not.
+        gradients = {name: gradient.contiguous() for name, gradient in found.items()}
+        clip_members(self.training.clipping, gradients)
+        for name, parameter in self.trained.items():
+            parameter.grad = gradients[name]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.training.learning_rate(step)
+        self.optimizer.step()
+        return losses
+
+    def logits(self, batch: TensorBatch) -> np.ndarray:
+        """Every member's logits in eval mode, (members, *logits' shape)."""
+        at = dict(self.parameters)
+        if self.rescaled is not None:
+            at["embedding.weight"] = renormalized(self.rescaled, at["embedding.weight"], batch.inputs)
+        return self.evaluate(at, batch).numpy()
+
+    def state(self) -> Parameters:
+        """A copy of every member's parameters and slots, by canonical name, (members, *shape) each."""
+        slots = {
+            f"{name}.{slot}": self.optimizer.state[parameter][slot]
+            for slot in self.training.optimizer.slots
+            for name, parameter in self.trained.items()
+        }
+        return {name: values.detach().numpy().copy() for name, values in {**self.parameters, **slots}.items()}
+
+
+def member_gradients(
+    experiment: Experiment, model: Model, own_batches: bool, own_masks: bool
+) -> Callable[..., tuple[Stacked, Tensor]]:
     """The function of (stacked parameters, batch, masks by site) to every member's gradients and loss."""
 
     def loss_of(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> Tensor:
@@ -121,10 +198,9 @@ def member_gradients(experiment: Experiment, model: Model) -> Callable[..., tupl
         return cross_entropy(experiment.training.loss, logits, batch.targets)
 
     def apply(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> tuple[Stacked, Tensor]:
-        own = 0 if experiment.task.drawn else None
-        axes: Any = [None if array is None else own for array in batch]
+        axes: Any = [None if array is None or not own_batches else 0 for array in batch]
         axes = TensorBatch(*axes)
-        members = vmap(grad_and_value(loss_of), in_dims=(0, axes, 0 if masks else None))
+        members = vmap(grad_and_value(loss_of), in_dims=(0, axes, 0 if masks and own_masks else None))
         return members(parameters, batch, masks)
 
     return apply

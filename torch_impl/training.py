@@ -43,10 +43,13 @@ def train(
         logits: list[np.ndarray] = []
         state_views: dict[str, Tensor] = {}
         trace: list[Tensor] = []
+        arrays = task.batch(seed, step, settings.precision)
+        batch = to_tensors(arrays, settings)
         for _ in range(epochs):
             for _ in range(training.steps_per_epoch):
-                arrays = task.batch(seed, step, settings.precision)
-                batch = to_tensors(arrays, settings)
+                if task.drawn:
+                    arrays = task.batch(seed, step, settings.precision)
+                    batch = to_tensors(arrays, settings)
                 with mode(model, dropout_of(experiment, arrays, seed, step, masks)):
                     optimizer.zero_grad()
                     loss = cross_entropy(training.loss, model(batch), batch.targets)
@@ -115,6 +118,8 @@ def dropout_of(
     experiment: Experiment, batch: Batch, seed: int, step: int, masks: MaskSource
 ) -> dict[str, np.ndarray] | int:
     """Masks of the spec, or a seed for torch's own: a function of (seed, step) either way, so that resuming works."""
+    if not experiment.model.has_dropout:
+        return {}
     generator = generator_for(seed, "dropout", step)
     if masks == "spec":
         return keep_masks(experiment.model, batch.inputs.shape[0], batch.inputs.shape[1], generator)

@@ -57,18 +57,26 @@ def record(framework: Framework, experiment: Experiment, case: str, request: Req
         recorded |= {WHOLE + name: array for name, array in whole.items()}
     if request.envelope:
         # Only this side trains these runs, so they must not count among the inputs that both are handed.
-        again = witness.aside(framework)
-        runs = (
-            _measured(experiment, _named(_train(again, experiment, case, request, nudged)))
-            for nudged in envelope.nudged(start, request.seed, _runs(experiment))
-        )
-        recorded |= envelope.measure(_measured(experiment, found), runs, stepwise=True)
+        first, *others = _repeat(witness.aside(framework), experiment, request, start)
+        recorded |= envelope.measure(first, others, stepwise=True)
     if case == RECIPE and request.precision == "float64":
         recorded |= _resume(witness.aside(framework), experiment, request, trajectory)
     final = {**trajectory.state.parameters, **trajectory.state.slots}
     recorded["steps"] = np.array([trajectory.state.step])
     parts = {"start/": start, "final/": final}
     return recorded | {part + name: array for part, arrays in parts.items() for name, array in arrays.items()}
+
+
+def _repeat(
+    framework: Framework, experiment: Experiment, request: Request, start: Parameters
+) -> list[dict[str, np.ndarray]]:
+    """What is compared, of the recipe from the start itself and from nudged ones, all run in the same way."""
+    starts = [start, *envelope.nudged(start, request.seed, _runs(experiment))]
+    if hasattr(framework, "train_starts"):
+        runs = framework.train_starts(experiment, starts, request.seed, request.settings)
+    else:
+        runs = [_train(framework, experiment, RECIPE, request, nudged) for nudged in starts]
+    return [_measured(experiment, _named(run)) for run in runs]
 
 
 def _resume(

@@ -7,11 +7,12 @@ import numpy as np
 from crosscheck import tolerance
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
+from spec.ensemble import one_by_one
 from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 from spec.parameters import generator_for
 from spec.tasks import solved
-from spec.training import CannotLearn, Learns, LearnsSometimes, initial_state
+from spec.training import CannotLearn, Learns, LearnsSometimes
 
 NAME: str = "outcome"
 QUESTION: str = "do independent runs from each side's own random numbers learn as often as the experiment says?"
@@ -30,16 +31,12 @@ def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple
 
 def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
     del case
-    seeds = generator_for(request.seed, "outcome").integers(0, 2**31, experiment.seeds)
-    runs = []
-    for seed in seeds.tolist():
-        start = framework.initialize(experiment, seed, request.settings)
-        state = initial_state(experiment.training.optimizer, start)
-        runs.append(framework.train(experiment, state, experiment.training.epochs, seed, request.settings))
-    return {
-        "losses": np.stack([run.losses for run in runs]),
-        "logits": np.stack([run.logits[-1] for run in runs]),
-    }
+    seeds = generator_for(request.seed, "outcome").integers(0, 2**31, experiment.seeds).tolist()
+    if hasattr(framework, "train_ensemble"):
+        runs = framework.train_ensemble(experiment, seeds, request.settings)
+    else:
+        runs = one_by_one(framework.initialize, framework.train, experiment, seeds, request.settings)
+    return {"losses": runs.losses, "logits": runs.logits}
 
 
 def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:

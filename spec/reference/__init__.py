@@ -6,7 +6,7 @@ f'(x) = Im f(x + i h) / h to machine precision, since nothing is subtracted (Squ
 """
 
 from spec.reference.contract import describe, forward, gradients, initialize, loss_gradient, round_trip
-from spec.reference.training import predict, replay, train, train_ensemble
+from spec.reference.training import predict, replay, train, train_ensemble, train_starts
 
 __all__ = [
     "describe",
@@ -19,4 +19,5 @@ __all__ = [
     "round_trip",
     "train",
     "train_ensemble",
+    "train_starts",
 ]

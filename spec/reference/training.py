@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spec.ensemble import one_by_one
+from spec.ensemble import one_by_one, start_by_start
 from spec.experiment import Experiment
 from spec.framework import Ensemble, Gradients, MaskSource, Replay, Settings, Trajectory
 from spec.models import keep_masks
@@ -87,6 +87,13 @@ def train_ensemble(
     """See spec.framework.Framework.train_ensemble. One member after the other."""
     del chunk
     return one_by_one(initialize, train, experiment, seeds, settings)
+
+
+def train_starts(
+    experiment: Experiment, starts: Sequence[Parameters], seed: int, settings: Settings
+) -> list[Trajectory]:
+    """See spec.framework.Framework.train_starts. One after the other."""
+    return start_by_start(train, experiment, starts, seed, settings)
 
 
 def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:

@@ -95,7 +95,7 @@ def labelled(expression: str) -> tuple[tuple[str, str, str], ...]:
 
 def keyed(expression: str) -> tuple[tuple[str, str, str], ...]:
     """Another key of the whole model."""
-    return (("contract.py", "jax.random.key(seed)", expression),)
+    return (("parameters.py", "jax.random.key(seed)", expression),)
 
 
 NORMAL = "_sampler(jax.random.normal, settings)(key, shape, dtype)"
@@ -222,8 +222,8 @@ FAULTS = [
         "rnn.weight_hh_l0, between tensors",
         r"(?!rnn.weight_ih_l0$).*",
         (
-            ("contract.py", "key_of(parameter, key)", "jax.random.key(seed + i)"),
-            ("contract.py", "for parameter in table}", "for i, parameter in enumerate(table)}"),
+            ("parameters.py", "key_of(parameter, key)", "jax.random.key(seed + i)"),
+            ("parameters.py", "for parameter in table}", "for i, parameter in enumerate(table)}"),
         ),
     ),
     Fault(
@@ -233,7 +233,7 @@ FAULTS = [
         ".*",
         (
             *keyed("jax.random.key(next(COUNTER))"),
-            ("contract.py", "__all__ =", "COUNTER = iter(range(1000))\n__all__ ="),
+            ("parameters.py", "fold_in =", "COUNTER = iter(range(1000))\nfold_in ="),
         ),
     ),
     Fault(
@@ -254,19 +254,15 @@ FAULTS = [
 
 
 def planted(*edits: tuple[str, str, str]) -> ModuleType:
-    """flax_impl's contract from edited text."""
-    modules = {}
-    for file in ("parameters.py", "contract.py"):
-        text = (FLAX / file).read_text()
-        for _, old, new in (edit for edit in edits if edit[0] == file):
-            changed = text.replace(old, new, 1)
-            assert changed != text, f"the text to edit is not in {file}: {old!r}"
-            text = changed
-        modules[file] = ModuleType(f"edited_{file[:-3]}")
-        exec(compile(text, str(FLAX / file), "exec"), modules[file].__dict__)
-    for name in ("draw", "key_of"):
-        modules["contract.py"].__dict__[name] = modules["parameters.py"].__dict__[name]
-    return modules["contract.py"]
+    """flax_impl's initialize from edited text."""
+    text = (FLAX / "parameters.py").read_text()
+    for file, old, new in edits:
+        changed = text.replace(old, new, 1)
+        assert (file, changed != text) == ("parameters.py", True), f"the text to edit is not in {file}: {old!r}"
+        text = changed
+    module = ModuleType("edited_parameters")
+    exec(compile(text, str(FLAX / "parameters.py"), "exec"), module.__dict__)
+    return module
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
