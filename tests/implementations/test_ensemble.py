@@ -1,6 +1,7 @@
 """A member of an ensemble is the run of its seed alone, whatever the others are; shown by faults that break it."""
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,13 @@ ALL = [
     (i, n) for i in ("torch_impl", "flax_impl") for n in TRAINED if (i, n) != ("flax_impl", "hello-embedding-sparse")
 ]
 METHODS = {"torch_impl": "vmap", "flax_impl": "jit(vmap(scan))"}
+
+
+@pytest.fixture(autouse=True)
+def any_number_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few members would run one after the other, which shows nothing."""
+    if importlib.util.find_spec("jax"):
+        monkeypatch.setattr("flax_impl.ensemble.WORTH_COMPILING", 1)
 
 
 def shortened(name: str, epochs: int = 5) -> Experiment:
@@ -258,3 +266,10 @@ def test_a_loop_of_a_framework_is_its_ensemble() -> None:
     loop = one_by_one(torch_impl.initialize, torch_impl.train, experiment, SEEDS, SETTINGS)
     assert loop.method == "loop"
     assert strangers(torch_impl, experiment, SEEDS, loop) == []
+
+
+def test_few_members_are_not_worth_a_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jax")
+    implementation = importlib.import_module("flax_impl")
+    monkeypatch.setattr("flax_impl.ensemble.WORTH_COMPILING", 3)
+    assert implementation.train_ensemble(shortened("hello-rnn", 1), (1, 2), SETTINGS).method == "loop"
