@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from crosscheck import recording, run
+from crosscheck.blame.finding import Departure
 from crosscheck.crew import Crew
 from crosscheck.faults import plant
 from crosscheck.faults.fault import Fault
@@ -279,7 +280,8 @@ def conclude(fault: Fault, verdict: Verdict, spoilt: str, seconds: float) -> Tri
     fired = [cell.rung for cell in verdict.cells if cell.status in FIRED]
     failure = verdict.failures[0] if verdict.failures else None
     tensor = failure.tensor if failure else ""
-    blamed, stage = _blame(verdict, fault.implementation)
+    departure = _departure(verdict, fault.implementation)
+    blamed = verdict.blame.departs if verdict.blame else ""
     # Brackets are a tensor's as well as a pattern's.
     named = tensor == fault.tensor or fnmatchcase(tensor, fault.tensor)
     outcome: Outcome = "caught"
@@ -307,17 +309,16 @@ def conclude(fault: Fault, verdict: Verdict, spoilt: str, seconds: float) -> Tri
         case=failure.case if failure else "",
         note=spoilt or (line(failure) if failure else ""),
         blamed=blamed,
-        blamed_stage=stage,
+        blamed_stage=departure.stage if departure else "",
+        blamed_tensors=[departure.tensor, *departure.wrong] if departure else [],
         seconds=seconds,
     )
 
 
-def _blame(verdict: Verdict, implementation: str) -> tuple[str, str]:
-    """Who departs from the equations, and the first stage at which that implementation does; empty where unknown."""
-    blame = getattr(verdict, "blame", None)
-    departures = getattr(blame, "departures", [])
-    stage = next((departure.stage for departure in departures if departure.side == implementation), "")
-    return getattr(blame, "departs", ""), stage
+def _departure(verdict: Verdict, implementation: str) -> Departure | None:
+    """Where that implementation departs from the equations; None where that is not known."""
+    found = verdict.blame.departures if verdict.blame else []
+    return next((departure for departure in found if departure.side == implementation), None)
 
 
 def check(faults: Sequence[Fault]) -> None:

@@ -54,6 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"clean runs, over all experiments and as many seeds (default {CLEAN}; 0 where faults are named)",
     )
+    parser.add_argument("--only-clean", action="store_true", help="plant no faults; clean runs alone")
     parser.add_argument(
         "--timeout", type=float, default=120.0, metavar="SECONDS", help="for one recording (default 120)"
     )
@@ -76,7 +77,11 @@ def carry_out(
     ]
     if options.list:
         return _list(chosen)
-    if options.quick:
+    if options.only_clean:
+        if options.faults or options.quick or options.implementation:
+            raise UsageError("--only-clean: expected no names of faults, no --quick and no --implementation beside it")
+        chosen = []
+    elif options.quick:
         chosen = quick(chosen)
     clean = options.clean
     if clean is None:

@@ -1,5 +1,6 @@
 """What became of each planted fault and of each clean run, and what that says about crosscheck."""
 
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import msgspec
@@ -22,7 +23,8 @@ BAD: tuple[Outcome, ...] = ("survived", "wrong side blamed", "caught elsewhere")
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """One planted fault. rungs: each one's status. first_rung, tensor, case, note: of the first failure.
 
-    blamed: which side departs from the equations, where that is known. seconds: of recording the patched copy.
+    blamed: which side departs from the equations, where that is known. blamed_stage, blamed_tensors: what of this side
+    is wrong in itself, and not only dragged along. seconds: of recording the patched copy.
     """
 
     name: str
@@ -41,12 +43,19 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     blamed: str = ""
     blamed_stage: str = ""
+    blamed_tensors: list[str] = []
     seconds: float = 0.0
 
     @property
     def detected(self) -> bool:
         """Whether any rung fired."""
         return bool(self.first_rung)
+
+    @property
+    def blamed_as_stated(self) -> bool:
+        """Whether the tensor that the table states is among what the blame holds wrong in itself."""
+        found = [self.blamed_stage, *self.blamed_tensors]
+        return any(name == self.expected_tensor or fnmatchcase(name, self.expected_tensor) for name in found)
 
 
 class CleanRun(msgspec.Struct, frozen=True, kw_only=True):

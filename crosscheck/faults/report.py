@@ -1,7 +1,6 @@
 """The findings for people: on a terminal, and as Markdown."""
 
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -77,9 +76,10 @@ def facts(findings: Findings) -> Iterator[str]:
     if known:
         right = sum(trial.blamed == trial.implementation for trial in known)
         yield f"blame fell on the side with the fault: {right} of {len(known)}"
-        staged = [trial for trial in known if trial.blamed_stage and trial.first_rung == "forward"]
-        at = sum(_fits(trial.blamed_stage, trial.expected_tensor) for trial in staged)
-        yield f"and on the stage that the table states, in the forward pass: {at} of {len(staged)}"
+        staged = [trial for trial in known if trial.blamed_stage]
+        rungs = {rung: [t for t in staged if t.first_rung == rung] for rung in findings.rungs}
+        counts = [f"{rung} {sum(t.blamed_as_stated for t in ts)} of {len(ts)}" for rung, ts in rungs.items() if ts]
+        yield f"and on the tensor that the table states: {', '.join(counts) or 'none of 0'}"
     alarms = findings.false_alarms()
     if alarms.of:
         bound = f"at most {alarms.bound:.2%} with {CONFIDENCE:.0%} confidence"
@@ -149,10 +149,6 @@ def _as_stated(trial: Trial) -> str:
 
 def _blamed(trial: Trial) -> str:
     return ", ".join(text for text in (trial.blamed, trial.blamed_stage) if text) or "-"
-
-
-def _fits(name: str, pattern: str) -> bool:
-    return name == pattern or fnmatchcase(name, pattern)
 
 
 def _share(rate: Rate) -> str:

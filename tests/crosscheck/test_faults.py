@@ -7,19 +7,20 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 
 from crosscheck import command, implementation
+from crosscheck.blame.finding import Blame, Departure
+from crosscheck.comparison import Place
 from crosscheck.faults import command as faults_command
 from crosscheck.faults import plant, report
 from crosscheck.faults.campaign import clean_runs, conclude
 from crosscheck.faults.fault import Edit, Fault
 from crosscheck.faults.findings import SCHEMA_VERSION, CleanRun, Findings, rate
 from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
-from crosscheck.verdict import Cell
+from crosscheck.verdict import Cell, Verdict
 from spec.errors import UsageError
 
 FAKE = Path(__file__).parent / "fake_framework.py"
@@ -172,6 +173,17 @@ def test_a_clean_control_without_and_with_a_false_alarm(run: Run):
     assert "clean run, course-rnn, seed 0: false alarm: gradients, float64 own: loss" in alarmed.output
 
 
+def test_clean_runs_alone(run: Run):
+    alone = run(forward("sine"), options=("--clean", "4", "--only-clean", "--rungs", "structure,gradients"))
+    assert alone.exit_code == 0, alone.output
+    assert alone.trials() == {}
+    assert alone.report["false_alarms"]["of"] == 4
+    with pytest.raises(UsageError, match="--only-clean: expected no names"):
+        run(forward("sine"), options=("sine", "--only-clean"))
+    with pytest.raises(UsageError, match="something to do"):
+        run(forward("sine"), options=("--clean", "0", "--only-clean"))
+
+
 def test_a_difference_without_the_fault_proves_nothing_about_it(run: Run):
     different = {"torch_impl": (LOSS, "    loss = loss * (1 + 1e-4)\n" + LOSS)}
     outcome = run(forward("sine"), HARMLESS, edits=different)
@@ -245,14 +257,15 @@ def test_list_has_faults_and_what_does_not_apply(run: Run):
     ],
 )
 def test_blame_has_to_fall_on_the_side_with_the_fault(departs: str, outcome: str):
-    failure = SimpleNamespace(
-        rung="forward", precision="float64", case="own", step=None, tensor="cell.h", index=(), note="", crashed=False
-    )
-    failure.difference = failure.bound = None
-    verdict: Any = SimpleNamespace(
+    place = Place("hello-rnn-cell", "forward", "float64", "own", DEFAULT_IMPLEMENTATIONS)
+    departures = [Departure(side="flax_impl", stage="cell.h", tensor="cell.h", wrong=["cell.h"])] if departs else []
+    verdict = Verdict(
+        experiment="hello-rnn-cell",
+        hash="",
+        argument="hello-rnn-cell",
         cells=[Cell(rung="structure", status="same"), Cell(rung="forward", status="different")],
-        failures=[failure],
-        blame=SimpleNamespace(departs=departs, departures=[SimpleNamespace(side="flax_impl", stage="cell.h")]),
+        comparisons=[place.equal("logits", 1.0, 1.0), place.equal("cell.h", 1.0, 2.0)],
+        blame=Blame(departs=departs, reason="", departures=departures) if departs else None,
     )
     trial = conclude(forward("sine"), verdict, "", 0.0)
     assert trial.outcome == outcome
@@ -261,7 +274,7 @@ def test_blame_has_to_fall_on_the_side_with_the_fault(departs: str, outcome: str
     if departs:
         text = "\n".join(report.facts(found))
         assert f"blame fell on the side with the fault: {int(departs == 'flax_impl')} of 1" in text
-        assert "and on the stage that the table states, in the forward pass: 1 of 1" in text
+        assert "and on the tensor that the table states: forward 1 of 1" in text
 
 
 def test_bounds_are_exact():

@@ -7,6 +7,7 @@ UNIFORM = "_sampler(jax.random.uniform, settings)(key, shape, dtype, -bound, bou
 NORMAL = "np.asarray(_sampler(jax.random.normal, settings)(key, shape, dtype))"
 KEY = "key, np.uint32(zlib.crc32(parameter.name.encode()))"
 TORCH_DRAWN = "values.uniform_(-bound, bound, generator=generator)\n"
+TORCH_NORMAL = "            values.normal_(0.0, standard_deviation, generator=generator)\n"
 TORCH_TABLE = (
     "    return {parameter.name: draw(parameter, generator, dtype_of(settings)).numpy() for parameter in table}\n"
 )
@@ -179,6 +180,96 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(Edit("parameters.py", "values = standard_deviation * np", "values = parameter.shape[1] ** -0.5 * np"),),
         experiment="hello-embedding-rnn",
+        rung="initial-law",
+        tensor="embedding.weight*",
+        entries=("PB25",),
+        precision="float32",
+    ),
+    Fault(
+        name="biases-start-at-zero",
+        what="Every bias starts at 0 where its law is uniform.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "parameters.py",
+                TORCH_DRAWN,
+                TORCH_DRAWN + '            if ".bias" in parameter.name:\n                values.zero_()\n',
+            ),
+        ),
+        experiment="hello-lstm",
+        rung="initial-law",
+        tensor="rnn.bias_ih_l0*",
+        entries=("PB23", "PB26"),
+        precision="float32",
+    ),
+    Fault(
+        name="normal-of-the-fan-in",
+        what="Weights are normal with variance 1 / fan_in where they are uniform with a third of it.",
+        implementation="torch_impl",
+        edits=(Edit("parameters.py", TORCH_DRAWN, "values.normal_(0.0, bound, generator=generator)\n"),),
+        experiment="hello-gru",
+        rung="initial-law",
+        tensor="rnn.weight_ih_l0*",
+        entries=("PB23",),
+        precision="float32",
+    ),
+    Fault(
+        name="xavier-of-separate-projections",
+        what="in_proj is within sqrt(6 / 2 H), as three matrices are, where it is sqrt(6 / 4 H), as one packed one.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "parameters.py",
+                TORCH_DRAWN,
+                TORCH_DRAWN + '            if "in_proj" in parameter.name:\n                values *= 2**0.5\n',
+            ),
+        ),
+        experiment="hello-transformer",
+        rung="initial-law",
+        tensor="encoder.layers.0.self_attn.in_proj_weight*",
+        entries=("PB28",),
+        precision="float32",
+    ),
+    Fault(
+        name="embedding-by-its-width",
+        what="Embeddings are normal with variance 1 / embedding_dim where the variance is 1.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "parameters.py",
+                TORCH_NORMAL,
+                f"            standard_deviation = parameter.shape[1] ** -0.5\n{TORCH_NORMAL}",
+            ),
+        ),
+        experiment="hello-embedding-rnn",
+        rung="initial-law",
+        tensor="embedding.weight*",
+        entries=("PB25",),
+        precision="float32",
+    ),
+    Fault(
+        name="embedding-uniform",
+        what="Embeddings are uniform within 0.05, Keras' default, where they are normal with variance 1.",
+        implementation="torch_impl",
+        edits=(Edit("parameters.py", TORCH_NORMAL, "            values.uniform_(-0.05, 0.05, generator=generator)\n"),),
+        experiment="hello-embedding-padding",
+        rung="initial-law",
+        tensor="embedding.weight*",
+        entries=("PB25",),
+        precision="float32",
+    ),
+    Fault(
+        name="embedding-uniform",
+        what="Embeddings are uniform within 0.05, Keras' default, where they are normal with variance 1.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "parameters.py",
+                f"standard_deviation * {NORMAL}",
+                UNIFORM.replace("bound", "0.05"),
+            ),
+        ),
+        experiment="course-embedding-rnn",
         rung="initial-law",
         tensor="embedding.weight*",
         entries=("PB25",),
