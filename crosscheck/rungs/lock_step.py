@@ -88,8 +88,12 @@ def _resume(
     """
     epochs, each = experiment.training.epochs, experiment.training.steps_per_epoch
     half, count = (epochs // 2) * each, epochs * each
-    if not half:
-        return {}
+    expected = initial_state(experiment.training.optimizer, trajectory.state.parameters)
+    if not half or (trajectory.parameters.keys(), trajectory.slots.keys()) != (
+        expected.parameters.keys(),
+        expected.slots.keys(),
+    ):
+        return {}  # What is missing is said elsewhere.
     parameters = {name: array[half - 1] for name, array in trajectory.parameters.items()}
     slots = {name: array[half - 1] for name, array in trajectory.slots.items()}
     state = State(parameters, slots, half)
@@ -202,7 +206,8 @@ def _continued(
                 continue  # Said already.
             allowed = allowance.allowed(measured, allowance.sizes(whole), place.precision)
             if name == "loss":
-                yield here.close(f"{RESUMED}{name}", one, whole[half:], allowed=allowed[half:], stepwise=True)
+                found = here.close(f"{RESUMED}{name}", one, whole[half:], allowed=allowed[half:], stepwise=True)
+                yield msgspec.structs.replace(found, step=None if found.step is None else half + found.step)
             else:
                 keep = _kept(experiment).get(name)
                 if keep is None or keep.any():

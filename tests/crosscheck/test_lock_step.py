@@ -29,7 +29,7 @@ def test_what_rounding_explains_passes_and_no_more(check: Check, fake: Edit, siz
     second = fake((LOSSES, f"        losses.append(loss * (1 + {size} * (step == 1)))\n"))
     outcome = check(second, *ARGUMENTS)
     assert outcome.status("lock-step") == status
-        assert [failure["tensor"] for failure in outcome.failures()][:1] == ["loss"] * (status == "different")
+    assert [failure["tensor"] for failure in outcome.failures()][:1] == ["loss"] * (status == "different")
 
 
 def test_a_first_side_whose_own_runs_part_at_once(check: Check, fake: Edit):

@@ -37,10 +37,15 @@ def compared(tmp_path: Path, *arguments: object) -> tuple[int, dict[str, Any]]:
     return code, json.loads((tmp_path / "report" / "report.json").read_text())
 
 
+def statuses(report: dict[str, Any]) -> list[str]:
+    """Of every rung but train-mode, which has nothing to ask of a model that drops nothing."""
+    return [cell["status"] for cell in report["experiments"][0]["cells"] if cell["rung"] != "train-mode"]
+
+
 def test_two_recordings_are_the_same(tmp_path: Path, recorded: Callable[..., Path]):
     code, report = compared(tmp_path, recorded("one"), recorded("two"))
     assert code == 0
-    assert [cell["status"] for cell in report["experiments"][0]["cells"]] == ["same"] * len(LADDER)
+    assert statuses(report) == ["same"] * (len(LADDER) - 1)
 
 
 def test_a_difference_is_found_and_the_command_names_the_directories(
@@ -121,11 +126,11 @@ def test_arrays_that_are_not_there_are_a_difference(tmp_path: Path, recorded: Ca
     parameters.save(two / "short.safetensors", {}, {"token": token})
     code, report = compared(tmp_path, one, two)
     assert code == 1
-    assert {cell["status"] for cell in report["experiments"][0]["cells"]} == {"different"}
+    assert set(statuses(report)) == {"different"}
     parameters.save(one / "short.safetensors", {}, {"token": recording.read_manifest(one).token})
     code, report = compared(tmp_path, one, two)
     assert code == 1
-    assert {cell["status"] for cell in report["experiments"][0]["cells"]} == {"different"}
+    assert set(statuses(report)) == {"different"}
 
 
 def test_recordings_are_not_put_among_others(

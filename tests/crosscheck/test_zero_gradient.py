@@ -66,10 +66,12 @@ def test_an_optimizer_without_memory_of_sizes():
 
 @pytest.mark.parametrize(("size", "status"), [("1e-17", "same"), ("1e-8", "different")])
 def test_gradients_that_ought_to_be_zero(check: Check, fake: Edit, size: str, status: str):
-    second = fake(("] = 0.0\n        found", f"] = {size}\n        found"))
+    # Where all gradients are zero, there is nothing whose rounding it could be.
+    second = fake(("] = 0.0\n        found", f"] = {size} * gradient.any()\n        found"))
     outcome = check(second, "--rungs", "gradients", "--precision", "float64")
     assert outcome.status("gradients") == status
-    assert [failure["tensor"] for failure in outcome.failures()] == ["key.bias[0:4]"] * (2 * (status == "different"))
+    named = {failure["tensor"].partition(" (")[0] for failure in outcome.failures()}
+    assert named == ({"key.bias[0:4]"} if status == "different" else set())
 
 
 @pytest.mark.parametrize(("size", "status"), [("0.009", "same"), ("0.2", "different")])
