@@ -25,7 +25,7 @@ def find(experiment: Experiment, comparisons: Sequence[Comparison], recorded: Re
 
     comparisons: all of the experiment. recorded: in the order of the sides.
     """
-    failure = next((comparison for comparison in comparisons if not comparison.passed), None)
+    failure = next((comparison for comparison in comparisons if comparison.failed), None)
     if failure is None:
         return None
     try:
@@ -44,7 +44,7 @@ def find(experiment: Experiment, comparisons: Sequence[Comparison], recorded: Re
 def _told(failure: Comparison, comparisons: Sequence[Comparison], names: list[str]) -> Blame | None:
     """What the comparisons themselves say: of a side that crashed, or was held against something not the other side."""
     place = (failure.rung, failure.precision, failure.case)
-    failed = [c for c in comparisons if not c.passed and (c.rung, c.precision, c.case) == place]
+    failed = [c for c in comparisons if c.failed and (c.rung, c.precision, c.case) == place]
     if failure.crashed:
         crashed = {name: c for c in failed if c.crashed for name in names if c.note.startswith(f"{name}: ")}
         return _blamed(
