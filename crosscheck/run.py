@@ -14,6 +14,7 @@ from crosscheck import recording
 from crosscheck.crew import Crew
 from crosscheck.progress import Progress
 from crosscheck.recording import Manifest, Stale
+from crosscheck.rungs import LADDER
 from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude
 from crosscheck.verdict import Selection, Side, Sides, Verdict, judge, settle
 from crosscheck.worker import Job
@@ -131,7 +132,9 @@ def compare(
     known = sorted({name for manifest in manifests for name in manifest.experiments})
     if unknown := sorted(set(names) - set(known)):
         raise UsageError(f"--experiments: expected some of {', '.join(known)}, got {', '.join(unknown)}")
-    rungs = rungs or sorted({rung for manifest in manifests for rung in manifest.rungs})
+    recorded = {rung for manifest in manifests for rung in manifest.rungs}
+    # In the order of the verdicts' cells.
+    rungs = rungs or [rung.NAME for rung in LADDER if rung.NAME in recorded]
     precisions = precisions or sorted({p for manifest in manifests for p in manifest.precisions})
     wanted = Selection(rungs, precisions, any(manifest.thorough for manifest in manifests), case)
     verdicts: list[Verdict] = []

@@ -25,8 +25,8 @@ def legend(summary: Summary) -> list[str]:
         return []
     level = f"{CONVERGENCE.level:g}"
     return [
-        "SAME, DIFFERENT: the largest difference, in units of its margin; the chance of any false SAME in this run is at "
-        f"most {level}, and of any false DIFFERENT {level}",
+        "SAME, DIFFERENT: the largest difference, in units of its margin; the chance of any false SAME in this run is "
+        f"at most {level}, and of any false DIFFERENT {level}",
         "UNDERPOWERED: neither could be shown; the number of seeds a side that would do for sides that are alike",
     ]
 
@@ -105,11 +105,7 @@ def speeds(summary: Summary) -> Iterator[Row]:
         yield ("median", "", "", f"{statistics.median(ratios):.2f}")
 
 
-def _members(verdict: Verdict, cell: Cell) -> tuple[int, int] | None:
+def _members(verdict: Verdict, cell: Cell) -> tuple[int, ...] | None:
     """Of the two ensembles that were compared there."""
-    for comparison in verdict.comparisons:
-        evidence = comparison.evidence
-        if comparison.rung == cell.rung and evidence is not None and not evidence.control:
-            if len(evidence.members) == 2:
-                return evidence.members[0], evidence.members[1]
-    return None
+    judged = (c.evidence for c in verdict.comparisons if c.rung == cell.rung and c.evidence is not None)
+    return next((e.members for e in judged if len(e.members) == 2 and not e.control), None)

@@ -12,6 +12,7 @@ from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
 from spec.convergence import CONVERGENCE
 from spec.ensemble import NEVER, solved_members
+from spec.errors import Unsupported
 from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 from spec.parameters import generator_for
@@ -45,6 +46,8 @@ def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple
 
 def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
     del case
+    if getattr(framework, "train_ensemble", None) is None:
+        raise Unsupported("it has no function `train_ensemble`")
     # No two alike.
     seeds = generator_for(request.seed, "convergence").choice(2**31, request.seeds, replace=False).tolist()
     found = framework.train_ensemble(experiment, seeds, request.settings)
@@ -79,8 +82,8 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
     solved = ensembles.rates(place, "solved rate", *rates, margin)
     endpoints.append(ensembles.noted(solved, _times(place, first["first_solved"], second["first_solved"])))
     if isinstance(experiment.outcome, CannotLearn):
-        ends = (np.log(arrays["final_loss"].astype(np.float64)) for arrays in (first, second))
-        endpoints.append(ensembles.log_means(place, "log final loss", *ends))
+        ended, also = (np.log(arrays["final_loss"].astype(np.float64)) for arrays in (first, second))
+        endpoints.append(ensembles.log_means(place, "log final loss", ended, also))
     for side, arrays, values in zip(place.sides, (first, second), (one, two), strict=True):
         halves = place._replace(sides=(f"{side}, first half", f"{side}, second half"))
         half = len(values) // 2
