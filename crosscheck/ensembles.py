@@ -68,15 +68,23 @@ def _needed(comparison: Comparison, evidence: Evidence, level: float) -> int:
     return seeds(margin - difference) if difference < margin else 0
 
 
-def log_means(place: Place, name: str, first: np.ndarray, second: np.ndarray, control: bool = False) -> Comparison:
+def log_means(
+    place: Place,
+    name: str,
+    first: np.ndarray,
+    second: np.ndarray,
+    margin: float | None = None,
+    control: bool = False,
+) -> Comparison:
     """The means of logarithms, (members,) each.
 
-    The margin is in units of the samples' own spread. That adds next to nothing to the error rates: to the variance of
+    Without a margin of its own, it is in units of the samples' spread. That adds next to nothing to the error rates: to the variance of
     the test's statistic, effect^2 / 8 = 0.8 %, whatever the number of members (that of a noncentral t).
     """
     deviations = (float(first.std(ddof=1)), float(second.std(ddof=1)))
     # The smaller one: a fault that spreads the runs must not widen its own margin.
-    found = equivalence.means(first, second, CONVERGENCE.effect * min(deviations))
+    margin = CONVERGENCE.effect * min(deviations) if margin is None else margin
+    found = equivalence.means(first, second, margin)
     evidence = Evidence(
         same=found.same,
         different=found.different,

@@ -83,7 +83,7 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
     endpoints.append(ensembles.noted(solved, _times(place, first["first_solved"], second["first_solved"])))
     if isinstance(experiment.outcome, CannotLearn):
         ended, also = (np.log(arrays["final_loss"].astype(np.float64)) for arrays in (first, second))
-        endpoints.append(ensembles.log_means(place, "log final loss", ended, also))
+        endpoints.append(ensembles.log_means(place, "log final loss", ended, also, CONVERGENCE.floor_margin))
     for side, arrays, values in zip(place.sides, (first, second), (one, two), strict=True):
         halves = place._replace(sides=(f"{side}, first half", f"{side}, second half"))
         half = len(values) // 2

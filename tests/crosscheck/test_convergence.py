@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -141,10 +142,10 @@ def test_ensembles_of_one_law_are_the_same(name: str, rate: float):
         ("hello-rnn", {"shift": -0.12}, "log loss-AUC"),
         ("hello-rnn", {"rate": 0.85}, "solved rate"),
         ("course-rnn", {"rate": 0.75}, "solved rate"),
-        (NEVER_LEARNS, {"final": 0.4}, "log final loss"),
+        (NEVER_LEARNS, {"final": 0.307}, "log final loss"),
     ],
 )
-def test_an_endpoint_that_is_beyond_its_margin_is_found(name: str, faulty: dict[str, float], endpoint: str):
+def test_an_endpoint_that_is_beyond_its_margin_is_found(name: str, faulty: dict[str, Any], endpoint: str):
     rate = {"hello-rnn": 1.0, "course-rnn": 0.45, NEVER_LEARNS: 0.0}[name]
     assert endpoint in failing(compared(name, ensemble(0, rate=rate), ensemble(1, **{"rate": rate, **faulty})))
 
