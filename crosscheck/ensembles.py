@@ -78,8 +78,8 @@ def log_means(
 ) -> Comparison:
     """The means of logarithms, (members,) each.
 
-    Without a margin of its own, it is in units of the samples' spread. That adds next to nothing to the error rates: to the variance of
-    the test's statistic, effect^2 / 8 = 0.8 %, whatever the number of members (that of a noncentral t).
+    Without a margin of its own, it is in units of the samples' spread. That adds next to nothing to the error rates:
+    to the variance of the test's statistic, effect^2 / 8 = 0.8 %, whatever the number of members (a noncentral t's).
     """
     deviations = (float(first.std(ddof=1)), float(second.std(ddof=1)))
     # The smaller one: a fault that spreads the runs must not widen its own margin.

@@ -18,8 +18,8 @@ class Convergence(msgspec.Struct, frozen=True):
     quarter is little for a user, whose next seed changes four times as much. In the shipped experiments it is 1.5 to
     7.5 % of the loss, and 0.12 where half of all runs are solved. And it is what `seeds` can show: their standard error
     is 0.045 of these units. (Cohen, 1988, "Statistical power analysis for the behavioral sciences", calls 0.2 small.)
-    floor_margin: of the mean log final loss of negative controls, 1 %. They all end within that of their floor, but for one
-    run in a thousand that is stuck above it, so that a standard deviation there is that of chance.
+    floor_margin: of the mean log final loss of negative controls, 1 %. Nine in ten end within 2 % of each other, one
+    in a thousand is stuck far above, and the standard deviation is a matter of whether it came.
     least_rate_margin: the smallest margin of a rate, where the stated rate is near 0 or 1: one run in fifty.
     level: the chance, at most, that any experiment of a whole run is called SAME where an endpoint differs by its
     margin or more; and as much for any being called DIFFERENT where all are within their margins.
