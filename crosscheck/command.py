@@ -13,10 +13,11 @@ from crosscheck.faults import command as faults
 from crosscheck.progress import Progress
 from crosscheck.report import data, markdown, terminal
 from crosscheck.run import Plan
-from crosscheck.rungs import LADDER
+from crosscheck.rungs import BY_DEFAULT, LADDER, ON_REQUEST
 from crosscheck.summary import DEFAULT_IMPLEMENTATIONS, Summary
 from crosscheck.verdict import Selection
 from spec import experiment as experiments
+from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError
 from spec.experiment import Experiment
 from spec.framework import Device, Precision
@@ -25,8 +26,11 @@ REPORT = Path("crosscheck-report")
 
 WIDTH = 130
 
+LATER = ",".join(rung.NAME for rung in ON_REQUEST)
+
 EPILOG = """\
-exit codes: 0 the same, 1 different, 2 usage or bad spec, 3 could not run (framework or device missing, crash)
+exit codes: 0 the same, 1 different, 2 usage or bad spec, 3 could not run (framework or device missing, crash),
+4 underpowered: more --seeds are needed to tell
 """
 
 
@@ -85,7 +89,8 @@ def _list() -> int:
         print(f"  {name:<{max(map(len, names))}}  {experiments.load(name).description}")
     print("rungs, from the ground up:")
     for rung in LADDER:
-        print(f"  {rung.NAME:<11} {rung.QUESTION}")
+        asked = " (only where named in --rungs, or with --thorough)" if rung in ON_REQUEST else ""
+        print(f"  {rung.NAME:<11} {rung.QUESTION}{asked}")
     return 0
 
 
@@ -96,20 +101,21 @@ def _plan(options: argparse.Namespace) -> Plan:
         if any(experiment.name == other.name for other in chosen.values()) and argument not in chosen:
             raise UsageError(f"{argument}: expected each experiment's name once, got {experiment.name} twice")
         chosen[argument] = experiment
-    rungs, precisions = _rungs(options.rungs), options.precision or list(get_args(Precision))
+    rungs, precisions = _rungs(options.rungs, options.thorough), options.precision or list(get_args(Precision))
     unable = [rung.NAME for rung in LADDER if rung.NAME in rungs and not set(rung.PRECISIONS) & set(precisions)]
     if options.rungs and unable:
         raise UsageError(f"--rungs: expected rungs that run in {' or '.join(precisions)}, got {', '.join(unable)}")
     rungs = [rung for rung in rungs if rung not in unable]
     wanted = Selection(rungs, precisions, options.thorough, options.case)
     wanted.check_case(chosen.values())
-    return Plan(chosen, wanted, options.seed, options.device, options.timeout)
+    return Plan(chosen, wanted, options.seed, options.device, options.timeout, options.seeds)
 
 
-def _rungs(text: str | None) -> list[str]:
-    """The rungs that were asked for, from the ground up; all of them where none was named."""
+def _rungs(text: str | None, thorough: bool = False) -> list[str]:
+    """The rungs that were asked for, from the ground up; where none was named, all that run by default."""
     known = [rung.NAME for rung in LADDER]
-    asked = [name.strip() for name in text.split(",")] if text is not None else known
+    default = [rung.NAME for rung in (LADDER if thorough else BY_DEFAULT)]
+    asked = [name.strip() for name in text.split(",")] if text is not None else default
     if unknown := [name for name in asked if name not in known]:
         raise UsageError(f"--rungs: expected some of {','.join(known)}, got {','.join(unknown) or 'none'}")
     return [name for name in known if name in asked]
@@ -200,6 +206,13 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     _add_choice(parser)
     parser.add_argument("--thorough", action="store_true", help="all cases of every rung; takes several times as long")
     parser.add_argument("--seed", type=_seed, default=0, help="of the parameters, batches and runs (default 0)")
+    parser.add_argument(
+        "--seeds",
+        type=_members,
+        default=CONVERGENCE.seeds,
+        metavar="N",
+        help=f"members of an ensemble, in the rung {LATER} (default {CONVERGENCE.seeds})",
+    )
     parser.add_argument("--device", choices=get_args(Device), default="cpu", help="where both compute (default cpu)")
     parser.add_argument(
         "--timeout", type=float, default=600.0, metavar="SECONDS", help="for one experiment on one side (default 600)"
@@ -207,7 +220,9 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rungs", help=f"comma-separated, of {','.join(rung.NAME for rung in LADDER)} (default all)")
+    parser.add_argument(
+        "--rungs", help=f"comma-separated, of {','.join(rung.NAME for rung in LADDER)} (default all but {LATER})"
+    )
     parser.add_argument(
         "--precision",
         choices=get_args(Precision),
@@ -227,6 +242,13 @@ def _seed(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"expected at least 0, got {value}")
+    return value
+
+
+def _members(text: str) -> int:
+    value = int(text)
+    if value < 4:
+        raise argparse.ArgumentTypeError(f"expected at least 4, two in each half, got {value}")
     return value
 
 

@@ -15,6 +15,23 @@ Arrays = Mapping[str, np.ndarray]
 Value = float | str
 
 
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What speaks for two ensembles being alike, and against it. See crosscheck.ensembles.
+
+    same, different: p-values, see crosscheck.equivalence.Equivalence. members: of each sample. deviations: of either
+    one's values, where their means are compared; rate: of both together, where rates are. needed: members a side that
+    would do, where these do not; 0 where no number is known. control: whether a side was compared with itself.
+    """
+
+    same: float
+    different: float
+    members: tuple[int, ...]
+    deviations: tuple[float, float] = (0.0, 0.0)
+    rate: float | None = None
+    needed: int = 0
+    control: bool = False
+
+
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome for one tensor (or count, or rate) in one case of one rung.
 
@@ -24,6 +41,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     envelopes: the difference in units of the first side's one-bit envelope, median over the steps, where it is known.
     elements: how many values were compared; 0 when the comparison could not be made, which is a failure.
     crashed: a side gave no answer but an exception, whose text is in `note` and `traceback`.
+    evidence: of an ensemble's endpoint, whose `bound` is the margin. underpowered: neither within the margin nor beyond
+    it, so far as the evidence goes; not passed then, and no failure either.
     """
 
     experiment: str
@@ -44,6 +63,13 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     crashed: bool = False
     traceback: str = ""
+    evidence: Evidence | None = None
+    underpowered: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether something is known to be wrong."""
+        return not self.passed and not self.underpowered
 
     @property
     def headroom(self) -> float | None:

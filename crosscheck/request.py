@@ -3,6 +3,7 @@
 import msgspec
 
 from spec import parameters
+from spec.convergence import CONVERGENCE
 from spec.experiment import Experiment
 from spec.framework import Device, Precision, Settings
 from spec.parameters import Parameters
@@ -12,12 +13,16 @@ SPREAD = 0.1
 
 
 class Request(msgspec.Struct, frozen=True):
-    """How one rung is to be recorded. envelope: whether this side also measures what rounding does to it."""
+    """How one rung is to be recorded.
+
+    envelope: whether this side also measures what rounding does to it. seeds: members of an ensemble.
+    """
 
     precision: Precision
     device: Device
     seed: int
     envelope: bool = False
+    seeds: int = CONVERGENCE.seeds
 
     @property
     def settings(self) -> Settings:

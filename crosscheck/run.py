@@ -14,9 +14,11 @@ from crosscheck import recording
 from crosscheck.crew import Crew
 from crosscheck.progress import Progress
 from crosscheck.recording import Manifest, Stale
+from crosscheck.rungs import LADDER
 from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude
-from crosscheck.verdict import Selection, Side, Sides, Verdict, judge
+from crosscheck.verdict import Selection, Side, Sides, Verdict, judge, settle
 from crosscheck.worker import Job
+from spec.convergence import CONVERGENCE
 from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.framework import Device, Precision
@@ -25,7 +27,7 @@ from spec.framework import Device, Precision
 class Plan(NamedTuple):
     """What is to be looked at. experiments: what names one on a command line -> the experiment.
 
-    timeout: seconds that an experiment may take on one side.
+    timeout: seconds that an experiment may take on one side. seeds: members of an ensemble.
     """
 
     experiments: dict[str, Experiment]
@@ -33,6 +35,7 @@ class Plan(NamedTuple):
     seed: int
     device: Device
     timeout: float
+    seeds: int = CONVERGENCE.seeds
 
 
 def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Summary:
@@ -62,7 +65,8 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
             verdicts[name] = judge(experiment, argument, plan.wanted, (first, second))
             all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
             progress.judged(verdicts[name])
-    ordered = [verdicts[experiment.name] for experiment in plan.experiments.values()]
+    chosen = list(plan.experiments.values())
+    ordered = settle(chosen, [verdicts[experiment.name] for experiment in chosen], shown)
     exit_code, verdict = conclude(ordered)
     return Summary(
         schema_version=SCHEMA_VERSION,
@@ -70,6 +74,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
         rungs=list(plan.wanted.rungs),
         precisions=list(plan.wanted.precisions),
         seed=plan.seed,
+        seeds=plan.seeds,
         device=plan.device,
         seconds=time.perf_counter() - begin,
         exit_code=exit_code,
@@ -127,7 +132,9 @@ def compare(
     known = sorted({name for manifest in manifests for name in manifest.experiments})
     if unknown := sorted(set(names) - set(known)):
         raise UsageError(f"--experiments: expected some of {', '.join(known)}, got {', '.join(unknown)}")
-    rungs = rungs or sorted({rung for manifest in manifests for rung in manifest.rungs})
+    recorded = {rung for manifest in manifests for rung in manifest.rungs}
+    # In the order of the verdicts' cells.
+    rungs = rungs or [rung.NAME for rung in LADDER if rung.NAME in recorded]
     precisions = precisions or sorted({p for manifest in manifests for p in manifest.precisions})
     wanted = Selection(rungs, precisions, any(manifest.thorough for manifest in manifests), case)
     verdicts: list[Verdict] = []
@@ -150,6 +157,7 @@ def compare(
         all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
         progress.judged(verdicts[-1])
     wanted.check_case(compared)
+    verdicts = settle(compared, verdicts, shown)
     exit_code, verdict = conclude(verdicts)
     recordings = [side.recording for pair in all_sides for side in pair if side.recording]
     return Summary(
@@ -187,6 +195,7 @@ def _jobs(plan: Plan, directory: Path, token: str, envelope: bool) -> list[Job]:
             envelope=envelope,
             thorough=plan.wanted.thorough,
             case=plan.wanted.case,
+            seeds=plan.seeds,
         )
         for experiment in plan.experiments.values()
     ]

@@ -7,6 +7,7 @@ import msgspec
 
 from crosscheck.comparison import Comparison
 from crosscheck.verdict import Verdict
+from spec.convergence import CONVERGENCE
 
 SCHEMA_VERSION = 1
 """Of report.json; raised when a field changes its meaning or goes away."""
@@ -28,7 +29,7 @@ class SideSummary(msgspec.Struct, frozen=True, kw_only=True):
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A run. directories: of the recordings, where it compared two and recorded nothing itself.
 
-    thorough: whether all cases were asked for.
+    thorough: whether all cases were asked for. seeds: members a side of the ensembles that were asked for.
     """
 
     schema_version: int
@@ -43,6 +44,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     experiments: list[Verdict]
     directories: list[str] = []
     thorough: bool = False
+    seeds: int = CONVERGENCE.seeds
 
     def reproduce(self, verdict: Verdict, comparison: Comparison) -> str:
         """The one command that makes this comparison again, with the others of its case and no more."""
@@ -61,6 +63,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         if self.thorough and not comparison.case:
             # Whatever case it was that ended the process; a case that has a name needs no more.
             words.append("--thorough")
+        if self.seeds != CONVERGENCE.seeds:
+            words += ["--seeds", str(self.seeds)]
         if self.device != "cpu":
             words += ["--device", self.device]
         return shlex.join(["python", "-m", "crosscheck", *words])
@@ -82,11 +86,24 @@ def conclude(verdicts: Sequence[Verdict]) -> tuple[int, str]:
     made = sum(len(verdict.comparisons) for verdict in verdicts)
     unchecked = sum(cell.status == "not checked" for verdict in verdicts for cell in verdict.cells)
     left = f", {unchecked} rung{'s' if unchecked != 1 else ''} not checked" if unchecked else ""
-    for status, exit_code, word in (("different", 1, "DIFFERENT"), ("crashed", 3, "COULD NOT RUN")):
+    for status, exit_code, word in (
+        ("different", 1, "DIFFERENT"),
+        ("crashed", 3, "COULD NOT RUN"),
+        ("underpowered", 4, "UNDERPOWERED"),
+    ):
         found = [verdict.experiment for verdict in verdicts if verdict.status == status]
         if found:
             names = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-            return exit_code, f"{word}: {len(found)} of {total} ({names}){left}"
+            return exit_code, f"{word}: {len(found)} of {total} ({names}){left}{_enough(verdicts, status)}"
     if not made:
         return 3, f"COULD NOT RUN: nothing was checked in {total}{left}"
     return 0, f"THE SAME: {total}, {made} comparisons{left}"
+
+
+def _enough(verdicts: Sequence[Verdict], status: str) -> str:
+    """How many seeds would settle what is open, where that is what keeps the run from a verdict."""
+    cells = [cell for verdict in verdicts for cell in verdict.cells if cell.status == status == "underpowered"]
+    if not cells:
+        return ""
+    needed = max(cell.needed for cell in cells)
+    return f"; --seeds {needed} would do for alike sides" if needed else "; differences seen are about the margins"

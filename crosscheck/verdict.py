@@ -10,14 +10,14 @@ from crosscheck.blame import vote
 from crosscheck.blame.finding import Blame
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.recording import Answer, Recording
-from crosscheck.rungs import LADDER, Rung
+from crosscheck.rungs import LADDER, ON_REQUEST, Rung
 from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.framework import Precision
 
-Status = Literal["same", "different", "crashed", "not checked", "not applicable"]
+Status = Literal["same", "different", "crashed", "underpowered", "not checked", "not applicable"]
 
-WORST_FIRST: tuple[Status, ...] = ("different", "crashed", "not checked", "same", "not applicable")
+WORST_FIRST: tuple[Status, ...] = ("different", "crashed", "underpowered", "not checked", "same", "not applicable")
 """Which cell's status is the whole row's."""
 
 
@@ -65,7 +65,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """One rung on one experiment.
 
     ratio: largest difference in units of its bound. comparisons, elements: how many were made, of how many values.
-    seconds: what recording it took on either side.
+    seconds: what recording it took on either side. shown: whether "same" was shown by tests of equivalence, and is not
+    only the want of a difference. needed: where it is underpowered, the members a side that would do; 0 where none is
+    known to.
     """
 
     rung: str
@@ -75,6 +77,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     elements: int = 0
     reason: str = ""
     seconds: tuple[float, float] = (0.0, 0.0)
+    shown: bool = False
+    needed: int = 0
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +94,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def failures(self) -> list[Comparison]:
         """What is not within its bound, from the ground up."""
-        return [comparison for comparison in self.comparisons if not comparison.passed]
+        return [comparison for comparison in self.comparisons if comparison.failed]
 
     @property
     def status(self) -> Status:
@@ -116,9 +120,40 @@ def judge(experiment: Experiment, argument: str, wanted: Selection, sides: Sides
     )
 
 
+def settle(experiments: Sequence[Experiment], verdicts: Sequence[Verdict], names: Sequence[str]) -> list[Verdict]:
+    """Decide what can be decided only once every experiment has been judged: rungs that have a `settle`.
+
+    names: of the two sides.
+    """
+    settled = list(verdicts)
+    for rung in ON_REQUEST:
+        groups = [[c for c in verdict.comparisons if c.rung == rung.NAME] for verdict in settled]
+        decided = rung.settle(groups)
+        settled = [
+            _with(experiment, verdict, rung, found, names) if found else verdict
+            for experiment, verdict, found in zip(experiments, settled, decided, strict=True)
+        ]
+    return settled
+
+
+def _with(
+    experiment: Experiment, verdict: Verdict, rung: Rung, decided: list[Comparison], names: Sequence[str]
+) -> Verdict:
+    """The verdict with that rung's comparisons decided anew."""
+    rest = iter(decided)
+    comparisons = [next(rest) if comparison.rung == rung.NAME else comparison for comparison in verdict.comparisons]
+    cells = [_decided(cell, decided) if cell.rung == rung.NAME else cell for cell in verdict.cells]
+    failure = next((comparison for comparison in comparisons if comparison.failed), None)
+    blame = verdict.blame
+    if failure is None or failure.rung == rung.NAME:
+        # Such a rung draws its own random numbers: no arrays are needed to tell.
+        blame = vote.find(experiment, comparisons, {name: {} for name in names}, 0)
+    return msgspec.structs.replace(verdict, cells=cells, comparisons=comparisons, blame=blame)
+
+
 def _blame(experiment: Experiment, comparisons: list[Comparison], sides: Sides) -> Blame | None:
     """Who is wrong at the first failure."""
-    failure = next((comparison for comparison in comparisons if not comparison.passed), None)
+    failure = next((comparison for comparison in comparisons if comparison.failed), None)
     if failure is None:
         return None
     key = f"{failure.precision}/{failure.rung}/{failure.case}/"
@@ -173,24 +208,43 @@ def _compare(experiment: Experiment, rung: Rung, place: Place, sides: Sides) -> 
 
 def _cell(rung: str, comparisons: list[Comparison], left_out: list[tuple[str, str]], sides: Sides) -> Cell:
     """The rung's place in the table."""
-    failures = [comparison for comparison in comparisons if not comparison.passed]
-    status: Status = "same"
-    reason = ""
-    if failures:
-        status = "crashed" if all(comparison.crashed for comparison in failures) else "different"
-        reason = failures[0].note
-    elif left_out or not comparisons:
-        # Also where the other cases agree: half a rung is not a pass.
-        status, reason = "not checked", _reasons(left_out, bool(comparisons))
-    return Cell(
+    cell = Cell(
         rung=rung,
-        status=status,
-        ratio=max((comparison.ratio for comparison in comparisons if comparison.ratio is not None), default=None),
+        status="same",
         comparisons=len(comparisons),
         elements=sum(comparison.elements for comparison in comparisons),
-        reason=reason,
         seconds=(_seconds(sides[0], rung), _seconds(sides[1], rung)),
     )
+    if (left_out or not comparisons) and not any(comparison.failed for comparison in comparisons):
+        # Also where the other cases agree: half a rung is not a pass.
+        reason = _reasons(left_out, bool(comparisons))
+        return msgspec.structs.replace(cell, status="not checked", reason=reason, ratio=_largest(comparisons))
+    return _decided(cell, comparisons)
+
+
+def _decided(cell: Cell, comparisons: list[Comparison]) -> Cell:
+    """The cell with the status that its comparisons give it."""
+    failures = [comparison for comparison in comparisons if comparison.failed]
+    open_still = [comparison for comparison in comparisons if comparison.underpowered]
+    judged = [c for c in comparisons if c.evidence is not None and not c.evidence.control]
+    status: Status = "same"
+    if failures:
+        status = "crashed" if all(comparison.crashed for comparison in failures) else "different"
+    elif open_still:
+        status = "underpowered"
+    needed = [c.evidence.needed for c in open_still if c.evidence is not None]
+    return msgspec.structs.replace(
+        cell,
+        status=status,
+        reason=next((comparison.note for comparison in failures or open_still), ""),
+        ratio=_largest(judged or comparisons),
+        shown=bool(judged),
+        needed=max(needed) if needed and all(needed) else 0,
+    )
+
+
+def _largest(comparisons: list[Comparison]) -> float | None:
+    return max((comparison.ratio for comparison in comparisons if comparison.ratio is not None), default=None)
 
 
 def _reasons(left_out: list[tuple[str, str]], partly: bool) -> str:
@@ -219,6 +273,10 @@ def _seconds(side: Side, rung: str) -> float:
 
 def cell_text(cell: Cell) -> str:
     """The cell in a few characters: the largest difference in units of its bound where rungs measure one."""
+    if cell.shown and cell.status in ("same", "different"):
+        return f"{cell.status.upper()} {cell.ratio or 0.0:.1f}"
+    if cell.status == "underpowered":
+        return f"UNDERPOWERED {cell.needed or ''}".strip()
     if cell.status == "same":
         return f"ok {cell.ratio:.0e}" if cell.ratio else "ok"
     return {"different": "FAIL", "crashed": "CRASH", "not checked": "not checked", "not applicable": "-"}[cell.status]

@@ -21,13 +21,15 @@ from crosscheck.rungs import LADDER, Rung
 from crosscheck.verdict import Selection
 from crosscheck.witness import Witness
 from spec import experiment as experiments
+from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported
 from spec.experiment import Experiment
 from spec.framework import Device, Framework, Precision, Settings
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One experiment to record, and where to. envelope: see crosscheck.request.Request; the rest: Selection.
+    """One experiment to record, and where to. envelope, seeds: see crosscheck.request.Request; the rest:
+    Selection.
 
     implementation: a copy that stands in for the worker's implementation, by its path; empty for that itself.
     """
@@ -42,6 +44,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     envelope: bool = False
     thorough: bool = False
     case: str = ""
+    seeds: int = CONVERGENCE.seeds
     implementation: str = ""
 
 
@@ -132,7 +135,7 @@ def _serve(name: str, framework: Framework, job: Job) -> Done:
             continue
         for precision in rung.PRECISIONS:
             if precision in job.precisions:
-                request = Request(precision, job.device, job.seed, job.envelope)
+                request = Request(precision, job.device, job.seed, job.envelope, job.seeds)
                 for case in wanted.cases(experiment, rung, precision):
                     answer, arrays = ask(framework, rung, experiment, case, request)
                     answers.append(answer)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
 from crosscheck.blame import stages, steps
@@ -25,7 +26,7 @@ def find(experiment: Experiment, comparisons: Sequence[Comparison], recorded: Re
 
     comparisons: all of the experiment. recorded: in the order of the sides.
     """
-    failure = next((comparison for comparison in comparisons if not comparison.passed), None)
+    failure = next((comparison for comparison in comparisons if comparison.failed), None)
     if failure is None:
         return None
     try:
@@ -44,7 +45,7 @@ def find(experiment: Experiment, comparisons: Sequence[Comparison], recorded: Re
 def _told(failure: Comparison, comparisons: Sequence[Comparison], names: list[str]) -> Blame | None:
     """What the comparisons themselves say: of a side that crashed, or was held against something not the other side."""
     place = (failure.rung, failure.precision, failure.case)
-    failed = [c for c in comparisons if not c.passed and (c.rung, c.precision, c.case) == place]
+    failed = [c for c in comparisons if c.failed and (c.rung, c.precision, c.case) == place]
     if failure.crashed:
         crashed = {name: c for c in failed if c.crashed for name in names if c.note.startswith(f"{name}: ")}
         return _blamed(
@@ -135,8 +136,9 @@ def _by_stages(
 
     arbiter = Arbiter()
     reference = asked(arbiter)
+    failure = msgspec.structs.replace(failure, tensor=_key(failure.tensor))
     place = (failure.rung, failure.precision, failure.case)
-    bounds = {c.tensor: c.bound for c in comparisons if c.bound and (c.rung, c.precision, c.case) == place}
+    bounds = {_key(c.tensor): c.bound for c in comparisons if c.bound and (c.rung, c.precision, c.case) == place}
 
     def bound(name: str, values: np.ndarray) -> float:
         return bounds.get(name) or rounding(values, precision)
@@ -150,7 +152,12 @@ def _by_stages(
     if names is None:
         ratios = {name: distances[failure.tensor].ratio for name, distances in plain.items()}
         blamed = _sides(decide(ratios), recorded)
-        found = [stages.gradient(experiment, name, plain[name], failure.tensor) for name in blamed]
+        point, _, tensor = failure.tensor.rpartition("/")
+        there = {
+            side: {name.rpartition("/")[2]: at for name, at in found.items() if name.rpartition("/")[0] == point}
+            for side, found in plain.items()
+        }
+        found = [stages.gradient(experiment, name, there[name], tensor) for name in blamed]
         return _blamed(found, "against the reference's values", value, "both are within the bound of it")
     keys = {key: name for name, key in names.items()}
 
@@ -166,6 +173,12 @@ def _by_stages(
     found = [stages.stage(experiment, name, names, own[name], plain[name]) for name in blamed]
     reason = "each stage from the side's own earlier ones, against the reference's"
     return _blamed(found, reason, value, "no stage of either side is beyond its rounding")
+
+
+def _key(tensor: str) -> str:
+    """The name under which a rung recorded what the report calls "tensor (point)": "point/tensor"."""
+    name, _, point = tensor.partition(" (")
+    return f"{point[:-1]}/{name}" if point.endswith(")") else tensor
 
 
 def _beyond(failure: Comparison, recorded: Recorded) -> Blame:

@@ -15,7 +15,7 @@ from crosscheck.faults.fault import Fault, Implementation
 from crosscheck.faults.findings import Findings
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
 from crosscheck.progress import Progress
-from crosscheck.rungs import LADDER
+from crosscheck.rungs import BY_DEFAULT
 from spec import experiment as experiments
 from spec.errors import UsageError
 
@@ -29,7 +29,7 @@ exit codes: 0 every fault is caught where the table says and there is no false a
 that cannot be planted, 3 could not run
 """
 
-RUNGS = tuple(rung.NAME for rung in LADDER if rung.NAME != "outcome")
+RUNGS = tuple(rung.NAME for rung in BY_DEFAULT if rung.NAME != "outcome")
 """The outcome is left out: it takes long, judges many runs together, and what it sees a rung below has seen."""
 
 CLEAN = 66

@@ -14,6 +14,7 @@ MARKS: Mapping[Status, str] = {
     "same": ".",
     "different": "FIRED",
     "crashed": "CRASH",
+    "underpowered": "?",
     "not checked": "not checked",
     "not applicable": "-",
 }

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterator
 
+from crosscheck.report import convergence
 from crosscheck.report.details import blame_facts, facts, failures, line, unchecked
 from crosscheck.summary import Summary
 from crosscheck.verdict import Cell, cell_text
@@ -32,12 +33,14 @@ def _lines(summary: Summary) -> Iterator[str]:
         versions = ", ".join(f"{name} {version}" for name, version in side.describe.items())
         yield f"- `{side.name}`: {side.seconds:.0f} s in workers; {versions}"
     yield "\nok: the largest difference, in units of its bound.\n"
+    yield from (f"{text}.\n" for text in convergence.legend(summary))
     yield _row("experiment", *summary.rungs)
     yield _row(*["---"] * (len(summary.rungs) + 1))
     for verdict in summary.experiments:
         yield _row(verdict.experiment, *(_cell(cell) for cell in verdict.cells))
     yield from _failures(summary)
     yield from _unchecked(summary)
+    yield from _convergence(summary)
     yield from _headroom(summary)
     yield from _time(summary)
 
@@ -65,6 +68,17 @@ def _unchecked(summary: Summary) -> Iterator[str]:
         yield from (f"- {experiment} ({', '.join(rungs)}): {_code(reason)}" for experiment, rungs, reason in found)
 
 
+def _convergence(summary: Summary) -> Iterator[str]:
+    """Each endpoint of the ensembles, and how fast they were trained."""
+    if rows := list(convergence.endpoints(summary)):
+        yield "\n## Convergence\n\nMeans and rates with their 95 % intervals. n: members of each sample.\n"
+        yield from (_row(*row) for row in convergence.ENDPOINTS)
+        yield from (_row(*row) for row in rows)
+        yield "\n## Trainings per second\n\nIn each side's worker, starting up and compiling included.\n"
+        yield from (_row(*row) for row in convergence.speed_header(summary))
+        yield from (_row(*row) for row in convergence.speeds(summary))
+
+
 def _headroom(summary: Summary) -> Iterator[str]:
     """Where each rung comes closest to its bound."""
     yield "\n## Headroom\n\nHow many times the largest difference fits into its bound, where it is tightest:\n"
@@ -76,7 +90,9 @@ def _headroom(summary: Summary) -> Iterator[str]:
                 comparison
                 for verdict in summary.experiments
                 for comparison in verdict.comparisons
-                if (comparison.rung, comparison.precision) == (rung, precision) and comparison.headroom
+                if (comparison.rung, comparison.precision) == (rung, precision)
+                and comparison.headroom
+                and comparison.evidence is None
             ]
             if measured:
                 tightest = max(measured, key=lambda comparison: comparison.ratio or 0.0)
@@ -111,7 +127,7 @@ def _time(summary: Summary) -> Iterator[str]:
 
 def _cell(cell: Cell) -> str:
     text = cell_text(cell)
-    return f"**{text}**" if cell.status in ("different", "crashed") else text
+    return f"**{text}**" if cell.status in ("different", "crashed", "underpowered") else text
 
 
 def _row(*cells: str) -> str:

@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from crosscheck.report import convergence
 from crosscheck.report.details import blame_facts, facts, failures, line, unchecked
 from crosscheck.summary import Summary
 from crosscheck.verdict import Status, cell_text
@@ -13,6 +14,7 @@ STYLES: dict[Status, str] = {
     "same": "green",
     "different": "bold red",
     "crashed": "bold red",
+    "underpowered": "bold yellow",
     "not checked": "yellow",
     "not applicable": "dim",
 }
@@ -34,6 +36,8 @@ def show(summary: Summary, console: Console) -> None:
         table.add_row(Text(verdict.experiment, STYLES[verdict.status]), *cells)
     console.print(table)
     _print(console, "ok: the largest difference, in units of its bound")
+    for text in convergence.legend(summary):
+        _print(console, text)
     for experiment, rungs, reason in unchecked(summary):
         _print(console, f"not checked: {experiment} ({', '.join(rungs)}): {reason}", "yellow")
     for verdict, found in failures(summary):
@@ -47,6 +51,8 @@ def show(summary: Summary, console: Console) -> None:
             _print(console, f"  also {line(comparison)}")
         if len(found) > SHOWN + 1:
             _print(console, f"  and {len(found) - SHOWN - 1} more, all in report.json")
+    for verdict, comparison in convergence.underpowered(summary):
+        _print(console, f"underpowered: {verdict.experiment}: {convergence.sentence(comparison)}", "yellow")
     for side in summary.sides:
         versions = ", ".join(f"{name} {version}" for name, version in side.describe.items())
         _print(console, f"{side.name}: {side.seconds:.0f} s in workers; {versions}")

@@ -4,11 +4,13 @@ A rung is a module here, all with the same skeleton: what it asks of an implemen
 judges what two sides recorded (`compare`). A new rung is a new module and a place in `LADDER`.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
 from crosscheck.rungs import (
+    convergence,
     forward,
     gradients,
     initial_law,
@@ -59,7 +61,15 @@ class Rung(Protocol):
         ...
 
 
-LADDER: tuple[Rung, ...] = (
+class Settling(Rung, Protocol):
+    """A rung that decides nothing before it has seen all experiments, so that error rates are those of a whole run."""
+
+    def settle(self, groups: Sequence[Sequence[Comparison]]) -> list[list[Comparison]]:
+        """The same comparisons, each experiment's in a group, decided."""
+        ...
+
+
+BY_DEFAULT: tuple[Rung, ...] = (
     structure,
     initial_law,
     round_trip,
@@ -71,4 +81,10 @@ LADDER: tuple[Rung, ...] = (
     train_mode,
     outcome,
 )
+"""The rungs that run where none is named."""
+
+ON_REQUEST: tuple[Settling, ...] = (convergence,)
+"""Those that take minutes: they run where they are named, or all cases are asked for."""
+
+LADDER: tuple[Rung, ...] = BY_DEFAULT + ON_REQUEST
 """Every rung, from the ground up."""

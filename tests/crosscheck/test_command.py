@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from crosscheck.command import main
-from crosscheck.rungs import LADDER
+from crosscheck.rungs import BY_DEFAULT
 from spec import experiment as experiments
 
 FAKE = Path(__file__).parent / "fake_framework.py"
@@ -105,7 +105,7 @@ def test_json_on_standard_output(check: Check, capsys: pytest.CaptureFixture[str
 def test_markdown_has_table_failures_and_headroom(check: Check, fake: Edit, tmp_path: Path):
     check(fake(("    loss = sum(", "    found['head.bias'] = found['head.bias'] * (1 + 1e-6)\n    loss = sum(")))
     text = (tmp_path / "report" / "report.md").read_text()
-    assert f"| experiment | {' | '.join(rung.NAME for rung in LADDER)} |" in text
+    assert f"| experiment | {' | '.join(rung.NAME for rung in BY_DEFAULT)} |" in text
     assert "**FAIL**" in text
     assert "- tensor: `loss`" in text
     assert "- reproduce: `python -m crosscheck" in text

@@ -11,7 +11,7 @@ import pytest
 from crosscheck import recording
 from crosscheck.command import main
 from crosscheck.recording import Stale
-from crosscheck.rungs import LADDER
+from crosscheck.rungs import BY_DEFAULT
 from spec import parameters
 
 FAKE = Path(__file__).parent / "fake_framework.py"
@@ -45,7 +45,7 @@ def statuses(report: dict[str, Any]) -> list[str]:
 def test_two_recordings_are_the_same(tmp_path: Path, recorded: Callable[..., Path]):
     code, report = compared(tmp_path, recorded("one"), recorded("two"))
     assert code == 0
-    assert statuses(report) == ["same"] * (len(LADDER) - 1)
+    assert statuses(report) == ["same"] * (len(BY_DEFAULT) - 1)
 
 
 def test_a_difference_is_found_and_the_command_names_the_directories(

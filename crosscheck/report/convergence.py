@@ -1,0 +1,111 @@
+"""What the ensembles came to, in words and rows, for the terminal and for Markdown."""
+
+import statistics
+from collections.abc import Iterator
+
+from crosscheck.comparison import Comparison, Evidence
+from crosscheck.report.details import number
+from crosscheck.summary import Summary
+from crosscheck.verdict import Cell, Verdict
+from spec.convergence import CONVERGENCE
+
+Row = tuple[str, ...]
+
+ENDPOINTS: tuple[Row, ...] = (
+    ("experiment", "endpoint", "of", "", "", "difference", "margin", "p for SAME", "p for DIFFERENT", "n", "verdict"),
+    ("---",) * 11,
+)
+"""The header of `endpoints`. p for SAME: the chance of such evidence where the difference is the margin or more; p for
+DIFFERENT: where it is the margin or less."""
+
+
+def legend(summary: Summary) -> list[str]:
+    """What the cells mean, where there are any."""
+    if not any(cell.shown for verdict in summary.experiments for cell in verdict.cells):
+        return []
+    level = f"{CONVERGENCE.level:g}"
+    return [
+        "SAME, DIFFERENT: the largest difference, in units of its margin; the chance of any false SAME in this run is "
+        f"at most {level}, and of any false DIFFERENT {level}",
+        "UNDERPOWERED: neither could be shown; the number of seeds a side that would do for sides that are alike",
+    ]
+
+
+def underpowered(summary: Summary) -> Iterator[tuple[Verdict, Comparison]]:
+    """What is neither within its margin nor beyond it."""
+    for verdict in summary.experiments:
+        yield from ((verdict, comparison) for comparison in verdict.comparisons if comparison.underpowered)
+
+
+def sentence(comparison: Comparison) -> str:
+    """An endpoint in a line."""
+    first, second = (number(value) for value in comparison.values or ("", ""))
+    evidence = comparison.evidence
+    if evidence is None or comparison.difference is None or comparison.bound is None:
+        return comparison.note
+    words = (
+        f"{comparison.tensor}: {first} and {second}, difference {comparison.difference:.3g} of {comparison.bound:.3g}"
+    )
+    words += f" (n = {' and '.join(map(str, evidence.members))})"
+    if comparison.underpowered:
+        words += f"; --seeds {evidence.needed} would do" if evidence.needed else "; about as large as the margin"
+    return words
+
+
+def endpoints(summary: Summary) -> Iterator[Row]:
+    """A row for each endpoint."""
+    for verdict in summary.experiments:
+        for comparison in verdict.comparisons:
+            evidence = comparison.evidence
+            if evidence is None or comparison.difference is None or comparison.bound is None:
+                continue
+            first, second = (number(value) for value in comparison.values or ("", ""))
+            yield (
+                verdict.experiment,
+                comparison.tensor,
+                " / ".join(comparison.sides),
+                first,
+                second,
+                f"{comparison.difference:.4f}",
+                f"{comparison.bound:.4f}",
+                f"{evidence.same:.2g}",
+                f"{evidence.different:.2g}",
+                " and ".join(map(str, evidence.members)),
+                _word(comparison, evidence),
+            )
+
+
+def _word(comparison: Comparison, evidence: Evidence) -> str:
+    if comparison.failed:
+        return "DIFFERENT"
+    if comparison.underpowered:
+        return f"UNDERPOWERED {evidence.needed or ''}".strip()
+    # A control need not be shown to be the same.
+    return "not different" if evidence.control else "SAME"
+
+
+def speed_header(summary: Summary) -> Iterator[Row]:
+    """The header of `speeds`."""
+    names = [side.name for side in summary.sides]
+    yield ("experiment", *names, "second / first")
+    yield ("---",) * (len(names) + 2)
+
+
+def speeds(summary: Summary) -> Iterator[Row]:
+    """Trainings per second of either side on each experiment, their ratio, and the median of the ratios."""
+    ratios = []
+    for verdict in summary.experiments:
+        for cell in verdict.cells:
+            members = _members(verdict, cell)
+            if members and min(cell.seconds) > 0:
+                first, second = (count / seconds for count, seconds in zip(members, cell.seconds, strict=True))
+                ratios.append(second / first)
+                yield (verdict.experiment, f"{first:.0f}", f"{second:.0f}", f"{second / first:.2f}")
+    if ratios:
+        yield ("median", "", "", f"{statistics.median(ratios):.2f}")
+
+
+def _members(verdict: Verdict, cell: Cell) -> tuple[int, ...] | None:
+    """Of the two ensembles that were compared there."""
+    judged = (c.evidence for c in verdict.comparisons if c.rung == cell.rung and c.evidence is not None)
+    return next((e.members for e in judged if len(e.members) == 2 and not e.control), None)
