@@ -14,6 +14,9 @@ from spec.framework import Precision
 Bound = Callable[[str, np.ndarray], float]
 """(name of a recorded array, the reference's) -> what rounding can do to it."""
 
+INPUTS = "inputs"
+"""The name of the loss's gradient by the batch's inputs."""
+
 Places = list[dict[str, str]]
 """For each call of `forward` in turn: intermediate -> the name that it was recorded under."""
 
@@ -110,11 +113,12 @@ def gradient(experiment: Experiment, side: str, plain: Mapping[str, Distance], f
     table = [parameter.name for parameter in experiment.model.parameters()]
     wrong = [name for name, at in plain.items() if at.ratio > 1] or [failed]
     last = [name for name in reversed(table) if name in wrong]
-    loss = [name for name in wrong if name not in table]
-    module = "" if loss else last[0].rpartition(".")[0]
-    inside = loss or [name for name in wrong if name.rpartition(".")[0] == module]
+    # A backward pass begins at the loss and ends at the inputs.
+    loss = [name for name in wrong if name not in table and name != INPUTS]
+    module = last[0].rpartition(".")[0] if last and not loss else ""
+    inside = loss or [name for name in wrong if module and name.rpartition(".")[0] == module] or wrong
     # What the loss hands back is nowhere recorded, and shows first in the last module.
-    where = f"{module} or the loss" if table[-1] in inside else module or loss[0]
+    where = f"{module} or the loss" if table[-1] in inside else module or inside[0]
     tensor = failed if failed in inside else inside[0]
     at = plain[tensor]
     return Departure(

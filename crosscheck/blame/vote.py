@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from crosscheck import variation
 from crosscheck.blame import stages, steps
 from crosscheck.blame.arbiter import Arbiter, Intercepted, ask
 from crosscheck.blame.distance import Distance, decide, rounding
@@ -130,6 +131,8 @@ def _by_stages(
 ) -> Blame:
     """Arrays against the reference's, and each stage of a forward pass against what follows from the ones before."""
     rung, precision = _rung(failure), failure.precision
+    # Layers that only the case has are stages too.
+    deep = variation.variant(experiment, failure.case)
 
     def asked(arbiter: Arbiter) -> Arrays:
         return ask(rung, experiment, failure, seed, arbiter)
@@ -157,12 +160,12 @@ def _by_stages(
             side: {name.rpartition("/")[2]: at for name, at in found.items() if name.rpartition("/")[0] == point}
             for side, found in plain.items()
         }
-        found = [stages.gradient(experiment, name, there[name], tensor) for name in blamed]
+        found = [stages.gradient(deep, name, there[name], tensor) for name in blamed]
         return _blamed(found, "against the reference's values", value, "both are within the bound of it")
     keys = {key: name for name, key in names.items()}
 
     def focus(key: str, ratios: np.ndarray) -> np.ndarray:
-        return stages.in_order(experiment, keys[key], ratios) if key in keys else ratios
+        return stages.in_order(deep, keys[key], ratios) if key in keys else ratios
 
     own = {}
     for name, arrays in recorded.items():
@@ -170,7 +173,7 @@ def _by_stages(
         own[name] = stages.distances(arrays, forced, bound, precision, focus)
     ratios = {name: max(distances[key].ratio for key in keys) for name, distances in own.items()}
     blamed = _sides(decide(ratios), recorded)
-    found = [stages.stage(experiment, name, names, own[name], plain[name]) for name in blamed]
+    found = [stages.stage(deep, name, names, own[name], plain[name]) for name in blamed]
     reason = "each stage from the side's own earlier ones, against the reference's"
     return _blamed(found, reason, value, "no stage of either side is beyond its rounding")
 
@@ -187,6 +190,8 @@ def _beyond(failure: Comparison, recorded: Recorded) -> Blame:
     if failure.note.startswith("not in the spec"):
         found = [Departure(side=name, stage=failure.rung, tensor=failure.tensor) for name in held]
         return _blamed(found, "the spec has no such tensor")
+    if failure.index:
+        return _undecided("the reference has no such tensor")  # A distance from each other is no limit that both share.
     found = []
     for name, value in zip(recorded, failure.values or (), strict=False):
         if isinstance(value, float) and failure.bound is not None and not abs(value) <= failure.bound:
