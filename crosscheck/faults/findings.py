@@ -54,7 +54,9 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def blamed_as_stated(self) -> bool:
         """Whether the tensor that the table states is among what the blame holds wrong in itself."""
-        found = [self.blamed_stage, *self.blamed_tensors]
+        # A blame names tensors without the point at which they were looked at.
+        _, bracket, point = self.tensor.partition(" (")
+        found = [name + end for name in (self.blamed_stage, *self.blamed_tensors) for end in ("", bracket + point)]
         return any(name == self.expected_tensor or fnmatchcase(name, self.expected_tensor) for name in found)
 
 

@@ -56,9 +56,9 @@ def judged(
     rung = next(rung for rung in LADDER if rung_name == rung.NAME)
     found: list[Comparison] = []
     for case in rung.cases(experiment, "float64", False):
-        request = Request("float64", "cpu", seed)
         recorded = {
-            name: rung.record(side, experiment, case, request) for name, side in ((FIRST, first), (SECOND, second))
+            name: rung.record(side, experiment, case, Request("float64", "cpu", seed, envelope=name == FIRST))
+            for name, side in ((FIRST, first), (SECOND, second))
         }
         place = Place(experiment.name, rung_name, "float64", case, (FIRST, SECOND))
         found = rung.compare(experiment, place, recorded[FIRST], recorded[SECOND])
@@ -88,7 +88,8 @@ def test_every_stage_of_every_model_is_told_from_what_it_drags_along(name: str):
         # An LSTM's c_t is computed before its h_t and listed after it.
         earlier = set(stages[:position]) - {stage.replace(".c_", ".h_")}
         assert not earlier & set(departure.dragged)
-        assert stage == "logits" or departure.dragged
+        # Nothing is computed from what is handed back.
+        assert stage.endswith(("logits", ".h_n", ".c_n")) or departure.dragged
 
 
 def test_a_late_stage_is_told_from_an_early_one():
@@ -161,8 +162,10 @@ def test_what_no_distance_can_be_measured_of(change: Callable[[Any], Any], value
 
 def test_a_gradient_alone():
     def gradients(original: Any, *given: Any, **named: Any) -> Gradients:
-        loss, found = original(*given, **named)
-        return Gradients(loss, found | {"rnn.bias_hh_l0": np.zeros_like(found["rnn.bias_hh_l0"])})
+        made = original(*given, **named)
+        return made._replace(
+            parameters=made.parameters | {"rnn.bias_hh_l0": np.zeros_like(made.parameters["rnn.bias_hh_l0"])}
+        )
 
     blame = blamed(load("hello-gru"), "gradients", Faulty(gradients=gradients))
     (departure,) = blame.departures
@@ -175,10 +178,12 @@ def test_the_backward_pass_starts_at_the_end():
     """What comes before the wrong module in the table comes after it in the backward pass."""
 
     def gradients(original: Any, *given: Any, **named: Any) -> Gradients:
-        loss, found = original(*given, **named)
-        names = list(found)
+        made = original(*given, **named)
+        names = list(made.parameters)
         wrong = names[: names.index("encoder.layers.1.linear1.weight")]
-        return Gradients(loss, {name: g * (1.001 if name in wrong else 1.0) for name, g in found.items()})
+        parameters = {name: g * (1.001 if name in wrong else 1.0) for name, g in made.parameters.items()}
+        # What is wrong goes on to the inputs.
+        return made._replace(parameters=parameters, inputs=made.inputs * 1.001)
 
     (departure,) = blamed(load("hello-transformer"), "gradients", Faulty(gradients=gradients)).departures
     assert departure.stage == "encoder.layers.1.self_attn.out_proj"
@@ -364,5 +369,5 @@ def test_the_words():
     facts = dict(blame_facts(blame))
     assert facts["departs"].startswith(f"{SECOND} (each stage from the side's own earlier ones")
     assert facts[f"in {SECOND}"].startswith("first wrong: rnn.h_l0, at time step 0; rnn.h_l0[0, 0, ")
-    assert facts["dragged"] == "along with it: logits"
+    assert facts["dragged"] == "along with it: rnn.h_n, logits"
     assert float(facts["reference"]) == blame.reference

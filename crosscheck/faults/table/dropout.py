@@ -155,7 +155,11 @@ FAULTS: tuple[Fault, ...] = (
         name="dropout-on-attention-weights-too",
         what="Attention weights are dropped out at the layer's rate, torch's default, not at their own.",
         implementation="torch_impl",
-        edits=(Edit("transformer.py", "        layer.self_attn.dropout = spec.attention_dropout\n", ""),),
+        edits=(
+            Edit("transformer.py", "        layer.self_attn.dropout = spec.attention_dropout\n", ""),
+            # Else vmap refuses to draw for members together.
+            Edit("ensemble.py", "nn.Dropout | nn.RNNBase)", "nn.Dropout | nn.RNNBase | nn.MultiheadAttention)"),
+        ),
         experiment="hello-transformer-dropout",
         rung="train-mode",
         tensor="logits in train mode",

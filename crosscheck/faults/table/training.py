@@ -17,7 +17,13 @@ FAULTS: tuple[Fault, ...] = (
         name="eval-mode-still-drops",
         what="Dropout stays on in eval mode, as in attention whose rate ignores the module's mode.",
         implementation="torch_impl",
-        edits=(Edit("dropout.py", "model.train(dropout is not None)", "model.train()"),),
+        edits=(
+            Edit(
+                "dropout.py",
+                "    if model.training != (dropout is not None):\n        model.train(dropout is not None)\n",
+                "    model.train()\n",
+            ),
+        ),
         experiment="hello-transformer-dropout",
         rung="forward",
         tensor="encoder.layers.0.*",
@@ -173,8 +179,9 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py",
-                "task.batch(seed, step, settings",
-                "task.batch(seed, step % training.steps_per_epoch, settings",
+                "    arrays = task.batch(seed, step, settings.precision)\n                    batch",
+                "    arrays = task.batch(seed, step % training.steps_per_epoch, settings.precision)\n"
+                "                    batch",
             ),
         ),
         experiment="last-step-classifier",
@@ -256,7 +263,8 @@ FAULTS: tuple[Fault, ...] = (
             Edit(
                 "training.py",
                 "state=State(export(model), slots, step)",
-                "state=State(trace[-2][0] if record else export(model), slots, step)",
+                "state=State({n: recorded[n][-2] for n, _ in model.named_parameters()} if record else export(model)"
+                ", slots, step)",
             ),
         ),
         experiment="hello-rnn",

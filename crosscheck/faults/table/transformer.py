@@ -231,7 +231,11 @@ FAULTS: tuple[Fault, ...] = (
         what="src_key_padding_mask is a float mask of 0 and 1, which torch adds to the scores.",
         implementation="torch_impl",
         edits=(
-            Edit("transformer.py", "None if valid is None else ~valid", "None if valid is None else valid.to(hidden)"),
+            Edit(
+                "transformer.py",
+                "None if valid is None else ~valid & valid.any(1, keepdim=True)",
+                "None if valid is None else valid.to(hidden)",
+            ),
         ),
         experiment="hello-transformer",
         rung="forward",
