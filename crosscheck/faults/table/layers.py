@@ -303,7 +303,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-encoder-decoder",
-        rung="lock-step",
-        tensor="logits",
+        rung="forward",
+        tensor="decoded*",
     ),
 )

@@ -19,8 +19,8 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(Edit("dropout.py", "model.train(dropout is not None)", "model.train()"),),
         experiment="hello-transformer-dropout",
-        rung="forward",
-        tensor="encoder.layers.0.*",
+        rung="lock-step",
+        tensor="logits",
         entries=("PB53",),
     ),
     Fault(
@@ -173,8 +173,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py",
-                "task.batch(seed, step, settings",
-                "task.batch(seed, step % training.steps_per_epoch, settings",
+                "if task.drawn:\n                    arrays = task.batch(seed, step,",
+                "if task.drawn:\n                    arrays = task.batch(seed, step % training.steps_per_epoch,",
             ),
         ),
         experiment="last-step-classifier",
@@ -256,7 +256,7 @@ FAULTS: tuple[Fault, ...] = (
             Edit(
                 "training.py",
                 "state=State(export(model), slots, step)",
-                "state=State(trace[-2][0] if record else export(model), slots, step)",
+                "state=State({n: recorded[n][-2] if record else v for n, v in export(model).items()}, slots, step)",
             ),
         ),
         experiment="hello-rnn",
