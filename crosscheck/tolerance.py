@@ -67,7 +67,7 @@ that comes early decides; 5 runs of it were too few in one of 30 seeds."""
 
 OPENING_ROUNDINGS = 4096.0
 """Units in the last place that the bound of the loss may have in the first FEWEST_STEPS steps. Rounding has had no time
-to grow there: seen are 40. A first side whose runs part faster than this computes in a lower precision than it says, or
+to grow there: the floor alone is 40. A first side whose runs part faster than this computes in a lower precision than it says, or
 with a chance in it that no seed fixes, and its envelope is no measure of rounding."""
 
 LOSS_CAP: dict[Precision, float] = {"float64": 1e-9, "float32": np.inf}

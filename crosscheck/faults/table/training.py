@@ -179,9 +179,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py",
-                "    arrays = task.batch(seed, step, settings.precision)\n                    batch",
-                "    arrays = task.batch(seed, step % training.steps_per_epoch, settings.precision)\n"
-                "                    batch",
+                "if task.drawn:\n                    arrays = task.batch(seed, step,",
+                "if task.drawn:\n                    arrays = task.batch(seed, step % training.steps_per_epoch,",
             ),
         ),
         experiment="last-step-classifier",
@@ -263,8 +262,7 @@ FAULTS: tuple[Fault, ...] = (
             Edit(
                 "training.py",
                 "state=State(export(model), slots, step)",
-                "state=State({n: recorded[n][-2] for n, _ in model.named_parameters()} if record else export(model)"
-                ", slots, step)",
+                "state=State({n: recorded[n][-2] if record else v for n, v in export(model).items()}, slots, step)",
             ),
         ),
         experiment="hello-rnn",

@@ -230,13 +230,7 @@ FAULTS: tuple[Fault, ...] = (
         name="encoder-mask-added-as-zero-and-one",
         what="src_key_padding_mask is a float mask of 0 and 1, which torch adds to the scores.",
         implementation="torch_impl",
-        edits=(
-            Edit(
-                "transformer.py",
-                "None if valid is None else ~valid & valid.any(1, keepdim=True)",
-                "None if valid is None else valid.to(hidden)",
-            ),
-        ),
+        edits=(Edit("transformer.py", "~valid & valid.any(1, keepdim=True)", "valid.to(hidden)"),),
         experiment="hello-transformer",
         rung="forward",
         tensor="encoder.layers.0.self_attn",
