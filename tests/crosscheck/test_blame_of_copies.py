@@ -99,7 +99,7 @@ PLANTED = [
         "rnn.h_l0",
         time=0,
         wrong=("rnn.h_l0",),
-        dragged=("logits",),
+        dragged=("rnn.h_n", "logits"),
     ),
     Planted(
         "backward direction not flipped in JAX",
@@ -112,7 +112,7 @@ PLANTED = [
         "rnn.h_l0_reverse",
         time=4,
         wrong=("rnn.h_l0_reverse",),
-        dragged=("logits",),
+        dragged=("rnn.h_n", "logits"),
     ),
     Planted(
         "a bias that is not trained in JAX",

@@ -11,7 +11,7 @@ from crosscheck.faults import campaign, plant
 from crosscheck.faults.command import QUICK, quick
 from crosscheck.faults.fault import Fault
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
-from crosscheck.rungs import LADDER
+from crosscheck.rungs import BY_DEFAULT
 from spec.experiment import load
 
 CATALOGUE = """
@@ -73,7 +73,7 @@ def test_every_kind_has_a_fault(kind: str):
 def test_both_sides_have_faults_on_every_rung_but_the_outcome():
     missing = {
         (rung.NAME, side)
-        for rung in LADDER
+        for rung in BY_DEFAULT
         for side in ("torch_impl", "flax_impl")
         if not any((fault.rung, fault.implementation) == (rung.NAME, side) for fault in FAULTS)
     }
