@@ -67,11 +67,17 @@ that comes early decides; 5 runs of it were too few in one of 30 seeds."""
 
 OPENING_ROUNDINGS = 4096.0
 """Units in the last place that the bound of the loss may have in the first FEWEST_STEPS steps. Rounding has had no time
-to grow there: the floor alone is 40. A first side whose runs part faster than this computes in a lower precision than it says, or
-with a chance in it that no seed fixes, and its envelope is no measure of rounding."""
+to grow there: the floor alone is 40. A first side whose runs part faster than this computes in a lower precision than
+it says, or with a chance in it that no seed fixes, and its envelope is no measure of rounding."""
 
 LOSS_CAP: dict[Precision, float] = {"float64": 1e-9, "float32": np.inf}
 """What a float64 loss may differ by at most, relative to its size or to 1, where the envelope itself is smaller."""
+
+WIDEST: dict[Precision, float] = {"float64": 2.0**-26, "float32": HORIZON}
+"""Share of what was added up that an envelope may allow in a single evaluation: half of the digits of float64, and all
+that says anything of float32, whose offset inputs take most of its digits. Where chance that no seed fixes moves the
+first side's runs apart, such as dropout in eval mode, they measure that and not rounding; the bound must not grow with
+it until nothing is different any more."""
 
 ROUNDINGS = 4.0
 """Units in the last place that two honest sides may differ by where the envelope is smaller: each rounds the result
@@ -103,10 +109,13 @@ def largest(*arrays: np.ndarray | None) -> float:
 def allowed(precision: Precision, envelope: float, entered: float, terms: int = 1) -> float:
     """The difference that rounding explains: FACTOR envelopes, and at least ROUNDINGS units of what was added up.
 
+    entered: the size of that. No envelope allows more than WIDEST of it.
+
     terms: how many numbers a single sum adds up; one after the other, each of its partial sums is rounded by half a
     unit, always the same way where all terms are the same.
     """
-    return max(FACTOR * envelope, max(ROUNDINGS, terms / 2) * float(np.finfo(precision).eps) * entered)
+    measured = min(FACTOR * envelope, WIDEST[precision] * entered)
+    return max(measured, max(ROUNDINGS, terms / 2) * float(np.finfo(precision).eps) * entered)
 
 
 REPLAY: dict[Precision, Replay] = {

@@ -132,6 +132,42 @@ def test_the_time_step_of_a_recurrence(stage: str, time: int):
     assert departure.value / departure.expected == pytest.approx(1 + 1e-6, abs=1e-12)
 
 
+@pytest.mark.parametrize("rung", ["forward", "gradients", "loss", "lock-step"])
+def test_a_first_side_with_chance_in_it_does_not_widen_its_own_bound(rung: str):
+    """Its nudged runs part by chance, and an envelope of them would let any difference pass."""
+    generator = np.random.default_rng(0)
+
+    def moved(value: Any) -> Any:
+        return value * generator.uniform(0.5, 1.5, np.shape(value))
+
+    def forward(original: Any, *given: Any, **named: Any) -> Arrays:
+        return {name: moved(value) for name, value in original(*given, **named).items()}
+
+    def gradients(original: Any, *given: Any, **named: Any) -> Gradients:
+        made = original(*given, **named)
+        return made._replace(loss=moved(made.loss), parameters={n: moved(g) for n, g in made.parameters.items()})
+
+    def loss_gradient(original: Any, *given: Any, **named: Any) -> Any:
+        made = original(*given, **named)
+        return made._replace(loss=moved(made.loss), logits=moved(made.logits))
+
+    def shifted(made: Any) -> Any:
+        return made._replace(losses=moved(made.losses), logits=moved(made.logits))
+
+    def train(original: Any, *given: Any, **named: Any) -> Any:
+        return shifted(original(*given, **named))
+
+    def train_starts(original: Any, *given: Any, **named: Any) -> Any:
+        return [shifted(made) for made in original(*given, **named)]
+
+    fault = Faulty(
+        forward=forward, gradients=gradients, loss_gradient=loss_gradient, train=train, train_starts=train_starts
+    )
+    experiment = override(load("hello-rnn"), training__epochs=3)
+    found, _ = judged(experiment, rung, fault, reference)
+    assert not all(comparison.passed for comparison in found)
+
+
 def test_both_sides_wrong_in_different_ways():
     experiment = load("hello-transformer")
     _, blame = judged(
