@@ -195,7 +195,7 @@ FAULTS = [
         "hello-encoder-decoder",
         "float64",
         (torch_impl.encoder_decoder, "attend", bottom_right),
-        {"forward": {("ragged", "")}, "gradients": {("ragged", "")}},
+        {"forward": {("ragged", ""), ("decoded", "")}, "gradients": {("ragged", "")}},
     ),
     Fault(
         "the last index clamped",
