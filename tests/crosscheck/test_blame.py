@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from crosscheck.blame import vote
-from crosscheck.blame.distance import decide, measure
 from crosscheck.blame.finding import Blame
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.report.details import blame_facts
@@ -370,34 +369,6 @@ def test_a_reference_that_cannot_serve_breaks_nothing(problem: str, monkeypatch:
 def test_no_failure_no_blame():
     assert vote.find(load("hello-gru"), [], {}, 0) is None
     assert judged(load("hello-gru"), "forward", reference, reference)[1] is None
-
-
-@pytest.mark.parametrize(
-    ("one", "two", "departs"),
-    [
-        (0.1, 50.0, SECOND),
-        (50.0, 0.1, FIRST),
-        (30.0, 40.0, "both"),
-        (np.inf, 0.5, FIRST),
-        (2.0, 3.0, "both"),
-        (2.0, 1e6, SECOND),
-        (0.05, 0.98, SECOND),
-        (0.5, 0.6, "undecided"),
-        (0.0, 0.1, "undecided"),
-    ],
-)
-def test_the_vote(one: float, two: float, departs: str):
-    assert decide({FIRST: one, SECOND: two}) == departs
-
-
-def test_distances():
-    numbers = np.array([1.0, np.nan, 3.0])
-    assert measure(np.array([1.0, np.nan, 3.5]), numbers, 0.25, "float64")[:2] == (2.0, (2,))
-    assert measure(np.array([np.nan, np.nan, 3.0]), numbers, 0.25, "float64")[:2] == (np.inf, (0,))
-    # What is computed from a NaN may be anything.
-    assert measure(np.array([1.0, 7.0, 3.0]), numbers, 0.25, "float64").ratio == 0.0
-    assert measure(numbers + 1, numbers, 0.0, "float64").ratio == np.inf
-    assert measure(numbers, numbers, 0.0, "float64").ratio == 0.0
 
 
 def test_the_words():
