@@ -6,13 +6,14 @@ bias inside the reset product, and `nnx.RNN` neither stops at a sequence's lengt
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from flax_impl.dropout import Dropout
+from flax_impl.kernels import FORMULATIONS, At
 from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
+from flax_impl.settings import recurrence
 from spec.models.recurrent import Recurrent as Spec
 from spec.parameters import directions
 
@@ -147,13 +148,16 @@ def unroll_cell(
 ) -> tuple[Float[Array, "batch time hidden"], ...]:
     """h, and c for an LSTM, over time, in the order of time; a padded step hands the state on as it is."""
 
-    def step(state: State, at: tuple[Array, Array | None]) -> tuple[State, State]:
+    def step(cell: Cell, state: State, at: At) -> State:
         step_inputs, step_valid = at
         new, _ = cell(state, step_inputs)
         if step_valid is not None:
             new = tuple(jnp.where(step_valid[:, None], n, s) for n, s in zip(new, state, strict=True))
-        return new, new
+        return new
 
+    # Padding must reach no product: a gradient of zero times NaN would be NaN.
+    inputs = zero_padding(inputs, valid)
     over_time = (inputs.swapaxes(0, 1), None if valid is None else valid.swapaxes(0, 1))
-    _, trace = jax.lax.scan(step, initial or cell.zeros(inputs), over_time, reverse=reverse)
+    unroll = FORMULATIONS[recurrence.value]
+    trace = unroll(cell, step, initial or cell.zeros(inputs), over_time, reverse=reverse)
     return tuple(values.swapaxes(0, 1) for values in trace)

@@ -10,6 +10,12 @@ from spec.errors import DeviceMissing
 from spec.framework import Settings
 
 
+recurrence = jax.make_user_context(Settings().recurrence)
+"""How recurrences are scanned and differentiated: a name in flax_impl.kernels. As with JAX's own switches, what is
+compiled under one value is not used under another.
+"""
+
+
 def device_of(settings: Settings) -> Any:
     """The device that was asked for. Raises DeviceMissing when it is not there."""
     try:
@@ -20,12 +26,13 @@ def device_of(settings: Settings) -> Any:
 
 @contextmanager
 def computing(settings: Settings) -> Iterator[None]:
-    """Compute on the asked device in the asked precision; JAX's global switches stay as they are."""
+    """Compute on the asked device in the asked precision and formulation; JAX's global switches stay as they are."""
     wide = settings.precision == "float64"
     # JAX rounds products to TF32 on a GPU and to bfloat16 on a TPU unless told otherwise.
     with (
         jax.default_device(device_of(settings)),
         jax.enable_x64(wide),
         jax.default_matmul_precision(settings.matmul_precision),
+        recurrence(settings.recurrence),
     ):
         yield

@@ -17,6 +17,7 @@ from spec.training import State
 
 Device = Literal["cpu", "cuda", "tpu"]
 Precision = Literal["float32", "float64"]
+Recurrence = Literal["fused", "scan", "recomputed"]
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -24,11 +25,15 @@ class Settings(msgspec.Struct, frozen=True):
 
     matmul_precision: "highest" computes products in `precision`; "default" leaves the framework its shortcut on an
     accelerator (TF32 on a GPU, bfloat16 on a TPU). No effect on a CPU.
+    recurrence: how recurrent layers are computed and differentiated, which moves results by rounding alone. "fused" is
+    the fastest; "scan" the one that is read most easily, differentiated by the framework; "recomputed" saves memory on
+    long sequences. Implementations that have one formulation ignore it.
     """
 
     precision: Precision = "float32"
     device: Device = "cpu"
     matmul_precision: Literal["highest", "default"] = "highest"
+    recurrence: Recurrence = "fused"
 
 
 class Gradients(NamedTuple):

@@ -1,0 +1,300 @@
+"""How a recurrence is scanned over time and differentiated. torch has this inside its layers.
+
+Every formulation takes the same arguments and gives the same states, but for rounding: a cell, the function that makes
+a step with it, the state to start from, what each step is given (axis 0 is time), and whether time runs backwards.
+None knows the cell's equations: they stand in its `__call__` alone.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import isqrt
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array
+
+State = tuple[Array, ...]
+"""Of a cell, each (batch, hidden); over time, each (time, batch, hidden)."""
+
+At = tuple[Array, Array | None]
+"""What a step is given: inputs (batch, features), and which rows are valid (batch,), None where all are."""
+
+Step = Callable[[Any, State, At], State]
+"""(cell, state, at) -> the state after the step. Holds no arrays of its own."""
+
+Source = int | Literal["inputs"] | None
+"""What a product of a step acts on: its inputs as they are, or that part of the state before it; None: neither."""
+
+
+def scan(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool) -> State:
+    """Differentiated by JAX, which adds to every weight's gradient at every step. Any derivative of any order."""
+
+    def run(state: State, at: At) -> tuple[State, State]:
+        new = step(cell, state, at)
+        return new, new
+
+    return jax.lax.scan(run, initial, over_time, reverse=reverse)[1]
+
+
+def fused(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool) -> State:
+    """Scans back along the state alone, then takes each weight's gradient in one product over all steps.
+
+    The forward pass keeps what every `nnx.Linear` of the cell gave. The backward pass calls the cell again with these
+    in their place, so that it multiplies nothing twice. Reverse mode of any order; forward mode raises TypeError.
+    """
+    graph, parameters = nnx.split(cell)
+    return _fused(graph, step, reverse, parameters, initial, over_time)
+
+
+def recomputed(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool) -> State:
+    """`fused` in stretches of about sqrt(time) steps, of which the forward pass keeps the first state alone.
+
+    Memory for the backward pass grows as sqrt(time), for one more forward pass.
+    """
+    graph, parameters = nnx.split(cell)
+    time = over_time[0].shape[0]
+    length = isqrt(time)
+    whole = time // length * length
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def stretch(state: State, at: At) -> tuple[State, State]:
+        states = _fused(graph, step, reverse, parameters, state, at)
+        return tuple(values[0 if reverse else -1] for values in states), states
+
+    cut = jax.tree.map(lambda values: values[:whole].reshape(-1, length, *values.shape[1:]), over_time)
+    rest = jax.tree.map(lambda values: values[whole:], over_time)
+    trace, tail = (), ()
+    state = initial
+    if whole < time and reverse:
+        state, tail = stretch(state, rest)
+    state, trace = jax.lax.scan(stretch, state, cut, reverse=reverse)
+    if whole < time and not reverse:
+        _, tail = stretch(state, rest)
+    joined = jax.tree.map(lambda values: values.reshape(whole, *values.shape[2:]), trace)
+    return tuple(map(jnp.concatenate, zip(joined, tail, strict=True))) if tail else joined
+
+
+FORMULATIONS = {"fused": fused, "scan": scan, "recomputed": recomputed}
+"""By the name that `spec.framework.Settings.recurrence` has for them."""
+
+
+class Product(NamedTuple):
+    """A product that a step made: what it gave, and what it acted on where that is kept nowhere else."""
+
+    output: Array
+    inputs: Array | None
+
+
+class StandIn:
+    """In the place of a cell's `nnx.Linear`: tells `product` of every call, and gives back what that answers."""
+
+    def __init__(self, linear: nnx.Linear, product: Callable[[nnx.Linear, Array], Array]):
+        self.linear = linear
+        self.product = product
+
+    def __call__(self, inputs: Array) -> Array:
+        return self.product(self.linear, inputs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.linear, name)
+
+
+def _linears(cell: nnx.Module) -> Iterator[tuple[str, nnx.Linear]]:
+    return ((name, value) for name, value in vars(cell).items() if isinstance(value, nnx.Linear))
+
+
+def _intercepted(
+    graph: nnx.GraphDef, parameters: nnx.State, product: Callable[[str, nnx.Linear, Array], Array]
+) -> nnx.Module:
+    """The cell, whose products are `product`'s of the layer's name, the layer and its inputs."""
+    cell = nnx.merge(graph, parameters)
+    for name, linear in list(_linears(cell)):
+        setattr(cell, name, StandIn(linear, partial(product, name)))
+    return cell
+
+
+def _source(inputs: Array, state: State, at: At) -> Source:
+    if inputs is at[0]:
+        return "inputs"
+    return next((index for index, values in enumerate(state) if inputs is values), None)
+
+
+def _at_one_step(over_time: Any) -> Any:
+    """Shapes without the axis of time."""
+    return jax.tree.map(lambda values: jax.ShapeDtypeStruct(values.shape[1:], values.dtype), over_time)
+
+
+def _scanned(
+    graph: nnx.GraphDef,
+    step: Step,
+    reverse: bool,
+    hoist: bool,
+    parameters: nnx.State,
+    initial: State,
+    over_time: At,
+) -> tuple[State, tuple[Product, ...]]:
+    """The states, and the products of every step, in the order in which the cell makes them.
+
+    hoist: products of the inputs are taken before the scan, for all steps at once.
+    """
+    before = dict(_hoisted(graph, step, parameters, initial, over_time)) if hoist else {}
+
+    def run(state: State, given: tuple[At, dict[str, Array]]) -> tuple[State, tuple[State, tuple[Product, ...]]]:
+        at, taken = given
+        made: list[Product] = []
+
+        def product(name: str, linear: nnx.Linear, inputs: Array) -> Array:
+            source = _source(inputs, state, at)
+            output = taken[name] if name in taken and source == "inputs" else linear(inputs)
+            made.append(Product(output, inputs if source is None else None))
+            return output
+
+        new = step(_intercepted(graph, parameters, product), state, at)
+        return new, (new, tuple(made))
+
+    return jax.lax.scan(run, initial, (over_time, before), reverse=reverse)[1]
+
+
+def _hoisted(
+    graph: nnx.GraphDef, step: Step, parameters: nnx.State, initial: State, over_time: At
+) -> Iterator[tuple[str, Array]]:
+    """Every product that acts on the inputs, for all steps at once."""
+    names = set()
+
+    def look(parameters: nnx.State, state: State, at: At) -> State:
+        def product(name: str, linear: nnx.Linear, inputs: Array) -> Array:
+            if _source(inputs, state, at) == "inputs":
+                names.add(name)
+            return linear(inputs)
+
+        return step(_intercepted(graph, parameters, product), state, at)
+
+    jax.eval_shape(look, parameters, initial, _at_one_step(over_time))
+    return ((n, linear(over_time[0])) for n, linear in _linears(nnx.merge(graph, parameters)) if n in names)
+
+
+def _forward(
+    graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
+) -> tuple[State, tuple[Product, ...]]:
+    """As is fastest where it will run, which is known when it is lowered; see docs/performance.md."""
+    formulate = partial(partial, _scanned, graph, step, reverse)
+    return jax.lax.platform_dependent(
+        parameters, initial, over_time, cpu=formulate(False), default=formulate(True)
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _fused(
+    graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
+) -> State:
+    return _forward(graph, step, reverse, parameters, initial, over_time)[0]
+
+
+Kept = tuple[nnx.State, State, At, State, tuple[Product, ...]]
+
+
+def _keep(
+    graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
+) -> tuple[State, Kept]:
+    trace, products = _forward(graph, step, reverse, parameters, initial, over_time)
+    return trace, (parameters, initial, over_time, trace, products)
+
+
+@jax.custom_vjp
+def _recall(inputs: Array, transposed: Array, output: Array) -> Array:
+    """`output`, whose gradient goes on to the inputs of the product that gave it, and is also seen at `output`."""
+    return output
+
+
+_recall.defvjp(
+    lambda inputs, transposed, output: (output, transposed),
+    lambda transposed, gradient: (gradient @ transposed, None, gradient),
+)
+
+
+def _differentiate(
+    graph: nnx.GraphDef, step: Step, reverse: bool, kept: Kept, gradients: State
+) -> tuple[nnx.State, State, tuple[Array, None]]:
+    """The gradients by parameters, initial state and inputs, from those by every state."""
+    parameters, initial, over_time, trace, products = kept
+    outputs = tuple(product.output for product in products)
+    first = tuple(values[None] for values in initial)
+    order = (trace, first) if reverse else (first, trace)
+    keep = slice(1, None) if reverse else slice(None, -1)
+    before = tuple(jnp.concatenate(pair)[keep] for pair in zip(*order, strict=True))
+    # Once, where the products of every step would each read a matrix against its order in memory.
+    transposed = {name: linear.kernel[...].T for name, linear in _linears(nnx.merge(graph, parameters))}
+    calls: list[tuple[str, Source]] = []
+
+    def replay(parameters: nnx.State, at: At, state: State, outputs: tuple[Array, ...]) -> State:
+        calls.clear()
+
+        def product(name: str, linear: nnx.Linear, inputs: Array) -> Array:
+            source, output = _source(inputs, state, at), outputs[len(calls)]
+            calls.append((name, source))
+            return output if source == "inputs" else _recall(inputs, transposed[name], output)
+
+        return step(_intercepted(graph, parameters, product), state, at)
+
+    leaves, structure = jax.tree.flatten(parameters)
+    by_parameters, by_inputs = _read(replay, leaves, structure, _at_one_step(over_time), initial, _at_one_step(outputs))
+
+    def back(
+        carry: tuple[State, list[Array]], given: tuple[State, At, State, tuple[Array, ...]]
+    ) -> tuple[tuple[State, list[Array]], tuple[Array | None, tuple[Array, ...]]]:
+        (by_state, sums), (by_new, (inputs, valid), state, outputs) = carry, given
+
+        def again(chosen: list[Array], inputs: Array | None, state: State, outputs: tuple[Array, ...]) -> State:
+            filled = list(leaves)
+            for index, leaf in zip(by_parameters, chosen, strict=True):
+                filled[index] = leaf
+            at = (given[1][0] if inputs is None else inputs, valid)
+            return replay(jax.tree.unflatten(structure, filled), at, state, outputs)
+
+        chosen = [leaves[index] for index in by_parameters]
+        _, pull = jax.vjp(again, chosen, inputs if by_inputs else None, state, outputs)
+        added, by_step_inputs, by_before, by_outputs = pull(_add(by_state, by_new))
+        return (by_before, _add(sums, added)), (by_step_inputs, by_outputs)
+
+    start = (jax.tree.map(jnp.zeros_like, initial), [jnp.zeros_like(leaves[index]) for index in by_parameters])
+    given = (gradients, over_time, before, outputs)
+    (by_initial, sums), (direct, by_outputs) = jax.lax.scan(back, start, given, reverse=not reverse)
+    total = list(map(jnp.zeros_like, leaves))
+    for index, leaf in zip(by_parameters, sums, strict=True):
+        total[index] = leaf
+    by_weights = jax.tree.unflatten(structure, total)
+    by_all_inputs = jnp.zeros_like(over_time[0]) if direct is None else direct
+    for (name, source), (_, inputs), gradient in zip(calls, products, by_outputs, strict=True):
+        acted_on = over_time[0] if source == "inputs" else inputs if source is None else before[source]
+        _, pull = jax.vjp(lambda p, x, name=name: getattr(nnx.merge(graph, p), name)(x), parameters, acted_on)
+        weights, back_to = pull(gradient)
+        by_weights = _add(by_weights, weights)
+        if source == "inputs":
+            by_all_inputs = by_all_inputs + back_to
+    return by_weights, by_initial, (by_all_inputs, None)
+
+
+_fused.defvjp(_keep, _differentiate)
+
+
+def _read(
+    replay: Callable, leaves: list[Array], structure: Any, at: At, state: State, outputs: tuple[Array, ...]
+) -> tuple[list[int], bool]:
+    """Which parameters a step reads other than by its products, and whether it does so with its inputs.
+
+    To add up the gradients of the others, all zero, would cost time and memory at every step.
+    """
+
+    def flat(leaves: list[Array], inputs: Array, valid: Array | None, state: State, outputs: tuple) -> State:
+        return replay(jax.tree.unflatten(structure, leaves), (inputs, valid), state, outputs)
+
+    traced = jax.make_jaxpr(flat)(leaves, at[0], at[1], state, outputs).jaxpr
+    read = {id(variable) for equation in traced.eqns for variable in equation.invars} | set(map(id, traced.outvars))
+    found = [id(variable) in read for variable in traced.invars[: len(leaves) + 1]]
+    return [index for index, is_read in enumerate(found[:-1]) if is_read], found[-1]
+
+
+def _add(ours: Any, theirs: Any) -> Any:
+    return jax.tree.map(jnp.add, ours, theirs)
