@@ -256,24 +256,33 @@ def _differentiate(
         chosen = [leaves[index] for index in by_parameters]
         _, pull = jax.vjp(again, chosen, inputs if by_inputs else None, state, outputs)
         added, by_step_inputs, by_before, by_outputs = pull(_add(by_state, by_new))
-        return (by_before, _add(sums, added)), (by_step_inputs, by_outputs)
+        # Where a cell adds two products, their gradients are one array, which is kept once.
+        first_with.update({id(gradient): index for index, gradient in reversed(list(enumerate(by_outputs)))})
+        shared[:] = [first_with[id(gradient)] for gradient in by_outputs]
+        different = {index: by_outputs[index] for index in shared}
+        return (by_before, _add(sums, added)), (by_step_inputs, different)
 
+    first_with: dict[int, int] = {}
+    shared: list[int] = []
     start = (jax.tree.map(jnp.zeros_like, initial), [jnp.zeros_like(leaves[index]) for index in by_parameters])
     given = (gradients, over_time, before, outputs)
-    (by_initial, sums), (direct, by_outputs) = jax.lax.scan(back, start, given, reverse=not reverse)
+    (by_initial, sums), (direct, different) = jax.lax.scan(back, start, given, reverse=not reverse)
     total = list(map(jnp.zeros_like, leaves))
     for index, leaf in zip(by_parameters, sums, strict=True):
         total[index] = leaf
-    by_weights = jax.tree.unflatten(structure, total)
+    by_cell = nnx.merge(graph, jax.tree.unflatten(structure, total))
+    flat = {index: gradient.reshape(-1, gradient.shape[-1]) for index, gradient in different.items()}
+    added_up = {index: gradient.sum(0) for index, gradient in flat.items()}
     by_all_inputs = jnp.zeros_like(over_time[0]) if direct is None else direct
-    for (name, source), (_, inputs), gradient in zip(calls, products, by_outputs, strict=True):
+    for (name, source), (_, inputs), index in zip(calls, products, shared, strict=True):
         acted_on = over_time[0] if source == "inputs" else inputs if source is None else before[source]
-        _, pull = jax.vjp(lambda p, x, name=name: getattr(nnx.merge(graph, p), name)(x), parameters, acted_on)
-        weights, back_to = pull(gradient)
-        by_weights = _add(by_weights, weights)
+        linear = getattr(by_cell, name)
+        linear.kernel[...] += acted_on.reshape(-1, acted_on.shape[-1]).T @ flat[index]
+        if linear.bias is not None:
+            linear.bias[...] += added_up[index]
         if source == "inputs":
-            by_all_inputs = by_all_inputs + back_to
-    return by_weights, by_initial, (by_all_inputs, None)
+            by_all_inputs += different[index] @ transposed[name]
+    return nnx.split(by_cell)[1], by_initial, (by_all_inputs, None)
 
 
 _fused.defvjp(_keep, _differentiate)
