@@ -9,7 +9,6 @@ import jax
 from spec.errors import DeviceMissing
 from spec.framework import Settings
 
-
 recurrence = jax.make_user_context(Settings().recurrence)
 """How recurrences are scanned and differentiated: a name in flax_impl.kernels. As with JAX's own switches, what is
 compiled under one value is not used under another.

@@ -17,7 +17,7 @@ from spec.training import State
 
 Device = Literal["cpu", "cuda", "tpu"]
 Precision = Literal["float32", "float64"]
-Recurrence = Literal["fused", "scan", "recomputed"]
+Recurrence = Literal["automatic", "scan", "fused", "recomputed"]
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -25,15 +25,16 @@ class Settings(msgspec.Struct, frozen=True):
 
     matmul_precision: "highest" computes products in `precision`; "default" leaves the framework its shortcut on an
     accelerator (TF32 on a GPU, bfloat16 on a TPU). No effect on a CPU.
-    recurrence: how recurrent layers are computed and differentiated, which moves results by rounding alone. "fused" is
-    the fastest; "scan" the one that is read most easily, differentiated by the framework; "recomputed" saves memory on
-    long sequences. Implementations that have one formulation ignore it.
+    recurrence: how recurrent layers are computed and differentiated, which moves results by rounding alone. "scan" is
+    the one that is read most easily, differentiated by the framework; "fused" has a backward pass of its own, the
+    fastest but for small layers; "recomputed" saves memory on long sequences; "automatic" is the first or the second,
+    by size. Implementations that have one formulation ignore it.
     """
 
     precision: Precision = "float32"
     device: Device = "cpu"
     matmul_precision: Literal["highest", "default"] = "highest"
-    recurrence: Recurrence = "fused"
+    recurrence: Recurrence = "automatic"
 
 
 class Gradients(NamedTuple):

@@ -189,7 +189,10 @@ FAULTS: tuple[Fault, ...] = (
         name="padding-left-in-the-inputs",
         what="Padding is not zeroed on the way in: forward masks what comes of it, gradients have 0 times NaN.",
         implementation="flax_impl",
-        edits=(Edit("model.py", "return zero_padding(batch.inputs, valid)", "return batch.inputs"),),
+        edits=(
+            Edit("model.py", "return zero_padding(batch.inputs, valid)", "return batch.inputs"),
+            Edit("recurrent.py", "    inputs = zero_padding(inputs, valid)\n", ""),
+        ),
         experiment="hello-gru",
         rung="gradients",
         tensor="rnn.weight_ih_l0",
