@@ -28,7 +28,7 @@ Source = int | Literal["inputs"] | None
 """What a product of a step acts on: its inputs as they are, or that part of the state before it; None: neither."""
 
 
-def scan(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool) -> State:
+def scan(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
     """Differentiated by JAX, which adds to every weight's gradient at every step. Any derivative of any order."""
 
     def run(state: State, at: At) -> tuple[State, State]:
@@ -38,7 +38,7 @@ def scan(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: b
     return jax.lax.scan(run, initial, over_time, reverse=reverse)[1]
 
 
-def fused(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool) -> State:
+def fused(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
     """Scans back along the state alone, then takes each weight's gradient in one product over all steps.
 
     The forward pass keeps what every `nnx.Linear` of the cell gave. The backward pass calls the cell again with these
@@ -48,7 +48,7 @@ def fused(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: 
     return _fused(graph, step, reverse, parameters, initial, over_time)
 
 
-def recomputed(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool) -> State:
+def recomputed(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
     """`fused` in stretches of about sqrt(time) steps, of which the forward pass keeps the first state alone.
 
     Memory for the backward pass grows as sqrt(time), for one more forward pass.
@@ -83,7 +83,7 @@ training step gains 20 microseconds or so, and a few thousand steps pay for the 
 """
 
 
-def automatic(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool) -> State:
+def automatic(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
     """`scan` for small layers, else `fused`."""
     time, batch = over_time[0].shape[:2]
     size = time * batch * sum(linear.kernel.size for _, linear in _linears(cell))
