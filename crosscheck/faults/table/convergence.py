@@ -35,13 +35,13 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="ensemble-with-the-gain-of-tanh",
-        what="Recurrent layers' weights are 5/3 as wide, torch's calculate_gain of tanh.",
+        what="Weights are 5/3 as wide, torch's calculate_gain of tanh.",
         implementation="torch_impl",
         edits=(
             Edit(
                 "parameters.py",
                 TORCH_DRAWN,
-                TORCH_DRAWN + '            if "rnn.weight" in parameter.name:\n                values *= 5 / 3\n',
+                TORCH_DRAWN + '            if "weight" in parameter.name:\n                values *= 5 / 3\n',
             ),
         ),
         experiment="hello-rnn",
@@ -92,7 +92,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="ensemble-on-the-first-batch",
-        what="The order of the data is not shuffled and begins anew at every step, which gets the first batch each time.",
+        what="The data is not shuffled, and its order begins anew at every step: each gets the first batch.",
         implementation="torch_impl",
         edits=(
             Edit("ensemble.py", "drawn = [fixed or task.batch(seed, step,", "drawn = [fixed or task.batch(seed, 0,"),
