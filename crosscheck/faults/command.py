@@ -62,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--only-clean", action="store_true", help="plant no faults; clean runs alone")
     parser.add_argument(
-        "--timeout", type=float, default=120.0, metavar="SECONDS", help="for one recording (default 120)"
+        "--timeout", type=float, default=300.0, metavar="SECONDS", help="for one recording (default 300)"
     )
 
 
