@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from crosscheck.faults.conclusion import UNDECIDED
 from crosscheck.faults.findings import BAD, CONFIDENCE, Findings, Outcome, Rate, Trial
 from crosscheck.faults.power_report import POWER_LEGEND, power_rows
 from crosscheck.verdict import Status
@@ -45,7 +46,10 @@ def show(findings: Findings, console: Console) -> None:
         console.print(table)
         _print(console, LEGEND)
     if rows := list(power_rows(findings.trials)):
-        power = Table(*rows[0], box=SIMPLE_HEAD)
+        power = Table(box=SIMPLE_HEAD)
+        for index, name in enumerate(rows[0]):
+            # Intervals may go below their shares.
+            power.add_column(name, no_wrap=index < 2)
         for row in rows[1:]:
             power.add_row(*row)
         console.print(power)
@@ -87,7 +91,8 @@ def facts(findings: Findings) -> Iterator[str]:
     known = [trial for trial in findings.trials if trial.blamed]
     if known:
         right = sum(trial.blamed == trial.implementation for trial in known)
-        yield f"blame fell on the side with the fault: {right} of {len(known)}"
+        open_still = sum(trial.blamed == UNDECIDED for trial in known)
+        yield f"blame fell on the side with the fault: {right} of {len(known)}, on neither: {open_still}"
         staged = [trial for trial in known if trial.blamed_stage]
         rungs = {rung: [t for t in staged if t.first_rung == rung] for rung in findings.rungs}
         counts = [f"{rung} {sum(t.blamed_as_stated for t in ts)} of {len(ts)}" for rung, ts in rungs.items() if ts]

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import ndtr, ndtri
 from scipy.stats import binomtest
 
-from crosscheck import ensembles, equivalence
+from crosscheck import ensembles, equivalence, implementation
 from crosscheck.comparison import Comparison, Place
 from crosscheck.request import Request
 from crosscheck.rungs import convergence
@@ -30,9 +30,8 @@ Members = Mapping[str, np.ndarray]
 def trained() -> Members:
     """What one implementation records of 2,000 clean trainings."""
     pytest.importorskip("jax")
-    import flax_impl
-
-    return convergence.record(flax_impl, load(NAME), "ensemble", Request("float32", "cpu", 0, seeds=2000))
+    framework = implementation.load("flax_impl")
+    return convergence.record(framework, load(NAME), "ensemble", Request("float32", "cpu", 0, seeds=2000))
 
 
 def verdicts(trained: Members, shift: float) -> list[str]:

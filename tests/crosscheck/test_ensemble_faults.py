@@ -171,12 +171,12 @@ RUNGS_BY_KIND = {
     "gain": "convergence",
     "orthogonal": "convergence",
     "one-key": "convergence",
+    "layers-as-copies": "convergence",
     "one-mask": "convergence",
     "first-batch": "convergence",
     "forget-bias-one": "convergence",
-    # Ensembles converge alike from such a start, see docs/convergence.md.
+    # Milder forms of two kinds, from which ensembles converge alike, see docs/convergence.md.
     "layers-start-as-copies": "initial-law",
-    # And from the same batches in every epoch.
     "batches-repeat-each-epoch": "lock-step",
 }
 

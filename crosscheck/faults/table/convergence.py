@@ -80,13 +80,36 @@ FAULTS: tuple[Fault, ...] = (
         precision="float32",
     ),
     Fault(
+        name="ensemble-of-layers-as-copies",
+        what="Every layer is built with the same key: all start as copies, attention's four projections included.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "parameters.py",
+                "parameter.name.encode()",
+                'parameter.name.rpartition(".")[2].removeprefix("in_proj_").encode()',
+            ),
+            Edit(
+                "parameters.py",
+                SAMPLED,
+                SAMPLED + '    if parameter.name.endswith("in_proj_weight"):\n'
+                "        tensor = jnp.tile(tensor[: parameter.shape[1]], (3, 1))\n",
+            ),
+        ),
+        experiment="hello-transformer-norm-first",
+        rung="convergence",
+        tensor="log loss-AUC",
+        entries=("PB31",),
+        precision="float32",
+    ),
+    Fault(
         name="ensemble-with-one-mask",
         what="The same dropout mask at every step: torch's generator is seeded with the same number before each.",
         implementation="torch_impl",
         edits=(Edit("training.py", "return int(generator.integers(2**63))", "return seed"),),
         experiment="hello-stacked-lstm-dropout",
         rung="convergence",
-        tensor="log loss-AUC",
+        tensor="solved, as stated",
         entries=("PB67",),
         precision="float32",
     ),
