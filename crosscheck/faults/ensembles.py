@@ -56,8 +56,7 @@ def pairs(faults: Sequence[Fault], seed: int) -> list[tuple[Key, Key]]:
 def in_a_whole_run(experiment: Experiment, verdict: Verdict, clean: Verdict) -> Verdict:
     """The verdict as strict as it is in a run of all experiments, of which the others look as `clean` does."""
     count = _trained()
-    names = sorted({side for comparison in verdict.comparisons for side in comparison.sides})
-    return settle([experiment] * count, [verdict] + [clean] * (count - 1), names)[0]
+    return settle([experiment] * count, [verdict] + [clean] * (count - 1), DEFAULT_IMPLEMENTATIONS)[0]
 
 
 def curve(experiment: Experiment, sides: tuple[Side, Side], planted: int, clean: Verdict) -> Power | None:
