@@ -61,6 +61,9 @@ def _needed(comparison: Comparison, evidence: Evidence, level: float) -> int:
     margin.
     """
     margin, difference = comparison.bound or 0.0, comparison.difference or 0.0
+    if not margin:
+        # One side's members are all alike: no number of them would do.
+        return 0
 
     def seeds(margin: float) -> int:
         if evidence.rate is not None:

@@ -2,6 +2,7 @@
 how many members it takes.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -90,8 +91,9 @@ def curve(experiment: Experiment, sides: tuple[Side, Side], planted: int, clean:
     points.append(_point(members, int(_beyond(everything, others)), 1))
     faulty, right = arrays[planted], arrays[1 - planted]
     one, two = (np.log(side["loss_auc"].astype(np.float64)) for side in (right, faulty))
+    difference, spread = float(two.mean() - one.mean()), float(min(one.std(ddof=1), two.std(ddof=1)))
     return Power(
-        effect=float((two.mean() - one.mean()) / min(one.std(ddof=1), two.std(ddof=1))),
+        effect=difference / spread if spread else math.copysign(math.inf, difference),
         solved=float(faulty["solved"].mean()),
         solved_clean=float(right["solved"].mean()),
         points=points,

@@ -190,6 +190,13 @@ def test_seeds_that_repeat():
     assert (comparison.tensor, comparison.sides[0], comparison.difference) == ("distinct members", "two", 0.5)
 
 
+def test_members_that_are_all_alike():
+    alike = ensemble(1)
+    alike["loss_auc"] = np.full_like(alike["loss_auc"], np.exp(np.log(ensemble(0)["loss_auc"]).mean()))
+    found = compared("hello-rnn", ensemble(0), alike)
+    assert "distinct members" in failing(found)
+
+
 def test_halves_that_differ_are_found_by_the_control():
     drifting = ensemble(1)
     drifting["loss_auc"][:500] *= np.float32(math.exp(0.16))

@@ -148,6 +148,14 @@ def test_a_copy_that_raises_is_caught(run: Any):
     assert outcome.trial("raises")["power"] is None
 
 
+def test_members_that_are_all_alike_are_caught(run: Any):
+    outcome = run(planted("alike", "np.exp(0.0 * drawn)")._replace(tensor="distinct members"))
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.trial("alike")["power"]["points"][-1]["detected"] == 1
+    # In units of no spread at all; JSON has no such number.
+    assert outcome.trial("alike")["power"]["effect"] is None
+
+
 def test_clean_runs_have_no_ensembles(run: Any):
     outcome = run(LOSS_DOUBLED, slower("slower", 0.2), options=("--clean", "2", "--rungs", "structure,gradients"))
     assert outcome.report["ensembles"] == []
