@@ -9,11 +9,16 @@ The envelope's running maximum is taken since errors that have been made stay in
 may pass through zero. The floor is STEP_ROUNDINGS units in the last place of the tensor's largest element so far, since
 a handful of repetitions may agree to the last bit by luck.
 
-Under Adam that is not enough for an element with hardly any gradient. A gradient g is a sum in which terms cancel,
-so its error is not a rounding of g itself but up to one of the largest gradient G that is around, n_t = eps G_t. Adam
-divides by the gradient's own size, so such an element moves by noise, and the nudged runs see that only by luck. With
-m and v the moving averages of g and g^2, corrected for their start, and s = sqrt(v) + epsilon, noise of at most n_t in
-every g_t changes
+Under Adam that is not enough for an element with hardly any gradient, since Adam divides by the gradient's own size,
+and the nudged runs see only by luck what that makes of rounding. All gradients come of the differences p - 1 between a
+probability and its target. Once a model has learned, e = 1 - p is small, but p is still rounded as a number near 1: the
+gradients carry errors of a unit in the last place where their size is e. Nudged runs do not show it, since all share
+p's rounding, yet another formula for p rounds in another way. With G the largest gradient, noise in any gradient is
+
+    n_t = ROUNDINGS eps max over s <= t of G_s / e_s,    e_s = max(1 - exp(-loss_s), eps),
+
+where loss_s is the mean of -log p, so that the largest 1 - p is at least e_s. With m and v the moving averages of g and
+g^2, corrected for their start, and s = sqrt(v) + epsilon, noise of at most n_t in every g_t changes
 
     m by at most dm_t, the moving average of n (m is linear in g),
     sqrt(v) by at most ds_t, the root of the moving average of n^2 (sqrt(v) is a norm of g: the triangle inequality),
@@ -25,8 +30,16 @@ and so the step m / s by at most
 
 and by no more than two of the largest steps that Adam can make (`zero_gradient.largest_steps`). Their sum over the
 steps, times the learning rates, bounds the element; decay only shrinks it. That is a worst case already, so
-it is not multiplied by FACTOR. It is derived from the slots, which are compared with their own envelopes. An element
-that never had a gradient on either side, exactly zero, is not given any of it.
+it is not multiplied by FACTOR. It is derived from the slots, which are compared with their own envelopes or dm_t and
+(2 sqrt(v) + ds) ds. An element that never had a gradient on either side, exactly zero, is not given any of it.
+
+What is computed from parameters that are apart is apart too, and there the envelope knows nothing of such elements. A
+gradient is the product of p - 1, over the number of targets if the loss is their mean, and of what a logit changes by
+with the parameter. So logits may be apart by FACTOR times
+
+    sum over parameters of max over s <= t of |g_s| targets / e_s, times how far the two sides' parameters are apart,
+
+as these are compared themselves. That ends where eps exceeds HORIZON of e_t: the gradients are rounding then.
 
 Where a bound exceeds HORIZON of the largest tensor of its kind, agreement would say nothing: from that step on the
 element must be finite and is not compared.
@@ -36,8 +49,6 @@ the first steps (OPENING_ROUNDINGS); the least number of steps that must have a 
 LOSS_CAP, unless the envelope itself is beyond it. A stated law of growth for all the other bounds was dropped: any law
 that an unstable training keeps to is looser than every bound that is derived for a stable one.
 """
-
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -66,19 +77,35 @@ def loss(envelope: np.ndarray, size: np.ndarray, precision: Precision) -> np.nda
     return np.where(np.maximum.accumulate(envelope) < cap, np.minimum(bounds, cap), bounds)
 
 
-def largest_gradients(training: Training, averages: Iterable[np.ndarray]) -> np.ndarray:
-    """Each step's largest gradient of any parameter, (steps,), from all of the first side's exp_avg, (steps, *shape).
+def errors(losses: np.ndarray, unit: float) -> np.ndarray:
+    """e_t, (steps,), of each step's mean loss; unit: eps."""
+    finite = np.where(np.isfinite(losses), losses, 0.0).astype(np.float64)
+    return np.maximum(-np.expm1(-np.maximum(finite, 0.0)), unit)
+
+
+def gradients(training: Training, average: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """max over s <= t of |g_s| / e_s, (steps, *shape), of the first side's exp_avg of that shape.
 
     g_t = (m_t - beta1 m_{t-1}) / (1 - beta1); after clipping, as the optimizer is given it.
     """
     assert not isinstance(training.optimizer, SGD)
     beta = training.optimizer.beta1
-    found = []
-    for average in averages:
-        m = np.where(np.isfinite(average), average, 0.0).astype(np.float64).reshape(len(average), -1)
-        gradient = (m - beta * np.concatenate([np.zeros_like(m[:1]), m[:-1]])) / (1 - beta)
-        found.append(np.abs(gradient).max(axis=1, initial=0.0))
-    return np.max(found, axis=0)
+    m = np.where(np.isfinite(average), average, 0.0).astype(np.float64)
+    gradient = (m - beta * np.concatenate([np.zeros_like(m[:1]), m[:-1]])) / (1 - beta)
+    return np.maximum.accumulate(np.abs(gradient) / error.reshape(-1, *[1] * (m.ndim - 1)), axis=0)
+
+
+def moments(training: Training, square: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far noise in every gradient can move exp_avg, (steps, 1...), and exp_avg_sq, (steps, *shape), by each step.
+
+    square: the first side's exp_avg_sq. Neither is corrected for its start.
+    """
+    optimizer = training.optimizer
+    assert not isinstance(optimizer, SGD)
+    column = (len(noise), *[1] * (square.ndim - 1))
+    ds = np.sqrt(_moving(noise**2, optimizer.beta2).reshape(column))
+    v = np.where(np.isfinite(square), np.abs(square), 0.0).astype(np.float64)
+    return _moving(noise, optimizer.beta1).reshape(column), (2 * np.sqrt(v) + ds) * ds
 
 
 def adam(training: Training, average: np.ndarray, square: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -215,6 +215,10 @@ class Crew:
         worker = Worker(self._implementations[side], self._logs / f"{side}-{slot}.log", self._environment)
         with self._lock:
             self._workers.add(worker)
+            stopped = self._stopped
+        if stopped:
+            # It was being started while the others were ended, and nobody else knows of it.
+            worker.stop()
         return worker
 
     def _retire(self, worker: Worker) -> None:

@@ -24,9 +24,7 @@ def settle(groups: Sequence[Sequence[Comparison]], level: float = CONVERGENCE.le
     correction within an experiment), by Holm over experiments. Either way the chance of any false one is at most
     `level`. A comparison in between is underpowered. Controls may be different, but need not be shown to be the same.
     """
-    flat = [comparison for group in groups for comparison in group]
-    fallen = equivalence.holm([c.evidence.different if c.evidence else 1.0 for c in flat], level)
-    different = {id(comparison) for comparison, fell in zip(flat, fallen, strict=True) if fell}
+    different = {id(comparison) for comparison in beyond(groups, level)}
     judged = [[c.evidence for c in group if c.evidence and not c.evidence.control] for group in groups]
     tested = [index for index, found in enumerate(judged) if found]
     same = equivalence.holm([max(evidence.same for evidence in judged[index]) for index in tested], level)
@@ -36,6 +34,13 @@ def settle(groups: Sequence[Sequence[Comparison]], level: float = CONVERGENCE.le
     return [
         [_settled(c, id(c) in different, index in alike, strict) for c in group] for index, group in enumerate(groups)
     ]
+
+
+def beyond(groups: Sequence[Sequence[Comparison]], level: float = CONVERGENCE.level) -> list[Comparison]:
+    """Those whose difference is beyond the margin, by Holm over all comparisons of all groups."""
+    flat = [comparison for group in groups for comparison in group]
+    fallen = equivalence.holm([c.evidence.different if c.evidence else 1.0 for c in flat], level)
+    return [comparison for comparison, fell in zip(flat, fallen, strict=True) if fell]
 
 
 def _settled(comparison: Comparison, different: bool, alike: bool, strict: float) -> Comparison:
@@ -56,6 +61,9 @@ def _needed(comparison: Comparison, evidence: Evidence, level: float) -> int:
     margin.
     """
     margin, difference = comparison.bound or 0.0, comparison.difference or 0.0
+    if not margin:
+        # One side's members are all alike: no number of them would do.
+        return 0
 
     def seeds(margin: float) -> int:
         if evidence.rate is not None:
@@ -171,12 +179,9 @@ def _mean(values: np.ndarray) -> str:
 
 
 def _rate(rate: Rate) -> str:
-    """The rate with its exact confidence interval. Source: Clopper and Pearson (1934)."""
-    from scipy.stats import binomtest
-
-    count, of = rate
-    interval = binomtest(count, of).proportion_ci(1 - CONVERGENCE.level, method="exact")
-    return f"{count / of:.4g} [{interval.low:.4f}, {interval.high:.4f}]"
+    """The rate with its exact confidence interval."""
+    low, high = equivalence.exact_interval(rate, CONVERGENCE.level)
+    return f"{rate[0] / rate[1]:.4g} [{low:.4f}, {high:.4f}]"
 
 
 def _distance(first: np.ndarray, second: np.ndarray) -> float:

@@ -48,6 +48,17 @@ def rates(first: Rate, second: Rate, margin: float) -> Equivalence:
     )
 
 
+def exact_interval(rate: Rate, level: float) -> tuple[float, float]:
+    """Beyond which the true rate lies with a chance of at most `level`. Source: Clopper and Pearson (1934)."""
+    # Not SciPy's binomtest, which searches for the same ends and takes fifty times as long.
+    from scipy.special import betaincinv
+
+    count, of = rate
+    low = float(betaincinv(count, of - count + 1, level / 2)) if count else 0.0
+    high = float(betaincinv(count + 1, of - count, 1 - level / 2)) if count < of else 1.0
+    return low, high
+
+
 def holm(chances: Sequence[float], level: float) -> list[bool]:
     """Which hypotheses fall, so that the chance that any true one does is at most `level`. Source: Holm (1979)."""
     fallen = [False] * len(chances)
@@ -91,7 +102,10 @@ def _mean_above(first: np.ndarray, second: np.ndarray, shift: float) -> float:
     if not max(np.ptp(first), np.ptp(second)) > 0:
         # Without any spread there is no t: what is seen is all there is.
         return 0.0 if float(second[0] - first[0]) > shift else 1.0
-    return float(np.asarray(stats.ttest_ind(second, first + shift, equal_var=False, alternative="greater")[1]))
+    # Of the moments: of the samples, SciPy takes ten times as long.
+    high, low = ((float(sample.mean()), float(sample.std(ddof=1)), len(sample)) for sample in (second, first))
+    moments = (*high, low[0] + shift, *low[1:])
+    return float(np.asarray(stats.ttest_ind_from_stats(*moments, equal_var=False, alternative="greater")[1]))
 
 
 def _rate_above(first: Rate, second: Rate, shift: float) -> float:

@@ -140,7 +140,7 @@ OUTCOME_LEVEL = 1e-4
 
 INITIAL_LAW_LEVEL = 1e-6
 """Chance that honest draws fail the initial-law rung for one experiment on one side. Its tests share it equally
-(Bonferroni, which asks for no independence among them); a full run has 33 experiments with two sides each, and so less
+(Bonferroni, which asks for no independence among them); a full run has 35 experiments with two sides each, and so less
 than 1e-4 in total."""
 
 TRAIN_MODE_LEVEL = 1e-6

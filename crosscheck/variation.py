@@ -17,6 +17,7 @@ from spec import parameters as spec_parameters
 from spec.experiment import Experiment, override, shipped
 from spec.framework import Framework, Precision
 from spec.models import Embedding
+from spec.models.recurrent import Recurrent
 from spec.parameters import Parameters
 from spec.tasks import IGNORED, Batch, random_batch
 
@@ -44,6 +45,7 @@ DEEP = (
     "hello-stacked-rnn",
     "hello-transformer",
     "hello-transformer-norm-first",
+    "last-step-classifier",
 )
 """Shipped experiments that are also looked at with four layers by default: each kind of model that has layers, since
 their code is shared and a compilation each costs seconds in all. An experiment that is not shipped always is."""
@@ -100,9 +102,14 @@ def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple
 
 
 def variant(experiment: Experiment, case: str) -> Experiment:
-    """The experiment with as many layers as the case asks for."""
+    """The experiment with as many layers as the case asks for.
+
+    Where the last step is read out also with both directions: which states those are is easily mistaken.
+    """
     if case not in DEPTHS:
         return experiment
+    if isinstance(experiment.model, Recurrent) and experiment.model.readout == "last step":
+        experiment = override(experiment, model__bidirectional=True)
     # A single layer has no place for dropout; evaluation never drops anything.
     return override(experiment, model__num_layers=DEPTHS[case], **_without_dropout(experiment, DEPTHS[case]))
 

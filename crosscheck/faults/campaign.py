@@ -5,42 +5,36 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from crosscheck import recording, run
-from crosscheck.blame.finding import Departure
 from crosscheck.crew import Crew
-from crosscheck.faults import plant
+from crosscheck.faults import ensembles, plant
+from crosscheck.faults.conclusion import conclude
 from crosscheck.faults.fault import Fault
-from crosscheck.faults.findings import SCHEMA_VERSION, CleanRun, Findings, Outcome, Trial
+from crosscheck.faults.findings import SCHEMA_VERSION, CleanEnsembles, CleanRun, Findings, Trial
 from crosscheck.recording import Stale
 from crosscheck.report.details import line
-from crosscheck.rungs import LADDER
+from crosscheck.rungs import BY_DEFAULT, LADDER
 from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
-from crosscheck.verdict import Selection, Side, Verdict, judge
+from crosscheck.verdict import Selection, Side, Verdict, cell_text, judge
 from crosscheck.worker import Job
 from spec import experiment as experiments
 from spec.errors import UsageError
 from spec.framework import Precision
-
-FIRED = ("different", "crashed")
-"""What a cell says when its rung has seen something."""
-
-
-UNDECIDED = "undecided"
-"""What a blame says that falls on neither side."""
 
 
 class Campaign(NamedTuple):
     """What is to be done.
 
     faults: to plant. clean: how many clean runs, spread over `experiments`. seed: of the faults' recordings, and the
-    first of the clean runs'. rungs: of the ladder. first: climb no higher than the rung that should see the fault.
-    sources: implementation -> its package's directory. timeout: seconds that one recording may take.
+    first of the clean runs'. rungs: of the ladder; those that run on request only for the faults that they should see.
+    first: climb no higher than the rung that should see the fault. sources: implementation -> its package's directory.
+    timeout: seconds that one recording may take.
     """
 
     faults: Sequence[Fault]
@@ -77,6 +71,14 @@ class Wanted(NamedTuple):
 CleanKey = tuple[str, int]
 """A clean run's experiment and seed."""
 
+
+class Check(NamedTuple):
+    """Something to judge as soon as there is a recording in each of these directories."""
+
+    needs: frozenset[str]
+    judge: Callable[[], None]
+
+
 Told = Callable[[str, float, str], None]
 """Is told of each recording: what it is of, its seconds, and why there is none."""
 
@@ -96,24 +98,45 @@ def clean_runs(names: Sequence[str], count: int, seed: int) -> list[CleanKey]:
 
 def recordings(campaign: Campaign) -> int:
     """How many recordings a campaign makes."""
-    return len(campaign.faults) + 2 * len(_wanted(campaign))
+    return len(campaign.faults) + 2 * len(_wanted(campaign)) + len(_clean_ensembles(campaign))
 
 
 def _wanted(campaign: Campaign) -> dict[CleanKey, Wanted]:
     """The clean runs, in an order that keeps an experiment's together."""
-    control = clean_runs(campaign.experiments, campaign.clean, campaign.seed)
+    ladder = _ladder(campaign)
+    control = clean_runs(campaign.experiments, campaign.clean, campaign.seed) if ladder else []
     everything: set[Precision] = {precision for rung in LADDER for precision in rung.PRECISIONS}
-    wanted = {key: Wanted(set(campaign.rungs), set(everything), True) for key in control}
+    wanted = {key: Wanted(set(ladder), set(everything), True) for key in control}
     for fault in campaign.faults:
+        if ensembles.seen(fault):
+            continue
         needed = wanted.setdefault((fault.experiment, campaign.seed), Wanted(set(), set(), False))
         needed.rungs.update(_climb(campaign, fault))
         needed.precisions.add(fault.precision)
     return dict(sorted(wanted.items()))
 
 
+def _clean_pairs(campaign: Campaign) -> list[tuple[ensembles.Key, ensembles.Key]]:
+    return ensembles.pairs([fault for fault in campaign.faults if ensembles.seen(fault)], campaign.seed)
+
+
+def _clean_ensembles(campaign: Campaign) -> list[ensembles.Key]:
+    """Those of the pairs, an experiment's next to each other."""
+    return sorted({key for pair in _clean_pairs(campaign) for key in pair})
+
+
+def _ladder(campaign: Campaign) -> list[str]:
+    """The rungs that all but ensembles climb."""
+    return [rung.NAME for rung in BY_DEFAULT if rung.NAME in campaign.rungs]
+
+
+def _wanted_of(campaign: Campaign, fault: Fault) -> Selection:
+    """What a fault's recording has."""
+    return ensembles.SELECTION if ensembles.seen(fault) else Selection(_climb(campaign, fault), [fault.precision])
+
+
 def _climb(campaign: Campaign, fault: Fault) -> list[str]:
-    """The rungs that a fault's recording has."""
-    names = [rung.NAME for rung in LADDER if rung.NAME in campaign.rungs]
+    names = _ladder(campaign)
     return names[: names.index(fault.rung) + 1] if campaign.first else names
 
 
@@ -127,38 +150,34 @@ class _Work:
         self._token = secrets.token_hex(8)
         self._wanted = _wanted(campaign)
         # By the directory that the job writes into, which no two share.
-        self._faults: dict[str, Fault] = {}
-        self._keys: dict[str, CleanKey] = {}
+        self._names: dict[str, str] = {}
         self._done: dict[str, Recorded] = {}
         self._clean: dict[CleanKey, CleanRun] = {}
         self._spoilt: dict[tuple[CleanKey, Precision], str] = {}
         self._trials: dict[str, Trial] = {}
-        self._waiting: dict[CleanKey, list[str]] = {}
+        self._ensembles: list[CleanEnsembles] = []
+        self._alike: dict[str, Verdict] = {}
 
     def findings(self) -> Findings:
         begin = time.perf_counter()
         # All clean runs first: what the planted faults are compared with, and one load of the unedited modules.
         jobs = [
             [self._clean_job(key, side) for key in self._wanted]
+            + [self._ensemble_job(key) for key in _clean_ensembles(self._campaign) if key.side == side]
             + [self._fault_job(fault) for fault in self._campaign.faults if fault.implementation == implementation]
             for side, implementation in enumerate(DEFAULT_IMPLEMENTATIONS)
         ]
         packages = [str(self._campaign.sources[implementation]) for implementation in DEFAULT_IMPLEMENTATIONS]
         crew = Crew(packages, self._scratch, run.cores(), self._campaign.timeout, _compilations(self._scratch))
+        waiting = self._checks()
         for result in crew.run(jobs):
             directory = result.job.directory
             self._done[directory] = Recorded(result.job, result.seconds, result.lost)
-            self._told(self._name(directory), result.seconds, result.lost)
-            if directory in self._faults:
-                key = (self._faults[directory].experiment, self._campaign.seed)
-                self._waiting.setdefault(key, []).append(directory)
-            else:
-                key = self._keys[directory]
-                if all(str(self._clean_directory(key, side)) in self._done for side in (0, 1)):
-                    self._judge_clean(key)
-            if key in self._clean:
-                for waiting in self._waiting.pop(key, []):
-                    self._judge_fault(waiting)
+            self._told(self._names[directory], result.seconds, result.lost)
+            ready = [check for check in waiting if check.needs <= self._done.keys()]
+            waiting = [check for check in waiting if check not in ready]
+            for check in ready:
+                check.judge()
         return Findings(
             schema_version=SCHEMA_VERSION,
             rungs=list(self._campaign.rungs),
@@ -166,34 +185,67 @@ class _Work:
             seconds=time.perf_counter() - begin,
             trials=[self._trials[plant.label(fault)] for fault in self._campaign.faults],
             clean=[self._clean[key] for key in self._wanted],
+            ensembles=sorted(self._ensembles, key=lambda pair: (pair.experiment, pair.sides)),
         )
 
-    def _name(self, directory: str) -> str:
-        if directory in self._faults:
-            return plant.label(self._faults[directory])
-        experiment, seed = self._keys[directory]
-        return f"{DEFAULT_IMPLEMENTATIONS[int(Path(directory).name)]}, clean, {experiment}, seed {seed}"
+    def _checks(self) -> list[Check]:
+        """Everything to judge. What is compared without a fault comes first, and stands before the fault's own."""
+        checks = [Check(self._both(key), partial(self._judge_clean, key)) for key in self._wanted]
+        for pair in _clean_pairs(self._campaign):
+            needs = frozenset(str(self._ensemble_directory(key)) for key in pair)
+            checks.append(Check(needs, partial(self._judge_ensembles, *pair)))
+        for fault in self._campaign.faults:
+            own = {str(self._fault_directory(fault))}
+            if ensembles.seen(fault):
+                others = {str(self._ensemble_directory(self._ensemble_key(fault, side))) for side in (0, 1)}
+            else:
+                others = self._both((fault.experiment, self._campaign.seed))
+            checks.append(Check(frozenset(own | others), partial(self._judge_fault, fault)))
+        return checks
+
+    def _both(self, key: CleanKey) -> frozenset[str]:
+        return frozenset(str(self._clean_directory(key, side)) for side in (0, 1))
+
+    def _ensemble_key(self, fault: Fault, side: int) -> ensembles.Key:
+        return ensembles.Key(fault.experiment, self._campaign.seed, side)
+
+    def _ensemble_directory(self, key: ensembles.Key) -> Path:
+        return self._scratch / "ensembles" / f"{key.experiment}-{key.seed}" / str(key.side)
+
+    def _fault_directory(self, fault: Fault) -> Path:
+        return self._scratch / "planted" / plant.label(fault)
 
     def _clean_directory(self, key: CleanKey, side: int) -> Path:
         return self._scratch / "clean" / f"{key[0]}-{key[1]}" / str(side)
 
     def _clean_job(self, key: CleanKey, side: int) -> Job:
-        directory = self._clean_directory(key, side)
-        self._keys[str(directory)] = key
-        return self._job(directory, key[0], key[1], self._wanted[key].selection(), side)
+        name = f"{DEFAULT_IMPLEMENTATIONS[side]}, clean, {key[0]}, seed {key[1]}"
+        return self._job(self._clean_directory(key, side), name, *key, self._wanted[key].selection(), side)
+
+    def _ensemble_job(self, key: ensembles.Key) -> Job:
+        name = f"{DEFAULT_IMPLEMENTATIONS[key.side]}, clean ensemble, {key.experiment}, seed {key.seed}"
+        directory = self._ensemble_directory(key)
+        return self._job(directory, name, key.experiment, key.seed, ensembles.SELECTION, key.side)
 
     def _fault_job(self, fault: Fault) -> Job:
-        directory = self._scratch / "planted" / plant.label(fault)
-        self._faults[str(directory)] = fault
+        directory, name = self._fault_directory(fault), plant.label(fault)
         copy = plant.plant(fault, self._campaign.sources[fault.implementation], directory)
-        wanted = Selection(_climb(self._campaign, fault), [fault.precision])
         side = DEFAULT_IMPLEMENTATIONS.index(fault.implementation)
-        return self._job(directory, fault.experiment, self._campaign.seed, wanted, side, str(copy))
+        wanted = _wanted_of(self._campaign, fault)
+        return self._job(directory, name, fault.experiment, self._campaign.seed, wanted, side, str(copy))
 
     def _job(
-        self, directory: Path, experiment: str, seed: int, wanted: Selection, side: int, implementation: str = ""
+        self,
+        directory: Path,
+        name: str,
+        experiment: str,
+        seed: int,
+        wanted: Selection,
+        side: int,
+        implementation: str = "",
     ) -> Job:
         directory.mkdir(parents=True, exist_ok=True)
+        self._names[str(directory)] = name
         return Job(
             directory=str(directory),
             token=self._token,
@@ -207,14 +259,14 @@ class _Work:
             implementation=implementation,
         )
 
-    def _side(self, side: int, directory: str, experiment: str) -> Side:
+    def _side(self, side: int, directory: Path, experiment: str) -> Side:
         """What a job left behind."""
-        recorded, name = self._done[directory], DEFAULT_IMPLEMENTATIONS[side]
+        recorded, name = self._done[str(directory)], DEFAULT_IMPLEMENTATIONS[side]
         lost = recorded.lost
         if not lost:
             try:
                 hashed = experiments.load(experiment).hash
-                return Side(name, *recording.read(Path(directory), _file(recorded.job), self._token, hashed))
+                return Side(name, *recording.read(directory, _file(recorded.job), self._token, hashed))
             except Stale as error:
                 lost = str(error)
         return Side(name, None, {}, lost)
@@ -222,7 +274,7 @@ class _Work:
     def _judge_clean(self, key: CleanKey) -> None:
         experiment, _ = key
         wanted = self._wanted[key]
-        directories = [str(self._clean_directory(key, side)) for side in (0, 1)]
+        directories = [self._clean_directory(key, side) for side in (0, 1)]
         first, second = (self._side(side, directories[side], experiment) for side in (0, 1))
         verdict = judge(experiments.load(experiment), experiment, wanted.selection(), (first, second))
         crashed = [failure for failure in verdict.failures if failure.crashed]
@@ -237,22 +289,52 @@ class _Work:
             lost=line(crashed[0]) if crashed else "",
         )
         if not any(key == (fault.experiment, self._campaign.seed) for fault in self._campaign.faults):
-            shutil.rmtree(Path(directories[0]).parent)
+            shutil.rmtree(directories[0].parent)
 
-    def _judge_fault(self, directory: str) -> None:
-        fault, recorded = self._faults[directory], self._done[directory]
+    def _judge_ensembles(self, one: ensembles.Key, two: ensembles.Key) -> None:
+        labels = [f"{DEFAULT_IMPLEMENTATIONS[key.side]}, seed {key.seed}" for key in (one, two)]
+        first, second = (
+            self._side(key.side, self._ensemble_directory(key), key.experiment)._replace(name=label)
+            for key, label in zip((one, two), labels, strict=True)
+        )
+        verdict = judge(experiments.load(one.experiment), one.experiment, ensembles.SELECTION, (first, second))
+        crashed = [failure for failure in verdict.failures if failure.crashed]
+        self._ensembles.append(
+            CleanEnsembles(
+                experiment=one.experiment,
+                sides=(labels[0], labels[1]),
+                word=cell_text(verdict.cells[0]),
+                alarms=[line(failure) for failure in verdict.failures if not failure.crashed],
+                lost=line(crashed[0]) if crashed else "",
+            )
+        )
+        if one.side != two.side:
+            self._alike[one.experiment] = verdict
+
+    def _judge_fault(self, fault: Fault) -> None:
+        directory, experiment = self._fault_directory(fault), experiments.load(fault.experiment)
         key = (fault.experiment, self._campaign.seed)
         planted = DEFAULT_IMPLEMENTATIONS.index(fault.implementation)
-        clean = str(self._clean_directory(key, 1 - planted))
-        sides = {
+        by_ensembles = ensembles.seen(fault)
+        clean = self._clean_directory(key, 1 - planted)
+        if by_ensembles:
+            clean = self._ensemble_directory(self._ensemble_key(fault, 1 - planted))
+        found = {
             planted: self._side(planted, directory, fault.experiment),
             1 - planted: self._side(1 - planted, clean, fault.experiment),
         }
-        wanted = Selection(_climb(self._campaign, fault), [fault.precision])
-        verdict = judge(experiments.load(fault.experiment), fault.experiment, wanted, (sides[0], sides[1]))
+        sides = (found[0], found[1])
+        verdict = judge(experiment, fault.experiment, _wanted_of(self._campaign, fault), sides)
+        seconds = self._done[str(directory)].seconds
         # A difference that is there without the fault proves nothing about it.
-        spoilt = self._spoilt.get((key, fault.precision), "") or self._clean[key].lost
-        trial = conclude(fault, verdict, spoilt, recorded.seconds)
+        if by_ensembles:
+            alike = self._alike[fault.experiment]
+            verdict = ensembles.in_a_whole_run(experiment, verdict, alike)
+            trial = conclude(fault, verdict, line(alike.failures[0]) if alike.failures else "", seconds)
+            trial = msgspec.structs.replace(trial, power=ensembles.curve(experiment, sides, planted, alike))
+        else:
+            spoilt = self._spoilt.get((key, fault.precision), "") or self._clean[key].lost
+            trial = conclude(fault, verdict, spoilt, seconds)
         self._trials[plant.label(fault)] = trial
         shutil.rmtree(directory)
 
@@ -273,52 +355,6 @@ def _compilations(scratch: Path) -> dict[str, str]:
 def _file(job: Job) -> str:
     """The name under which a recording's files stand in their directory."""
     return job.experiment["name"]
-
-
-def conclude(fault: Fault, verdict: Verdict, spoilt: str, seconds: float) -> Trial:
-    """What a verdict says about a planted fault. spoilt: what is wrong there without it."""
-    fired = [cell.rung for cell in verdict.cells if cell.status in FIRED]
-    failure = verdict.failures[0] if verdict.failures else None
-    tensor = failure.tensor if failure else ""
-    departure = _departure(verdict, fault.implementation)
-    blamed = verdict.blame.departs if verdict.blame else ""
-    # Brackets are a tensor's as well as a pattern's.
-    named = tensor == fault.tensor or fnmatchcase(tensor, fault.tensor)
-    outcome: Outcome = "caught"
-    if spoilt:
-        outcome = "could not run"
-    elif not fired:
-        outcome = "survived"
-    elif blamed not in ("", UNDECIDED, fault.implementation):
-        outcome = "wrong side blamed"
-    elif fired[0] != fault.rung or not named:
-        outcome = "caught elsewhere"
-    return Trial(
-        name=fault.name,
-        implementation=fault.implementation,
-        what=fault.what,
-        entries=fault.entries,
-        experiment=fault.experiment,
-        precision=fault.precision,
-        expected_rung=fault.rung,
-        expected_tensor=fault.tensor,
-        outcome=outcome,
-        rungs={cell.rung: cell.status for cell in verdict.cells},
-        first_rung=fired[0] if fired else "",
-        tensor=tensor,
-        case=failure.case if failure else "",
-        note=spoilt or (line(failure) if failure else ""),
-        blamed=blamed,
-        blamed_stage=departure.stage if departure else "",
-        blamed_tensors=[departure.tensor, *departure.wrong] if departure else [],
-        seconds=seconds,
-    )
-
-
-def _departure(verdict: Verdict, implementation: str) -> Departure | None:
-    """Where that implementation departs from the equations; None where that is not known."""
-    found = verdict.blame.departures if verdict.blame else []
-    return next((departure for departure in found if departure.side == implementation), None)
 
 
 def check(faults: Sequence[Fault]) -> None:

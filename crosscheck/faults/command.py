@@ -9,13 +9,14 @@ import msgspec
 from rich.console import Console
 
 from crosscheck import recording
-from crosscheck.faults import campaign, plant, report
+from crosscheck.faults import campaign, ensembles, plant, report
 from crosscheck.faults.campaign import Campaign
 from crosscheck.faults.fault import Fault, Implementation
 from crosscheck.faults.findings import Findings
+from crosscheck.faults.power_plot import power_plot
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
 from crosscheck.progress import Progress
-from crosscheck.rungs import BY_DEFAULT
+from crosscheck.rungs import BY_DEFAULT, LADDER
 from spec import experiment as experiments
 from spec.errors import UsageError
 
@@ -29,8 +30,11 @@ exit codes: 0 every fault is caught where the table says and there is no false a
 that cannot be planted, 3 could not run
 """
 
-RUNGS = tuple(rung.NAME for rung in BY_DEFAULT if rung.NAME != "outcome")
+RUNGS = tuple(rung.NAME for rung in LADDER if rung.NAME != "outcome")
 """The outcome is left out: it takes long, judges many runs together, and what it sees a rung below has seen."""
+
+CLIMBED = frozenset(rung.NAME for rung in BY_DEFAULT)
+"""The others are only for the faults that they should see."""
 
 CLEAN = 66
 """Clean runs by default: each experiment with two seeds."""
@@ -39,6 +43,8 @@ QUICK = 12
 """So many faults at most are planted by --quick."""
 
 WIDTH = 190
+
+PLOT = "faults-power.png"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--only-clean", action="store_true", help="plant no faults; clean runs alone")
     parser.add_argument(
-        "--timeout", type=float, default=120.0, metavar="SECONDS", help="for one recording (default 120)"
+        "--timeout", type=float, default=300.0, metavar="SECONDS", help="for one recording (default 300)"
     )
 
 
@@ -86,6 +92,8 @@ def carry_out(
     clean = options.clean
     if clean is None:
         clean = 0 if options.faults or options.implementation or options.quick else CLEAN
+    if not CLIMBED & set(rungs):
+        clean = 0
     if not chosen and not clean:
         raise UsageError("faults: expected something to do, got no fault and no clean run")
     plan = Campaign(
@@ -105,9 +113,14 @@ def carry_out(
 
 
 def quick(faults: Sequence[Fault]) -> list[Fault]:
-    """A few faults: for each rung that should see one, and in either side, the one on the smallest training."""
+    """A few faults: for each rung that should see one, and in either side, the one on the smallest training.
+
+    None of those that ensembles should see: each takes as long as all others together.
+    """
     places: dict[tuple[str, str], list[Fault]] = {}
     for fault in faults:
+        if ensembles.seen(fault):
+            continue
         places.setdefault((fault.rung, fault.implementation), []).append(fault)
     chosen = {plant.label(min(found, key=_size)) for found in places.values()}
     return [fault for fault in faults if plant.label(fault) in chosen][:QUICK]
@@ -137,7 +150,7 @@ def _clear(directory: Path) -> None:
     """Take away the last run's report, lest it be read for this one's where this one fails."""
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"--out: expected a directory, got a file: {directory}")
-    for name in ("faults.md", "faults.json"):
+    for name in ("faults.md", "faults.json", PLOT):
         (directory / name).unlink(missing_ok=True)
 
 
@@ -146,10 +159,15 @@ def _report(findings: Findings, options: argparse.Namespace) -> int:
     plain["exit_code"], plain["verdict"] = findings.exit_code, report.verdict(findings)
     plain["detection"] = msgspec.to_builtins(findings.detection())
     plain["false_alarms"] = msgspec.to_builtins(findings.false_alarms())
+    plain["ensemble_alarms"] = msgspec.to_builtins(findings.ensemble_alarms())
     rendered = msgspec.json.format(msgspec.json.encode(plain)) + b"\n"
     options.out.mkdir(parents=True, exist_ok=True)
     recording.write_whole(options.out / "faults.json", rendered)
     recording.write_whole(options.out / "faults.md", report.markdown(findings).encode())
+    files = ["faults.md", "faults.json"]
+    if any(trial.power for trial in findings.trials):
+        recording.write_whole(options.out / PLOT, power_plot(findings.trials))
+        files.append(PLOT)
     if options.json:
         print(rendered.decode())
     else:
@@ -158,7 +176,7 @@ def _report(findings: Findings, options: argparse.Namespace) -> int:
             # A log has no width; the matrix needs about this one.
             console.width = max(console.width, WIDTH)
         report.show(findings, console)
-        print(f"report: {options.out / 'faults.md'}, {options.out / 'faults.json'}")
+        print(f"report: {', '.join(str(options.out / name) for name in files)}")
     return findings.exit_code
 
 

@@ -20,11 +20,38 @@ BAD: tuple[Outcome, ...] = ("survived", "wrong side blamed", "caught elsewhere")
 """What makes the exit code 1, the worst first. The table says where a fault is caught, and that must be true."""
 
 
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """Of so many draws of so many members a side, in how many a fault was DIFFERENT.
+
+    low, high: the exact (Clopper-Pearson) interval of that share, two-sided.
+    """
+
+    members: int
+    detected: int
+    draws: int
+    low: float
+    high: float
+
+
+class Power(msgspec.Struct, frozen=True, kw_only=True):
+    """What a fault does to an ensemble, and how many members it takes to see that.
+
+    effect: the mean log loss-AUC with the fault, less the one without it, in units of the standard deviation from one
+    run to the next, the smaller one of both ensembles'. solved, solved_clean: rates with the fault and without it.
+    """
+
+    effect: float
+    solved: float
+    solved_clean: float
+    points: list[Point]
+
+
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """One planted fault. rungs: each one's status. first_rung, tensor, case, note: of the first failure.
 
     blamed: which side departs from the equations, where that is known. blamed_stage, blamed_tensors: what of this side
-    is wrong in itself, and not only dragged along. seconds: of recording the patched copy.
+    is wrong in itself, and not only dragged along. seconds: of recording the patched copy. power: of a fault that
+    ensembles should see.
     """
 
     name: str
@@ -45,6 +72,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     blamed_stage: str = ""
     blamed_tensors: list[str] = []
     seconds: float = 0.0
+    power: Power | None = None
 
     @property
     def detected(self) -> bool:
@@ -75,6 +103,19 @@ class CleanRun(msgspec.Struct, frozen=True, kw_only=True):
     lost: str = ""
 
 
+class CleanEnsembles(msgspec.Struct, frozen=True, kw_only=True):
+    """Two ensembles without a fault: of both implementations, or of one with two seeds.
+
+    word: SAME, DIFFERENT or UNDERPOWERED with the figure that belongs to it. alarms, lost: as a CleanRun's.
+    """
+
+    experiment: str
+    sides: tuple[str, str]
+    word: str
+    alarms: list[str] = []
+    lost: str = ""
+
+
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
     """Count of `of`, with the exact (Clopper-Pearson) one-sided bound: lower of a detection, upper of an alarm."""
 
@@ -93,13 +134,21 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     trials: list[Trial]
     clean: list[CleanRun]
+    ensembles: list[CleanEnsembles] = []
+
+    @property
+    def without_fault(self) -> list[CleanRun | CleanEnsembles]:
+        """Everything in which nothing may differ."""
+        return [*self.clean, *self.ensembles]
 
     @property
     def exit_code(self) -> int:
         """1: crosscheck missed something or cried wolf; 3: something could not run; 0: neither."""
-        if any(trial.outcome in BAD for trial in self.trials) or any(run.alarms for run in self.clean):
+        if any(trial.outcome in BAD for trial in self.trials) or any(run.alarms for run in self.without_fault):
             return 1
-        if any(trial.outcome == "could not run" for trial in self.trials) or any(run.lost for run in self.clean):
+        if any(trial.outcome == "could not run" for trial in self.trials) or any(
+            run.lost for run in self.without_fault
+        ):
             return 3
         return 0
 
@@ -121,6 +170,11 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
         """The share of clean runs in which something was compared and something failed."""
         ran = [run for run in self.clean if run.counted and run.comparisons and not run.lost]
         return rate("clean runs", sum(bool(run.alarms) for run in ran), len(ran), lower=False)
+
+    def ensemble_alarms(self) -> Rate:
+        """The share of pairs of clean ensembles that were DIFFERENT."""
+        ran = [pair for pair in self.ensembles if not pair.lost]
+        return rate("clean ensembles", sum(bool(pair.alarms) for pair in ran), len(ran), lower=False)
 
 
 def rate(what: str, count: int, of: int, *, lower: bool) -> Rate:

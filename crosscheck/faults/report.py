@@ -7,7 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from crosscheck.faults.conclusion import UNDECIDED
 from crosscheck.faults.findings import BAD, CONFIDENCE, Findings, Outcome, Rate, Trial
+from crosscheck.faults.power_report import POWER_LEGEND, power_rows
 from crosscheck.verdict import Status
 
 MARKS: Mapping[Status, str] = {
@@ -43,6 +45,15 @@ def show(findings: Findings, console: Console) -> None:
     if findings.trials:
         console.print(table)
         _print(console, LEGEND)
+    if rows := list(power_rows(findings.trials)):
+        power = Table(box=SIMPLE_HEAD)
+        for index, name in enumerate(rows[0]):
+            # Intervals may go below their shares.
+            power.add_column(name, no_wrap=index < 2)
+        for row in rows[1:]:
+            power.add_row(*row)
+        console.print(power)
+        _print(console, POWER_LEGEND)
     for text in problems(findings):
         _print(console, text, "bold red")
     for text in facts(findings):
@@ -59,12 +70,16 @@ def verdict(findings: Findings) -> str:
     """The whole campaign in a line."""
     trials, alarms = findings.trials, findings.false_alarms()
     counts = [f"{count} {what}" for what in BAD if (count := sum(trial.outcome == what for trial in trials))]
-    if false := sum(bool(run.alarms) for run in findings.clean):
+    if false := sum(bool(run.alarms) for run in findings.without_fault):
         counts.append(f"{false} false alarm{'s' if false != 1 else ''}")
-    stuck = sum(trial.outcome == "could not run" for trial in trials) + sum(bool(run.lost) for run in findings.clean)
+    stuck = sum(trial.outcome == "could not run" for trial in trials) + sum(
+        bool(run.lost) for run in findings.without_fault
+    )
     if stuck:
         counts.append(f"{stuck} could not run")
     total = f"{len(trials)} planted faults, {alarms.of} clean runs"
+    if findings.ensembles:
+        total += f", {findings.ensemble_alarms().of} pairs of clean ensembles"
     word = {0: "ALL CAUGHT", 1: "NOT TO BE TRUSTED", 3: "COULD NOT RUN"}[findings.exit_code]
     return f"{word}: {total}{''.join(f', {text}' for text in counts)}"
 
@@ -76,7 +91,8 @@ def facts(findings: Findings) -> Iterator[str]:
     known = [trial for trial in findings.trials if trial.blamed]
     if known:
         right = sum(trial.blamed == trial.implementation for trial in known)
-        yield f"blame fell on the side with the fault: {right} of {len(known)}"
+        open_still = sum(trial.blamed == UNDECIDED for trial in known)
+        yield f"blame fell on the side with the fault: {right} of {len(known)}, on neither: {open_still}"
         staged = [trial for trial in known if trial.blamed_stage]
         rungs = {rung: [t for t in staged if t.first_rung == rung] for rung in findings.rungs}
         counts = [f"{rung} {sum(t.blamed_as_stated for t in ts)} of {len(ts)}" for rung, ts in rungs.items() if ts]
@@ -85,6 +101,10 @@ def facts(findings: Findings) -> Iterator[str]:
     if alarms.of:
         bound = f"at most {alarms.bound:.2%} with {CONFIDENCE:.0%} confidence"
         yield f"false alarms in clean runs: {_share(alarms)}, {bound} (seeds from {findings.seed} on)"
+    pairs = findings.ensemble_alarms()
+    if pairs.of:
+        bound = f"at most {pairs.bound:.0%} with {CONFIDENCE:.0%} confidence"
+        yield f"false alarms in pairs of clean ensembles: {_share(pairs)}, {bound}"
     if empty := sorted({run.experiment for run in findings.clean if not run.comparisons}):
         yield f"nothing to compare, hence not counted: {', '.join(empty)}"
     if findings.trials:
@@ -112,6 +132,11 @@ def problems(findings: Findings) -> Iterator[str]:
             yield f"{place}: and {len(run.alarms) - SHOWN} more, all in faults.json"
         if run.lost:
             yield f"{place}: could not run: {run.lost}"
+    for pair in findings.ensembles:
+        place = f"clean ensembles, {pair.experiment}, {' / '.join(pair.sides)}"
+        yield from (f"{place}: false alarm: {alarm}" for alarm in pair.alarms)
+        if pair.lost:
+            yield f"{place}: could not run: {pair.lost}"
 
 
 def _lines(findings: Findings) -> Iterator[str]:
@@ -129,6 +154,14 @@ def _lines(findings: Findings) -> Iterator[str]:
             marks = [f"**{m}**" if m in ("FIRED", "CRASH") else m for m in _marks(findings, trial)]
             on = f"{trial.experiment}, {trial.precision}"
             yield _row(_name(trial), on, *marks, _as_stated(trial), _blamed(trial))
+        if rows := list(power_rows(findings.trials)):
+            yield f"\n## Detection against the number of seeds\n\n{POWER_LEGEND}.\n\n![curves](faults-power.png)\n"
+            yield from (_row(*row) for row in (rows[0], ["---"] * len(rows[0]), *rows[1:]))
+        if findings.ensembles:
+            yield "\n## Clean ensembles\n"
+            yield _row("experiment", "sides", "verdict")
+            yield _row(*["---"] * 3)
+            yield from (_row(pair.experiment, " / ".join(pair.sides), pair.word) for pair in findings.ensembles)
         yield "\n## Faults\n"
         for trial in findings.trials:
             where = f"first {trial.first_rung}: {_code(trial.tensor)}" if trial.detected else "not seen"

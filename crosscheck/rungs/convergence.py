@@ -63,6 +63,12 @@ def record(framework: Framework, experiment: Experiment, case: str, request: Req
 
 
 def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    # As if it were the only experiment.
+    return settle([undecided(experiment, place, first, second)])[0]
+
+
+def undecided(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    """The comparisons with their p-values, which `settle` decides."""
     found = place.only([*FLOATS, *COUNTS], first, second)
     for side, arrays in zip(place.sides, (first, second), strict=True):
         found += _whole(place._replace(sides=(side, side)), arrays)
@@ -90,8 +96,7 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
         endpoints.append(ensembles.log_means(halves, "log loss-AUC", values[:half], values[half:], control=True))
         counts = _solved(arrays["solved"][:half]), _solved(arrays["solved"][half:])
         endpoints.append(ensembles.rates(halves, "solved rate", *counts, margin, control=True))
-    # As if it were the only experiment.
-    return settle([[*found, *endpoints]])[0]
+    return [*found, *endpoints]
 
 
 def settle(groups: Sequence[Sequence[Comparison]]) -> list[list[Comparison]]:

@@ -9,14 +9,15 @@ from typing import TypeGuard
 import msgspec
 import numpy as np
 
-from crosscheck import allowance, envelope, tolerance, witness, zero_gradient
+from crosscheck import allowance, envelope, gradient_noise, tolerance, witness, zero_gradient
 from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.gradient_noise import Noise
 from crosscheck.request import Request
 from spec.experiment import Experiment
 from spec.framework import Framework, Precision, Trajectory
 from spec.parameters import Parameters
 from spec.tasks import predictions
-from spec.training import SGD, State, initial_state
+from spec.training import State, initial_state
 
 NAME: str = "lock-step"
 QUESTION: str = "do both take the same steps through the whole recipe, from the same start?"
@@ -225,11 +226,12 @@ def _against_whole(experiment: Experiment, place: Place, first: Arrays, second: 
 
 def _trajectories(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """Everything that has a bound from an envelope."""
+    noise = gradient_noise.of(experiment, place.precision, first)
     yield from _loss(experiment, place, first, second)
     for slot in experiment.training.optimizer.slots:
-        yield from _tensors(experiment, place, "slots/", f".{slot}", first, second)
-    yield from _tensors(experiment, place, "parameters/", "", first, second)
-    yield from _logits(experiment, place, first, second)
+        yield from _tensors(experiment, place, "slots/", f".{slot}", first, second, noise)
+    yield from _tensors(experiment, place, "parameters/", "", first, second, noise)
+    yield from _logits(experiment, place, first, second, noise)
 
 
 def _loss(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
@@ -257,7 +259,7 @@ def _loss(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -
 
 
 def _tensors(
-    experiment: Experiment, place: Place, prefix: str, suffix: str, first: Arrays, second: Arrays
+    experiment: Experiment, place: Place, prefix: str, suffix: str, first: Arrays, second: Arrays, noise: Noise | None
 ) -> Iterator[Comparison]:
     """One kind of state, of every parameter, step by step."""
     training, table = experiment.training, experiment.model.parameters()
@@ -265,7 +267,6 @@ def _tensors(
     shapes = {f"{prefix}{p.name}{suffix}": (steps, *p.shape) for p in table}
     given = [first[name] for name, shape in shapes.items() if _fits(first.get(name), shape)]
     largest = np.max([allowance.sizes(array) for array in given], axis=0) if given else np.zeros(steps)
-    noise = _noise(experiment, place, first) if prefix == "parameters/" else None
     kept = _kept(experiment)
     for parameter, (name, shape) in zip(table, shapes.items(), strict=True):
         keep = kept.get(name)
@@ -276,32 +277,11 @@ def _tensors(
             bounds = allowance.allowed(measured, allowance.sizes(first[name]), place.precision)
             if noise is not None:
                 bounds = bounds.reshape(steps, *[1] * len(parameter.shape))
-                bounds = np.maximum(bounds, _moved(experiment, parameter.name, noise, first, second))
+                slot, own = suffix.removeprefix("."), parameter.name
+                moved = noise.slot(slot, first, own) if slot else noise.parameter(first, second, own)
+                bounds = np.maximum(bounds, moved)
             bounds = allowance.within_horizon(bounds, largest)
         yield _close(place, name, first.get(name), second.get(name), bounds, shape, keep)
-
-
-def _noise(experiment: Experiment, place: Place, first: Arrays) -> np.ndarray | None:
-    """The rounding of each step's gradients, (steps,); None where the optimizer keeps no averages to read it off."""
-    training = experiment.training
-    steps = training.epochs * training.steps_per_epoch
-    if isinstance(training.optimizer, SGD):
-        return None
-    averages = [first.get(f"slots/{p.name}.exp_avg") for p in experiment.model.parameters()]
-    if not all(a is not None and _fits(a, (steps, *a.shape[1:])) for a in averages):
-        return None
-    largest = allowance.largest_gradients(training, [a for a in averages if a is not None])
-    return float(np.finfo(place.precision).eps) * largest
-
-
-def _moved(experiment: Experiment, name: str, noise: np.ndarray, first: Arrays, second: Arrays) -> np.ndarray:
-    """How far that noise can move each element; nothing where neither side ever had a gradient."""
-    slots = [f"slots/{name}.{slot}" for slot in ("exp_avg", "exp_avg_sq")]
-    shape = first[f"parameters/{name}"].shape
-    if not all(_fits(side.get(slot), shape) for side in (first, second) for slot in slots):
-        return np.zeros(shape)
-    idle = (first[slots[1]] == 0) & (second[slots[1]] == 0)
-    return np.where(idle, 0.0, allowance.adam(experiment.training, first[slots[0]], first[slots[1]], noise))
 
 
 def _close(
@@ -341,7 +321,9 @@ def _drifts(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
             yield zero_gradient.drift(place, training, parameter, start, first[name], second[name])
 
 
-def _logits(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+def _logits(
+    experiment: Experiment, place: Place, first: Arrays, second: Arrays, noise: Noise | None
+) -> Iterator[Comparison]:
     """The evaluation batch's logits after each epoch, and the classes that they choose.
 
     Ties go to the lowest index, but it is rounding that makes a tie. So a choice counts only where on both sides the
@@ -354,7 +336,11 @@ def _logits(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
     bounds = np.zeros(training.epochs)
     if _fits(one, shape) and _fits(measured, shape[:1]):
         size = allowance.sizes(one)
-        bounds = allowance.within_horizon(allowance.allowed(measured, size, place.precision), size)
+        bounds = allowance.allowed(measured, size, place.precision)
+        if noise is not None:
+            each = training.steps_per_epoch
+            bounds = np.maximum(bounds, envelope.FACTOR * noise.logits(first, second)[each - 1 :: each])
+        bounds = allowance.within_horizon(bounds, size)
     logits = _close(place, "logits", one, two, bounds, shape)
     epoch, per_epoch = logits.step, training.steps_per_epoch
     yield logits if epoch is None else msgspec.structs.replace(logits, step=(epoch + 1) * per_epoch - 1)

@@ -190,6 +190,12 @@ def test_seeds_that_repeat():
     assert (comparison.tensor, comparison.sides[0], comparison.difference) == ("distinct members", "two", 0.5)
 
 
+def test_members_that_are_all_alike():
+    # Their spread, and so the margin, is 0; the other side's mean is about as high.
+    alike = {**ensemble(1), "loss_auc": np.ones(1000, np.float32)}
+    assert failing(compared("hello-rnn", ensemble(0, shift=2.0), alike)) == {"distinct members"}
+
+
 def test_halves_that_differ_are_found_by_the_control():
     drifting = ensemble(1)
     drifting["loss_auc"][:500] *= np.float32(math.exp(0.16))

@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from crosscheck.crew import CouldNotRun, Crew
+from crosscheck import crew as crews
+from crosscheck.crew import CouldNotRun, Crew, Worker
 from crosscheck.worker import Job
 from spec.experiment import load, shipped
 
@@ -57,3 +59,21 @@ def test_a_side_that_refuses_ends_the_run_and_every_process(tmp_path: Path, fake
         list(crew.run([jobs(tmp_path / "first", shipped()), jobs(tmp_path / "second", shipped())]))
     assert raised.value.exit_code == 3
     assert not crew._workers
+
+
+def test_a_worker_that_starts_while_the_others_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nobody would end it, and the run would wait for its job."""
+    crew = Crew([str(FAKE), str(FAKE)], tmp_path, 2, 60.0)
+    started: list[Worker] = []
+
+    def start(*arguments: Any) -> Worker:
+        # The last moment at which the one who ends them cannot know of it.
+        started.append(Worker(*arguments))
+        crew._stop()
+        return started[-1]
+
+    monkeypatch.setattr(crews, "Worker", start)
+    worker = crew._start(0, 0)
+    assert worker is started[0]
+    assert worker.process.poll() is not None
+    crew._retire(worker)

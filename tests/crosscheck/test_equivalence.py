@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_ind
 
 from crosscheck import equivalence
 from crosscheck.equivalence import holm, means, rates, seeds_for_means, seeds_for_rates
@@ -80,6 +80,20 @@ def test_wilson_is_scipys():
     for level in (0.4, 0.05, 1e-4):
         expected = binomtest(7, 30).proportion_ci(1 - 2 * level, method="wilson")
         assert equivalence._wilson((7, 30), level) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 29, 30])
+def test_the_exact_interval_is_scipys(count: int):
+    expected = binomtest(count, 30).proportion_ci(0.95, method="exact")
+    assert equivalence.exact_interval((count, 30), 0.05) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("shift", [-0.3, 0.0, 0.8])
+def test_the_t_test_is_scipys(shift: float):
+    generator = np.random.default_rng(7)
+    first, second = generator.normal(size=40), 0.3 + 2 * generator.normal(size=25)
+    expected = float(np.asarray(ttest_ind(second, first + shift, equal_var=False, alternative="greater")[1]))
+    assert equivalence._mean_above(first, second, shift) == pytest.approx(expected, rel=1e-9)
 
 
 def test_more_rates_are_asked_for_where_they_vary_more():

@@ -16,7 +16,8 @@ from crosscheck.blame.finding import Blame, Departure
 from crosscheck.comparison import Place
 from crosscheck.faults import command as faults_command
 from crosscheck.faults import plant, report
-from crosscheck.faults.campaign import clean_runs, conclude
+from crosscheck.faults.campaign import clean_runs
+from crosscheck.faults.conclusion import conclude
 from crosscheck.faults.fault import Edit, Fault
 from crosscheck.faults.findings import SCHEMA_VERSION, CleanRun, Findings, rate
 from crosscheck.summary import DEFAULT_IMPLEMENTATIONS

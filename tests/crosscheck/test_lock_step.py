@@ -131,11 +131,38 @@ def follow(training: Any, gradients: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return values, averages, squares
 
 
-def test_the_largest_gradient_is_read_off_the_averages():
+def test_moments_and_gradients_are_read_off_the_averages():
     training = load("hello-gru").training
-    gradients = generator_for(0, "gradients").normal(size=(9, 4))
-    _, averages, _ = follow(training, gradients)
-    assert allowance.largest_gradients(training, [averages]) == pytest.approx(np.abs(gradients).max(axis=1))
+    generator = generator_for(0, "gradients")
+    gradients, noise = generator.normal(size=(9, 4)), np.full(9, 1e-7)
+    _, averages, squares = follow(training, gradients)
+    errors = allowance.errors(np.array([1.0, 0.1, 0.01, 1e-5, 0.0, 1.0, 1.0, 1.0, 1.0]), 1e-16)
+    assert errors[[0, 2, 4]] == pytest.approx([1 - np.exp(-1), 1 - np.exp(-0.01), 1e-16])
+    expected = np.maximum.accumulate(np.abs(gradients) / errors[:, None])
+    assert allowance.gradients(training, averages, errors) == pytest.approx(expected)
+    # All one way is the worst case for the average, and the direction of the gradient for its square.
+    _, moved, also = follow(training, gradients + noise[:, None] * np.sign(gradients))
+    dm, dv = allowance.moments(training, squares, noise)
+    assert np.all(np.abs(moved - averages) <= dm * (1 + 1e-9))
+    assert np.all(np.abs(also - squares) <= dv * (1 + 1e-9))
+    assert dv[-1] == pytest.approx(np.abs(also - squares)[-1], rel=2)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_a_model_that_has_learned_everything(precision: Any):
+    """Its gradients are the rounding of probabilities near 1, of which Adam makes steps, in each framework its own."""
+    torch_impl, flax_impl = (pytest.importorskip(name) for name in ("torch_impl", "flax_impl"))
+    experiment = override(load("hello-stacked-bidirectional-relu"), training__optimizer__learning_rate=0.05)
+    place = Place(experiment.name, "lock-step", precision, lock_step.RECIPE, ("first", "second"))
+    first = lock_step.record(torch_impl, experiment, lock_step.RECIPE, Request(precision, "cpu", 2, envelope=True))
+    second = lock_step.record(flax_impl, experiment, lock_step.RECIPE, Request(precision, "cpu", 2))
+    assert not [c for c in lock_step.compare(experiment, place, first, second) if not c.passed]
+    # The parameters are compared all the same, and the logits as far as those explain them.
+    digits = 1 + (1e-9 if precision == "float64" else 1e-3)
+    for name in ("parameters/head.weight", "logits"):
+        wrong = {**second, name: second[name] * np.asarray(digits, precision)}
+        failures = [c.tensor for c in lock_step.compare(experiment, place, first, wrong) if not c.passed]
+        assert name in failures
 
 
 def test_an_element_with_hardly_any_gradient_and_one_with_none():

@@ -5,6 +5,7 @@ from crosscheck.faults.table import (
     attention,
     cells,
     clipping,
+    convergence,
     conversion,
     dropout,
     embedding,
@@ -37,6 +38,7 @@ FAULTS: tuple[Fault, ...] = (
     + dropout.FAULTS
     + feedback.FAULTS
     + conversion.FAULTS
+    + convergence.FAULTS
 )
 """In the order of the ladder, roughly: what a step computes first."""
 

@@ -1,0 +1,8 @@
+"""What holds for every test."""
+
+import os
+
+# Before anything imports torch: tests already run in as many processes as there are cores, and threads of several
+# processes that wait for each other's cores take ten times as long as none.
+for library in ("OMP", "MKL", "OPENBLAS"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
