@@ -108,10 +108,14 @@ def variant(experiment: Experiment, case: str) -> Experiment:
     """
     if case not in DEPTHS:
         return experiment
-    if isinstance(experiment.model, Recurrent) and experiment.model.readout == "last step":
+    if _reads_last_step(experiment):
         experiment = override(experiment, model__bidirectional=True)
     # A single layer has no place for dropout; evaluation never drops anything.
     return override(experiment, model__num_layers=DEPTHS[case], **_without_dropout(experiment, DEPTHS[case]))
+
+
+def _reads_last_step(experiment: Experiment) -> bool:
+    return isinstance(experiment.model, Recurrent) and experiment.model.readout == "last step"
 
 
 def _without_dropout(experiment: Experiment, layers: int) -> dict[str, float]:
@@ -119,7 +123,7 @@ def _without_dropout(experiment: Experiment, layers: int) -> dict[str, float]:
 
 
 def points(experiment: Experiment, case: str, request: Request) -> list[Point]:
-    """The case's points, all of one shape. The first has no name."""
+    """The case's points, of as few shapes as can be. The first has no name."""
     experiment = variant(experiment, case)
     start = request.start(experiment)
     if case == "own":
@@ -131,7 +135,12 @@ def points(experiment: Experiment, case: str, request: Request) -> list[Point]:
         ]
     batch = _random(experiment, case, request)
     if case != "ragged":
-        return [Point("", experiment, start, batch, measured=True)]
+        found = [Point("", experiment, start, batch, measured=True)]
+        if case in DEPTHS and _reads_last_step(experiment):
+            # A shape of its own. Without padding the last column is the last step, but of one direction only.
+            full = random_batch(experiment.model, [LONGEST] * len(batch.inputs), request.seed, request.precision)
+            found.append(Point("full length", experiment, start, full, measured=True))
+        return found
     littered = batch._replace(inputs=_littered(experiment, batch, request.seed))
     found = [Point("", experiment, start, littered, measured=True)]
     if request.precision == "float32":

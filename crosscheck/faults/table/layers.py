@@ -309,4 +309,35 @@ FAULTS: tuple[Fault, ...] = (
         rung="forward",
         tensor="decoded*",
     ),
+    Fault(
+        name="last-steps-of-the-directions-swapped",
+        what="Where the last step of both directions is read out, the backward one comes first.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "recurrent.py",
+                "torch.cat(tuple(final[0][-self.directions :]), -1)",
+                "torch.cat(tuple(final[0][-self.directions :].flip(0)), -1)",
+            ),
+        ),
+        experiment="last-step-classifier",
+        rung="forward",
+        tensor="logits",
+    ),
+    Fault(
+        name="last-column-of-both-directions",
+        what="The last step is read from the outputs: for the backward direction, that is the state after one step.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "recurrent.py",
+                "logits = jnp.concatenate(final[0][-self.directions :], -1) if self.last_step else outputs",
+                "logits = outputs[:, -1] if self.last_step and valid is None else "
+                "jnp.concatenate(final[0][-self.directions :], -1) if self.last_step else outputs",
+            ),
+        ),
+        experiment="last-step-classifier",
+        rung="forward",
+        tensor="logits (full length)",
+    ),
 )

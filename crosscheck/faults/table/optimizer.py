@@ -189,4 +189,22 @@ FAULTS: tuple[Fault, ...] = (
         rung="optimizer",
         tensor="parameters/rnn.*",
     ),
+    Fault(
+        name="momentum-where-none-is-asked-for",
+        what="Plain SGD is given momentum 0.9.",
+        implementation="flax_impl",
+        edits=(Edit("optimizer.py", "momentum=spec.momentum or None", "momentum=spec.momentum or 0.9"),),
+        experiment="hello-rnn-sgd",
+        rung="optimizer",
+        tensor="*",
+    ),
+    Fault(
+        name="weights-decay-under-plain-sgd",
+        what="Plain SGD decays weights by 1e-4, as many recipes do.",
+        implementation="torch_impl",
+        edits=(Edit("optimizer.py", "momentum=spec.momentum)", "momentum=spec.momentum, weight_decay=1e-4)"),),
+        experiment="hello-rnn-sgd",
+        rung="optimizer",
+        tensor="*",
+    ),
 )

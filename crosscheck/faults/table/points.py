@@ -293,4 +293,22 @@ FAULTS: tuple[Fault, ...] = (
         tensor="rnn.h_l1*",
         entries=("PB19",),
     ),
+    Fault(
+        name="recurrent-relu-by-maximum",
+        what="The recurrent layers' relu is maximum(x, 0), whose gradient at exactly zero is 1/2 in JAX.",
+        implementation="flax_impl",
+        edits=(Edit("rnn.py", '"relu": jax.nn.relu', '"relu": lambda x: jnp.maximum(x, 0)'),),
+        experiment="hello-stacked-bidirectional-relu",
+        rung="gradients",
+        tensor="rnn.weight_ih_l0 (zero units)",
+    ),
+    Fault(
+        name="recurrent-relu-leaks",
+        what="The recurrent layers' relu lets a thousandth of what is negative through.",
+        implementation="flax_impl",
+        edits=(Edit("rnn.py", '"relu": jax.nn.relu', '"relu": lambda x: jnp.maximum(x, x / 1000)'),),
+        experiment="hello-stacked-bidirectional-relu",
+        rung="forward",
+        tensor="rnn.h_l0",
+    ),
 )
