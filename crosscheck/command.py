@@ -20,7 +20,7 @@ from spec import experiment as experiments
 from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError
 from spec.experiment import Experiment
-from spec.framework import Device, Precision
+from spec.framework import Device, Precision, Recurrence, Settings
 
 REPORT = Path("crosscheck-report")
 
@@ -108,7 +108,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     rungs = [rung for rung in rungs if rung not in unable]
     wanted = Selection(rungs, precisions, options.thorough, options.case)
     wanted.check_case(chosen.values())
-    return Plan(chosen, wanted, options.seed, options.device, options.timeout, options.seeds)
+    return Plan(chosen, wanted, options.seed, options.device, options.timeout, options.seeds, options.recurrence)
 
 
 def _rungs(text: str | None, thorough: bool = False) -> list[str]:
@@ -214,6 +214,12 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         help=f"members of an ensemble, in the rung {LATER} (default {CONVERGENCE.seeds})",
     )
     parser.add_argument("--device", choices=get_args(Device), default="cpu", help="where both compute (default cpu)")
+    parser.add_argument(
+        "--recurrence",
+        choices=get_args(Recurrence),
+        default=Settings().recurrence,
+        help="how recurrent layers are computed, by an implementation that has a choice (default automatic, by size)",
+    )
     parser.add_argument(
         "--timeout", type=float, default=600.0, metavar="SECONDS", help="for one experiment on one side (default 600)"
     )

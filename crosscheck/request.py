@@ -5,7 +5,7 @@ import msgspec
 from spec import parameters
 from spec.convergence import CONVERGENCE
 from spec.experiment import Experiment
-from spec.framework import Device, Precision, Settings
+from spec.framework import Device, Precision, Recurrence, Settings
 from spec.parameters import Parameters
 
 SPREAD = 0.1
@@ -16,6 +16,7 @@ class Request(msgspec.Struct, frozen=True):
     """How one rung is to be recorded.
 
     envelope: whether this side also measures what rounding does to it. seeds: members of an ensemble.
+    recurrence: see spec.framework.Settings.
     """
 
     precision: Precision
@@ -23,11 +24,12 @@ class Request(msgspec.Struct, frozen=True):
     seed: int
     envelope: bool = False
     seeds: int = CONVERGENCE.seeds
+    recurrence: Recurrence = Settings().recurrence
 
     @property
     def settings(self) -> Settings:
         """The settings to hand to the implementation."""
-        return Settings(precision=self.precision, device=self.device)
+        return Settings(precision=self.precision, device=self.device, recurrence=self.recurrence)
 
     def start(self, experiment: Experiment) -> Parameters:
         """The parameters that both sides are given."""

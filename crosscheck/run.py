@@ -21,13 +21,14 @@ from crosscheck.worker import Job
 from spec.convergence import CONVERGENCE
 from spec.errors import UsageError
 from spec.experiment import Experiment
-from spec.framework import Device, Precision
+from spec.framework import Device, Precision, Recurrence, Settings
 
 
 class Plan(NamedTuple):
     """What is to be looked at. experiments: what names one on a command line -> the experiment.
 
-    timeout: seconds that an experiment may take on one side. seeds: members of an ensemble.
+    timeout: seconds that an experiment may take on one side. seeds: members of an ensemble. recurrence: see
+    spec.framework.Settings.
     """
 
     experiments: dict[str, Experiment]
@@ -36,6 +37,7 @@ class Plan(NamedTuple):
     device: Device
     timeout: float
     seeds: int = CONVERGENCE.seeds
+    recurrence: Recurrence = Settings().recurrence
 
 
 def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Summary:
@@ -75,6 +77,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
         precisions=list(plan.wanted.precisions),
         seed=plan.seed,
         seeds=plan.seeds,
+        recurrence=plan.recurrence,
         device=plan.device,
         seconds=time.perf_counter() - begin,
         exit_code=exit_code,
@@ -196,6 +199,7 @@ def _jobs(plan: Plan, directory: Path, token: str, envelope: bool) -> list[Job]:
             thorough=plan.wanted.thorough,
             case=plan.wanted.case,
             seeds=plan.seeds,
+            recurrence=plan.recurrence,
         )
         for experiment in plan.experiments.values()
     ]

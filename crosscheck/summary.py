@@ -8,6 +8,7 @@ import msgspec
 from crosscheck.comparison import Comparison
 from crosscheck.verdict import Verdict
 from spec.convergence import CONVERGENCE
+from spec.framework import Recurrence, Settings
 
 SCHEMA_VERSION = 1
 """Of report.json; raised when a field changes its meaning or goes away."""
@@ -45,6 +46,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     directories: list[str] = []
     thorough: bool = False
     seeds: int = CONVERGENCE.seeds
+    recurrence: Recurrence = Settings().recurrence
 
     def reproduce(self, verdict: Verdict, comparison: Comparison) -> str:
         """The one command that makes this comparison again, with the others of its case and no more."""
@@ -65,6 +67,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             words.append("--thorough")
         if self.seeds != CONVERGENCE.seeds:
             words += ["--seeds", str(self.seeds)]
+        if self.recurrence != Settings().recurrence:
+            words += ["--recurrence", self.recurrence]
         if self.device != "cpu":
             words += ["--device", self.device]
         return shlex.join(["python", "-m", "crosscheck", *words])

@@ -24,11 +24,11 @@ from spec import experiment as experiments
 from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported
 from spec.experiment import Experiment
-from spec.framework import Device, Framework, Precision, Settings
+from spec.framework import Device, Framework, Precision, Recurrence, Settings
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One experiment to record, and where to. envelope, seeds: see crosscheck.request.Request; the rest:
+    """One experiment to record, and where to. envelope, seeds, recurrence: see crosscheck.request.Request; the rest:
     Selection.
 
     implementation: a copy that stands in for the worker's implementation, by its path; empty for that itself.
@@ -45,6 +45,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     thorough: bool = False
     case: str = ""
     seeds: int = CONVERGENCE.seeds
+    recurrence: Recurrence = Settings().recurrence
     implementation: str = ""
 
 
@@ -135,7 +136,7 @@ def _serve(name: str, framework: Framework, job: Job) -> Done:
             continue
         for precision in rung.PRECISIONS:
             if precision in job.precisions:
-                request = Request(precision, job.device, job.seed, job.envelope, job.seeds)
+                request = Request(precision, job.device, job.seed, job.envelope, job.seeds, job.recurrence)
                 for case in wanted.cases(experiment, rung, precision):
                     answer, arrays = ask(framework, rung, experiment, case, request)
                     answers.append(answer)
