@@ -75,8 +75,7 @@ def train_starts(
     training, task = experiment.training, experiment.task
     with computing(settings), decomposed():
         members = Members(experiment, starts, settings, own_batches=False, own_masks=False)
-        evaluation_batch = to_tensors(task.evaluation_batch(settings.precision), settings)
-        losses, logits, trace = [], [], []
+        losses, trace = [], []
         for step in range(training.epochs * training.steps_per_epoch):
             batch = task.batch(seed, step, settings.precision)
             size, time = batch.inputs.shape[:2]
@@ -84,13 +83,31 @@ def train_starts(
             masks = {name: torch.from_numpy(mask).to(dtype_of(settings)) for name, mask in drawn.items()}
             losses.append(members.step(step, to_tensors(batch, settings), masks))
             trace.append(members.state())
-            if (step + 1) % training.steps_per_epoch == 0:
-                logits.append(members.logits(evaluation_batch))
         recorded = {name: np.stack([state[name] for state in trace], 1) for name in trace[0]}
+        logits = evaluated(experiment, members, recorded, settings)
         return [
             recorded_member(experiment, {name: array[member] for name, array in recorded.items()}, *outputs)
-            for member, outputs in enumerate(zip(torch.stack(losses, 1).numpy(), np.stack(logits, 1), strict=True))
+            for member, outputs in enumerate(zip(torch.stack(losses, 1).numpy(), logits, strict=True))
         ]
+
+
+def evaluated(experiment: Experiment, members: "Members", recorded: Parameters, settings: Settings) -> np.ndarray:
+    """Every member's logits after each epoch, (members, epochs, *logits' shape), of parameters (members, steps, ...).
+
+    All epochs' parameters are evaluated as so many members: nothing of it comes back into the training, and a call for
+    each epoch is most of the time of small models.
+    """
+    each, count = experiment.training.steps_per_epoch, len(next(iter(recorded.values())))
+    batch = to_tensors(experiment.task.evaluation_batch(settings.precision), settings)
+    ended = {name: recorded[name][:, each - 1 :: each] for name in members.parameters}
+    flat = {name: torch.from_numpy(array.reshape(-1, *array.shape[2:])) for name, array in ended.items()}
+    size = chunk_size(experiment, settings.precision)
+    parts = [
+        members.logits(batch, {name: array[part.start : part.stop] for name, array in flat.items()})
+        for part in cut(count * experiment.training.epochs, size)
+    ]
+    found = np.concatenate(parts)
+    return found.reshape(count, -1, *found.shape[1:])
 
 
 def recorded_member(experiment: Experiment, recorded: Parameters, losses: np.ndarray, logits: np.ndarray) -> Trajectory:
@@ -170,9 +187,9 @@ class Members:
         self.optimizer.step()
         return losses
 
-    def logits(self, batch: TensorBatch) -> np.ndarray:
-        """Every member's logits in eval mode, (members, *logits' shape)."""
-        at = dict(self.parameters)
+    def logits(self, batch: TensorBatch, parameters: Stacked | None = None) -> np.ndarray:
+        """Every member's logits in eval mode, (members, *logits' shape); of these stacked parameters, if given."""
+        at = dict(parameters or self.parameters)
         if self.rescaled is not None:
             at["embedding.weight"] = renormalized(self.rescaled, at["embedding.weight"], batch.inputs)
         return self.evaluate(at, batch).numpy()
