@@ -33,13 +33,9 @@ steps, times the learning rates, bounds the element; decay only shrinks it. That
 it is not multiplied by FACTOR. It is derived from the slots, which are compared with their own envelopes or dm_t and
 (2 sqrt(v) + ds) ds. An element that never had a gradient on either side, exactly zero, is not given any of it.
 
-What is computed from parameters that are apart is apart too, and there the envelope knows nothing of such elements. A
-gradient is the product of p - 1, over the number of targets if the loss is their mean, and of what a logit changes by
-with the parameter. So logits may be apart by FACTOR times
-
-    sum over parameters of max over s <= t of |g_s| targets / e_s, times how far the two sides' parameters are apart,
-
-as these are compared themselves. That ends where eps exceeds HORIZON of e_t: the gradients are rounding then.
+What is computed from parameters that are apart is apart too, and there the envelope knows nothing of such elements. So
+logits that are further apart than their bound may also be apart by as much as the reference's own logits are that are
+computed from either side's parameters (`crosscheck.explained`); these are compared themselves.
 
 Where a bound exceeds HORIZON of the largest tensor of its kind, agreement would say nothing: from that step on the
 element must be finite and is not compared.

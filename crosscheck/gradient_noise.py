@@ -15,17 +15,10 @@ AVERAGE, SQUARE = "exp_avg", "exp_avg_sq"
 
 
 class Noise(NamedTuple):
-    """training: the recipe. noise: n_t, (steps,). errors: e_t, (steps,). unit: eps.
-
-    gradients: parameter's name -> how far a logit moves with each of its elements, (steps, *shape): the largest
-    gradient up to each step, in units of the error of the probabilities, and for a single target.
-    """
+    """training: the recipe. noise: n_t, (steps,), the largest error of any gradient up to each step."""
 
     training: Training
     noise: np.ndarray
-    errors: np.ndarray
-    unit: float
-    gradients: dict[str, np.ndarray]
 
     def slot(self, slot: str, first: Arrays, name: str) -> np.ndarray:
         """How far it can move each element of a parameter's slot by each step, (steps, *shape)."""
@@ -42,20 +35,6 @@ class Noise(NamedTuple):
         idle = (first[slots[1]] == 0) & (second[slots[1]] == 0)
         return np.where(idle, 0.0, allowance.adam(self.training, first[slots[0]], first[slots[1]], self.noise))
 
-    def logits(self, first: Arrays, second: Arrays) -> np.ndarray:
-        """How far the parameters are apart after each step, in what a logit changes by with them, (steps,).
-
-        Infinite from the step on at which rounding is more than HORIZON of the gradients: no later gradient says how
-        far a logit moves.
-        """
-        moved = np.where(np.logical_or.accumulate(self.unit / self.errors > tolerance.HORIZON), np.inf, 0.0)
-        for name, gradients in self.gradients.items():
-            one, two = (side.get(f"parameters/{name}") for side in (first, second))
-            if one is not None and two is not None and one.shape == two.shape == gradients.shape:
-                apart = np.nan_to_num(np.abs(one.astype(np.float64) - two), nan=0.0, posinf=0.0)
-                moved += (gradients * apart).reshape(len(moved), -1).sum(axis=1)
-        return moved
-
 
 def of(experiment: Experiment, precision: Precision, first: Arrays) -> Noise | None:
     """The noise of the first side's gradients; None where the optimizer keeps no averages to read them off, or where
@@ -71,11 +50,9 @@ def of(experiment: Experiment, precision: Precision, first: Arrays) -> Noise | N
     if any(name not in first or first[name].shape != shape for name, shape in expected.items()):
         return None
     targets = int((experiment.task.batch(0, 0, precision).targets != IGNORED).sum())
-    mean = training.loss.reduction == "mean"
+    losses = first["loss"] / (1 if training.loss.reduction == "mean" else targets)
     unit = float(np.finfo(precision).eps)
-    errors = allowance.errors(first["loss"] if mean else first["loss"] / targets, unit)
-    found = {p.name: allowance.gradients(training, first[f"slots/{p.name}.{AVERAGE}"], errors) for p in table}
-    largest = np.max([array.reshape(steps, -1).max(axis=1, initial=0.0) for array in found.values()], axis=0)
-    each = targets if mean else 1
-    gradients = {name: array * each for name, array in found.items()}
-    return Noise(training, tolerance.ROUNDINGS * unit * largest, errors, unit, gradients)
+    errors = allowance.errors(losses, unit)
+    found = [allowance.gradients(training, first[f"slots/{p.name}.{AVERAGE}"], errors) for p in table]
+    largest = np.max([array.reshape(steps, -1).max(axis=1, initial=0.0) for array in found], axis=0)
+    return Noise(training, tolerance.ROUNDINGS * unit * largest)

@@ -9,7 +9,7 @@ from typing import TypeGuard
 import msgspec
 import numpy as np
 
-from crosscheck import allowance, envelope, gradient_noise, tolerance, witness, zero_gradient
+from crosscheck import allowance, envelope, explained, gradient_noise, tolerance, witness, zero_gradient
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.gradient_noise import Noise
 from crosscheck.request import Request
@@ -231,7 +231,7 @@ def _trajectories(experiment: Experiment, place: Place, first: Arrays, second: A
     for slot in experiment.training.optimizer.slots:
         yield from _tensors(experiment, place, "slots/", f".{slot}", first, second, noise)
     yield from _tensors(experiment, place, "parameters/", "", first, second, noise)
-    yield from _logits(experiment, place, first, second, noise)
+    yield from _logits(experiment, place, first, second)
 
 
 def _loss(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
@@ -321,11 +321,10 @@ def _drifts(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
             yield zero_gradient.drift(place, training, parameter, start, first[name], second[name])
 
 
-def _logits(
-    experiment: Experiment, place: Place, first: Arrays, second: Arrays, noise: Noise | None
-) -> Iterator[Comparison]:
+def _logits(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """The evaluation batch's logits after each epoch, and the classes that they choose.
 
+    Where they are further apart than their bound, the bound grows by what the parameters, compared themselves, explain.
     Ties go to the lowest index, but it is rounding that makes a tie. So a choice counts only where on both sides the
     best logit is further ahead than the bound allows two logits to move towards each other.
     """
@@ -337,9 +336,9 @@ def _logits(
     if _fits(one, shape) and _fits(measured, shape[:1]):
         size = allowance.sizes(one)
         bounds = allowance.allowed(measured, size, place.precision)
-        if noise is not None:
-            each = training.steps_per_epoch
-            bounds = np.maximum(bounds, envelope.FACTOR * noise.logits(first, second)[each - 1 :: each])
+        if _fits(two, shape):
+            apart = np.abs(one.astype(np.float64) - two).reshape(len(bounds), -1).max(axis=1)
+            bounds += explained.logits(experiment, first, second, apart > bounds)
         bounds = allowance.within_horizon(bounds, size)
     logits = _close(place, "logits", one, two, bounds, shape)
     epoch, per_epoch = logits.step, training.steps_per_epoch
