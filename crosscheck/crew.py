@@ -77,6 +77,8 @@ class Worker:
             self.process.kill()
 
         timer = threading.Timer(timeout, give_up)
+        # An interpreter that ends waits for threads that are no daemons.
+        timer.daemon = True
         timer.start()
         try:
             _pipe(self.process.stdin).write(msgspec.json.encode(job).decode() + "\n")
@@ -148,9 +150,9 @@ class Crew:
         """Do each side's jobs; yields as they are done. Raises CouldNotRun when a side refuses."""
         self._waiting = [deque(list(group) for _, group in groupby(side, _what)) for side in jobs]
         threads = [threading.Thread(target=self._work, args=(slot,), daemon=True) for slot in range(self._size)]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             for _ in range(sum(len(side) for side in jobs)):
                 result = self._results.get()
                 if isinstance(result, Refused):
@@ -161,7 +163,8 @@ class Crew:
         finally:
             self._stop()
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
 
     def _work(self, slot: int) -> None:
         """One slot's thread: a worker of its own side while there are jobs, then one of a side that needs help."""

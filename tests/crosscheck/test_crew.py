@@ -1,5 +1,7 @@
 """The worker processes: every job is done once, and cores do not idle while there is work."""
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -77,3 +79,25 @@ def test_a_worker_that_starts_while_the_others_are_ended(tmp_path: Path, monkeyp
     assert worker is started[0]
     assert worker.process.poll() is not None
     crew._retire(worker)
+
+
+def test_an_interrupt_while_the_threads_are_started(tmp_path: Path, fake: Edit, monkeypatch: pytest.MonkeyPatch):
+    slow = fake(("import numpy as np\n", "import time\n\nimport numpy as np\ntime.sleep(60)\n"))
+    crew = Crew([slow, slow], tmp_path, 2, 60.0)
+    start, slots = threading.Thread.start, []
+
+    def interrupted(thread: Any) -> None:
+        if getattr(thread, "_target", None) == crew._work:
+            slots.append(thread)
+            while len(slots) == 2 and not crew._workers:
+                time.sleep(0.01)
+            if len(slots) == 2:
+                raise KeyboardInterrupt
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    begin = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        list(crew.run([jobs(tmp_path / "first", ["hello-gru"]), jobs(tmp_path / "second", ["hello-gru"])]))
+    assert time.perf_counter() - begin < 30
+    assert not crew._workers

@@ -377,6 +377,8 @@ def test_the_points_of_a_case_are_of_one_shape(name: str, precision: Precision):
         assert points[0].name == ""
         assert len({point.name for point in points}) == len(points)
         for other in points[1:]:
+            if other.name == "full length":
+                continue  # Whose shape is its point.
             assert shapes(other.batch._asdict()) == shapes(points[0].batch._asdict())
             assert shapes(other.parameters) == shapes(points[0].parameters)
 

@@ -35,7 +35,9 @@ class Stock(nn.Module):
             self.cell = nn.RNNCell(size, hidden)
         elif kind in ("RNN", "LSTM", "GRU"):
             layers = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}[kind]
-            self.rnn = layers(size, hidden, model.num_layers, batch_first=True, bidirectional=model.bidirectional)  # type: ignore[attr-defined]
+            options = {"nonlinearity": model.nonlinearity} if kind == "RNN" else {}  # type: ignore[attr-defined]
+            options |= {"batch_first": True, "bidirectional": model.bidirectional}  # type: ignore[attr-defined]
+            self.rnn = layers(size, hidden, model.num_layers, **options)  # type: ignore[attr-defined]
             head = hidden * (2 if model.bidirectional else 1)  # type: ignore[attr-defined]
         elif kind == "LSTMAttention":
             self.rnn = nn.LSTM(size, hidden, batch_first=True)

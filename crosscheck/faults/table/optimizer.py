@@ -196,7 +196,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("optimizer.py", "momentum=spec.momentum or None", "momentum=spec.momentum or 0.9"),),
         experiment="hello-rnn-sgd",
         rung="optimizer",
-        tensor="*",
+        tensor="parameters/rnn.*",
     ),
     Fault(
         name="weights-decay-under-plain-sgd",
@@ -205,6 +205,6 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("optimizer.py", "momentum=spec.momentum)", "momentum=spec.momentum, weight_decay=1e-4)"),),
         experiment="hello-rnn-sgd",
         rung="optimizer",
-        tensor="*",
+        tensor="parameters/rnn.*",
     ),
 )
