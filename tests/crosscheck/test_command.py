@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,15 @@ def test_a_module_in_the_current_directory(tmp_path: Path, fake: Edit, experimen
     assert "short: recorded in" in done.stderr
 
 
-def test_interrupting_ends_the_workers(fake: Edit, experiment: Path):
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Who was started in the background by a shell ignores SIGINT, and so would those that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupting_ends_the_workers(fake: Edit, experiment: Path, interruptible: None):
     slow = fake(("import numpy as np\n", "import time\n\nimport numpy as np\ntime.sleep(60)\n"))
     command = [sys.executable, "-m", "crosscheck", str(experiment), "--implementations", slow, slow]
     process = subprocess.Popen(command, cwd=Path(slow).parent, stderr=subprocess.PIPE, text=True)
