@@ -14,13 +14,14 @@ from flax_impl import optimizer as optimizers
 from flax_impl.build import build
 from flax_impl.model import ArrayBatch
 from flax_impl.parameters import assemble, initialize, key_of, sample
+from flax_impl.products import rows_first
 from flax_impl.settings import computing
 from flax_impl.training import Carry, Inputs, evaluate, make_step, stack_constants, to_arrays, train
 from spec.ensemble import NEVER, chunk_size, cut, join, one_by_one, start_by_start
 from spec.experiment import Experiment
 from spec.framework import Ensemble, Settings, Trajectory
 from spec.parameters import Parameters
-from spec.tasks import IGNORED
+from spec.tasks import IGNORED, stack_batches
 from spec.training import StepConstants
 
 METHOD = "jit(vmap(scan))"
@@ -58,22 +59,20 @@ def train_chunk(experiment: Experiment, seeds: np.ndarray, settings: Settings, s
     steps = range(training.epochs * training.steps_per_epoch)
     by_epoch = (training.epochs, training.steps_per_epoch)
     if task.drawn:
-        drawn = [[to_arrays(task.batch(int(seed), step, settings.precision)) for step in steps] for seed in seeds]
-        drawn += [drawn[-1]] * (len(filled) - len(seeds))
-        stacked = [jax.tree.map(lambda *arrays: np.stack(arrays), *batches) for batches in drawn]
-        batch = jax.tree.map(lambda *x: np.stack(x).reshape(len(x), *by_epoch, *x[0].shape[1:]), *stacked)
+        drawn = to_arrays(stack_batches([task.batches(int(seed), steps, settings.precision) for seed in filled]))
+        batch = jax.tree.map(lambda x: x.reshape(len(x), *by_epoch, *x.shape[2:]), drawn)
     else:
         batch = to_arrays(task.batch(0, 0, settings.precision))
     constants = jax.tree.map(lambda x: x.reshape(by_epoch), stack_constants(training, steps, settings))
     numbers = np.array(steps, np.int32).reshape(by_epoch)
-    train_members = compile_members(experiment, settings, compilation.is_quick(experiment, len(filled)))
+    train_members = compile_members(experiment, settings, compilation.is_large(experiment, len(filled), settings))
     found = train_members(filled, batch, constants, numbers, to_arrays(task.evaluation_batch(settings.precision)))
     losses, logits, first_solved = (np.asarray(array)[: len(seeds)] for array in found)
     return Ensemble(losses, logits, first_solved.astype(np.int64), METHOD)
 
 
 @cache
-def compile_members(experiment: Experiment, settings: Settings, quick: bool) -> Callable:
+def compile_members(experiment: Experiment, settings: Settings, large: bool) -> Callable:
     """The jitted function that trains a chunk; compiled once for each number of members.
 
     Takes the seeds, the batches (one for all, or of every member, epoch and step), the constants and numbers of every
@@ -116,4 +115,4 @@ def compile_members(experiment: Experiment, settings: Settings, quick: bool) -> 
         return losses.reshape(-1), logits, solved_at
 
     members = jax.vmap(train_member, in_axes=(0, 0 if task.drawn else None, None, None, None))
-    return jax.jit(members, **compilation.options(settings, quick))
+    return jax.jit(rows_first(members) if large else members, **compilation.ensemble_options(settings))

@@ -204,16 +204,16 @@ def renormalized(graph: nnx.GraphDef, parameters: nnx.State, batch: ArrayBatch) 
 def stack_inputs(experiment: Experiment, steps: range, seed: int, settings: Settings, masks: MaskSource) -> Inputs:
     """Every step's inputs, with leading axes (epochs, steps of an epoch)."""
     training = experiment.training
-    batches = [to_arrays(experiment.task.batch(seed, step, settings.precision)) for step in steps]
+    batches = to_arrays(experiment.task.batches(seed, steps, settings.precision))
     dropout = None
     if experiment.model.has_dropout and masks == "spec":
-        batch, time = batches[0].inputs.shape[:2]
+        batch, time = batches.inputs.shape[1:3]
         drawn = [keep_masks(experiment.model, batch, time, generator_for(seed, "dropout", step)) for step in steps]
         dropout = {site: np.stack([mask[site] for mask in drawn]).astype(settings.precision) for site in drawn[0]}
     elif experiment.model.has_dropout:
         dropout = np.array(steps, np.int32)
     constants = stack_constants(training, steps, settings)
-    flat = Inputs(jax.tree.map(lambda *arrays: np.stack(arrays), *batches), constants, dropout)
+    flat = Inputs(batches, constants, dropout)
     return jax.tree.map(lambda x: x.reshape(-1, training.steps_per_epoch, *x.shape[1:]), flat)
 
 

@@ -131,8 +131,17 @@ def draw(table: Sequence[Parameter], seed: int, dtype: str, spread: float = 0.0)
 
 def generator_for(seed: int, *labels: str | int) -> np.random.Generator:
     """A NumPy generator whose stream depends on nothing but the seed (>= 0) and the labels, on any machine."""
+    return np.random.Generator(np.random.Philox(_sequence_for(seed, labels)))
+
+
+def _sequence_for(seed: int, labels: Sequence[str | int]) -> np.random.SeedSequence:
     words = [label if isinstance(label, int) else zlib.crc32(label.encode()) for label in labels]
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *words])))
+    return np.random.SeedSequence([seed, *words])
+
+
+def seed_for(seed: int, *labels: str | int) -> int:
+    """A seed below 2^63 for another generator, which depends on nothing but the seed (>= 0) and the labels."""
+    return int(_sequence_for(seed, labels).generate_state(1, np.uint64)[0]) >> 1
 
 
 def check(table: Sequence[Parameter], parameters: Mapping[str, np.ndarray], what: str = "parameters") -> None:

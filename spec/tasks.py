@@ -1,7 +1,8 @@
 """What is learned: batches as a pure function of (task, seed, step), so that every side sees the same bytes."""
 
 import itertools
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,6 +14,10 @@ from spec.parameters import generator_for
 
 IGNORED = -100
 """The target of a step that no loss counts, such as padding. Source: `torch.nn.CrossEntropyLoss.ignore_index`."""
+
+
+STEPS_DRAWN_TOGETHER = 100
+"""Steps whose batches come out of one generator: to make one takes longer than to draw a hundred batches from it."""
 
 
 class Batch(NamedTuple):
@@ -47,6 +52,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def batch(self, seed: int, step: int, dtype: str) -> Batch:
         """The training batch of that step. Features have the given dtype ("float32" or "float64")."""
         raise NotImplementedError
+
+    def batches(self, seed: int, steps: range, dtype: str) -> Batch:
+        """The training batches of at least one step, every array with a leading axis of steps."""
+        return stack_batches([self.batch(seed, step, dtype) for step in steps])
 
     def evaluation_batch(self, dtype: str) -> Batch:
         """The batch on which the model is judged, the same at every epoch."""
@@ -147,16 +156,22 @@ class FirstSymbol(Task, frozen=True, kw_only=True, tag_field="name"):
         return True
 
     def batch(self, seed: int, step: int, dtype: str) -> Batch:
+        one = self.batches(seed, range(step, step + 1), dtype)
+        return Batch(one.inputs[0], one.targets[0])
+
+    def batches(self, seed: int, steps: range, dtype: str) -> Batch:
         del dtype  # Indices have none.
-        generator = generator_for(seed, "batch", step)
-        return self._batch(generator.integers(0, self.vocabulary, (self.batch_size, self.length), np.int64))
+        shape = (STEPS_DRAWN_TOGETHER, self.batch_size, self.length)
+        blocks = range(steps[0] // STEPS_DRAWN_TOGETHER, steps[-1] // STEPS_DRAWN_TOGETHER + 1)
+        drawn = [generator_for(seed, "batch", block).integers(0, self.vocabulary, shape, np.int64) for block in blocks]
+        return self._batch(np.concatenate(drawn)[np.array(steps) - blocks[0] * STEPS_DRAWN_TOGETHER])
 
     def evaluation_batch(self, dtype: str) -> Batch:
         del dtype
         return self._batch(np.array(list(itertools.product(range(self.vocabulary), repeat=self.length)), np.int64))
 
     def _batch(self, inputs: np.ndarray) -> Batch:
-        return Batch(inputs, inputs[:, 0] % self.classes)
+        return Batch(inputs, inputs[..., 0] % self.classes)
 
 
 class Noise(Task, frozen=True, kw_only=True, tag_field="name"):
@@ -185,6 +200,13 @@ class Noise(Task, frozen=True, kw_only=True, tag_field="name"):
 
 
 AnyTask = Spelling | FirstSymbol | Noise
+
+
+def stack_batches(batches: Sequence[Batch]) -> Batch:
+    """Batches of the same shapes as one, every array with a leading axis; without `initial`, which no task has."""
+    columns: Any = zip(*batches, strict=True)
+    arrays: Any = [None if column[0] is None else np.stack(column) for column in columns]
+    return Batch(*arrays)
 
 
 def valid_steps(lengths: np.ndarray, time: int) -> np.ndarray:

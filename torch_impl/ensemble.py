@@ -15,7 +15,7 @@ from spec.experiment import Experiment, override
 from spec.framework import Ensemble, Settings, Trajectory
 from spec.models import Embedding, keep_masks
 from spec.parameters import Parameters, generator_for
-from spec.tasks import Batch
+from spec.tasks import Batch, stack_batches
 from spec.training import Clipping, State
 from torch_impl import optimizer as optimizers
 from torch_impl.build import build
@@ -123,16 +123,21 @@ def train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) ->
     """The members of these seeds at once."""
     training, task = experiment.training, experiment.task
     starts = [initialize(experiment, seed, settings) for seed in seeds]
-    sites = dropout_sites(experiment, starts[0], settings)
+    masks = Masks(experiment, dropout_sites(experiment, starts[0], settings), seeds)
     members = Members(experiment, starts, settings, own_batches=task.drawn, own_masks=True)
     evaluation = task.evaluation_batch(settings.precision)
     evaluation_batch = to_tensors(evaluation, settings)
     losses, logits, first = [], np.empty(0), np.full(len(seeds), NEVER)
-    fixed = None if task.drawn else task.batch(0, 0, settings.precision)
-    for step in range(training.epochs * training.steps_per_epoch):
-        drawn = [fixed or task.batch(seed, step, settings.precision) for seed in seeds]
-        batch = to_tensors(fixed or stack_batches(drawn), settings)
-        losses.append(members.step(step, batch, draw_masks(experiment, sites, drawn, seeds, step)))
+    steps = range(training.epochs * training.steps_per_epoch)
+    arrays = task.batch(0, 0, settings.precision)
+    batch = to_tensors(arrays, settings)
+    own = [task.batches(seed, steps, settings.precision) for seed in seeds if task.drawn]
+    drawn: Any = stack_batches(own) if own else None
+    for step in steps:
+        if drawn:
+            at_step: Any = (None if array is None else array[:, step] for array in drawn)
+            batch = to_tensors(Batch(*at_step), settings)
+        losses.append(members.step(step, batch, masks.draw(arrays, step)))
         if (step + 1) % training.steps_per_epoch == 0:
             logits = members.logits(evaluation_batch)
             now = solved_members(logits, evaluation) & (first == NEVER)
@@ -307,27 +312,32 @@ def dropout_sites(experiment: Experiment, start: Mapping[str, np.ndarray], setti
     return sites
 
 
-def draw_masks(
-    experiment: Experiment, sites: list[Site], batches: Sequence[Batch], seeds: Sequence[int], step: int
-) -> Stacked:
-    """Every member's masks of that step, by site: the very ones that torch draws for it alone, with its seed."""
-    if not sites:
-        return {}
-    generator = torch.Generator()
-    members: list[list[Tensor]] = []
-    for batch, seed in zip(batches, seeds, strict=True):
-        generator.manual_seed(int(np.asarray(dropout_of(experiment, batch, seed, step, "own"))))
-        kept = [torch.empty_like(s.template).bernoulli_(1 - s.rate, generator=generator) for s in sites]
-        members.append([mask.div_(1 - site.rate) for mask, site in zip(kept, sites, strict=True)])
-    stacked = [torch.stack(masks) for masks in zip(*members, strict=True)]
-    return {s.name: m.transpose(1, 2) if s.time_first else m for s, m in zip(sites, stacked, strict=True)}
+class Masks:
+    """Every member's masks of a step: the very ones that torch draws for it alone, with its seed."""
 
+    def __init__(self, experiment: Experiment, sites: list[Site], seeds: Sequence[int]):
+        self.experiment, self.sites, self.seeds = experiment, sites, seeds
+        self.generator = torch.Generator()
+        # Laid out like what is dropped from, which is the order in which the generator fills them.
+        self.kept = [
+            torch.empty_strided(
+                (len(seeds), *site.template.shape),
+                (site.template.numel(), *site.template.stride()),
+                dtype=site.template.dtype,
+            )
+            for site in sites
+        ]
+        # Taken apart once: to do so at every step takes longer than to draw them.
+        self.by_member = list(zip(*(kept.unbind() for kept in self.kept), strict=True))
 
-def stack_batches(batches: Sequence[Batch]) -> Batch:
-    """Every member's batch, with a leading axis of members."""
-    columns: Any = zip(*batches, strict=True)
-    stacked: Any = [None if column[0] is None else np.stack(column) for column in columns]
-    return Batch(*stacked)
+    def draw(self, batch: Batch, step: int) -> Stacked:
+        """By site, (members, *site's shape)."""
+        for seed, own in zip(self.seeds, self.by_member, strict=False):
+            self.generator.manual_seed(int(np.asarray(dropout_of(self.experiment, batch, seed, step, "own"))))
+            for site, kept in zip(self.sites, own, strict=True):
+                kept.bernoulli_(1 - site.rate, generator=self.generator)
+        scaled = {site.name: kept / (1 - site.rate) for site, kept in zip(self.sites, self.kept, strict=True)}
+        return {s.name: scaled[s.name].transpose(1, 2) if s.time_first else scaled[s.name] for s in self.sites}
 
 
 def clip_members(spec: Clipping | None, gradients: Stacked) -> None:

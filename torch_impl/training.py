@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from spec.experiment import Experiment
 from spec.framework import MaskSource, Replay, Settings, Trajectory
 from spec.models import keep_masks
-from spec.parameters import Parameters, check, generator_for
+from spec.parameters import Parameters, check, generator_for, seed_for
 from spec.tasks import Batch
 from spec.training import State, Training
 from torch_impl import optimizer as optimizers
@@ -120,10 +120,10 @@ def dropout_of(
     """Masks of the spec, or a seed for torch's own: a function of (seed, step) either way, so that resuming works."""
     if not experiment.model.has_dropout:
         return {}
-    generator = generator_for(seed, "dropout", step)
-    if masks == "spec":
-        return keep_masks(experiment.model, batch.inputs.shape[0], batch.inputs.shape[1], generator)
-    return int(generator.integers(2**63))
+    if masks == "own":
+        return seed_for(seed, "dropout", step)
+    size, time = batch.inputs.shape[:2]
+    return keep_masks(experiment.model, size, time, generator_for(seed, "dropout", step))
 
 
 def to_tensors(batch: Batch, settings: Settings) -> TensorBatch:

@@ -95,7 +95,8 @@ def test_chunks_change_nothing(name: str, experiment_name: str) -> None:
     whole = implementation.train_ensemble(experiment, range(5), SETTINGS)
     cut_up = implementation.train_ensemble(experiment, range(5), SETTINGS, chunk=2)
     np.testing.assert_allclose(whole.losses, cut_up.losses, rtol=1e-13)
-    np.testing.assert_allclose(whole.logits, cut_up.logits, rtol=1e-11)
+    # A logit near 0 is a sum of terms as large as the largest logit, whose rounding it carries.
+    np.testing.assert_allclose(whole.logits, cut_up.logits, rtol=1e-11, atol=1e-14 * np.abs(whole.logits).max())
     np.testing.assert_array_equal(whole.first_solved, cut_up.first_solved, strict=True)
     assert len(cut_up.losses) == 5
 
