@@ -21,6 +21,7 @@ from typing import IO, NamedTuple
 import msgspec
 
 from crosscheck.worker import Broken, Done, Job, Message, Refused
+from spec import cache
 from spec.errors import OhlolError
 
 WORTH_A_WORKER = 3
@@ -62,7 +63,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 # Tiny models are fastest on one thread, and the two sides run side by side.
-                env={**threads, **os.environ, **environment},
+                env={**threads, **cache.variables(), **os.environ, **environment},
                 text=True,
                 # So that Ctrl-C comes to the parent alone, which then ends its workers.
                 start_new_session=True,

@@ -15,7 +15,7 @@ from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.framework import Precision
 
-FORMAT = 4
+FORMAT = 5
 """To be raised with every change of what is asked of an implementation, or of how it is recorded."""
 
 MANIFEST = "manifest.json"
@@ -48,7 +48,8 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """One side's answers on one experiment.
 
     token: of the run that made it, so that no earlier run's file can be taken for this one's. experiment: as it was,
-    so that recordings can be compared when the file has changed since.
+    so that recordings can be compared when the file has changed since. overhead: seconds of the process by kind that
+    went into anything but computing, "starting" of the process's first recording, the others among `seconds`.
     """
 
     format: int
@@ -62,6 +63,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     machine: dict[str, str]
     answers: list[Answer]
     seconds: float
+    overhead: dict[str, float] = {}
 
     def resolved(self) -> Experiment:
         """The experiment that was recorded."""

@@ -4,6 +4,7 @@ import os
 import secrets
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -47,6 +48,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
     verdicts: dict[str, Verdict] = {}
     all_sides: list[Sides] = []
     lost: dict[tuple[int, str], str] = {}
+    comparing = 0.0
     with tempfile.TemporaryDirectory(prefix="crosscheck-") as scratch:
         directories = (Path(scratch, "first"), Path(scratch, "second"))
         token = secrets.token_hex(8)
@@ -61,11 +63,13 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
             if (1 - result.side, name) not in lost:
                 continue
             argument, experiment = next((a, e) for a, e in plan.experiments.items() if e.name == name)
+            started = time.perf_counter()
             first, second = (
                 _side(shown[i], directories[i], name, token, experiment.hash, lost[i, name]) for i in (0, 1)
             )
             verdicts[name] = judge(experiment, argument, plan.wanted, (first, second))
             all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
+            comparing += time.perf_counter() - started
             progress.judged(verdicts[name])
     chosen = list(plan.experiments.values())
     ordered = settle(chosen, [verdicts[experiment.name] for experiment in chosen], shown)
@@ -80,6 +84,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
         recurrence=plan.recurrence,
         device=plan.device,
         seconds=time.perf_counter() - begin,
+        comparing=comparing,
         exit_code=exit_code,
         verdict=verdict,
         experiments=ordered,
@@ -239,6 +244,7 @@ def _side_summaries(
                 describe=recordings[0].describe if recordings else {},
                 machine=recordings[0].machine if recordings else {},
                 seconds=sum(recording.seconds for recording in recordings),
+                overhead=dict(sum((Counter(recording.overhead) for recording in recordings), Counter())),
             )
         )
     return summaries

@@ -18,18 +18,23 @@ DEFAULT_IMPLEMENTATIONS = ("torch_impl", "flax_impl")
 
 
 class SideSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One implementation. implementation: what was asked for. seconds: spent in its workers, all together."""
+    """One implementation. implementation: what was asked for. seconds: spent in its workers, all together.
+
+    overhead: seconds by kind that did not go into computing: "starting" beside `seconds`, others among them.
+    """
 
     name: str
     implementation: str
     describe: dict[str, str]
     machine: dict[str, str]
     seconds: float
+    overhead: dict[str, float] = {}
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A run. directories: of the recordings, where it compared two and recorded nothing itself.
 
+    comparing: seconds of `seconds` in which recordings were read and compared, while workers went on.
     thorough: whether all cases were asked for. seeds: members a side of the ensembles that were asked for.
     """
 
@@ -47,6 +52,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     thorough: bool = False
     seeds: int = CONVERGENCE.seeds
     recurrence: Recurrence = Settings().recurrence
+    comparing: float = 0.0
 
     def reproduce(self, verdict: Verdict, comparison: Comparison) -> str:
         """The one command that makes this comparison again, with the others of its case and no more."""

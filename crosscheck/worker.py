@@ -84,7 +84,9 @@ def main(name: str) -> int:
     with os.fdopen(os.dup(1), "w", buffering=1) as channel:
         os.dup2(2, 1)
         try:
+            begin = time.perf_counter()
             loaded, framework = name, _load(name)
+            starting = time.perf_counter() - begin
             for line in sys.stdin:
                 job = msgspec.json.decode(line, type=Job)
                 wanted = job.implementation or name
@@ -93,7 +95,8 @@ def main(name: str) -> int:
                         # What an import that fails leaves behind is neither the one nor the other.
                         loaded = ""
                         loaded, framework = wanted, implementation.load_afresh(wanted)
-                    message = _serve(name, framework, job)
+                    message = _serve(name, framework, job, starting)
+                    starting = 0.0
                 except Exception as error:
                     if not job.implementation:
                         raise
@@ -118,9 +121,10 @@ def _send(channel: TextIO, message: Message) -> None:
     channel.write(msgspec.json.encode(message).decode() + "\n")
 
 
-def _serve(name: str, framework: Framework, job: Job) -> Done:
-    """Record one experiment."""
+def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
+    """Record one experiment. starting: seconds that the process took to import the framework, of its first job."""
     begin = time.perf_counter()
+    before = _overhead(framework)
     experiment = experiments.convert(job.experiment, "job")
     answers: list[Answer] = []
     kept: dict[str, np.ndarray] = {}
@@ -142,6 +146,7 @@ def _serve(name: str, framework: Framework, job: Job) -> Done:
                     answers.append(answer)
                     kept |= {answer.key + key: array for key, array in arrays.items()}
     seconds = time.perf_counter() - begin
+    spent = {kind: after - before.get(kind, 0.0) for kind, after in _overhead(framework).items()}
     made = Recording(
         format=recording.FORMAT,
         token=job.token,
@@ -154,9 +159,16 @@ def _serve(name: str, framework: Framework, job: Job) -> Done:
         machine={"python": platform.python_version(), "numpy": np.__version__, "system": platform.platform()},
         answers=answers,
         seconds=seconds,
+        overhead={"starting": starting, **spent},
     )
     recording.write(Path(job.directory), experiment.name, made, kept)
     return Done(experiment=experiment.name, seconds=seconds)
+
+
+def _overhead(framework: Framework) -> dict[str, float]:
+    """What the implementation says of itself, if it does."""
+    told = getattr(framework, "overhead", None)
+    return {str(kind): float(seconds) for kind, seconds in told().items()} if told else {}
 
 
 def ask(

@@ -34,6 +34,7 @@ __all__ = [
     "gradients",
     "initialize",
     "loss_gradient",
+    "overhead",
     "predict",
     "replay",
     "round_trip",
@@ -53,6 +54,11 @@ def describe(settings: Settings) -> dict[str, str]:
         "optax": optax.__version__,
         "device": f"{device.platform} ({device.device_kind})",
     }
+
+
+def overhead() -> dict[str, float]:
+    """See spec.framework.Framework.overhead."""
+    return dict(compilation.SPENT)
 
 
 def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:

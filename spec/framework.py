@@ -115,6 +115,13 @@ class Framework(Protocol):
         """Names and versions of what computes, and the device's name."""
         ...
 
+    def overhead(self) -> dict[str, float]:
+        """Seconds that this process has spent so far on what is not computing, by kind: "tracing", "compiling", ...
+
+        It informs, as the times in a report do. May be missing from a module.
+        """
+        ...
+
     def initialize(self, experiment: Experiment, seed: int, settings: Settings) -> Parameters:
         """Parameters drawn from the spec's laws with the framework's own generator."""
         ...
@@ -214,6 +221,7 @@ class Framework(Protocol):
 
 CONTRACT = (
     "describe",
+    "overhead",
     "initialize",
     "round_trip",
     "forward",
@@ -227,5 +235,5 @@ CONTRACT = (
 )
 """The functions of the contract, by name."""
 
-OPTIONAL = ("loss_gradient", "predict", "replay", "train_starts", "train_ensemble")
+OPTIONAL = ("overhead", "loss_gradient", "predict", "replay", "train_starts", "train_ensemble")
 """Those that a module may lack; crosscheck then reports "not checked"."""

@@ -6,3 +6,6 @@ import os
 # processes that wait for each other's cores take ten times as long as none.
 for library in ("OMP", "MKL", "OPENBLAS"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+# Tests leave nothing in the cache directory of who runs them, and take nothing from there.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")

@@ -26,6 +26,7 @@ __all__ = [
     "gradients",
     "initialize",
     "loss_gradient",
+    "overhead",
     "predict",
     "replay",
     "round_trip",
@@ -40,6 +41,11 @@ def describe(settings: Settings) -> dict[str, str]:
     device = device_of(settings)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"python": platform.python_version(), "torch": torch.__version__, "device": f"{device.type} ({name})"}
+
+
+def overhead() -> dict[str, float]:
+    """See spec.framework.Framework.overhead. torch computes as it goes."""
+    return {}
 
 
 def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:

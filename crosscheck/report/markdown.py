@@ -117,12 +117,18 @@ def _names(summary: Summary) -> tuple[str, ...]:
 
 def _time(summary: Summary) -> Iterator[str]:
     """Where the seconds went."""
-    yield "\n## Seconds\n"
+    yield "\n## Seconds\n\nIn the workers of either side, several of them side by side.\n"
     yield _row("rung", *(side.name for side in summary.sides))
     yield _row(*["---"] * (len(summary.sides) + 1))
     for rung in summary.rungs:
         spent = [cell.seconds for verdict in summary.experiments for cell in verdict.cells if cell.rung == rung]
         yield _row(rung, *(f"{sum(seconds[i] for seconds in spent):.1f}" for i in range(len(summary.sides))))
+    kinds = {kind for side in summary.sides for kind in side.overhead}
+    for kind in sorted(kinds, key=lambda kind: (kind != "starting", kind)):
+        words = "before that, starting" if kind == "starting" else f"of these, {kind}"
+        yield _row(words, *(f"{side.overhead.get(kind, 0.0):.1f}" for side in summary.sides))
+    if summary.comparing:
+        yield f"\nComparing took {summary.comparing:.1f} s of the run's {summary.seconds:.0f}, while workers went on."
 
 
 def _cell(cell: Cell) -> str:

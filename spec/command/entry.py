@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import signal
 import tempfile
 import threading
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple, cast, get_args
 
 import msgspec
 
-from spec import parameters
+from spec import cache, parameters
 from spec.command import ensemble
 from spec.command.ensemble_directory import EnsembleDirectory
 from spec.command.events import End
@@ -302,6 +303,7 @@ def check_writable(path: Path) -> None:
 
 def load_implementation(name: str) -> Framework:
     """Import an implementation. Raises FrameworkMissing, naming what to install, where its framework is missing."""
+    os.environ.update(cache.variables())
     try:
         module = importlib.import_module(name)
         for function in CONTRACT:
