@@ -1,5 +1,6 @@
 """The optimizer, with every constant from the spec. See spec.training."""
 
+from functools import cache
 from typing import Any
 
 import jax
@@ -57,14 +58,22 @@ def load_slots(
     spec: AnyOptimizer, layout: Layout, native: optax.Params, slots: Parameters, step: int
 ) -> optax.OptState:
     """The optimizer's state that holds canonical slots, named "<parameter>.<slot>", after `step` steps."""
+    leaves, structure = jax.tree.flatten(native)
+    blank = _blank(spec, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
     # Zeros by NumPy: JAX would compile a fill for every shape.
-    blank = jax.eval_shape(make(spec, StepConstants(spec.learning_rate, 1.0, 1.0)).init, native)
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank)
     for slot in spec.slots:
         own = {name.removesuffix(f".{slot}"): value for name, value in slots.items() if name.endswith(f".{slot}")}
         state = optax.tree.set(state, **{OPTAX_NAMES[slot]: to_native(layout, own)})
     counts = optax.tree.get_all_with_path(state, "count")
     return optax.tree.set(state, count=np.int32(step)) if counts else state
+
+
+@cache
+def _blank(spec: AnyOptimizer, structure: Any, leaves: tuple[tuple[tuple[int, ...], np.dtype], ...]) -> optax.OptState:
+    """The state's shapes and dtypes. To trace them takes longer than to train hello."""
+    native = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in leaves])
+    return jax.eval_shape(make(spec, StepConstants(spec.learning_rate, 1.0, 1.0)).init, native)
 
 
 def slots(spec: AnyOptimizer, layout: Layout, state: optax.OptState) -> Parameters:

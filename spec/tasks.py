@@ -55,7 +55,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def batches(self, seed: int, steps: range, dtype: str) -> Batch:
         """The training batches of at least one step, every array with a leading axis of steps."""
-        return stack_batches([self.batch(seed, step, dtype) for step in steps])
+        if self.drawn:
+            return stack_batches([self.batch(seed, step, dtype) for step in steps])
+        one: Any = self.batch(seed, 0, dtype)
+        arrays: Any = [None if array is None else np.broadcast_to(array, (len(steps), *array.shape)) for array in one]
+        return Batch(*arrays)
 
     def evaluation_batch(self, dtype: str) -> Batch:
         """The batch on which the model is judged, the same at every epoch."""

@@ -225,3 +225,15 @@ def test_a_task_says_whether_its_batches_are_drawn(name: str) -> None:
     for other in batches[1:]:
         same = all(np.array_equal(a, b) for a, b in zip(batches[0], other, strict=True) if a is not None)
         assert same != task.drawn
+
+
+@pytest.mark.parametrize("task", [HELLO, FIRST, NOISE], ids=["hello", "first symbol", "noise"])
+def test_batches_of_many_steps_are_those_of_each(task: AnyTask) -> None:
+    steps = range(95, 205, 5)  # over the ends of what is drawn together
+    together = task.batches(3, steps, "float32")
+    for index, step in enumerate(steps):
+        alone = task.batch(3, step, "float32")
+        for one, many in zip(alone, together, strict=True):
+            assert (one is None) == (many is None)
+            if one is not None:
+                np.testing.assert_array_equal(one, many[index], strict=True)
