@@ -1,18 +1,14 @@
-"""The command line of crosscheck."""
+"""The command line of crosscheck.
+
+What only some commands need is imported where they begin to work: help, lists and mistakes are answered at once.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from rich.console import Console
-
-from crosscheck import recording, run
-from crosscheck.faults import command as faults
-from crosscheck.progress import Progress
-from crosscheck.report import data, markdown, terminal
-from crosscheck.run import Plan
 from crosscheck.rungs import BY_DEFAULT, LADDER, ON_REQUEST
 from crosscheck.summary import DEFAULT_IMPLEMENTATIONS, Summary
 from crosscheck.verdict import Selection
@@ -21,6 +17,9 @@ from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError
 from spec.experiment import Experiment
 from spec.framework import Device, Precision, Recurrence, Settings
+
+if TYPE_CHECKING:
+    from crosscheck.run import Plan
 
 REPORT = Path("crosscheck-report")
 
@@ -53,6 +52,9 @@ def _check(options: argparse.Namespace) -> int:
     if options.list:
         return _list()
     plan = _plan(options)
+    from crosscheck import run
+    from crosscheck.progress import Progress
+
     _clear(options.out)
     first, second = options.implementations
     with Progress(run.labels((first, second)), len(plan.experiments), options.json) as progress:
@@ -62,6 +64,9 @@ def _check(options: argparse.Namespace) -> int:
 
 def _record(options: argparse.Namespace) -> int:
     plan = _plan(options)
+    from crosscheck import run
+    from crosscheck.progress import Progress
+
     with Progress([options.implementation], len(plan.experiments)) as progress:
         manifest = run.record(plan, options.implementation, options.out, progress)
     print(f"{len(manifest.experiments) - len(manifest.lost)} of {len(manifest.experiments)} recorded in {options.out}")
@@ -69,6 +74,9 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from crosscheck import run
+    from crosscheck.progress import Progress
+
     _clear(options.out)
     directories = tuple(options.directories)
     with Progress([], 0, quiet=True) as progress:
@@ -78,6 +86,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _faults(options: argparse.Namespace) -> int:
+    from crosscheck.faults import command as faults
+
     return faults.carry_out(options, _rungs(options.rungs) if options.rungs else faults.RUNGS)
 
 
@@ -94,7 +104,7 @@ def _list() -> int:
     return 0
 
 
-def _plan(options: argparse.Namespace) -> Plan:
+def _plan(options: argparse.Namespace) -> "Plan":
     chosen: dict[str, Experiment] = {}
     for argument in options.experiments or experiments.shipped():
         experiment = experiments.load(argument)
@@ -108,6 +118,8 @@ def _plan(options: argparse.Namespace) -> Plan:
     rungs = [rung for rung in rungs if rung not in unable]
     wanted = Selection(rungs, precisions, options.thorough, options.case)
     wanted.check_case(chosen.values())
+    from crosscheck.run import Plan
+
     return Plan(chosen, wanted, options.seed, options.device, options.timeout, options.seeds, options.recurrence)
 
 
@@ -130,6 +142,11 @@ def _clear(directory: Path) -> None:
 
 
 def _report(summary: Summary, options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from crosscheck import recording
+    from crosscheck.report import data, markdown, terminal
+
     options.out.mkdir(parents=True, exist_ok=True)
     rendered = data.render(summary)
     recording.write_whole(options.out / "report.json", rendered)
@@ -189,6 +206,8 @@ def _compare_parser() -> argparse.ArgumentParser:
 
 
 def _faults_parser() -> argparse.ArgumentParser:
+    from crosscheck.faults import command as faults
+
     parser = argparse.ArgumentParser(
         prog="python -m crosscheck faults", description=faults.DESCRIPTION, epilog=faults.EPILOG
     )

@@ -28,7 +28,7 @@ def nudged(start: Mapping[str, np.ndarray], seed: int, runs: int = RUNS) -> Iter
         yield {name: _nudge(value, generator) for name, value in start.items()}
 
 
-def _nudge(value: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _nudge(value: np.ndarray, generator: "np.random.Generator") -> np.ndarray:
     if value.dtype.kind != "f":
         return value
     towards = generator.choice(np.array([-np.inf, np.inf], value.dtype), size=value.shape)

@@ -1,6 +1,7 @@
 """Attention. See spec.models.attention."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,17 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from flax_impl.lstm import LSTMCell
-from flax_impl.model import ArrayBatch, Model, one_hot, valid_steps, zero_padding
+from flax_impl.model import ArrayBatch, Linear, Model, one_hot, valid_steps, zero_padding
 from flax_impl.recurrent import Layers, initial_state, record_final
 from spec.models.attention import LSTMAttention as LSTMAttentionSpec
 from spec.models.attention import MultiHeadAttention as MultiHeadAttentionSpec
 from spec.models.attention import SelfAttention as SelfAttentionSpec
+
+MANY = 10**6
+"""Weights from which on they are not kept for the backward pass: they leave the caches, and fill the memory."""
+
+BLOCK = 128
+"""Queries at a time."""
 
 
 class LSTMAttention(Model):
@@ -21,8 +28,8 @@ class LSTMAttention(Model):
     def __init__(self, spec: LSTMAttentionSpec, *, rngs: nnx.Rngs):
         super().__init__(spec, rngs=rngs)
         self.rnn = Layers(LSTMCell, spec.inputs.size, spec.hidden_size, rngs=rngs)
-        self.attention = nnx.Linear(spec.hidden_size, spec.hidden_size, use_bias=False, rngs=rngs)
-        self.head = nnx.Linear(2 * spec.hidden_size, spec.classes, rngs=rngs)
+        self.attention = Linear(spec.hidden_size, spec.hidden_size, use_bias=False, rngs=rngs)
+        self.head = Linear(2 * spec.hidden_size, spec.classes, rngs=rngs)
 
     def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
@@ -47,10 +54,10 @@ class SelfAttention(Model):
         self.width = spec.hidden_size
         self.max_length = spec.max_length
         projected = heads * spec.hidden_size
-        self.query = nnx.Linear(spec.input_size, projected, rngs=rngs)
-        self.key = nnx.Linear(spec.input_size, projected, rngs=rngs)
-        self.value = nnx.Linear(spec.input_size, projected, rngs=rngs)
-        self.head = nnx.Linear(spec.hidden_size, spec.classes, rngs=rngs)
+        self.query = Linear(spec.input_size, projected, rngs=rngs)
+        self.key = Linear(spec.input_size, projected, rngs=rngs)
+        self.value = Linear(spec.input_size, projected, rngs=rngs)
+        self.head = Linear(spec.hidden_size, spec.classes, rngs=rngs)
 
     def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
@@ -82,7 +89,7 @@ class MultiHeadAttention(SelfAttention):
     def __init__(self, spec: MultiHeadAttentionSpec, *, rngs: nnx.Rngs):
         super().__init__(spec, spec.heads, rngs=rngs)
         self.heads = spec.heads
-        self.output = nnx.Linear(spec.heads * spec.hidden_size, spec.hidden_size, rngs=rngs)
+        self.output = Linear(spec.heads * spec.hidden_size, spec.hidden_size, rngs=rngs)
 
     def mix(
         self, query: Array, key: Array, value: Array, valid: Bool[Array, "batch time"] | None
@@ -106,7 +113,41 @@ def attend(
     valid: Bool[Array, "*#batch source"] | None = None,
     dropout: nnx.Dropout | None = None,
 ) -> tuple[Float[Array, "*batch time features"], Float[Array, "*batch time source"]]:
-    """Context and weights: softmax over the valid source steps of query . key / scale. No valid step, no weight."""
+    """Context and weights: softmax over the valid source steps of query . key / scale. No valid step, no weight.
+
+    Where there are many weights, the context comes from BLOCK queries after the other. The weights that are returned
+    are then a computation of their own, which the compiler drops where nobody reads them.
+    """
+    context, weights = _written_out(query, key, value, scale, valid, dropout)
+    if weights.size >= MANY and not _drops(dropout):
+        # One head at a time stays in a core's caches; other platforms need many heads at once to be busy.
+        context = jax.lax.platform_dependent(
+            query, key, value, valid, cpu=partial(_by_head, scale), default=partial(_in_blocks, scale)
+        )
+    return context, weights
+
+
+def split_heads(projection: Float[Array, "batch time features"], heads: int) -> Float[Array, "batch heads time width"]:
+    """Head j owns the j-th block of features."""
+    batch, time, features = projection.shape
+    return projection.reshape(batch, time, heads, features // heads).swapaxes(1, 2)
+
+
+def merge_heads(context: Float[Array, "batch heads time width"]) -> Float[Array, "batch time features"]:
+    """The opposite of split_heads."""
+    batch, heads, time, width = context.shape
+    return context.swapaxes(1, 2).reshape(batch, time, heads * width)
+
+
+def _written_out(
+    query: Float[Array, "*batch time width"],
+    key: Float[Array, "*batch source width"],
+    value: Float[Array, "*batch source features"],
+    scale: float,
+    valid: Bool[Array, "*#batch source"] | None,
+    dropout: nnx.Dropout | None = None,
+) -> tuple[Float[Array, "*batch time features"], Float[Array, "*batch time source"]]:
+    """The equations of `attend`."""
     scores = query @ key.swapaxes(-1, -2) / scale
     if valid is None:
         weights = jax.nn.softmax(scores, -1)
@@ -120,13 +161,44 @@ def attend(
     return weights @ value, weights
 
 
-def split_heads(projection: Float[Array, "batch time features"], heads: int) -> Float[Array, "batch heads time width"]:
-    """Head j owns the j-th block of features."""
-    batch, time, features = projection.shape
-    return projection.reshape(batch, time, heads, features // heads).swapaxes(1, 2)
+def _in_blocks(
+    scale: float,
+    query: Float[Array, "*batch time width"],
+    key: Float[Array, "*batch source width"],
+    value: Float[Array, "*batch source features"],
+    valid: Bool[Array, "*#batch source"] | None,
+) -> Float[Array, "*batch time features"]:
+    """The context of `attend`, some queries at a time, whose weights the backward pass computes again."""
+    *batch, time, width = query.shape
+    size = min(time, BLOCK)
+    blocks = -(-time // size)
+    filled = jnp.pad(query, [(0, 0)] * len(batch) + [(0, blocks * size - time), (0, 0)])
+    queries = jnp.moveaxis(filled.reshape(*batch, blocks, size, width), -3, 0)
+
+    def context(block: Float[Array, "*batch size width"]) -> Float[Array, "*batch size features"]:
+        return _written_out(block, key, value, scale, valid)[0]
+
+    # A loop keeps its passes apart by itself, so the compiler need not be kept from merging them.
+    contexts = jax.lax.map(jax.checkpoint(context, prevent_cse=False), queries)
+    return jnp.moveaxis(contexts, 0, -3).reshape(*batch, blocks * size, -1)[..., :time, :]
 
 
-def merge_heads(context: Float[Array, "batch heads time width"]) -> Float[Array, "batch time features"]:
-    """The opposite of split_heads."""
-    batch, heads, time, width = context.shape
-    return context.swapaxes(1, 2).reshape(batch, time, heads * width)
+def _by_head(
+    scale: float,
+    query: Float[Array, "*batch time width"],
+    key: Float[Array, "*batch source width"],
+    value: Float[Array, "*batch source features"],
+    valid: Bool[Array, "*#batch source"] | None,
+) -> Float[Array, "*batch time features"]:
+    """`_in_blocks` for one sequence and head after the other."""
+    *batch, time, _ = query.shape
+    if valid is not None:
+        valid = jnp.broadcast_to(valid, (*batch, valid.shape[-1]))
+    rows = jax.tree.map(lambda array: array.reshape(-1, *array.shape[len(batch) :]), (query, key, value, valid))
+    contexts = jax.lax.map(lambda row: _in_blocks(scale, *row), rows)
+    return contexts.reshape(*batch, time, -1)
+
+
+def _drops(dropout: nnx.Dropout | None) -> bool:
+    """Whether any weight is dropped."""
+    return dropout is not None and not dropout.deterministic and dropout.rate > 0

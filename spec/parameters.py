@@ -129,7 +129,8 @@ def draw(table: Sequence[Parameter], seed: int, dtype: str, spread: float = 0.0)
     return parameters
 
 
-def generator_for(seed: int, *labels: str | int) -> np.random.Generator:
+# Quoted, here and elsewhere: to name numpy.random is to import it, which --help and mistakes need not wait for.
+def generator_for(seed: int, *labels: str | int) -> "np.random.Generator":
     """A NumPy generator whose stream depends on nothing but the seed (>= 0) and the labels, on any machine."""
     return np.random.Generator(np.random.Philox(_sequence_for(seed, labels)))
 

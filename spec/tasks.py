@@ -292,7 +292,7 @@ def random_batch(
     return Batch(inputs, targets, np.array(lengths, np.int64) if ragged else None, decoder_inputs, states or None)
 
 
-def _scatter(values: np.ndarray, where: np.ndarray, marks: tuple[int, ...], generator: np.random.Generator) -> None:
+def _scatter(values: np.ndarray, where: np.ndarray, marks: tuple[int, ...], generator: "np.random.Generator") -> None:
     """Write each mark to another random place among those, as far as there are enough."""
     places = generator.permutation(np.argwhere(where))
     for place, mark in zip(places, marks, strict=False):

@@ -12,6 +12,13 @@ from spec.models.attention import SelfAttention as SelfAttentionSpec
 from torch_impl.model import Model, TensorBatch, one_hot, valid_steps, zero_padding
 from torch_impl.recurrent import initial_state, record_final, run, unroll
 
+MANY = 10**5
+"""Weights from which on a fused kernel saves time enough.
+
+Its backward pass makes weights anew as exp(score - log sum exp): with large scores they do not add up to one, which
+crosscheck sees in float32.
+"""
+
 
 class LSTMAttention(Model):
     """An LSTM whose every state looks at all of its states. See spec.models.LSTMAttention."""
@@ -31,8 +38,9 @@ class LSTMAttention(Model):
             for name, value in unroll(self.rnn, inputs, valid, initial)[2].items():
                 self.record(f"rnn.{name}", value)
         record_final(self, "rnn", final)
-        context, weights = attend(states, self.attention(states), states, 1.0, valid)
-        self.record("attention.weights", zero_padding(weights, valid))
+        context, weights = attend(states, self.attention(states), states, 1.0, valid, self.recording)
+        if weights is not None:
+            self.record("attention.weights", zero_padding(weights, valid))
         self.record("attention.context", zero_padding(context, valid))
         logits = zero_padding(self.head(torch.cat([context, states], -1)), valid)
         self.record("logits", logits)
@@ -70,8 +78,9 @@ class SelfAttention(Model):
         self, query: Tensor, key: Tensor, value: Tensor, valid: Bool[Tensor, "batch time"] | None
     ) -> Float[Tensor, "batch time hidden"]:
         """What each step takes from the others."""
-        context, weights = attend(query, key, value, math.sqrt(self.width), valid)
-        self.record("attention.weights", zero_padding(weights, valid))
+        context, weights = attend(query, key, value, math.sqrt(self.width), valid, self.recording)
+        if weights is not None:
+            self.record("attention.weights", zero_padding(weights, valid))
         self.record("attention.context", zero_padding(context, valid))
         return context
 
@@ -89,9 +98,10 @@ class MultiHeadAttention(SelfAttention):
     ) -> Float[Tensor, "batch time hidden"]:
         query, key, value = (split_heads(projection, self.heads) for projection in (query, key, value))
         by_head = valid[:, None] if valid is not None else None
-        context, weights = attend(query, key, value, math.sqrt(self.width), by_head)
+        context, weights = attend(query, key, value, math.sqrt(self.width), by_head, self.recording)
         context = context.transpose(1, 2).flatten(2)
-        self.record("attention.weights", zero_padding(weights.transpose(1, 2), valid))
+        if weights is not None:
+            self.record("attention.weights", zero_padding(weights.transpose(1, 2), valid))
         self.record("attention.context", zero_padding(context, valid))
         output = self.output(context)
         self.record("output", zero_padding(output, valid))
@@ -104,8 +114,14 @@ def attend(
     value: Float[Tensor, "*batch source features"],
     scale: float,
     valid: Bool[Tensor, "*#batch source"] | None = None,
-) -> tuple[Float[Tensor, "*batch time features"], Float[Tensor, "*batch time source"]]:
-    """Context and weights: softmax over the valid source steps of query . key / scale. No valid step, no weight."""
+    recording: bool = False,
+) -> tuple[Float[Tensor, "*batch time features"], Float[Tensor, "*batch time source"] | None]:
+    """Context and weights: softmax over the valid source steps of query . key / scale. No valid step, no weight.
+
+    Where there are many weights and nobody records them, a fused kernel computes the context alone.
+    """
+    if not recording and query.shape[:-1].numel() * key.shape[-2] >= MANY:
+        return _fused(query, key, value, scale, valid), None
     scores = query @ key.transpose(-1, -2) / scale
     if valid is None:
         weights = torch.softmax(scores, -1)
@@ -122,3 +138,25 @@ def split_heads(
 ) -> Float[Tensor, "batch heads time width"]:
     """Head j owns the j-th block of features."""
     return projection.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _fused(
+    query: Float[Tensor, "*batch time width"],
+    key: Float[Tensor, "*batch source width"],
+    value: Float[Tensor, "*batch source features"],
+    scale: float,
+    valid: Bool[Tensor, "*#batch source"] | None,
+) -> Float[Tensor, "*batch time features"]:
+    """The context of `attend`."""
+    if query.ndim == 3:
+        # Without an axis of heads, torch takes none of its fused kernels.
+        query, key, value = query[:, None], key[:, None], value[:, None]
+        return _fused(query, key, value, scale, None if valid is None else valid[:, None])[:, 0]
+    mask = some = None
+    if valid is not None:
+        kept = valid[..., None, :]
+        # Not every kernel promises zeros for a row of nothing but masked steps: it attends to all, and counts as zero.
+        some = kept.any(-1, keepdim=True)
+        mask = kept | ~some
+    context = nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=1 / scale)
+    return context if some is None else context * some

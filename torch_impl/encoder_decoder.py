@@ -29,8 +29,9 @@ class EncoderDecoder(Model):
             for name, value in unroll(self.decoder, symbols, initial=state)[2].items():
                 self.record(f"decoder.{name}", value)
         decoded, _ = run(self.decoder, symbols, initial=state)
-        context, weights = attend(decoded, encoded, encoded, 1.0, valid)
-        self.record("attention.weights", weights)
+        context, weights = attend(decoded, encoded, encoded, 1.0, valid, self.recording)
+        if weights is not None:
+            self.record("attention.weights", weights)
         self.record("attention.context", context)
         logits = self.head(torch.cat([context, decoded], -1))
         self.record("logits", logits)

@@ -29,6 +29,11 @@ class Model(nn.Module):
         self.embedding = embedding(spec.inputs) if isinstance(spec.inputs, Embedding) else None
         self.intermediates: dict[str, Tensor] | None = None
 
+    @property
+    def recording(self) -> bool:
+        """Whether somebody asked for the intermediates."""
+        return self.intermediates is not None
+
     def predict(self, batch: TensorBatch) -> Tensor:
         """Logits for judging the model; those of `forward` unless the model decodes step by step."""
         return self(batch)

@@ -24,7 +24,6 @@ from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
 from crosscheck.verdict import Selection, Side, Verdict, cell_text, judge
 from crosscheck.worker import Job
 from spec import experiment as experiments
-from spec.errors import UsageError
 from spec.framework import Precision
 
 
@@ -355,22 +354,3 @@ def _compilations(scratch: Path) -> dict[str, str]:
 def _file(job: Job) -> str:
     """The name under which a recording's files stand in their directory."""
     return job.experiment["name"]
-
-
-def check(faults: Sequence[Fault]) -> None:
-    """Raise UsageError where the table asks for what there is not."""
-    shipped = set(experiments.shipped())
-    rungs = {rung.NAME: rung for rung in LADDER}
-    seen: set[str] = set()
-    for fault in faults:
-        name = plant.label(fault)
-        if name in seen:
-            raise UsageError(f"{name}: expected each fault once, got it twice")
-        seen.add(name)
-        if fault.experiment not in shipped:
-            raise UsageError(f"{name}: experiment: expected a shipped name, got {fault.experiment!r}")
-        rung = rungs.get(fault.rung)
-        if rung is None or fault.precision not in rung.PRECISIONS:
-            raise UsageError(f"{name}: rung: expected one that runs in {fault.precision}, got {fault.rung!r}")
-        if reason := rung.inapplicable(experiments.load(fault.experiment)):
-            raise UsageError(f"{name}: expected {fault.rung} to run on {fault.experiment}, got: {reason}")

@@ -1,24 +1,24 @@
-"""`python -m crosscheck faults`: its options, and what it leaves behind."""
+"""`python -m crosscheck faults`: its options, and what it leaves behind.
+
+What planting needs is imported where that begins: help, the list and mistakes are answered at once.
+"""
 
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
-from rich.console import Console
 
-from crosscheck import recording
-from crosscheck.faults import campaign, ensembles, plant, report
-from crosscheck.faults.campaign import Campaign
+from crosscheck.faults import ensembles, plant
 from crosscheck.faults.fault import Fault, Implementation
-from crosscheck.faults.findings import Findings
-from crosscheck.faults.power_plot import power_plot
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
-from crosscheck.progress import Progress
 from crosscheck.rungs import BY_DEFAULT, LADDER
 from spec import experiment as experiments
 from spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from crosscheck.faults.findings import Findings
 
 DESCRIPTION = """\
 Does crosscheck see what it is for? Plants real porting bugs, one at a time, in a copy of either implementation, and
@@ -75,7 +75,7 @@ def carry_out(
     """Run the command; returns its exit code. sources: the packages to plant in, where not the installed ones."""
     if unable := [rung for rung in rungs if rung not in RUNGS]:
         raise UsageError(f"--rungs: expected some of {','.join(RUNGS)}, got {','.join(unable)}")
-    campaign.check(faults)
+    plant.check(faults)
     chosen = [
         fault
         for fault in plant.choose(faults, options.faults)
@@ -96,7 +96,10 @@ def carry_out(
         clean = 0
     if not chosen and not clean:
         raise UsageError("faults: expected something to do, got no fault and no clean run")
-    plan = Campaign(
+    from crosscheck.faults import campaign
+    from crosscheck.progress import Progress
+
+    plan = campaign.Campaign(
         faults=chosen,
         clean=clean,
         experiments=experiments.shipped(),
@@ -154,7 +157,13 @@ def _clear(directory: Path) -> None:
         (directory / name).unlink(missing_ok=True)
 
 
-def _report(findings: Findings, options: argparse.Namespace) -> int:
+def _report(findings: "Findings", options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from crosscheck import recording
+    from crosscheck.faults import report
+    from crosscheck.faults.power_plot import power_plot
+
     plain = msgspec.to_builtins(findings)
     plain["exit_code"], plain["verdict"] = findings.exit_code, report.verdict(findings)
     plain["detection"] = msgspec.to_builtins(findings.detection())

@@ -3,11 +3,13 @@
 import ast
 import importlib.util
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from crosscheck.faults.fault import Fault
+from crosscheck.rungs import LADDER
+from spec import experiment as experiments
 from spec.errors import UsageError
 
 
@@ -33,6 +35,25 @@ def choose(faults: Iterable[Fault], patterns: Iterable[str]) -> list[Fault]:
 
 def _matches(fault: Fault, pattern: str) -> bool:
     return fnmatchcase(fault.name, pattern) or fnmatchcase(label(fault), pattern)
+
+
+def check(faults: Sequence[Fault]) -> None:
+    """Raise UsageError where the table asks for what there is not."""
+    shipped = set(experiments.shipped())
+    rungs = {rung.NAME: rung for rung in LADDER}
+    seen: set[str] = set()
+    for fault in faults:
+        name = label(fault)
+        if name in seen:
+            raise UsageError(f"{name}: expected each fault once, got it twice")
+        seen.add(name)
+        if fault.experiment not in shipped:
+            raise UsageError(f"{name}: experiment: expected a shipped name, got {fault.experiment!r}")
+        rung = rungs.get(fault.rung)
+        if rung is None or fault.precision not in rung.PRECISIONS:
+            raise UsageError(f"{name}: rung: expected one that runs in {fault.precision}, got {fault.rung!r}")
+        if reason := rung.inapplicable(experiments.load(fault.experiment)):
+            raise UsageError(f"{name}: expected {fault.rung} to run on {fault.experiment}, got: {reason}")
 
 
 def source(implementation: str) -> Path:

@@ -164,7 +164,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return linear("head", features, self.classes)
 
 
-def keep_masks(model: Model, batch: int, time: int, generator: np.random.Generator) -> dict[str, Any]:
+def keep_masks(model: Model, batch: int, time: int, generator: "np.random.Generator") -> dict[str, Any]:
     """Draw one step's dropout masks: 0 where a unit is dropped, 1 / (1 - rate) where it is kept, float64.
 
     crosscheck gives both sides these bytes, so that training with dropout can be compared step by step.

@@ -23,7 +23,7 @@ FAULTS: tuple[Fault, ...] = (
         what="Scores are divided by the root of all heads' width together, not of one head's.",
         implementation="torch_impl",
         edits=(
-            Edit("attention.py", "math.sqrt(self.width), by_head)", "math.sqrt(self.width * self.heads), by_head)"),
+            Edit("attention.py", "math.sqrt(self.width), by_head,", "math.sqrt(self.width * self.heads), by_head,"),
         ),
         experiment="hello-multi-head-attention",
         rung="forward",
@@ -270,8 +270,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "attention.py",
-                "attend(query, key, value, math.sqrt(self.width), valid)",
-                "attend(key, query, value, math.sqrt(self.width), valid)",
+                "attend(query, key, value, math.sqrt(self.width), valid,",
+                "attend(key, query, value, math.sqrt(self.width), valid,",
             ),
         ),
         experiment="hello-self-attention-no-positions",
