@@ -135,7 +135,7 @@ def generator_for(seed: int, *labels: str | int) -> "np.random.Generator":
     return np.random.Generator(np.random.Philox(_sequence_for(seed, labels)))
 
 
-def _sequence_for(seed: int, labels: Sequence[str | int]) -> np.random.SeedSequence:
+def _sequence_for(seed: int, labels: Sequence[str | int]) -> "np.random.SeedSequence":
     words = [label if isinstance(label, int) else zlib.crc32(label.encode()) for label in labels]
     return np.random.SeedSequence([seed, *words])
 
