@@ -91,6 +91,18 @@ def _faults(options: argparse.Namespace) -> int:
     return faults.carry_out(options, _rungs(options.rungs) if options.rungs else faults.RUNGS)
 
 
+def _bench_parser() -> argparse.ArgumentParser:
+    from crosscheck.benchmark import command
+
+    return command.parser()
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from crosscheck.benchmark import command
+
+    return command.carry_out(options)
+
+
 def _list() -> int:
     """The experiments that come with ohlol, and the rungs."""
     names = experiments.shipped()
@@ -282,4 +294,5 @@ COMMANDS: dict[str, Any] = {
     "record": (_record_parser, _record),
     "compare": (_compare_parser, _compare),
     "faults": (_faults_parser, _faults),
+    "bench": (_bench_parser, _bench),
 }

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
@@ -51,14 +51,26 @@ class Result(NamedTuple):
 
 
 class Worker:
-    """One process of one implementation."""
+    """One process of one implementation.
 
-    def __init__(self, implementation: str, log: Path, environment: Mapping[str, str]):
+    module: what it runs, given the implementation and the further arguments. answers: the messages that it sends.
+    """
+
+    def __init__(
+        self,
+        implementation: str,
+        log: Path,
+        environment: Mapping[str, str],
+        module: str = "crosscheck.worker",
+        arguments: Sequence[str] = (),
+        answers: Any = Message,
+    ):
         self._log = log
+        self._answers = answers
         threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "crosscheck.worker", implementation],
+                [sys.executable, "-m", module, implementation, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -69,7 +81,7 @@ class Worker:
                 start_new_session=True,
             )
 
-    def serve(self, job: Job, timeout: float) -> Message | str:
+    def serve(self, job: msgspec.Struct, timeout: float) -> Any:
         """Hand over a job and wait for the answer; or the reason why there will be none."""
         late = threading.Event()
 
@@ -90,7 +102,7 @@ class Worker:
         finally:
             timer.cancel()
         if line.endswith("\n"):
-            return msgspec.json.decode(line, type=Message)
+            return msgspec.json.decode(line, type=self._answers)
         code = self.process.wait()
         if late.is_set():
             return f"no answer within {timeout:g} s"
@@ -186,7 +198,7 @@ class Crew:
         try:
             for job in self._take(side):
                 worker = worker or self._start(side, slot)
-                message = worker.serve(job, self._timeout)
+                message: Message | str = worker.serve(job, self._timeout)
                 match message:
                     case Done(seconds=seconds):
                         self._results.put(Result(side, job, seconds))

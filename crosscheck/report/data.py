@@ -16,16 +16,16 @@ def render(summary: Summary) -> bytes:
         for entry, comparison in zip(row["comparisons"], verdict.comparisons, strict=True):
             entry["headroom"] = comparison.headroom
     plain["comparisons"], plain["elements"] = summary.comparisons, summary.elements
-    return msgspec.json.encode(_finite(plain)) + b"\n"
+    return msgspec.json.encode(finite(plain)) + b"\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same with NaN and infinities as strings, since JSON has no numbers for them."""
     match value:
         case dict():
-            return {key: _finite(item) for key, item in value.items()}
+            return {key: finite(item) for key, item in value.items()}
         case list() | tuple():
-            return [_finite(item) for item in value]
+            return [finite(item) for item in value]
         case float() if not math.isfinite(value):
             return str(value)
         case _:

@@ -1,0 +1,1 @@
+"""`python -m crosscheck bench`: how fast implementations are, measured in turns."""

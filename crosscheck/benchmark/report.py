@@ -1,0 +1,247 @@
+"""The report of a run: bench.json, bench.md, and the tables on the terminal."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crosscheck.benchmark.result import SCHEMA_VERSION, Checked, Contender, Row, Spread, Summary, peak, share_of_peak
+from crosscheck.report.data import finite
+
+HOW = (
+    "Contenders took turns, a block of repetitions each, for as many rounds as stated; another one began each round. "
+    "A ratio is the other's time over the subject's within a round, then the median over rounds, with the quartiles "
+    "in brackets: above 1, the subject is faster. CPU seconds are of all threads. Compilation is the first "
+    "repetition less a usual one. Memory is what a repetition takes beside its arguments: temporaries and results as "
+    "the compiler planned them where there is one, else the process's peak above what it held before. Peak: the "
+    "share of the fastest rate of the large product. The figures of an ensemble trained one by one are a few "
+    "members', scaled up."
+)
+
+
+class Line(NamedTuple):
+    """One workload in the table of ratios, as text."""
+
+    workload: str
+    time: str
+    ratios: dict[str, str]
+    peak: str
+    rate: str
+    memory: str
+    compilation: str
+    verdict: str
+
+
+def render_json(summary: Summary) -> bytes:
+    """Everything, the raw rounds included."""
+    most = peak(summary.rows)
+    plain: dict[str, Any] = {"schema_version": SCHEMA_VERSION} | msgspec.to_builtins(summary)
+    for row, target in zip(summary.rows, plain["rows"], strict=True):
+        target["ratios"] = msgspec.to_builtins(row.ratios(summary.subject))
+        for found, entry in zip(row.contenders, target["contenders"], strict=True):
+            if found.measured:
+                entry["wall"], entry["cpu"] = msgspec.to_builtins(found.wall), msgspec.to_builtins(found.cpu)
+                entry["compile_seconds"] = found.compile_seconds
+                entry["share_of_peak"] = share_of_peak(row, found, most)
+    plain["peak_operations_per_second"] = most
+    plain["exit_code"] = summary.exit_code
+    return msgspec.json.format(msgspec.json.encode(finite(plain)), indent=1) + b"\n"
+
+
+def render_markdown(summary: Summary) -> str:
+    """bench.md: how it was measured, the ratios, the targets, and every contender's own figures."""
+    return "\n".join(_markdown(summary)) + "\n"
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Print the ratios, the targets that were missed, and what could not be measured."""
+    others = against(summary)
+    table = Table(box=SIMPLE_HEAD, title=f"{summary.subject} against the others: times as fast", title_justify="left")
+    table.add_column("workload", no_wrap=True)
+    table.add_column(summary.subject, justify="right", no_wrap=True)
+    for name in others:
+        table.add_column(f"against {name}", justify="right")
+    for name in ("of peak", "rate", "memory", "compiled in"):
+        table.add_column(name, justify="right", no_wrap=name != "rate")
+    table.add_column("target")
+    for line in lines(summary):
+        style = "yellow" if "missed" in line.verdict else None
+        ratios = [line.ratios.get(name, "") for name in others]
+        cells = [line.workload, line.time, *ratios, line.peak, line.rate, line.memory, line.compilation]
+        table.add_row(*(Text(cell) for cell in cells), Text(line.verdict, style or "green"))
+    console.print(table)
+    for text in _facts(summary):
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    missed = [target for target in summary.targets if not target.reached]
+    for target in missed:
+        console.print(f"missed: {sentence(target)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    for workload, found in summary.lost:
+        text = f"not measured: {workload}, {found.name}: {found.lost}"
+        console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    style = "bold yellow" if missed else "bold green"
+    console.print(conclusion(summary), style=style, highlight=False)
+
+
+def conclusion(summary: Summary) -> str:
+    """How many targets were reached."""
+    reached = sum(target.reached for target in summary.targets)
+    return (
+        f"{reached} of {len(summary.targets)} targets reached, {len(summary.rows)} workloads, {summary.seconds:.0f} s"
+    )
+
+
+def lines(summary: Summary) -> list[Line]:
+    """The table of ratios."""
+    most = peak(summary.rows)
+    return [_line(summary, row, most) for row in summary.rows]
+
+
+def against(summary: Summary) -> list[str]:
+    """Who the subject is held against, each once, in the order of their first appearance."""
+    found = {ratio.against: None for row in summary.rows for ratio in row.ratios(summary.subject)}
+    return list(found)
+
+
+def sentence(target: Checked) -> str:
+    """A target and what became of it."""
+    spread = f" ({number(target.got.low)} to {number(target.got.high)})" if target.got.low != target.got.high else ""
+    wanted = f"{target.sense} {number(target.wanted)}"
+    return (
+        f"{target.workload}: {target.subject}, {target.what}: expected {wanted}, "
+        f"got {number(target.got.median)}{spread}"
+    )
+
+
+def _line(summary: Summary, row: Row, most: float | None) -> Line:
+    own = row.contender(summary.subject)
+    targets = [target for target in summary.targets if target.workload == row.workload.name]
+    missed = [target for target in targets if not target.reached]
+    verdict = f"missed {len(missed)} of {len(targets)}" if missed else "reached" if targets else ""
+    ratios = {ratio.against: bracketed(ratio.wall) for ratio in row.ratios(summary.subject)}
+    if own is None:
+        return Line(row.workload.name, "-", ratios, "", "", "", "", verdict)
+    return Line(
+        row.workload.name,
+        duration(own.wall.median),
+        ratios,
+        _percent(share_of_peak(row, own, most)),
+        rate(row, own),
+        memory(own.memory),
+        duration(own.compile_seconds),
+        verdict,
+    )
+
+
+def _markdown(summary: Summary) -> Iterator[str]:
+    yield f"# {summary.subject} against the others\n"
+    yield f"**{conclusion(summary)}**\n"
+    yield from (f"- {text}" for text in _facts(summary))
+    yield f"\n{HOW}\n"
+    yield "![Ratios and growth](bench.png)\n"
+    yield "## Ratios\n"
+    others = against(summary)
+    yield _row("workload", summary.subject, *(f"against {name}" for name in others), "of peak", "rate", "target")
+    yield _row(*["---"] * (len(others) + 5))
+    for line in lines(summary):
+        ratios = [line.ratios.get(name, "") for name in others]
+        yield _row(line.workload, line.time, *ratios, line.peak, line.rate, line.verdict)
+    if summary.targets:
+        yield "\n## Targets\n"
+        yield _row("", "workload", "what", "expected", "got")
+        yield _row(*["---"] * 5)
+        for target in summary.targets:
+            what = f"{target.subject}: {target.what}"
+            wanted = f"{target.sense} {number(target.wanted)}"
+            verdict = "reached" if target.reached else "**missed**"
+            yield _row(verdict, target.workload, what, wanted, bracketed(target.got))
+    yield "\n## Every contender\n"
+    yield _row(
+        "workload", "contender", "time", "CPU seconds", "CPU ratio", "of peak", "rate", "memory", "process's peak",
+        "compilation", "repetitions x rounds",
+    )  # fmt: skip
+    yield _row(*["---"] * 11)
+    most = peak(summary.rows)
+    for row in summary.rows:
+        ratios = {ratio.against: bracketed(ratio.cpu) for ratio in row.ratios(summary.subject)}
+        for found in row.contenders:
+            yield _row(row.workload.name, found.name, *_own(row, found, ratios.get(found.name, ""), most))
+
+
+def _own(row: Row, found: Contender, ratio: str, most: float | None) -> Sequence[str]:
+    if not found.measured:
+        return [f"not measured: {found.lost}", *[""] * 8]
+    wall = found.wall
+    return [
+        f"{duration(wall.median)} ({duration(wall.low)} to {duration(wall.high)})",
+        duration(found.cpu.median),
+        ratio,
+        _percent(share_of_peak(row, found, most)),
+        rate(row, found),
+        memory(found.memory),
+        memory(found.peak_bytes),
+        duration(found.compile_seconds),
+        f"{found.repetitions} x {len(found.rounds)}",
+    ]
+
+
+def _facts(summary: Summary) -> Iterator[str]:
+    yield ", ".join(f"{name} {text}" for name, text in summary.machine.items())
+    before, after = summary.load
+    busy = " (busy: read the figures with care)" if before > 1.5 * summary.threads else ""
+    load = f"load average {before:.1f} before, {after:.1f} after{busy}"
+    yield f"device {summary.device}, {summary.threads} threads, {load}"
+    for name, described in summary.describe.items():
+        yield f"{name}: {', '.join(f'{key} {text}' for key, text in described.items())}; {summary.limits[name]}"
+    waited = {}
+    for row in summary.rows:
+        for found in row.contenders:
+            waited[found.implementation] = waited.get(found.implementation, 0.0) + found.waiting_cpu_seconds
+    burnt = ", ".join(f"{name} {seconds:.2f}" for name, seconds in waited.items())
+    yield f"CPU seconds burnt while others had their turns: {burnt}"
+    if (most := peak(summary.rows)) is not None:
+        yield f"peak: {most / 1e9:.1f} GFLOP/s, the fastest product of two matrices"
+
+
+def duration(seconds: float) -> str:
+    """Three digits and a unit."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= 0.9995 * scale:
+            return f"{seconds / scale:.3g} {unit}" if seconds < 999.5 * scale else f"{seconds:.0f} s"
+    return "0 s" if seconds == 0 else f"{seconds / 1e-9:.3g} ns"
+
+
+def bracketed(spread: Spread) -> str:
+    """The median and the quartiles."""
+    if spread.low == spread.high:
+        return number(spread.median)
+    return f"{number(spread.median)} ({number(spread.low)}-{number(spread.high)})"
+
+
+def number(value: float) -> str:
+    """Two decimals; none where it is large."""
+    return f"{value:.2f}" if value < 99.5 else f"{value:.0f}"
+
+
+def memory(count: int | None) -> str:
+    """In MiB."""
+    return "not measured" if count is None else f"{count / 2**20:.1f} MiB"
+
+
+def rate(row: Row, found: Contender) -> str:
+    """Items a second, where the workload counts any."""
+    if row.workload.items is None:
+        return ""
+    count, what = row.workload.items
+    return f"{count / found.wall.median:.0f} {what}/s"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
