@@ -152,7 +152,7 @@ def test_a_worker_that_dies_is_started_again(make: Make, measure: Measure):
     assert code == 3
     one, two = ({entry["name"]: entry for entry in row["contenders"]} for row in report["rows"])
     assert one["bad"]["lost"] == "its process was killed by SIGKILL"
-    assert one["fake_second"]["lost"] == "went with one bad, whose its process was killed by SIGKILL"
+    assert one["fake_second"]["lost"] == "went with bad at one: its process was killed by SIGKILL"
     assert one["late"]["rounds"], "it was not ready yet, and a new worker made it so"
     assert one["fake_first"]["rounds"]
     assert all(entry["rounds"] and not entry["lost"] for entry in two.values())
@@ -161,9 +161,9 @@ def test_a_worker_that_dies_is_started_again(make: Make, measure: Measure):
 def test_a_worker_that_never_answers(make: Make, measure: Measure):
     hangs = ("        time.sleep(", "        time.sleep(60 if contender == 'bad' else 0)\n        time.sleep(")
     first, second = make("fake_first", ("fake_first",)), make("fake_second", ("bad",), hangs)
-    code, report = measure(first, second, "--rounds", "1", "--timeout", "5", workloads=SMALL[:1])
+    code, report = measure(first, second, "--rounds", "1", "--timeout", "10", workloads=SMALL[:1])
     assert code == 3
-    assert report["rows"][0]["contenders"][1]["lost"] == "no answer within 5 s"
+    assert report["rows"][0]["contenders"][1]["lost"] == "no answer within 10 s"
 
 
 def test_what_a_contender_lacks_is_said(make: Make, measure: Measure, capsys: pytest.CaptureFixture[str]):
@@ -192,6 +192,14 @@ def test_usage_errors_are_one_line(
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
     assert message in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_is_known_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "taken").write_text("")
+    assert main(["bench", "--out", str(tmp_path / "taken")]) == 2
+    assert "--out: expected a directory to write to, got " in capsys.readouterr().err
 
 
 def test_a_framework_that_is_missing(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
