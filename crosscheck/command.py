@@ -179,7 +179,8 @@ def _check_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m crosscheck",
         description="Do two implementations start, compute, step and converge alike? All experiments by default.",
-        epilog="also: python -m crosscheck record --help, ... compare --help, ... faults --help; " + EPILOG,
+        epilog="also: python -m crosscheck record --help, ... compare --help, ... faults --help, ... bench --help; "
+        + EPILOG,
     )
     _add_plan(parser)
     parser.add_argument(

@@ -88,14 +88,8 @@ def carry_out(
         timeout=options.timeout,
         enough=enough,
     )
-    for file in FILES:
-        # Else an older run's would be taken for this one's, should it fail.
-        (options.out / file).unlink(missing_ok=True)
+    _clear(options.out)
     summary = _measure(plan, options, targets)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out: {options.out}: cannot be written: {error.strerror or error}") from None
     contents = (render_json(summary), render_markdown(summary).encode(), picture(summary))
     for file, content in zip(FILES, contents, strict=True):
         write(options.out / file, content)
@@ -129,6 +123,16 @@ def choose(workloads: Sequence[AnyWorkload], patterns: Sequence[str] | None, qui
         raise UsageError(f"--quick: expected workloads among {', '.join(QUICK)}, got {', '.join(wanted)}")
     counted = any(workload.operations is not None for workload in chosen)
     return [PEAK, *chosen] if counted and PEAK in workloads and PEAK not in chosen else chosen
+
+
+def _clear(directory: Path) -> None:
+    """Make the directory and take away the last run's files, lest they be read for this one's where this one fails."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for file in FILES:
+            (directory / file).unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out: expected a directory to write to, got {directory}: {error.strerror}") from None
 
 
 def _measure(plan: turns.Plan, options: argparse.Namespace, targets: Sequence[Faster | Growth]) -> Summary:

@@ -191,7 +191,7 @@ def _own(row: Row, found: Contender, ratio: str, most: float | None) -> Sequence
 def _facts(summary: Summary) -> Iterator[str]:
     yield ", ".join(f"{name} {text}" for name, text in summary.machine.items())
     before, after = summary.load
-    busy = " (busy: read the figures with care)" if before > 1.5 * summary.threads else ""
+    busy = " (busy: read the figures with care)" if before > int(summary.machine["cores"]) / 2 else ""
     load = f"load average {before:.1f} before, {after:.1f} after{busy}"
     yield f"device {summary.device}, {summary.threads} threads, {load}"
     for name, described in summary.describe.items():

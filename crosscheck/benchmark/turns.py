@@ -243,7 +243,7 @@ def _attempt(entry: Entry, do: Callable[[], None], everyone: Sequence[Entry]) ->
         if error.died:
             for other in everyone:
                 if other.side is entry.side and not other.is_lost and other.found.first_seconds:
-                    other.found.lost = f"went with {entry.key}, whose {error}"
+                    other.found.lost = f"went with {entry.found.name} at {entry.workload.name}: {error}"
 
 
 def _rounds(found: Sequence[Entry], plan: Plan) -> int:
