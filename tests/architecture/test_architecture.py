@@ -16,9 +16,8 @@ MAY_IMPORT = {
     "crosscheck": COMMON | {"crosscheck", "msgspec", "scipy", "rich", "matplotlib"},
 }
 MAX_LINES = 400
-# flax_impl alone: how hard XLA should try, and how a recurrence is differentiated. torch has no compiler in this loop,
-# and its layers bring their own backward pass.
-UNPAIRED = {"flax_impl/compilation.py", "flax_impl/kernels.py"}
+# flax_impl alone: how a recurrence is differentiated. torch's layers bring their own backward pass.
+UNPAIRED = {"flax_impl/kernels.py"}
 
 
 def imported(source: str) -> set[str]:
