@@ -29,12 +29,15 @@ class Settings(msgspec.Struct, frozen=True):
     the one that is read most easily, differentiated by the framework; "fused" has a backward pass of its own, the
     fastest but for small layers; "recomputed" saves memory on long sequences; "automatic" is the first or the second,
     by size. Implementations that have one formulation ignore it.
+    compiled: whether one training is compiled first, by an implementation that has the choice, which moves results by
+    rounding alone. Those that always compile, or never, ignore it.
     """
 
     precision: Precision = "float32"
     device: Device = "cpu"
     matmul_precision: Literal["highest", "default"] = "highest"
     recurrence: Recurrence = "automatic"
+    compiled: bool = False
 
 
 class Gradients(NamedTuple):

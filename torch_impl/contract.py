@@ -10,6 +10,7 @@ from spec.experiment import Experiment
 from spec.framework import Dropout, Gradients, LossGradient, Settings
 from spec.parameters import Parameters
 from spec.tasks import Batch, check
+from torch_impl import compilation
 from torch_impl.build import build
 from torch_impl.dropout import mode
 from torch_impl.ensemble import train_ensemble, train_starts
@@ -39,6 +40,7 @@ __all__ = [
 def describe(settings: Settings) -> dict[str, str]:
     """See spec.framework.Framework.describe."""
     device = device_of(settings)
+    compilation.check(settings)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"python": platform.python_version(), "torch": torch.__version__, "device": f"{device.type} ({name})"}
 
@@ -59,7 +61,7 @@ def forward(
 ) -> dict[str, np.ndarray]:
     """See spec.framework.Framework.forward."""
     check(experiment.model, batch)
-    with computing(settings), torch.no_grad():
+    with computing(settings, experiment), torch.inference_mode():
         model = build(experiment.model, parameters, settings)
         tensors = to_tensors(batch, settings)
         model.intermediates = {}
@@ -74,7 +76,7 @@ def gradients(
 ) -> Gradients:
     """See spec.framework.Framework.gradients."""
     check(experiment.model, batch)
-    with computing(settings):
+    with computing(settings, experiment):
         model = build(experiment.model, parameters, settings)
         tensors = to_tensors(batch, settings)
         # Indices have no gradient, and torch refuses to be asked for one.
@@ -99,7 +101,7 @@ def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarra
 def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
     """See spec.framework.Framework.predict."""
     check(experiment.model, batch)
-    with computing(settings):
+    with computing(settings, experiment):
         return evaluate(build(experiment.model, parameters, settings), to_tensors(batch, settings))
 
 

@@ -24,7 +24,7 @@ from torch_impl.loss import cross_entropy
 from torch_impl.model import Model, TensorBatch
 from torch_impl.parameters import initialize
 from torch_impl.recurrent import Recurrent
-from torch_impl.settings import computing, dtype_of
+from torch_impl.settings import computing, dtype_of, one_thread
 from torch_impl.training import dropout_of, to_tensors, train
 
 METHOD = "vmap"
@@ -262,15 +262,13 @@ def decomposed() -> Iterator[None]:
     Operations on so many small matrices are too short to share: on two busy cores, 1,000 trainings of hello-rnn took
     1.2 s of CPU time with one thread and 16 with two, which mostly wait for each other.
     """
-    before, threads = torch.backends.mkldnn.enabled, torch.get_num_threads()
+    before = torch.backends.mkldnn.enabled
     torch.backends.mkldnn.enabled = False
-    torch.set_num_threads(1)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with one_thread(), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mkldnn.enabled = before
-        torch.set_num_threads(threads)
 
 
 def without_own_dropout(model: Model) -> None:

@@ -15,6 +15,7 @@ from spec.tasks import Batch
 from spec.training import State, Training
 from torch_impl import optimizer as optimizers
 from torch_impl.build import build
+from torch_impl.compilation import compile_model
 from torch_impl.dropout import mode
 from torch_impl.loss import cross_entropy
 from torch_impl.model import Model, TensorBatch
@@ -33,8 +34,9 @@ def train(
 ) -> Trajectory:
     """See spec.framework.Framework.train."""
     training, task = experiment.training, experiment.task
-    with computing(settings):
+    with computing(settings, experiment):
         model = build(experiment.model, state.parameters, settings)
+        compile_model(model, settings)
         optimizer = optimizers.make(training.optimizer, model)
         optimizers.load_slots(optimizer, model, state.slots, state.step)
         evaluation_batch = to_tensors(task.evaluation_batch(settings.precision), settings)
@@ -84,7 +86,7 @@ def descend(training: Training, model: Model, optimizer: torch.optim.Optimizer, 
 def replay(experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings) -> Replay:
     """See spec.framework.Framework.replay."""
     training = experiment.training
-    with computing(settings):
+    with computing(settings, experiment):
         model = build(experiment.model, parameters, settings)
         optimizer = optimizers.make(training.optimizer, model)
         trace: list[tuple[Parameters, Parameters]] = []
@@ -99,7 +101,7 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
 
 def evaluate(model: Model, batch: TensorBatch) -> np.ndarray:
     """Logits in eval mode, leaving the parameters as they are."""
-    with torch.no_grad(), mode(model, None), unchanged(model.embedding):
+    with torch.inference_mode(), mode(model, None), unchanged(model.embedding):
         return model.predict(batch).cpu().numpy()
 
 

@@ -55,7 +55,9 @@ def sinusoids(
     time: int, hidden: int, base: float, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "time hidden"]:
     """Sine and cosine of each step's position, interleaved; computed in float64, then cast."""
-    positions = torch.arange(time, dtype=torch.float64)[:, None]
-    exponents = torch.arange(0, hidden, 2, dtype=torch.float64) / hidden
-    angles = positions / base**exponents
-    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1).to(device, dtype)
+    # What an evaluation kept here, a training must be able to use.
+    with torch.inference_mode(False):
+        positions = torch.arange(time, dtype=torch.float64)[:, None]
+        exponents = torch.arange(0, hidden, 2, dtype=torch.float64) / hidden
+        angles = positions / base**exponents
+        return torch.stack([angles.sin(), angles.cos()], -1).flatten(1).to(device, dtype)

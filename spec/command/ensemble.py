@@ -25,7 +25,7 @@ from spec.experiment import Experiment
 from spec.framework import Device, Ensemble, Framework, Settings
 from spec.training import Walk
 
-ALONE = ("init_weights", "export_weights", "trace", "log_every")
+ALONE = ("compile", "init_weights", "export_weights", "trace", "log_every")
 """Flags that mean something for one training only."""
 
 

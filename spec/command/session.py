@@ -124,6 +124,8 @@ def train(
         command = f"python -m {request.implementation}.train --resume --out {shlex.quote(str(directory.path))}"
         if request.settings.device != Settings().device:
             command += f" --device {request.settings.device}"
+        if request.settings.compiled:
+            command += " --compile"
         epochs = request.experiment.training.epochs
         error = Interrupted(f"interrupted; epoch {done} of {epochs} is saved, go on with: {command}")
         directory.append([End(reached=False, exit_code=error.exit_code, error=str(error))])

@@ -16,15 +16,10 @@ MAY_IMPORT = {
     "crosscheck": COMMON | {"crosscheck", "msgspec", "scipy", "rich", "matplotlib"},
 }
 MAX_LINES = 400
-# flax_impl alone: how hard XLA should try, how products are written for it, and how a recurrence is differentiated.
-# torch has no compiler in this loop, and its layers bring their own backward pass. Nor has it stock layers to be
-# measured against: its own are stock.
-UNPAIRED = {
-    "flax_impl/compilation.py",
-    "flax_impl/kernels.py",
-    "flax_impl/products.py",
-    "flax_impl/stock.py",
-}
+# flax_impl alone: how products are written for XLA, and how a recurrence is differentiated. torch has no compiler in
+# this loop, and its layers bring their own backward pass. Nor has it stock layers to be measured against: its own are
+# stock.
+UNPAIRED = {"flax_impl/kernels.py", "flax_impl/products.py", "flax_impl/stock.py"}
 
 
 def imported(source: str) -> set[str]:

@@ -1,0 +1,126 @@
+"""How torch computes: threads by size, evaluation without a graph, and compilation where it is asked for."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import torch_impl
+from spec import parameters
+from spec.command import main
+from spec.errors import Unsupported
+from spec.experiment import load, override
+from spec.framework import Settings
+from spec.training import initial_state
+from torch_impl import settings as torch_settings
+from torch_impl import training
+from torch_impl.model import Model
+from torch_impl.settings import computing, is_small
+from torch_impl.transformer import sinusoids
+
+ROOT = Path(__file__).parents[2]
+COMPILED = Settings("float64", compiled=True)
+
+
+def start(name: str, epochs: int, precision: str = "float64") -> tuple[Any, Any]:
+    experiment = override(load(name), training__epochs=epochs)
+    return experiment, initial_state(
+        experiment.training.optimizer, parameters.draw(experiment.model.parameters(), 0, precision, 0.1)
+    )
+
+
+def test_a_small_model_gets_one_thread_and_gives_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    small, large = load("hello-gru"), override(load("hello-gru"), model__hidden_size=1024)
+    assert is_small(small)
+    assert not is_small(large)
+    torch.set_num_threads(3)
+    try:
+        for experiment, threads in ((small, 1), (large, 3), (None, 3)):
+            with computing(Settings(), experiment):
+                assert torch.get_num_threads() == threads
+            assert torch.get_num_threads() == 3
+        seen: list[int] = []
+        inner = training.evaluate
+        monkeypatch.setattr(training, "evaluate", lambda *a: seen.append(torch.get_num_threads()) or inner(*a))
+        for large_from, threads in ((torch_settings.LARGE, 1), (0, 3)):
+            monkeypatch.setattr(torch_settings, "LARGE", large_from)
+            experiment, state = start("hello-gru", 1)
+            torch_impl.train(experiment, state, 1, 0, Settings("float64"))
+            assert seen.pop() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_evaluation_is_in_inference_mode_and_spoils_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    sinusoids.cache_clear()
+    seen: list[bool] = []
+    inner = Model.predict
+    monkeypatch.setattr(Model, "predict", lambda *a: seen.append(torch.is_inference_mode_enabled()) or inner(*a))
+    experiment, state = start("hello-transformer", 1)
+    batch = experiment.task.batch(0, 0, "float64")
+    torch_impl.predict(experiment, state.parameters, batch, Settings("float64"))
+    assert seen == [True]
+    spec = experiment.model
+    shape = (batch.inputs.shape[1], spec.hidden_size, spec.position_base, torch.float64, torch.device("cpu"))
+    assert sinusoids.cache_info().currsize == 1
+    assert not sinusoids(*shape).is_inference()
+    assert sinusoids.cache_info().hits == 1
+    assert np.isfinite(torch_impl.train(experiment, state, 1, 0, Settings("float64")).losses).all()
+
+
+TRAIN = """
+import sys
+import torch, torch_impl
+from torch._dynamo.utils import counters
+from spec import parameters
+from spec.experiment import load, override
+from spec.framework import Settings
+from spec.training import initial_state
+
+experiment = override(load("hello-gru"), training__epochs=3)
+start = parameters.draw(experiment.model.parameters(), 0, "float64")
+state = initial_state(experiment.training.optimizer, start)
+for compiled in (False, True):
+    found = torch_impl.train(experiment, state, 3, 0, Settings("float64", compiled=compiled))
+    arrays = {"losses": found.losses, **found.state.parameters}
+    parameters.save(f"{sys.argv[1]}/{compiled}.safetensors", arrays)
+    print(counters["stats"]["unique_graphs"])
+"""
+
+
+def test_compiled_is_eager_to_rounding(tmp_path: Path) -> None:
+    """In a process of its own, without the checks of shapes, which torch cannot trace.
+
+    A few steps in float64, as in crosscheck's lock step, on which rounding has hardly grown.
+    """
+    command = [sys.executable, "-c", TRAIN, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    graphs = [int(line) for line in done.stdout.split()]
+    assert graphs[0] == 0 < graphs[1]
+    eager, found = (parameters.load(tmp_path / f"{compiled}.safetensors")[0] for compiled in (False, True))
+    for name, values in eager.items():
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-12, err_msg=name)
+
+
+def test_compilation_without_a_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(Unsupported, match="no-such-compiler"):
+        torch_impl.describe(COMPILED)
+    out = tmp_path / "run"
+    assert main("torch_impl", ["hello-gru", "--compile", "--out", str(out)]) == Unsupported.exit_code
+    assert "no-such-compiler" in capsys.readouterr().err
+    assert not out.exists()
+    assert torch_impl.describe(Settings())
+
+
+def test_an_ensemble_is_not_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("torch_impl", ["hello-gru", "--compile", "--seeds", "2"]) == 2
+    assert "--compile: expected none with --seeds" in capsys.readouterr().err
