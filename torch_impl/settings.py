@@ -11,7 +11,7 @@ from spec.framework import Settings
 
 LARGE = 5 * 10**6
 """Multiplications of a forward pass from which threads pay: below, they mostly wait for each other. With two, hello-gru
-takes 14 times as long as with one, hello-transformer 3 times; an LSTM of 256 units is the first that gains, by 15 %."""
+takes 14 times as long as with one, hello-transformer 3 times; an RNN of 256 units is the first that gains, by 15 %."""
 
 
 def dtype_of(settings: Settings) -> torch.dtype:
