@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, which differ for the colour-blind too; markers tell them apart in grey.
-STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"))
+STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
+
+SUBJECT = ("#000000", "X")
 
 PANELS = (("time", "seconds"), ("time", "memory"), ("batch", "seconds"), ("hidden", "seconds"))
 """What grows, and what is shown of it."""
@@ -23,13 +25,18 @@ AXES = {"time": "time steps T", "batch": "sequences B", "hidden": "units H"}
 
 def picture(summary: Summary) -> bytes:
     """A PNG: on the left a bar for each ratio with its quartiles, on the right the growing sizes, both axes
-    logarithmic; a panel is left out where nothing of it was measured.
+    logarithmic. A panel is left out where nothing of it was measured; sizes that grow have no bars where it was.
     """
     # Imported here, since it takes a second, and without pyplot, which would look for a display.
     from matplotlib.figure import Figure
 
-    compared = [row for row in summary.rows if row.ratios(summary.subject)]
     growing = [panel for panel in PANELS if _series(summary.rows, *panel)]
+    drawn_as_curves = {series for series, _ in growing}
+    compared = [
+        row
+        for row in summary.rows
+        if row.ratios(summary.subject) and getattr(row.workload, "series", "") not in drawn_as_curves
+    ]
     height = max(4.0, 1.5 + 0.29 * sum(len(row.ratios(summary.subject)) for row in compared), 2.6 * len(growing))
     figure = Figure(figsize=(8 if not growing else 15, height), dpi=100)
     halves: Any = figure.subfigures(1, 2) if growing else (figure, None)
@@ -38,7 +45,7 @@ def picture(summary: Summary) -> bytes:
     _bars(left.add_subplot(), summary, compared, height)
     if right is not None:
         right.subplots_adjust(left=0.1, right=0.97, top=1 - 0.75 / height, bottom=0.6 / height, hspace=0.35, wspace=0.3)
-        colors = _styles(_everyone(summary))
+        colors = _styles(against(summary)) | {summary.subject: SUBJECT}
         for index, (series, shown) in enumerate(growing):
             for column, (cell, points) in enumerate(sorted(_series(summary.rows, series, shown).items())):
                 axes = right.add_subplot(len(growing), 2, 2 * index + column + 1)
@@ -94,7 +101,7 @@ def _bars(axes: "Axes", summary: Summary, rows: Sequence[Row], height: float) ->
     axes.grid(axis="x", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     # Below, where it hides no bar.
-    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(-0.5, -0.4 / height), ncols=2)
+    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(-0.5, -0.6 / height), ncols=2)
 
 
 def _curves(
@@ -150,13 +157,6 @@ def _seconds(found: Contender) -> tuple[float, float, float]:
 def _memory(found: Contender) -> tuple[float, float, float]:
     size = (found.memory or 0) / 2**20
     return size, size, size
-
-
-def _everyone(summary: Summary) -> list[str]:
-    """All contenders of growing sizes, those that the subject is held against first, as the bars have them."""
-    named = {found.name for row in summary.rows for found in row.contenders}
-    others = against(summary)
-    return [*others, *sorted(named - set(others))]
 
 
 def _styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:

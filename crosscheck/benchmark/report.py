@@ -28,11 +28,10 @@ class Line(NamedTuple):
 
     workload: str
     time: str
-    ratios: dict[str, str]
+    ratios: dict[str, Spread]
     peak: str
     rate: str
     memory: str
-    compilation: str
     verdict: str
 
 
@@ -47,6 +46,9 @@ def render_json(summary: Summary) -> bytes:
                 entry["wall"], entry["cpu"] = msgspec.to_builtins(found.wall), msgspec.to_builtins(found.cpu)
                 entry["compile_seconds"] = found.compile_seconds
                 entry["share_of_peak"] = share_of_peak(row, found, most)
+                if row.workload.items is not None:
+                    count, what = row.workload.items
+                    entry[f"{what}_per_second"] = count / found.wall.median
     plain["peak_operations_per_second"] = most
     plain["exit_code"] = summary.exit_code
     return msgspec.json.format(msgspec.json.encode(finite(plain)), indent=1) + b"\n"
@@ -60,18 +62,20 @@ def render_markdown(summary: Summary) -> str:
 def show(summary: Summary, console: Console) -> None:
     """Print the ratios, the targets that were missed, and what could not be measured."""
     others = against(summary)
-    table = Table(box=SIMPLE_HEAD, title=f"{summary.subject} against the others: times as fast", title_justify="left")
+    title = f"{summary.subject}: how many times as fast as the others, median ± half the distance of the quartiles"
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("workload", no_wrap=True)
     table.add_column(summary.subject, justify="right", no_wrap=True)
     for name in others:
-        table.add_column(f"against {name}", justify="right")
-    for name in ("of peak", "rate", "memory", "compiled in"):
-        table.add_column(name, justify="right", no_wrap=name != "rate")
-    table.add_column("target")
+        # Folded in its heading alone.
+        table.add_column(f"against {name}".replace(" ", "\n"), justify="right", no_wrap=True)
+    for name in ("of peak", "rate", "memory"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("target", no_wrap=True)
     for line in lines(summary):
         style = "yellow" if "missed" in line.verdict else None
-        ratios = [line.ratios.get(name, "") for name in others]
-        cells = [line.workload, line.time, *ratios, line.peak, line.rate, line.memory, line.compilation]
+        ratios = [narrow(line.ratios[name]) if name in line.ratios else "" for name in others]
+        cells = [line.workload, line.time, *ratios, line.peak, line.rate, line.memory]
         table.add_row(*(Text(cell) for cell in cells), Text(line.verdict, style or "green"))
     console.print(table)
     for text in _facts(summary):
@@ -121,9 +125,9 @@ def _line(summary: Summary, row: Row, most: float | None) -> Line:
     targets = [target for target in summary.targets if target.workload == row.workload.name]
     missed = [target for target in targets if not target.reached]
     verdict = f"missed {len(missed)} of {len(targets)}" if missed else "reached" if targets else ""
-    ratios = {ratio.against: bracketed(ratio.wall) for ratio in row.ratios(summary.subject)}
+    ratios = {ratio.against: ratio.wall for ratio in row.ratios(summary.subject)}
     if own is None:
-        return Line(row.workload.name, "-", ratios, "", "", "", "", verdict)
+        return Line(row.workload.name, "-", ratios, "", "", "", verdict)
     return Line(
         row.workload.name,
         duration(own.wall.median),
@@ -131,7 +135,6 @@ def _line(summary: Summary, row: Row, most: float | None) -> Line:
         _percent(share_of_peak(row, own, most)),
         rate(row, own),
         memory(own.memory),
-        duration(own.compile_seconds),
         verdict,
     )
 
@@ -147,7 +150,7 @@ def _markdown(summary: Summary) -> Iterator[str]:
     yield _row("workload", summary.subject, *(f"against {name}" for name in others), "of peak", "rate", "target")
     yield _row(*["---"] * (len(others) + 5))
     for line in lines(summary):
-        ratios = [line.ratios.get(name, "") for name in others]
+        ratios = [bracketed(line.ratios[name]) if name in line.ratios else "" for name in others]
         yield _row(line.workload, line.time, *ratios, line.peak, line.rate, line.verdict)
     if summary.targets:
         yield "\n## Targets\n"
@@ -219,6 +222,11 @@ def bracketed(spread: Spread) -> str:
     if spread.low == spread.high:
         return number(spread.median)
     return f"{number(spread.median)} ({number(spread.low)}-{number(spread.high)})"
+
+
+def narrow(spread: Spread) -> str:
+    """The same in less space: half the distance of the quartiles."""
+    return f"{number(spread.median)} ±{number((spread.high - spread.low) / 2)}"
 
 
 def number(value: float) -> str:

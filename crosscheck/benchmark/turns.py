@@ -36,8 +36,8 @@ BLOCK = 0.06
 ENOUGH = 2.5
 """Seconds that all rounds of one workload should take together; one that takes longer gets fewer rounds."""
 
-FEWEST = 5
-"""Rounds that every workload gets."""
+FEWEST, LONG = 5, 2.0
+"""Rounds that every workload gets; three fifths of them where a round takes more than LONG seconds."""
 
 ROUNDS = 15
 """Rounds by default."""
@@ -249,7 +249,8 @@ def _attempt(entry: Entry, do: Callable[[], None], everyone: Sequence[Entry]) ->
 def _rounds(found: Sequence[Entry], plan: Plan) -> int:
     """How many rounds a workload gets."""
     taken = sum(entry.block for entry in found)
-    return min(plan.rounds, max(FEWEST, int(plan.enough / taken) if taken else plan.rounds))
+    fewest = FEWEST if taken < LONG else FEWEST * 3 // 5
+    return min(plan.rounds, max(fewest, int(plan.enough / taken) if taken else plan.rounds))
 
 
 def takes_part(number: int, wanted: int, rounds: int) -> bool:
