@@ -54,7 +54,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         raise NotImplementedError
 
     def batches(self, seed: int, steps: range, dtype: str) -> Batch:
-        """The training batches of at least one step, every array with a leading axis of steps."""
+        """The training batches of at least one step, in the order of `steps`, which every array's first axis is."""
         if self.drawn:
             return stack_batches([self.batch(seed, step, dtype) for step in steps])
         one: Any = self.batch(seed, 0, dtype)
@@ -166,7 +166,7 @@ class FirstSymbol(Task, frozen=True, kw_only=True, tag_field="name"):
     def batches(self, seed: int, steps: range, dtype: str) -> Batch:
         del dtype  # Indices have none.
         shape = (STEPS_DRAWN_TOGETHER, self.batch_size, self.length)
-        blocks = range(steps[0] // STEPS_DRAWN_TOGETHER, steps[-1] // STEPS_DRAWN_TOGETHER + 1)
+        blocks = range(min(steps) // STEPS_DRAWN_TOGETHER, max(steps) // STEPS_DRAWN_TOGETHER + 1)
         drawn = [generator_for(seed, "batch", block).integers(0, self.vocabulary, shape, np.int64) for block in blocks]
         return self._batch(np.concatenate(drawn)[np.array(steps) - blocks[0] * STEPS_DRAWN_TOGETHER])
 

@@ -61,7 +61,7 @@ def lengths_ignored(original: Any) -> Any:
 def empty_rows_are_nan(original: Any) -> Any:
     """Minus infinity where nothing may be looked at, as most ports have it."""
 
-    def attend(query: Any, key: Any, value: Any, scale: float, valid: Any = None) -> Any:
+    def attend(query: Any, key: Any, value: Any, scale: float, valid: Any = None, *rest: Any) -> Any:
         scores = query @ key.transpose(-1, -2) / scale
         weights = torch.softmax(scores if valid is None else scores.masked_fill(~valid[..., None, :], -torch.inf), -1)
         return weights @ value, weights
@@ -76,13 +76,13 @@ def states_ignored(original: Any) -> Any:
 def bottom_right(original: Any) -> Any:
     """A bias by position that is aligned at the end of both sequences: nothing where they are of one length."""
 
-    def attend(query: Any, key: Any, value: Any, scale: float, valid: Any = None) -> Any:
+    def attend(query: Any, key: Any, value: Any, scale: float, valid: Any = None, *rest: Any) -> Any:
         ones = torch.ones(query.shape[-2], key.shape[-2], dtype=query.dtype)
         bias = ones.tril(key.shape[-2] - query.shape[-2]) - ones.tril()
         # As a further feature of either side, so that the scores get it added.
         query = torch.cat([query, 1e-6 * bias.expand(*query.shape[:-1], -1)], -1)
         key = torch.cat([key, torch.eye(key.shape[-2], dtype=key.dtype).expand(*key.shape[:-2], -1, -1)], -1)
-        return original(query, key, value, scale, valid)
+        return original(query, key, value, scale, valid, *rest)
 
     return attend
 

@@ -192,11 +192,7 @@ FAULTS: tuple[Fault, ...] = (
         name="batches-in-another-order",
         what="Each epoch's batches are taken in reverse.",
         implementation="flax_impl",
-        edits=(
-            Edit(
-                "training.py", "for step in steps]\n    dropout = None", "for step in steps[::-1]]\n    dropout = None"
-            ),
-        ),
+        edits=(Edit("training.py", "task.batches(seed, steps, ", "task.batches(seed, steps[::-1], "),),
         experiment="last-step-classifier",
         rung="lock-step",
         tensor="loss",
