@@ -75,10 +75,8 @@ def is_large(experiment: Experiment, members: int, settings: Settings) -> bool:
 
 
 def multiplications(experiment: Experiment) -> int:
-    """Of one whole training, a parameter used once a step and sequence."""
-    batch = experiment.task.batch(0, 0, "float32").inputs
-    steps = experiment.training.epochs * experiment.training.steps_per_epoch
-    return steps * batch.shape[0] * batch.shape[1] * experiment.model.parameter_count
+    """Of the forward passes of one whole training."""
+    return experiment.training.epochs * experiment.training.steps_per_epoch * experiment.multiplications_per_step
 
 
 def records(experiment: Experiment, epochs: int) -> bool:

@@ -63,6 +63,11 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         """Twelve hexadecimal digits that change with any value of the experiment."""
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:12]
 
+    @property
+    def multiplications_per_step(self) -> int:
+        """About, of one forward pass over a training batch: each parameter is used once a time step and sequence."""
+        return self.task.batch_size * self.task.length * self.model.parameter_count
+
 
 def shipped() -> list[str]:
     """Names of the experiments that come with ohlol, in alphabetical order."""

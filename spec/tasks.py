@@ -43,7 +43,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Base of all tasks.
 
     Each also has, as a field or as a property: `classes`, how many to choose from; `length`, steps of an input;
-    `input_size`, features of a step or number of indices; `indices`, whether inputs are indices for an embedding.
+    `batch_size`, sequences of a training batch; `input_size`, features of a step or number of indices; `indices`,
+    whether inputs are indices for an embedding.
     """
 
     drawn: ClassVar[bool] = True

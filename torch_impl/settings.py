@@ -29,9 +29,8 @@ def device_of(settings: Settings) -> torch.device:
 
 
 def is_small(experiment: Experiment) -> bool:
-    """Whether one forward pass over a batch multiplies less than LARGE times, a parameter once a step and sequence."""
-    batch = experiment.task.batch(0, 0, "float32").inputs
-    return batch.shape[0] * batch.shape[1] * experiment.model.parameter_count < LARGE
+    """Whether one forward pass over a batch multiplies less than LARGE times."""
+    return experiment.multiplications_per_step < LARGE
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spec.errors import InvalidBatch
-from spec.experiment import load, shipped
+from spec.experiment import load, override, shipped
 from spec.models import Embedding, Features
 from spec.models.encoder_decoder import EncoderDecoder
 from spec.models.gru import GRU
@@ -216,6 +216,14 @@ def test_shipped_tasks_give_what_their_models_take(name: str) -> None:
         assert batch.inputs.shape[1] == experiment.task.length
         assert batch.targets.dtype == np.int64
         assert 0 <= batch.targets.min() <= batch.targets.max() < experiment.model.classes
+
+
+@pytest.mark.parametrize("name", ["hello-gru", "hello-encoder-decoder", "last-step-classifier", "course-rnn-walk"])
+def test_multiplications_are_counted_from_the_training_batch(name: str) -> None:
+    experiment = override(load(name), task__batch_size=3)
+    sequences, time = experiment.task.batch(0, 0, "float32").inputs.shape[:2]
+    assert sequences == 3
+    assert experiment.multiplications_per_step == sequences * time * experiment.model.parameter_count
 
 
 @pytest.mark.parametrize("name", ["hello-rnn", "last-step-classifier", "course-rnn-walk"])
