@@ -11,7 +11,6 @@ from flax import nnx
 from jaxtyping import Array
 
 from flax_impl import compilation
-from flax_impl import optimizer as optimizers
 from flax_impl.build import build, load
 from flax_impl.dropout import set_mode
 from flax_impl.ensemble import train_ensemble
@@ -19,10 +18,9 @@ from flax_impl.model import ArrayBatch, Model, run
 from flax_impl.parameters import to_canonical
 from flax_impl.settings import computing, device_of
 from flax_impl.stock import StockRecurrent, StockTransformer, stock_cell, stock_optimizer
-from flax_impl.training import Carry, Inputs, compile_epochs, make_step, stack_inputs, to_arrays, train
+from flax_impl.training import Carry, Inputs, compile_epochs, first_carry, make_step, stack_inputs, to_arrays, train
 from spec.benchmark import AnyWorkload, Layer, ManyTrainings, Planned, Prepared, Product, TrainingStep, WholeTraining
 from spec.errors import Unsupported
-from spec.experiment import Experiment
 from spec.framework import Settings
 from spec.models.transformer import TransformerEncoder
 from spec.parameters import Parameters, draw
@@ -172,7 +170,7 @@ def training_step(workload: TrainingStep, settings: Settings) -> Prepared:
     experiment = workload.experiment
     training = experiment.training
     _, layout = build(experiment.model)
-    carry = first_carry(experiment, workload.parameters(), settings)
+    carry = first_carry(experiment, initial_state(training.optimizer, workload.parameters()), settings)
     make = make_step(experiment, record=False, masks="own")
     batch = jax.device_put(to_arrays(workload.sample()), device_of(settings))
 
@@ -256,7 +254,8 @@ def compiled_part(workload: WholeTraining, settings: Settings) -> Prepared:
     experiment = workload.load()
     epochs, task = experiment.training.epochs, experiment.task
     start = draw(experiment.model.parameters(), 0, settings.precision)
-    carry = jax.tree.map(np.asarray, first_carry(experiment, start, settings))
+    state = initial_state(experiment.training.optimizer, start)
+    carry = jax.tree.map(np.asarray, first_carry(experiment, state, settings))
     inputs = stack_inputs(experiment, range(epochs * experiment.training.steps_per_epoch), 0, settings, "own")
     train_epochs = compile_epochs(experiment, settings, compilation.records(experiment, epochs), "own")
     batch, key = to_arrays(task.evaluation_batch(settings.precision)), jax.random.key(0)
@@ -267,15 +266,6 @@ def compiled_part(workload: WholeTraining, settings: Settings) -> Prepared:
         return {"losses": np.asarray(outputs.loss).reshape(-1), "logits": np.asarray(logits)}
 
     return Prepared(repeated(once), once)
-
-
-def first_carry(experiment: Experiment, parameters: Parameters, settings: Settings) -> Carry:
-    """What the first training step is given."""
-    training = experiment.training
-    native = load(experiment.model, parameters, settings)
-    slots = initial_state(training.optimizer, parameters).slots
-    _, layout = build(experiment.model)
-    return Carry(native, optimizers.load_slots(training.optimizer, layout, native, slots, 0))
 
 
 def many_trainings(workload: ManyTrainings, settings: Settings) -> Prepared:

@@ -64,10 +64,7 @@ def train(
     training = experiment.training
     with computing(settings):
         _, layout = build(experiment.model)
-        parameters = load(experiment.model, state.parameters, settings)
-        carry = Carry(
-            parameters, optimizers.load_slots(training.optimizer, layout, parameters, state.slots, state.step)
-        )
+        carry = first_carry(experiment, state, settings)
         steps = range(state.step, state.step + epochs * training.steps_per_epoch)
         masks = masks if experiment.model.has_dropout else "own"
         train_epochs = compile_epochs(experiment, settings, record or compilation.records(experiment, epochs), masks)
@@ -88,6 +85,14 @@ def train(
             parameters={} if joined is None else to_canonical(layout, joined.parameters),
             slots={} if joined is None else optimizers.slots(training.optimizer, layout, joined.optimizer),
         )
+
+
+def first_carry(experiment: Experiment, state: State, settings: Settings) -> Carry:
+    """What the first training step from that state is given. Raises ParameterMismatch."""
+    _, layout = build(experiment.model)
+    native = load(experiment.model, state.parameters, settings)
+    optimizer = experiment.training.optimizer
+    return Carry(native, optimizers.load_slots(optimizer, layout, native, state.slots, state.step))
 
 
 @cache
@@ -154,9 +159,7 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
     training = experiment.training
     with computing(settings):
         _, layout = build(experiment.model)
-        native = load(experiment.model, parameters, settings)
-        slots = initial_state(training.optimizer, parameters).slots
-        carry = Carry(native, optimizers.load_slots(training.optimizer, layout, native, slots, 0))
+        carry = first_carry(experiment, initial_state(training.optimizer, parameters), settings)
         for given in gradients:
             check(experiment.model.parameters(), given, "gradients")
         stacked = {

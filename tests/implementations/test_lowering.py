@@ -5,26 +5,25 @@ import numpy as np
 import pytest
 from jax import export
 
-from flax_impl.build import build, load
-from flax_impl.optimizer import load_slots
-from flax_impl.training import Carry, compile_epochs, stack_inputs, to_arrays
-from spec.experiment import load as load_experiment
-from spec.experiment import shipped
+from flax_impl.training import compile_epochs, first_carry, stack_inputs, to_arrays
+from spec.experiment import load, shipped
 from spec.framework import Settings
 from spec.parameters import draw
 from spec.training import initial_state
 
-TRAINED = [n for n in shipped() if load_experiment(n).training.epochs and n != "hello-embedding-sparse"]
+TRAINED = [n for n in shipped() if load(n).training.epochs and n != "hello-embedding-sparse"]
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_train_step_lowers_for_every_platform(name: str) -> None:
-    experiment, settings = load_experiment(name), Settings("float32")
+    experiment, settings = load(name), Settings("float32")
     start = initial_state(experiment.training.optimizer, draw(experiment.model.parameters(), 0, "float32"))
-    native = load(experiment.model, start.parameters, settings)
-    slots = load_slots(experiment.training.optimizer, build(experiment.model)[1], native, start.slots, 0)
     inputs = stack_inputs(experiment, range(experiment.training.steps_per_epoch), 0, settings, "own")
-    arguments = (Carry(native, slots), inputs, to_arrays(experiment.task.evaluation_batch("float32")))
+    arguments = (
+        first_carry(experiment, start, settings),
+        inputs,
+        to_arrays(experiment.task.evaluation_batch("float32")),
+    )
     flat, structure = jax.tree.flatten((*arguments, jax.random.key_data(jax.random.key(0))))
     # The settings of a GPU, since those of a CPU carry options for its compiler, which is not asked here.
     run = compile_epochs(experiment, Settings("float32", device="cuda"), False, "own")

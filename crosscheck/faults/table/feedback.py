@@ -36,8 +36,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py",
-                "layout, parameters, state.slots, state.step)",
-                "layout, parameters, {n: s * 0 for n, s in state.slots.items()}, state.step)",
+                "layout, native, state.slots, state.step)",
+                "layout, native, {n: s * 0 for n, s in state.slots.items()}, state.step)",
             ),
         ),
         experiment="hello-gru",
