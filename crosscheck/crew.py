@@ -75,7 +75,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 # Tiny models are fastest on one thread, and the two sides run side by side.
-                env={**threads, **cache.variables(), **os.environ, **environment},
+                env={**threads, **os.environ, **environment},
                 text=True,
                 # So that Ctrl-C comes to the parent alone, which then ends its workers.
                 start_new_session=True,
@@ -138,7 +138,7 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 class Crew:
     """All workers of a run: at least one for each implementation, more where there are cores and work enough.
 
-    environment: variables that the workers get on top of this process's own.
+    environment: variables that the workers get on top of this process's own; if None, those that keep what is compiled.
     """
 
     def __init__(
@@ -149,7 +149,8 @@ class Crew:
         timeout: float,
         environment: Mapping[str, str] | None = None,
     ):
-        self._environment = environment or {}
+        # Once for all workers, since it goes through the whole directory.
+        self._environment = cache.variables() if environment is None else environment
         self._implementations = implementations
         self._logs = logs
         self._size = max(size, len(implementations))

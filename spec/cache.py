@@ -11,6 +11,9 @@ LARGEST = 2**30
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 """Who has set it keeps compilations elsewhere; JAX_ENABLE_COMPILATION_CACHE=false keeps none."""
 
+NOTHING_KEPT = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+"""For a process in which compiling is measured: what is taken from a file is compiled in no time."""
+
 
 def directory() -> Path:
     """In the user's cache directory, and of this kind of processor: what is compiled for one may crash another."""
@@ -23,25 +26,28 @@ def directory() -> Path:
     return caches / "ohlol" / f"compiled-{hashlib.sha256(kind.encode()).hexdigest()[:12]}"
 
 
-def variables() -> dict[str, str]:
-    """What a process that is to compile needs in its environment; nothing where there is no place for it.
+def variables(place: Path | None = None) -> dict[str, str]:
+    """What a process that is to compile needs in its environment, beside what this one has in it already.
 
-    JAX reads them, whatever else ignores them. Two processes may share the directory: a file is named after all that
-    it was compiled from, and one that was cut short is compiled anew.
+    place: where to keep what is compiled; the user's directory, which is pruned first, if None. Nothing where that
+    cannot be written to. JAX reads the variables, whatever else ignores them. Two processes may share the directory: a
+    file is named after all that it was compiled from, and one that was cut short is compiled anew.
     """
     if VARIABLE in os.environ:
         return {}
-    place = directory()
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        prune(place, LARGEST)
-    except OSError:
-        return {}
-    return {
+    if place is None:
+        place = directory()
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            prune(place, LARGEST)
+        except OSError:
+            return {}
+    wanted = {
         VARIABLE: str(place),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
+    return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 def prune(place: Path, largest: int) -> None:

@@ -27,6 +27,7 @@ from crosscheck.benchmark.messages import (
 )
 from crosscheck.benchmark.result import Contender, Round, Row
 from crosscheck.crew import CouldNotRun, Worker
+from spec import cache
 from spec.benchmark import AnyWorkload
 from spec.framework import Device
 
@@ -112,7 +113,7 @@ class Side:
         return Worker(
             self._implementation,
             self._log,
-            {f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS")},
+            {f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS")} | cache.NOTHING_KEPT,
             module="crosscheck.benchmark.worker",
             arguments=(threads,),
             answers=Answer,

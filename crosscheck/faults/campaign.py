@@ -23,6 +23,7 @@ from crosscheck.rungs import BY_DEFAULT, LADDER
 from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
 from crosscheck.verdict import Selection, Side, Verdict, cell_text, judge
 from crosscheck.worker import Job
+from spec import cache
 from spec import experiment as experiments
 from spec.framework import Precision
 
@@ -167,7 +168,10 @@ class _Work:
             for side, implementation in enumerate(DEFAULT_IMPLEMENTATIONS)
         ]
         packages = [str(self._campaign.sources[implementation]) for implementation in DEFAULT_IMPLEMENTATIONS]
-        crew = Crew(packages, self._scratch, run.cores(), self._campaign.timeout, _compilations(self._scratch))
+        # Most of a patched copy is not patched, and compiling is most of the work on small models: this halves the
+        # time. The key is the whole program, so that a patched function is compiled anew; nobody needs it later.
+        kept = cache.variables(self._scratch / "compiled")
+        crew = Crew(packages, self._scratch, run.cores(), self._campaign.timeout, kept)
         waiting = self._checks()
         for result in crew.run(jobs):
             directory = result.job.directory
@@ -336,19 +340,6 @@ class _Work:
             trial = conclude(fault, verdict, spoilt, seconds)
         self._trials[plant.label(fault)] = trial
         shutil.rmtree(directory)
-
-
-def _compilations(scratch: Path) -> dict[str, str]:
-    """Variables that let JAX take what it has compiled before from files; any other framework ignores them.
-
-    The key is the whole program, so that a patched function is compiled anew. But most of a patched copy is not
-    patched, and compiling is most of the work on small models: this halves the time.
-    """
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(scratch / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
 
 
 def _file(job: Job) -> str:

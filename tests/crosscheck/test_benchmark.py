@@ -15,6 +15,7 @@ from crosscheck.benchmark.report import duration
 from crosscheck.benchmark.result import Contender, Round, Row, check, ratio, share_of_peak, spread
 from crosscheck.benchmark.turns import FEWEST, takes_part
 from crosscheck.command import main
+from spec import cache
 from spec.benchmark import PEAK, WORKLOADS, Faster, Growth, Layer, Product
 
 FAKE = Path(__file__).parent / "fake_framework.py"
@@ -140,6 +141,20 @@ def test_json_on_standard_output(make: Make, measure: Measure, capsys: pytest.Ca
     first, second = make("fake_first", ("fake_first",)), make("fake_second", ("fake_second",))
     _, report = measure(first, second, "--rounds", "1", "--json", workloads=SMALL[:1])
     assert json.loads(capsys.readouterr().out) == report
+
+
+@pytest.mark.parametrize("place", [None, "/mine"])
+def test_nothing_is_taken_from_compilations_that_were_kept(
+    place: str | None, make: Make, measure: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("JAX_ENABLE_COMPILATION_CACHE", raising=False)
+    monkeypatch.delenv(cache.VARIABLE, raising=False)
+    if place:
+        monkeypatch.setenv(cache.VARIABLE, place)
+    told = "{os.environ.get('JAX_ENABLE_COMPILATION_CACHE')} {os.environ.get('JAX_COMPILATION_CACHE_DIR')}"
+    path = make("fake_first", ("fake_first",), ("{workload.name}/{contender}", told))
+    measure(path, path, "--rounds", "1", workloads=SMALL[:1])
+    assert set((tmp_path / "log").read_text().splitlines()) == {f"false {place}"}
 
 
 def test_a_worker_that_dies_is_started_again(make: Make, measure: Measure):

@@ -13,6 +13,7 @@ import pytest
 from crosscheck import crew as crews
 from crosscheck.crew import CouldNotRun, Crew, Worker
 from crosscheck.worker import Job
+from spec import cache
 from spec.experiment import load, shipped
 
 FAKE = Path(__file__).parent / "fake_framework.py"
@@ -79,6 +80,32 @@ def test_a_worker_that_starts_while_the_others_are_ended(tmp_path: Path, monkeyp
     assert worker is started[0]
     assert worker.process.poll() is not None
     crew._retire(worker)
+
+
+TELLS = """import os
+with open(os.environ["TOLD"], "a") as told:
+    told.write(os.environ.get("JAX_COMPILATION_CACHE_DIR", "none") + "\\n")
+"""
+"""For the fake implementation: every worker writes down where it is to keep compilations."""
+
+
+def test_the_users_directory_is_looked_through_once(tmp_path: Path, fake: Edit, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(cache.VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    looked: list[Path] = []
+    monkeypatch.setattr(cache, "prune", lambda place, largest: looked.append(place))
+    path = fake(("import numpy as np\n", f"import numpy as np\n{TELLS}"))
+    users = cache.directory()
+    # Too few for a helper, so that there are two workers.
+    names = shipped()[:2]
+    for environment, place in ((None, str(users)), ({}, "none"), ({cache.VARIABLE: "/given"}, "/given")):
+        out = tmp_path / Path(place).name
+        out.mkdir()
+        monkeypatch.setenv("TOLD", str(out / "told"))
+        sides = [jobs(out / "first", names), jobs(out / "second", names)]
+        list(Crew([path, path], out, 2, 60.0, environment).run(sides))
+        assert (out / "told").read_text().splitlines() == [place] * 2
+    assert looked == [users]
 
 
 def test_an_interrupt_while_the_threads_are_started(tmp_path: Path, fake: Edit, monkeypatch: pytest.MonkeyPatch):

@@ -34,6 +34,16 @@ def test_another_kind_of_processor_has_another_one(monkeypatch: pytest.MonkeyPat
 def test_who_has_named_another_place_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(cache.VARIABLE, "/elsewhere")
     assert cache.variables() == {}
+    assert cache.variables(Path("/here")) == {}
+
+
+def test_what_the_environment_has_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = cache.variables(home)
+    assert everything[cache.VARIABLE] == str(home)
+    assert cache.variables().keys() == everything.keys()
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "7")
+    left = everything.keys() - {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"}
+    assert cache.variables().keys() == cache.variables(home).keys() == left
 
 
 def test_without_a_place_nothing_is_kept(home: Path) -> None:
