@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -168,7 +169,8 @@ class FirstSymbol(Task, frozen=True, kw_only=True, tag_field="name"):
         del dtype  # Indices have none.
         shape = (STEPS_DRAWN_TOGETHER, self.batch_size, self.length)
         blocks = range(min(steps) // STEPS_DRAWN_TOGETHER, max(steps) // STEPS_DRAWN_TOGETHER + 1)
-        drawn = [generator_for(seed, "batch", block).integers(0, self.vocabulary, shape, np.int64) for block in blocks]
+        drawn = [_draw_symbols(seed, block, self.vocabulary, shape) for block in blocks]
+        # A copy of what is kept, which a caller may change.
         return self._batch(np.concatenate(drawn)[np.array(steps) - blocks[0] * STEPS_DRAWN_TOGETHER])
 
     def evaluation_batch(self, dtype: str) -> Batch:
@@ -177,6 +179,12 @@ class FirstSymbol(Task, frozen=True, kw_only=True, tag_field="name"):
 
     def _batch(self, inputs: np.ndarray) -> Batch:
         return Batch(inputs, inputs[..., 0] % self.classes)
+
+
+@lru_cache(maxsize=2)
+def _draw_symbols(seed: int, block: int, vocabulary: int, shape: tuple[int, ...]) -> np.ndarray:
+    """A block's indices, int64. Kept, since a loop asks for one step after another; few, since they may be large."""
+    return generator_for(seed, "batch", block).integers(0, vocabulary, shape, np.int64)
 
 
 class Noise(Task, frozen=True, kw_only=True, tag_field="name"):

@@ -6,13 +6,16 @@ import msgspec
 import numpy as np
 import pytest
 
+from spec import tasks
 from spec.errors import InvalidBatch
 from spec.experiment import load, override, shipped
 from spec.models import Embedding, Features
 from spec.models.encoder_decoder import EncoderDecoder
 from spec.models.gru import GRU
+from spec.parameters import generator_for
 from spec.tasks import (
     IGNORED,
+    STEPS_DRAWN_TOGETHER,
     AnyTask,
     Batch,
     FirstSymbol,
@@ -85,6 +88,23 @@ def test_first_symbol_trains_on_uniform_draws() -> None:
     counts = np.bincount(inputs.ravel(), minlength=10)
     assert len(counts) == 10
     assert np.abs(counts / inputs.size - 0.1).max() < 0.015
+
+
+def test_first_symbol_draws_a_block_of_steps_once_and_lets_nobody_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A seed of its own: whatever other tests have drawn is not drawn again.
+    seed, drawn = 1234, []
+    monkeypatch.setattr(tasks, "generator_for", lambda *labels: drawn.append(labels) or generator_for(*labels))
+    for step in range(STEPS_DRAWN_TOGETHER):
+        batch = FIRST.batch(seed, step, "float32")
+        expected = bytes_of(batch)
+        batch.inputs[:] = -1
+        batch.targets[:] = -1
+        assert bytes_of(FIRST.batch(seed, step, "float32")) == expected
+    assert drawn == [(seed, "batch", 0)]
+    FIRST.batches(seed, range(5), "float32").inputs[:] = -1
+    assert bytes_of(FIRST.batch(seed, STEPS_DRAWN_TOGETHER - 1, "float32")) == expected
+    FIRST.batch(seed, STEPS_DRAWN_TOGETHER, "float32")
+    assert drawn == [(seed, "batch", 0), (seed, "batch", 1)]
 
 
 def test_first_symbol_of_any_length_is_refused_at_once() -> None:
