@@ -329,13 +329,18 @@ class Masks:
         self.by_member = list(zip(*(kept.unbind() for kept in self.kept), strict=True))
 
     def draw(self, batch: Batch, step: int) -> Stacked:
-        """By site, (members, *site's shape)."""
-        for seed, own in zip(self.seeds, self.by_member, strict=False):
+        """By site, (members, *site's shape); nothing where nothing is dropped."""
+        if not self.sites:
+            return {}
+        for seed, own in zip(self.seeds, self.by_member, strict=True):
             self.generator.manual_seed(int(np.asarray(dropout_of(self.experiment, batch, seed, step, "own"))))
             for site, kept in zip(self.sites, own, strict=True):
                 kept.bernoulli_(1 - site.rate, generator=self.generator)
-        scaled = {site.name: kept / (1 - site.rate) for site, kept in zip(self.sites, self.kept, strict=True)}
-        return {s.name: scaled[s.name].transpose(1, 2) if s.time_first else scaled[s.name] for s in self.sites}
+        scaled = {}
+        for site, kept in zip(self.sites, self.kept, strict=True):
+            mask = kept / (1 - site.rate)
+            scaled[site.name] = mask.transpose(1, 2) if site.time_first else mask
+        return scaled
 
 
 def clip_members(spec: Clipping | None, gradients: Stacked) -> None:
