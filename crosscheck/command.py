@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from crosscheck.options import add_implementations, add_report
 from crosscheck.rungs import BY_DEFAULT, LADDER, ON_REQUEST
-from crosscheck.summary import DEFAULT_IMPLEMENTATIONS, Summary
+from crosscheck.summary import Summary
 from crosscheck.verdict import Selection
 from spec import experiment as experiments
+from spec.arguments import at_least
 from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError
 from spec.experiment import Experiment
@@ -20,8 +22,6 @@ from spec.framework import Device, Precision, Recurrence, Settings
 
 if TYPE_CHECKING:
     from crosscheck.run import Plan
-
-REPORT = Path("crosscheck-report")
 
 WIDTH = 130
 
@@ -183,15 +183,9 @@ def _check_parser() -> argparse.ArgumentParser:
         + EPILOG,
     )
     _add_plan(parser)
-    parser.add_argument(
-        "--implementations",
-        nargs=2,
-        metavar=("FIRST", "SECOND"),
-        default=list(DEFAULT_IMPLEMENTATIONS),
-        help="modules, or paths of packages; the second is compared with the first (default: torch_impl flax_impl)",
-    )
+    add_implementations(parser, "; the second is compared with the first")
     parser.add_argument("--list", action="store_true", help="list the experiments and the rungs")
-    _add_report(parser)
+    add_report(parser, "report.json")
     return parser
 
 
@@ -214,7 +208,7 @@ def _compare_parser() -> argparse.ArgumentParser:
     parser.add_argument("directories", nargs=2, type=Path, metavar="DIRECTORY")
     parser.add_argument("--experiments", nargs="+", default=[], metavar="NAME", help="only these")
     _add_choice(parser)
-    _add_report(parser)
+    add_report(parser, "report.json")
     return parser
 
 
@@ -226,8 +220,10 @@ def _faults_parser() -> argparse.ArgumentParser:
     )
     faults.add_options(parser)
     parser.add_argument("--rungs", help=f"comma-separated, of {','.join(faults.RUNGS)} (default all)")
-    parser.add_argument("--seed", type=_seed, default=0, help="of the recordings; clean runs go on from it (default 0)")
-    _add_report(parser)
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, help="of the recordings; clean runs go on from it (default 0)"
+    )
+    add_report(parser, "faults.json")
     return parser
 
 
@@ -237,7 +233,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     )
     _add_choice(parser)
     parser.add_argument("--thorough", action="store_true", help="all cases of every rung; takes several times as long")
-    parser.add_argument("--seed", type=_seed, default=0, help="of the parameters, batches and runs (default 0)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the parameters, batches and runs (default 0)")
     parser.add_argument(
         "--seeds",
         type=_members,
@@ -269,18 +265,6 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         help="only this one (default both)",
     )
     parser.add_argument("--case", default="", help="only this case of the rungs, as the report names it")
-
-
-def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=REPORT, help=f"directory of the report (default ./{REPORT})")
-    parser.add_argument("--json", action="store_true", help="print report.json in place of the table")
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected at least 0, got {value}")
-    return value
 
 
 def _members(text: str) -> int:

@@ -16,8 +16,9 @@ from crosscheck.benchmark import turns
 from crosscheck.benchmark.picture import picture
 from crosscheck.benchmark.report import duration, render_json, render_markdown, show
 from crosscheck.benchmark.result import Row, Summary, check
+from crosscheck.options import add_implementations, add_report
 from crosscheck.run import cores, labels
-from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
+from spec.arguments import at_least
 from spec.benchmark import PEAK, QUICK, TARGETS, WORKLOADS, AnyWorkload, Faster, Growth
 from spec.errors import UsageError
 from spec.files import write
@@ -33,8 +34,6 @@ exit codes: 0 measured, 2 usage, 3 something could not be measured. A target tha
 busy machine is no bug. The second implementation is the one that the others are held against.
 """
 
-REPORT = Path("crosscheck-report")
-
 FILES = ("bench.json", "bench.md", "bench.png")
 
 WIDTH = 170
@@ -49,22 +48,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--list", action="store_true", help="list the workloads and what is to be reached")
     made.add_argument("--quick", action="store_true", help="the small ones alone, in few rounds")
     made.add_argument(
-        "--rounds", type=_count, metavar="N", help=f"at most, fewer where one takes long (default {turns.ROUNDS})"
+        "--rounds", type=at_least(1), metavar="N", help=f"at most, fewer where one takes long (default {turns.ROUNDS})"
     )
-    made.add_argument("--threads", type=_count, metavar="N", help="for either side (default: the number of cores)")
+    made.add_argument("--threads", type=at_least(1), metavar="N", help="for either side (default: the number of cores)")
     made.add_argument("--device", choices=get_args(Device), default="cpu", help="where both compute (default cpu)")
-    made.add_argument(
-        "--implementations",
-        nargs=2,
-        metavar=("FIRST", "SECOND"),
-        default=list(DEFAULT_IMPLEMENTATIONS),
-        help="modules, or paths of packages, with a benchmark.py (default: torch_impl flax_impl)",
-    )
+    add_implementations(made, ", with a benchmark.py")
     made.add_argument(
         "--timeout", type=float, default=300.0, metavar="SECONDS", help="for one block of one contender (default 300)"
     )
-    made.add_argument("--out", type=Path, default=REPORT, help=f"directory of the report (default ./{REPORT})")
-    made.add_argument("--json", action="store_true", help="print bench.json in place of the table")
+    add_report(made, "bench.json")
     return made
 
 
@@ -208,10 +200,3 @@ def _list(workloads: Sequence[AnyWorkload], targets: Sequence[Faster | Growth]) 
         ]
         print(f"{workload.name:<{width}}  {counted:>13}  {'; '.join(wanted)}".rstrip())
     return 0
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
-    return value

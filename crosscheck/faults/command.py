@@ -15,6 +15,7 @@ from crosscheck.faults.fault import Fault, Implementation
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
 from crosscheck.rungs import BY_DEFAULT, LADDER
 from spec import experiment as experiments
+from spec.arguments import at_least
 from spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help=f"at most {QUICK} faults, --first, no clean runs")
     parser.add_argument(
         "--clean",
-        type=_count,
+        type=at_least(0),
         metavar="N",
         help=f"clean runs, over all experiments and as many seeds (default {CLEAN}; 0 where faults are named)",
     )
@@ -187,10 +188,3 @@ def _report(findings: "Findings", options: argparse.Namespace) -> int:
         report.show(findings, console)
         print(f"report: {', '.join(str(options.out / name) for name in files)}")
     return findings.exit_code
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected at least 0, got {value}")
-    return value

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast, get_args
 import msgspec
 
 from spec import cache, parameters
+from spec.arguments import at_least
 from spec.command import ensemble
 from spec.command.ensemble_directory import EnsembleDirectory
 from spec.command.events import End
@@ -100,7 +101,7 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     default = Settings()
     add("experiment", nargs="?", metavar="EXPERIMENT", help=f"shipped name or file (default: {DEFAULT_EXPERIMENT})")
     add("--seed", type=seed, metavar="N", help=f"of the start, the batches, the dropout (default: {DEFAULT_SEED})")
-    add("--seeds", type=positive, metavar="N", help="train an ensemble of N seeds, the first being --seed")
+    add("--seeds", type=at_least(1), metavar="N", help="train an ensemble of N seeds, the first being --seed")
     add("--epochs", type=int, metavar="N", help="instead of the experiment's")
     add("--learning-rate", type=float, metavar="X", help="instead of the experiment's")
     add("--batch-size", type=int, metavar="N", help="instead of the experiment's")
@@ -111,7 +112,7 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on from the checkpoint in --out, as if never interrupted")
     add("--init-weights", type=Path, metavar="FILE", help="start from these canonical safetensors")
     add("--export-weights", type=Path, metavar="FILE", help="write the final parameters as canonical safetensors")
-    add("--log-every", type=positive, metavar="N", help=f"epochs between lines (default: {LINES} lines; --json: 1)")
+    add("--log-every", type=at_least(1), metavar="N", help=f"epochs between lines (default: {LINES} lines; --json: 1)")
     add("--json", action="store_true", help="one JSON object a line on stdout, and nothing else")
     instead = made.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="list the shipped experiments")
@@ -125,14 +126,6 @@ def seed(value: str) -> int:
     number = int(value)
     if not 0 <= number <= LARGEST_SEED:
         raise argparse.ArgumentTypeError(f"expected 0 to {LARGEST_SEED}, got {value}")
-    return number
-
-
-def positive(value: str) -> int:
-    """Parse a number of at least 1. Raises ArgumentTypeError."""
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
     return number
 
 
