@@ -23,7 +23,7 @@ from spec.benchmark import AnyWorkload, Layer, ManyTrainings, Planned, Prepared,
 from spec.errors import Unsupported
 from spec.framework import Settings
 from spec.models.transformer import TransformerEncoder
-from spec.parameters import Parameters, draw
+from spec.parameters import Parameters
 from spec.training import StepConstants, initial_state
 
 OWN = "flax_impl"
@@ -238,8 +238,7 @@ def stock_training_step(workload: TrainingStep, settings: Settings) -> Prepared:
 
 def whole_training(workload: WholeTraining, settings: Settings) -> Prepared:
     """flax_impl.train."""
-    experiment = workload.load()
-    start = draw(experiment.model.parameters(), 0, settings.precision)
+    experiment, start = workload.load(), workload.parameters()
 
     def once() -> dict[str, np.ndarray]:
         state = initial_state(experiment.training.optimizer, start)
@@ -253,8 +252,7 @@ def compiled_part(workload: WholeTraining, settings: Settings) -> Prepared:
     """The compiled function inside of flax_impl.train alone: the rest of its time is Python's."""
     experiment = workload.load()
     epochs, task = experiment.training.epochs, experiment.task
-    start = draw(experiment.model.parameters(), 0, settings.precision)
-    state = initial_state(experiment.training.optimizer, start)
+    state = initial_state(experiment.training.optimizer, workload.parameters())
     carry = jax.tree.map(np.asarray, first_carry(experiment, state, settings))
     inputs = stack_inputs(experiment, range(epochs * experiment.training.steps_per_epoch), 0, settings, "own")
     train_epochs = compile_epochs(experiment, settings, compilation.records(experiment, epochs), "own")

@@ -162,6 +162,10 @@ class WholeTraining(Workload, frozen=True, kw_only=True, tag_field="kind"):
     def load(self) -> Experiment:
         return load(self.experiment)
 
+    def parameters(self) -> Parameters:
+        """Canonical parameters from which every contender starts."""
+        return draw(self.load().model.parameters(), 0, self.precision)
+
 
 class ManyTrainings(Workload, frozen=True, kw_only=True, tag_field="kind"):
     """The whole trainings of many seeds, through the contract's `train_ensemble`."""

@@ -13,7 +13,6 @@ from spec.benchmark import AnyWorkload, Layer, ManyTrainings, Prepared, Product,
 from spec.errors import Unsupported
 from spec.experiment import Experiment
 from spec.framework import Settings
-from spec.parameters import Parameters, draw
 from spec.training import initial_state
 from torch_impl import optimizer as optimizers
 from torch_impl.build import build
@@ -129,7 +128,7 @@ def training_step(workload: TrainingStep, settings: Settings) -> Prepared:
 
 def whole_training(workload: WholeTraining, settings: Settings) -> Prepared:
     """torch_impl.train."""
-    experiment, start = workload.load(), parameters_of(workload, settings)
+    experiment, start = workload.load(), workload.parameters()
 
     def once() -> dict[str, np.ndarray]:
         state = initial_state(experiment.training.optimizer, start)
@@ -166,11 +165,6 @@ def _alone(experiment: Experiment, seed: int, settings: Settings) -> dict[str, n
     state = initial_state(experiment.training.optimizer, initialize(experiment, seed, settings))
     trained = train(experiment, state, experiment.training.epochs, seed, settings)
     return {"losses": trained.losses, "logits": trained.logits[-1]}
-
-
-def parameters_of(workload: WholeTraining, settings: Settings) -> Parameters:
-    """Where the training starts, the same for every implementation."""
-    return draw(workload.load().model.parameters(), 0, settings.precision)
 
 
 def repeated(once: Callable[[], object], settings: Settings) -> Callable[[int], None]:
