@@ -1,8 +1,8 @@
 """How a recurrence is scanned over time and differentiated. torch has this inside its layers.
 
 Every formulation takes the same arguments and gives the same states, but for rounding: a cell, the function that makes
-a step with it, the state to start from, what each step is given (axis 0 is time), and whether time runs backwards.
-None knows the cell's equations: they stand in its `__call__` alone.
+a step with it, the state to start from, what each step is given (batch first, then time), and whether time runs
+backwards. None knows the cell's equations: they stand in its `__call__` alone.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array
 
 State = tuple[Array, ...]
-"""Of a cell, each (batch, hidden); over time, each (time, batch, hidden)."""
+"""Of a cell, each (batch, hidden); over time, each (batch, time, hidden)."""
 
 At = tuple[Array, Array | None]
 """What a step is given: inputs (batch, features), and which rows are valid (batch,), None where all are."""
@@ -35,7 +35,10 @@ def scan(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: b
         new = step(cell, state, at)
         return new, new
 
-    return jax.lax.scan(run, initial, over_time, reverse=reverse)[1]
+    # lax.scan wants time first.
+    swapped = jax.tree.map(lambda values: values.swapaxes(0, 1), over_time)
+    trace = jax.lax.scan(run, initial, swapped, reverse=reverse)[1]
+    return tuple(values.swapaxes(0, 1) for values in trace)
 
 
 def fused(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
@@ -54,26 +57,7 @@ def recomputed(cell: nnx.Module, step: Step, initial: State, over_time: At, reve
     Memory for the backward pass grows as sqrt(time), for one more forward pass.
     """
     graph, parameters = nnx.split(cell)
-    time = over_time[0].shape[0]
-    length = isqrt(time)
-    whole = time // length * length
-
-    @partial(jax.checkpoint, prevent_cse=False)
-    def stretch(state: State, at: At) -> tuple[State, State]:
-        states: Any = _fused(graph, step, reverse, parameters, state, at)
-        return tuple(values[0 if reverse else -1] for values in states), states
-
-    cut = jax.tree.map(lambda values: values[:whole].reshape(-1, length, *values.shape[1:]), over_time)
-    rest = jax.tree.map(lambda values: values[whole:], over_time)
-    trace, tail = (), ()
-    state = initial
-    if whole < time and reverse:
-        state, tail = stretch(state, rest)
-    state, trace = jax.lax.scan(stretch, state, cut, reverse=reverse)
-    if whole < time and not reverse:
-        _, tail = stretch(state, rest)
-    joined = jax.tree.map(lambda values: values.reshape(whole, *values.shape[2:]), trace)
-    return tuple(map(jnp.concatenate, zip(joined, tail, strict=True))) if tail else joined
+    return _recomputed(graph, step, reverse, parameters, initial, over_time)
 
 
 SMALL = 10**6
@@ -85,7 +69,7 @@ training step gains 20 microseconds or so, and a few thousand steps pay for the 
 
 def automatic(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
     """`scan` for small layers, else `fused`."""
-    time, batch = over_time[0].shape[:2]
+    batch, time = over_time[0].shape[:2]
     size = time * batch * sum(linear.kernel.size for _, linear in _linears(cell))
     return (scan if size < SMALL else fused)(cell, step, initial, over_time, reverse)
 
@@ -135,9 +119,32 @@ def _source(inputs: Array, state: State, at: At) -> Source:
     return next((index for index, values in enumerate(state) if inputs is values), None)
 
 
+def _at(over_time: Any, step: Array | int) -> Any:
+    """One step's, without the axis of time."""
+    return jax.tree.map(lambda values: jax.lax.dynamic_index_in_dim(values, step, 1, keepdims=False), over_time)
+
+
 def _at_one_step(over_time: Any) -> Any:
     """Shapes without the axis of time."""
-    return jax.tree.map(lambda values: jax.ShapeDtypeStruct(values.shape[1:], values.dtype), over_time)
+    return jax.eval_shape(partial(_at, step=0), over_time)
+
+
+def _along_time(body: Callable[[Any, Array], tuple[Any, Any]], carry: Any, time: int, reverse: bool) -> tuple[Any, Any]:
+    """`lax.scan` over the steps' numbers, for (carry, step) -> (carry, kept), whose kept arrays have time second.
+
+    Their values are written where they belong, where `lax.scan` would need all arrays to be transposed in memory.
+    """
+
+    def run(both: tuple[Any, Any], step: Array) -> tuple[tuple[Any, Any], None]:
+        carry, kept = both
+        carry, values = body(carry, step)
+        put = partial(jax.lax.dynamic_update_index_in_dim, index=step, axis=1)
+        return (carry, jax.tree.map(put, kept, values)), None
+
+    steps = jnp.arange(time)
+    shapes = jax.eval_shape(body, carry, steps[0])[1]
+    kept = jax.tree.map(lambda one: jax.lax.empty((one.shape[0], time, *one.shape[1:]), one.dtype), shapes)
+    return jax.lax.scan(run, (carry, kept), steps, reverse=reverse)[0]
 
 
 def _scanned(
@@ -145,18 +152,19 @@ def _scanned(
     step: Step,
     reverse: bool,
     hoist: bool,
+    keep: bool,
     parameters: nnx.State,
     initial: State,
     over_time: At,
 ) -> tuple[State, tuple[Product, ...]]:
     """The states, and the products of every step, in the order in which the cell makes them.
 
-    hoist: products of the inputs are taken before the scan, for all steps at once.
+    hoist: products of the inputs are taken before the scan, for all steps at once. keep: whether products are kept.
     """
     before = dict(_hoisted(graph, step, parameters, initial, over_time)) if hoist else {}
 
-    def run(state: State, given: tuple[At, dict[str, Array]]) -> tuple[State, tuple[State, tuple[Product, ...]]]:
-        at, taken = given
+    def run(state: State, number: Array) -> tuple[State, tuple[State, tuple[Product, ...]]]:
+        at, taken = _at((over_time, before), number)
         made: list[Product] = []
 
         def product(name: str, linear: nnx.Linear, inputs: Array) -> Array:
@@ -166,9 +174,9 @@ def _scanned(
             return output
 
         new = step(_intercepted(graph, parameters, product), state, at)
-        return new, (new, tuple(made))
+        return new, (new, tuple(made) if keep else ())
 
-    return jax.lax.scan(run, initial, (over_time, before), reverse=reverse)[1]
+    return _along_time(run, initial, over_time[0].shape[1], reverse)[1]
 
 
 def _hoisted(
@@ -190,18 +198,18 @@ def _hoisted(
 
 
 def _forward(
-    graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
+    graph: nnx.GraphDef, step: Step, reverse: bool, keep: bool, parameters: nnx.State, initial: State, over_time: At
 ) -> tuple[State, tuple[Product, ...]]:
     """As is fastest where it will run, which is known when it is lowered; see docs/performance.md."""
-    formulate = partial(partial, _scanned, graph, step, reverse)
-    return jax.lax.platform_dependent(parameters, initial, over_time, cpu=formulate(False), default=formulate(True))
+    cpu, other = (partial(_scanned, graph, step, reverse, hoist, keep) for hoist in (False, True))
+    return jax.lax.platform_dependent(parameters, initial, over_time, cpu=cpu, default=other)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _fused(
     graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
 ) -> State:
-    return _forward(graph, step, reverse, parameters, initial, over_time)[0]
+    return _forward(graph, step, reverse, False, parameters, initial, over_time)[0]
 
 
 Kept = tuple[nnx.State, State, At, State, tuple[Product, ...]]
@@ -210,7 +218,7 @@ Kept = tuple[nnx.State, State, At, State, tuple[Product, ...]]
 def _keep(
     graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
 ) -> tuple[State, Kept]:
-    trace, products = _forward(graph, step, reverse, parameters, initial, over_time)
+    trace, products = _forward(graph, step, reverse, True, parameters, initial, over_time)
     return trace, (parameters, initial, over_time, trace, products)
 
 
@@ -231,11 +239,8 @@ def _differentiate(
 ) -> tuple[nnx.State, State, tuple[Array, None]]:
     """The gradients by parameters, initial state and inputs, from those by every state."""
     parameters, initial, over_time, trace, products = kept
-    outputs = tuple(product.output for product in products)
-    first = tuple(values[None] for values in initial)
-    order = (trace, first) if reverse else (first, trace)
-    keep = slice(1, None) if reverse else slice(None, -1)
-    before = tuple(jnp.concatenate(pair)[keep] for pair in zip(*order, strict=True))
+    outputs_over_time = tuple(product.output for product in products)
+    time = over_time[0].shape[1]
     # Once, where the products of every step would each read a matrix against its order in memory.
     transposed = {name: linear.kernel[...].T for name, linear in _linears(nnx.merge(graph, parameters))}
     calls: list[tuple[str, Source]] = []
@@ -251,34 +256,38 @@ def _differentiate(
         return step(_intercepted(graph, parameters, product), state, at)
 
     leaves, structure = jax.tree.flatten(parameters)
-    by_parameters, by_inputs = _read(replay, leaves, structure, _at_one_step(over_time), initial, _at_one_step(outputs))
+    shapes = _at_one_step((over_time, outputs_over_time))
+    by_parameters, by_inputs = _read(replay, leaves, structure, shapes[0], initial, shapes[1])
+
+    shared: list[int] = []
 
     def back(
-        carry: tuple[State, list[Array]], given: tuple[State, At, State, tuple[Array, ...]]
+        carry: tuple[State, list[Array]], number: Array
     ) -> tuple[tuple[State, list[Array]], tuple[Array | None, dict[int, Array]]]:
-        (by_state, sums), (by_new, (inputs, valid), state, outputs) = carry, given
+        by_state, sums = carry
+        by_new, (step_inputs, valid), outputs = _at((gradients, over_time, outputs_over_time), number)
+        earlier = _at(trace, number + 1 if reverse else number - 1)
+        is_first = number == (time - 1 if reverse else 0)
+        state = tuple(jnp.where(is_first, *pair) for pair in zip(initial, earlier, strict=True))
 
         def again(chosen: list[Array], inputs: Array | None, state: State, outputs: tuple[Array, ...]) -> State:
             filled = list(leaves)
             for index, leaf in zip(by_parameters, chosen, strict=True):
                 filled[index] = leaf
-            at = (given[1][0] if inputs is None else inputs, valid)
+            at = (step_inputs if inputs is None else inputs, valid)
             return replay(jax.tree.unflatten(structure, filled), at, state, outputs)
 
         chosen = [leaves[index] for index in by_parameters]
-        _, pull = jax.vjp(again, chosen, inputs if by_inputs else None, state, outputs)
+        _, pull = jax.vjp(again, chosen, step_inputs if by_inputs else None, state, outputs)
         added, by_step_inputs, by_before, by_outputs = pull(_add(by_state, by_new))
         # Where a cell adds two products, their gradients are one array, which is kept once.
-        first_with.update({id(gradient): index for index, gradient in reversed(list(enumerate(by_outputs)))})
+        first_with = {id(gradient): index for index, gradient in reversed(list(enumerate(by_outputs)))}
         shared[:] = [first_with[id(gradient)] for gradient in by_outputs]
         different = {index: by_outputs[index] for index in shared}
         return (by_before, _add(sums, added)), (by_step_inputs, different)
 
-    first_with: dict[int, int] = {}
-    shared: list[int] = []
     start = (jax.tree.map(jnp.zeros_like, initial), [jnp.zeros_like(leaves[index]) for index in by_parameters])
-    given = (gradients, over_time, before, outputs)
-    (by_initial, sums), (direct, different) = jax.lax.scan(back, start, given, reverse=not reverse)
+    (by_initial, sums), (direct, different) = _along_time(back, start, time, not reverse)
     total = list(map(jnp.zeros_like, leaves))
     for index, leaf in zip(by_parameters, sums, strict=True):
         total[index] = leaf
@@ -287,7 +296,10 @@ def _differentiate(
     added_up = {index: gradient.sum(0) for index, gradient in flat.items()}
     by_all_inputs = jnp.zeros_like(over_time[0]) if direct is None else direct
     for (name, source), (_, inputs), index in zip(calls, products, shared, strict=True):
-        acted_on: Any = over_time[0] if source == "inputs" else inputs if source is None else before[source]
+        if isinstance(source, int):
+            states = initial[source][:, None], trace[source]
+            inputs = jnp.concatenate(states[::-1], 1)[:, 1:] if reverse else jnp.concatenate(states, 1)[:, :-1]
+        acted_on: Any = over_time[0] if source == "inputs" else inputs
         linear = getattr(by_cell, name)
         linear.kernel[...] += acted_on.reshape(-1, acted_on.shape[-1]).T @ flat[index]
         if linear.bias is not None:
@@ -298,6 +310,71 @@ def _differentiate(
 
 
 _fused.defvjp(_keep, _differentiate)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _recomputed(
+    graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
+) -> State:
+    return _forward(graph, step, reverse, False, parameters, initial, over_time)[0]
+
+
+def _keep_starts(
+    graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
+) -> tuple[State, tuple[nnx.State, State, At]]:
+    """Of what the backward pass needs, the state that each stretch starts from."""
+    trace = _recomputed(graph, step, reverse, parameters, initial, over_time)
+    time = over_time[0].shape[1]
+    length = isqrt(time)
+    starts = []
+    for first, values in zip(initial, trace, strict=True):
+        edges = values[:, length::length] if reverse else values[:, length - 1 : time - 1 : length]
+        pair = (first[:, None], edges)
+        starts.append(jnp.concatenate(pair[::-1] if reverse else pair, 1))
+    return trace, (parameters, tuple(starts), over_time)
+
+
+def _differentiate_stretches(
+    graph: nnx.GraphDef, step: Step, reverse: bool, kept: tuple[nnx.State, State, At], gradients: State
+) -> tuple[nnx.State, State, tuple[Array, None]]:
+    """`_differentiate` for one stretch after the other, whose forward pass is computed again."""
+    parameters, starts, over_time = kept
+    time = over_time[0].shape[1]
+    length = isqrt(time)
+
+    def differentiate(
+        carry: tuple[State, nnx.State, Array], number: Array | int, length: int
+    ) -> tuple[State, nnx.State, Array]:
+        by_state, sums, by_inputs = carry
+        begin = number * isqrt(time)
+        cut = partial(jax.lax.dynamic_slice_in_dim, start_index=begin, slice_size=length, axis=1)
+        here, by_trace = jax.tree.map(cut, (over_time, gradients))
+        # What later stretches gave for the state in which this one ends.
+        end = 0 if reverse else length - 1
+        by_trace = tuple(values.at[:, end].add(by) for values, by in zip(by_trace, by_state, strict=True))
+        _, kept = _keep(graph, step, reverse, parameters, _at(starts, number), here)
+        added, by_state, (by_here, _) = _differentiate(graph, step, reverse, kept, by_trace)
+        by_inputs = jax.lax.dynamic_update_slice_in_dim(by_inputs, by_here, begin, 1)
+        return by_state, _add(sums, added), by_inputs
+
+    whole, rest = divmod(time, length)
+    zeros = jax.tree.map(jnp.zeros_like, (_at(starts, 0), parameters))
+    carry = (*zeros, jax.lax.empty(over_time[0].shape, over_time[0].dtype))
+    if rest and not reverse:
+        carry = differentiate(carry, whole, rest)
+    carry, _ = jax.lax.scan(
+        lambda carry, number: (differentiate(carry, number, length), None),
+        carry,
+        jnp.arange(whole),
+        reverse=not reverse,
+    )
+    if rest and reverse:
+        carry = differentiate(carry, whole, rest)
+    by_initial, sums, by_inputs = carry
+    return sums, by_initial, (by_inputs, None)
+
+
+_recomputed.defvjp(_keep_starts, _differentiate_stretches)
 
 
 def _read(
