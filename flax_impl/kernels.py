@@ -8,24 +8,29 @@ backwards. None knows the cell's equations: they stand in its `__call__` alone.
 from collections.abc import Callable, Iterator
 from functools import partial
 from math import isqrt
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
-State = tuple[Array, ...]
-"""Of a cell, each (batch, hidden); over time, each (batch, time, hidden)."""
-
-At = tuple[Array, Array | None]
-"""What a step is given: inputs (batch, features), and which rows are valid (batch,), None where all are."""
-
-Step = Callable[[Any, State, At], State]
-"""(cell, state, at) -> the state after the step. Holds no arrays of its own."""
-
-Source = int | Literal["inputs"] | None
-"""What a product of a step acts on: its inputs as they are, or that part of the state before it; None: neither."""
+from flax_impl.linearization import (
+    At,
+    State,
+    Step,
+    Traced,
+    at_one_step,
+    at_step,
+    chosen_of,
+    intercepted,
+    keep,
+    linears,
+    pullback,
+    source_of,
+    trace_step,
+    transposed_kernels,
+)
 
 
 def scan(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
@@ -44,8 +49,8 @@ def scan(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: b
 def fused(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
     """Scans back along the state alone, then takes each weight's gradient in one product over all steps.
 
-    The forward pass keeps what every `nnx.Linear` of the cell gave. The backward pass calls the cell again with these
-    in their place, so that it multiplies nothing twice. Reverse mode of any order; forward mode raises TypeError.
+    What a step keeps for that is found by tracing one, see flax_impl.linearization. Reverse mode of any order; forward
+    mode raises TypeError.
     """
     graph, parameters = nnx.split(cell)
     return _fused(graph, step, reverse, parameters, initial, over_time)
@@ -70,7 +75,7 @@ training step gains 20 microseconds or so, and a few thousand steps pay for the 
 def automatic(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
     """`scan` for small layers, else `fused`."""
     batch, time = over_time[0].shape[:2]
-    size = time * batch * sum(linear.kernel.size for _, linear in _linears(cell))
+    size = time * batch * sum(linear.kernel.size for _, linear in linears(cell))
     return (scan if size < SMALL else fused)(cell, step, initial, over_time, reverse)
 
 
@@ -78,55 +83,8 @@ FORMULATIONS = {"automatic": automatic, "fused": fused, "scan": scan, "recompute
 """By the name that `spec.framework.Settings.recurrence` has for them."""
 
 
-class Product(NamedTuple):
-    """A product that a step made: what it gave, and what it acted on where that is kept nowhere else."""
-
-    output: Array
-    inputs: Array | None
-
-
-class StandIn:
-    """In the place of a cell's `nnx.Linear`: tells `product` of every call, and gives back what that answers."""
-
-    def __init__(self, linear: nnx.Linear, product: Callable[[nnx.Linear, Array], Array]):
-        self.linear = linear
-        self.product = product
-
-    def __call__(self, inputs: Array) -> Array:
-        return self.product(self.linear, inputs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.linear, name)
-
-
-def _linears(cell: nnx.Module) -> Iterator[tuple[str, nnx.Linear]]:
-    return ((name, value) for name, value in vars(cell).items() if isinstance(value, nnx.Linear))
-
-
-def _intercepted(
-    graph: nnx.GraphDef, parameters: nnx.State, product: Callable[[str, nnx.Linear, Array], Array]
-) -> nnx.Module:
-    """The cell, whose products are `product`'s of the layer's name, the layer and its inputs."""
-    cell = nnx.merge(graph, parameters)
-    for name, linear in list(_linears(cell)):
-        setattr(cell, name, StandIn(linear, partial(product, name)))
-    return cell
-
-
-def _source(inputs: Array, state: State, at: At) -> Source:
-    if inputs is at[0]:
-        return "inputs"
-    return next((index for index, values in enumerate(state) if inputs is values), None)
-
-
-def _at(over_time: Any, step: Array | int) -> Any:
-    """One step's, without the axis of time."""
-    return jax.tree.map(lambda values: jax.lax.dynamic_index_in_dim(values, step, 1, keepdims=False), over_time)
-
-
-def _at_one_step(over_time: Any) -> Any:
-    """Shapes without the axis of time."""
-    return jax.eval_shape(partial(_at, step=0), over_time)
+KeptOverTime = tuple[tuple[Array, ...], tuple[Array | None, ...]]
+"""What a linearization needs, and what products act on where that is neither inputs nor states."""
 
 
 def _along_time(body: Callable[[Any, Array], tuple[Any, Any]], carry: Any, time: int, reverse: bool) -> tuple[Any, Any]:
@@ -152,29 +110,35 @@ def _scanned(
     step: Step,
     reverse: bool,
     hoist: bool,
-    keep: bool,
+    traced: Traced | None,
     parameters: nnx.State,
     initial: State,
     over_time: At,
-) -> tuple[State, tuple[Product, ...]]:
-    """The states, and the products of every step, in the order in which the cell makes them.
+) -> tuple[State, KeptOverTime]:
+    """The states; and where it is known how the step looks, what its backward pass will need.
 
-    hoist: products of the inputs are taken before the scan, for all steps at once. keep: whether products are kept.
+    hoist: products of the inputs are taken before the scan, for all steps at once.
     """
     before = dict(_hoisted(graph, step, parameters, initial, over_time)) if hoist else {}
+    transposed = transposed_kernels(graph, parameters)
 
-    def run(state: State, number: Array) -> tuple[State, tuple[State, tuple[Product, ...]]]:
-        at, taken = _at((over_time, before), number)
-        made: list[Product] = []
+    def run(state: State, number: Array) -> tuple[State, tuple[State, KeptOverTime]]:
+        at, taken = at_step((over_time, before), number)
+        outputs, acted_on = [], []
 
         def product(name: str, linear: nnx.Linear, inputs: Array) -> Array:
-            source = _source(inputs, state, at)
-            output = taken[name] if name in taken and source == "inputs" else linear(inputs)
-            made.append(Product(output, inputs if source is None else None))
-            return output
+            source = source_of(inputs, state, at)
+            outputs.append(taken[name] if name in taken and source == "inputs" else linear(inputs))
+            acted_on.append(inputs if source is None else None)
+            return outputs[-1]
 
-        new = step(_intercepted(graph, parameters, product), state, at)
-        return new, (new, tuple(made) if keep else ())
+        new = step(intercepted(graph, parameters, product), state, at)
+        if traced is None:
+            return new, (new, ((), ()))
+        leaves = jax.tree.leaves(parameters)
+        chosen = chosen_of(traced.read, leaves, at[0], state)
+        kept = keep(traced.linearization, (leaves, at, transposed), (*chosen, outputs))
+        return new, (new, (kept, tuple(acted_on)))
 
     return _along_time(run, initial, over_time[0].shape[1], reverse)[1]
 
@@ -187,21 +151,27 @@ def _hoisted(
 
     def look(parameters: nnx.State, state: State, at: At) -> State:
         def product(name: str, linear: nnx.Linear, inputs: Array) -> Array:
-            if _source(inputs, state, at) == "inputs":
+            if source_of(inputs, state, at) == "inputs":
                 names.add(name)
             return linear(inputs)
 
-        return step(_intercepted(graph, parameters, product), state, at)
+        return step(intercepted(graph, parameters, product), state, at)
 
-    jax.eval_shape(look, parameters, initial, _at_one_step(over_time))
-    return ((n, linear(over_time[0])) for n, linear in _linears(nnx.merge(graph, parameters)) if n in names)
+    jax.eval_shape(look, parameters, initial, at_one_step(over_time))
+    return ((n, linear(over_time[0])) for n, linear in linears(nnx.merge(graph, parameters)) if n in names)
 
 
 def _forward(
-    graph: nnx.GraphDef, step: Step, reverse: bool, keep: bool, parameters: nnx.State, initial: State, over_time: At
-) -> tuple[State, tuple[Product, ...]]:
+    graph: nnx.GraphDef,
+    step: Step,
+    reverse: bool,
+    traced: Traced | None,
+    parameters: nnx.State,
+    initial: State,
+    over_time: At,
+) -> tuple[State, KeptOverTime]:
     """As is fastest where it will run, which is known when it is lowered; see docs/performance.md."""
-    cpu, other = (partial(_scanned, graph, step, reverse, hoist, keep) for hoist in (False, True))
+    cpu, other = (partial(_scanned, graph, step, reverse, hoist, traced) for hoist in (False, True))
     return jax.lax.platform_dependent(parameters, initial, over_time, cpu=cpu, default=other)
 
 
@@ -209,99 +179,63 @@ def _forward(
 def _fused(
     graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
 ) -> State:
-    return _forward(graph, step, reverse, False, parameters, initial, over_time)[0]
+    return _forward(graph, step, reverse, None, parameters, initial, over_time)[0]
 
 
-Kept = tuple[nnx.State, State, At, State, tuple[Product, ...]]
+Kept = tuple[nnx.State, State, At, State, KeptOverTime]
 
 
 def _keep(
     graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
 ) -> tuple[State, Kept]:
-    trace, products = _forward(graph, step, reverse, True, parameters, initial, over_time)
-    return trace, (parameters, initial, over_time, trace, products)
-
-
-@jax.custom_vjp
-def _recall(inputs: Array, transposed: Array, output: Array) -> Array:
-    """`output`, whose gradient goes on to the inputs of the product that gave it, and is also seen at `output`."""
-    return output
-
-
-_recall.defvjp(
-    lambda inputs, transposed, output: (output, transposed),
-    lambda transposed, gradient: (gradient @ transposed, None, gradient),
-)
+    traced = trace_step(graph, step, parameters, initial, over_time)
+    trace, kept = _forward(graph, step, reverse, traced, parameters, initial, over_time)
+    return trace, (parameters, initial, over_time, trace, kept)
 
 
 def _differentiate(
     graph: nnx.GraphDef, step: Step, reverse: bool, kept: Kept, gradients: State
 ) -> tuple[nnx.State, State, tuple[Array, None]]:
     """The gradients by parameters, initial state and inputs, from those by every state."""
-    parameters, initial, over_time, trace, products = kept
-    outputs_over_time = tuple(product.output for product in products)
-    time = over_time[0].shape[1]
-    # Once, where the products of every step would each read a matrix against its order in memory.
-    transposed = {name: linear.kernel[...].T for name, linear in _linears(nnx.merge(graph, parameters))}
-    calls: list[tuple[str, Source]] = []
-
-    def replay(parameters: nnx.State, at: At, state: State, outputs: tuple[Array, ...]) -> State:
-        calls.clear()
-
-        def product(name: str, linear: nnx.Linear, inputs: Array) -> Array:
-            source, output = _source(inputs, state, at), outputs[len(calls)]
-            calls.append((name, source))
-            return output if source == "inputs" else _recall(inputs, transposed[name], output)
-
-        return step(_intercepted(graph, parameters, product), state, at)
-
+    parameters, initial, over_time, trace, (kept_over_time, acted_on) = kept
+    products, read, linearization = trace_step(graph, step, parameters, initial, over_time)
     leaves, structure = jax.tree.flatten(parameters)
-    shapes = _at_one_step((over_time, outputs_over_time))
-    by_parameters, by_inputs = _read(replay, leaves, structure, shapes[0], initial, shapes[1])
-
+    transposed = transposed_kernels(graph, parameters)
+    time = over_time[0].shape[1]
     shared: list[int] = []
 
     def back(
-        carry: tuple[State, list[Array]], number: Array
-    ) -> tuple[tuple[State, list[Array]], tuple[Array | None, dict[int, Array]]]:
+        carry: tuple[State, dict[int, Array]], number: Array
+    ) -> tuple[tuple[State, dict[int, Array]], tuple[Array | None, dict[int, Array]]]:
         by_state, sums = carry
-        by_new, (step_inputs, valid), outputs = _at((gradients, over_time, outputs_over_time), number)
-        earlier = _at(trace, number + 1 if reverse else number - 1)
+        by_new, at, new, kept = at_step((gradients, over_time, trace, kept_over_time), number)
+        earlier = at_step(trace, number + 1 if reverse else number - 1)
         is_first = number == (time - 1 if reverse else 0)
         state = tuple(jnp.where(is_first, *pair) for pair in zip(initial, earlier, strict=True))
-
-        def again(chosen: list[Array], inputs: Array | None, state: State, outputs: tuple[Array, ...]) -> State:
-            filled = list(leaves)
-            for index, leaf in zip(by_parameters, chosen, strict=True):
-                filled[index] = leaf
-            at = (step_inputs if inputs is None else inputs, valid)
-            return replay(jax.tree.unflatten(structure, filled), at, state, outputs)
-
-        chosen = [leaves[index] for index in by_parameters]
-        _, pull = jax.vjp(again, chosen, step_inputs if by_inputs else None, state, outputs)
-        added, by_step_inputs, by_before, by_outputs = pull(_add(by_state, by_new))
+        pull = pullback(linearization, (leaves, at, transposed), chosen_of(read, leaves, at[0], state), new, kept)
+        added, by_inputs, by_before, by_outputs = pull(_add(by_state, by_new))
         # Where a cell adds two products, their gradients are one array, which is kept once.
         first_with = {id(gradient): index for index, gradient in reversed(list(enumerate(by_outputs)))}
         shared[:] = [first_with[id(gradient)] for gradient in by_outputs]
         different = {index: by_outputs[index] for index in shared}
-        return (by_before, _add(sums, added)), (by_step_inputs, different)
+        return (by_before, _add(sums, added)), (by_inputs, different)
 
-    start = (jax.tree.map(jnp.zeros_like, initial), [jnp.zeros_like(leaves[index]) for index in by_parameters])
+    start = (jax.tree.map(jnp.zeros_like, initial), {index: jnp.zeros_like(leaves[index]) for index in read[0]})
     (by_initial, sums), (direct, different) = _along_time(back, start, time, not reverse)
     total = list(map(jnp.zeros_like, leaves))
-    for index, leaf in zip(by_parameters, sums, strict=True):
+    for index, leaf in sums.items():
         total[index] = leaf
     by_cell = nnx.merge(graph, jax.tree.unflatten(structure, total))
     flat = {index: gradient.reshape(-1, gradient.shape[-1]) for index, gradient in different.items()}
     added_up = {index: gradient.sum(0) for index, gradient in flat.items()}
     by_all_inputs = jnp.zeros_like(over_time[0]) if direct is None else direct
-    for (name, source), (_, inputs), index in zip(calls, products, shared, strict=True):
+    for (name, source), inputs, index in zip(products, acted_on, shared, strict=True):
         if isinstance(source, int):
             states = initial[source][:, None], trace[source]
             inputs = jnp.concatenate(states[::-1], 1)[:, 1:] if reverse else jnp.concatenate(states, 1)[:, :-1]
-        acted_on: Any = over_time[0] if source == "inputs" else inputs
+        factor: Any = over_time[0] if source == "inputs" else inputs
         linear = getattr(by_cell, name)
-        linear.kernel[...] += acted_on.reshape(-1, acted_on.shape[-1]).T @ flat[index]
+        linear.kernel[...] += factor.reshape(-1, factor.shape[-1]).T @ flat[index]
         if linear.bias is not None:
             linear.bias[...] += added_up[index]
         if source == "inputs":
@@ -316,14 +250,14 @@ _fused.defvjp(_keep, _differentiate)
 def _recomputed(
     graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
 ) -> State:
-    return _forward(graph, step, reverse, False, parameters, initial, over_time)[0]
+    return _forward(graph, step, reverse, None, parameters, initial, over_time)[0]
 
 
 def _keep_starts(
     graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
 ) -> tuple[State, tuple[nnx.State, State, At]]:
     """Of what the backward pass needs, the state that each stretch starts from."""
-    trace = _recomputed(graph, step, reverse, parameters, initial, over_time)
+    trace = _forward(graph, step, reverse, None, parameters, initial, over_time)[0]
     time = over_time[0].shape[1]
     length = isqrt(time)
     starts = []
@@ -352,13 +286,13 @@ def _differentiate_stretches(
         # What later stretches gave for the state in which this one ends.
         end = 0 if reverse else length - 1
         by_trace = tuple(values.at[:, end].add(by) for values, by in zip(by_trace, by_state, strict=True))
-        _, kept = _keep(graph, step, reverse, parameters, _at(starts, number), here)
+        _, kept = _keep(graph, step, reverse, parameters, at_step(starts, number), here)
         added, by_state, (by_here, _) = _differentiate(graph, step, reverse, kept, by_trace)
         by_inputs = jax.lax.dynamic_update_slice_in_dim(by_inputs, by_here, begin, 1)
         return by_state, _add(sums, added), by_inputs
 
     whole, rest = divmod(time, length)
-    zeros = jax.tree.map(jnp.zeros_like, (_at(starts, 0), parameters))
+    zeros = jax.tree.map(jnp.zeros_like, (at_step(starts, 0), parameters))
     carry = (*zeros, jax.lax.empty(over_time[0].shape, over_time[0].dtype))
     if rest and not reverse:
         carry = differentiate(carry, whole, rest)
@@ -375,24 +309,6 @@ def _differentiate_stretches(
 
 
 _recomputed.defvjp(_keep_starts, _differentiate_stretches)
-
-
-def _read(
-    replay: Callable, leaves: list[Array], structure: Any, at: Any, state: Any, outputs: Any
-) -> tuple[list[int], bool]:
-    """Which parameters a step reads other than by its products, and whether it does so with its inputs.
-
-    at, state, outputs: of one step, or their shapes. To add up the gradients of the others, all zero, would cost time
-    and memory at every step.
-    """
-
-    def flat(leaves: list[Array], inputs: Array, valid: Array | None, state: State, outputs: tuple) -> State:
-        return replay(jax.tree.unflatten(structure, leaves), (inputs, valid), state, outputs)
-
-    traced = jax.make_jaxpr(flat)(leaves, at[0], at[1], state, outputs).jaxpr
-    read = {id(variable) for equation in traced.eqns for variable in equation.invars} | set(map(id, traced.outvars))
-    found = [id(variable) in read for variable in traced.invars[: len(leaves) + 1]]
-    return [index for index, is_read in enumerate(found[:-1]) if is_read], found[-1]
 
 
 def _add(ours: Any, theirs: Any) -> Any:
