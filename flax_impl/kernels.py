@@ -7,12 +7,14 @@ backwards. None knows the cell's equations: they stand in its `__call__` alone.
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import starmap
 from math import isqrt
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 from jaxtyping import Array
 
 from flax_impl.linearization import (
@@ -194,9 +196,17 @@ def _keep(
 
 
 def _differentiate(
-    graph: nnx.GraphDef, step: Step, reverse: bool, kept: Kept, gradients: State
+    graph: nnx.GraphDef,
+    step: Step,
+    reverse: bool,
+    kept: Kept,
+    gradients: tuple[Array | None, ...],
+    by_end: State | None = None,
 ) -> tuple[nnx.State, State, tuple[Array, None]]:
-    """The gradients by parameters, initial state and inputs, from those by every state."""
+    """The gradients by parameters, initial state and inputs, from those by every state.
+
+    gradients: None for a state that nothing reads. by_end: what comes back to the last state from later steps.
+    """
     parameters, initial, over_time, trace, (kept_over_time, acted_on) = kept
     products, read, linearization = trace_step(graph, step, parameters, initial, over_time)
     leaves, structure = jax.tree.flatten(parameters)
@@ -213,14 +223,15 @@ def _differentiate(
         is_first = number == (time - 1 if reverse else 0)
         state = tuple(jnp.where(is_first, *pair) for pair in zip(initial, earlier, strict=True))
         pull = pullback(linearization, (leaves, at, transposed), chosen_of(read, leaves, at[0], state), new, kept)
-        added, by_inputs, by_before, by_outputs = pull(_add(by_state, by_new))
+        added, by_inputs, by_before, by_outputs = pull(tuple(starmap(_sum, zip(by_state, by_new, strict=True))))
         # Where a cell adds two products, their gradients are one array, which is kept once.
         first_with = {id(gradient): index for index, gradient in reversed(list(enumerate(by_outputs)))}
         shared[:] = [first_with[id(gradient)] for gradient in by_outputs]
         different = {index: by_outputs[index] for index in shared}
         return (by_before, _add(sums, added)), (by_inputs, different)
 
-    start = (jax.tree.map(jnp.zeros_like, initial), {index: jnp.zeros_like(leaves[index]) for index in read[0]})
+    zeros = {index: jnp.zeros_like(leaves[index]) for index in read[0]}
+    start = (by_end or jax.tree.map(jnp.zeros_like, initial), zeros)
     (by_initial, sums), (direct, different) = _along_time(back, start, time, not reverse)
     total = list(map(jnp.zeros_like, leaves))
     for index, leaf in sums.items():
@@ -243,7 +254,11 @@ def _differentiate(
     return nnx.split(by_cell)[1], by_initial, (by_all_inputs, None)
 
 
-_fused.defvjp(_keep, _differentiate)
+_fused.defvjp(
+    lambda graph, step, reverse, *primals: _keep(graph, step, reverse, *custom_vjp_primal_tree_values(primals)),
+    lambda graph, step, reverse, kept, gradients: _differentiate(graph, step, reverse, kept, _there(gradients)),
+    symbolic_zeros=True,
+)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -253,62 +268,85 @@ def _recomputed(
     return _forward(graph, step, reverse, None, parameters, initial, over_time)[0]
 
 
+def _by_stretches(body: Callable[..., tuple[Any, Any]], carry: Any, time: int, reverse: bool) -> tuple[Any, Any]:
+    """`lax.scan` over stretches of about sqrt(time) steps, for (carry, stretch, length) -> (carry, kept)."""
+    whole, rest = divmod(time, isqrt(time))
+    kept = []
+    if rest and reverse:
+        carry, last = body(carry, whole, rest)
+        kept.append(jax.tree.map(lambda one: one[None], last))
+    whole_stretch = partial(body, length=isqrt(time))
+    carry, others = jax.lax.scan(whole_stretch, carry, jnp.arange(whole), reverse=reverse)
+    kept.insert(0, others)
+    if rest and not reverse:
+        carry, last = body(carry, whole, rest)
+        kept.append(jax.tree.map(lambda one: one[None], last))
+    return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)
+
+
 def _keep_starts(
-    graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
+    graph: nnx.GraphDef, step: Step, reverse: bool, *primals: Any
 ) -> tuple[State, tuple[nnx.State, State, At]]:
     """Of what the backward pass needs, the state that each stretch starts from."""
-    trace = _forward(graph, step, reverse, None, parameters, initial, over_time)[0]
-    time = over_time[0].shape[1]
-    length = isqrt(time)
-    starts = []
-    for first, values in zip(initial, trace, strict=True):
-        edges = values[:, length::length] if reverse else values[:, length - 1 : time - 1 : length]
-        pair = (first[:, None], edges)
-        starts.append(jnp.concatenate(pair[::-1] if reverse else pair, 1))
-    return trace, (parameters, tuple(starts), over_time)
+    parameters, initial, over_time = custom_vjp_primal_tree_values(primals)
+    batch, time = over_time[0].shape[:2]
+
+    def forward(carry: tuple[State, State], number: Array | int, length: int) -> tuple[tuple[State, State], State]:
+        state, trace = carry
+        begin = number * isqrt(time)
+        here = _cut(over_time, begin, length)
+        states, _ = _forward(graph, step, reverse, None, parameters, state, here)
+        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=begin, axis=1)
+        end = tuple(values[:, 0 if reverse else -1] for values in states)
+        return (end, jax.tree.map(put, trace, states)), state
+
+    empty = tuple(jax.lax.empty((batch, time, *values.shape[1:]), values.dtype) for values in initial)
+    (_, trace), starts = _by_stretches(forward, (initial, empty), time, reverse)
+    return trace, (parameters, starts, over_time)
 
 
 def _differentiate_stretches(
-    graph: nnx.GraphDef, step: Step, reverse: bool, kept: tuple[nnx.State, State, At], gradients: State
+    graph: nnx.GraphDef, step: Step, reverse: bool, kept: tuple[nnx.State, State, At], gradients: tuple
 ) -> tuple[nnx.State, State, tuple[Array, None]]:
     """`_differentiate` for one stretch after the other, whose forward pass is computed again."""
     parameters, starts, over_time = kept
     time = over_time[0].shape[1]
-    length = isqrt(time)
+    by_states = _there(gradients)
 
-    def differentiate(
+    def back(
         carry: tuple[State, nnx.State, Array], number: Array | int, length: int
-    ) -> tuple[State, nnx.State, Array]:
-        by_state, sums, by_inputs = carry
+    ) -> tuple[tuple[State, nnx.State, Array], None]:
+        by_end, sums, by_inputs = carry
         begin = number * isqrt(time)
-        cut = partial(jax.lax.dynamic_slice_in_dim, start_index=begin, slice_size=length, axis=1)
-        here, by_trace = jax.tree.map(cut, (over_time, gradients))
-        # What later stretches gave for the state in which this one ends.
-        end = 0 if reverse else length - 1
-        by_trace = tuple(values.at[:, end].add(by) for values, by in zip(by_trace, by_state, strict=True))
-        _, kept = _keep(graph, step, reverse, parameters, at_step(starts, number), here)
-        added, by_state, (by_here, _) = _differentiate(graph, step, reverse, kept, by_trace)
+        here, by_trace = _cut((over_time, by_states), begin, length)
+        start = jax.tree.map(lambda values: jax.lax.dynamic_index_in_dim(values, number, keepdims=False), starts)
+        _, kept = _keep(graph, step, reverse, parameters, start, here)
+        added, by_start, (by_here, _) = _differentiate(graph, step, reverse, kept, by_trace, by_end)
         by_inputs = jax.lax.dynamic_update_slice_in_dim(by_inputs, by_here, begin, 1)
-        return by_state, _add(sums, added), by_inputs
+        return (by_start, _add(sums, added), by_inputs), None
 
-    whole, rest = divmod(time, length)
-    zeros = jax.tree.map(jnp.zeros_like, (at_step(starts, 0), parameters))
-    carry = (*zeros, jax.lax.empty(over_time[0].shape, over_time[0].dtype))
-    if rest and not reverse:
-        carry = differentiate(carry, whole, rest)
-    carry, _ = jax.lax.scan(
-        lambda carry, number: (differentiate(carry, number, length), None),
-        carry,
-        jnp.arange(whole),
-        reverse=not reverse,
-    )
-    if rest and reverse:
-        carry = differentiate(carry, whole, rest)
-    by_initial, sums, by_inputs = carry
+    first = tuple(jnp.zeros(values.shape[1:], values.dtype) for values in starts)
+    zeros = jax.tree.map(jnp.zeros_like, parameters)
+    carry = (first, zeros, jax.lax.empty(over_time[0].shape, over_time[0].dtype))
+    (by_initial, sums, by_inputs), _ = _by_stretches(back, carry, time, not reverse)
     return sums, by_initial, (by_inputs, None)
 
 
-_recomputed.defvjp(_keep_starts, _differentiate_stretches)
+def _cut(over_time: Any, begin: Array | int, length: int) -> Any:
+    """Some steps of all."""
+    return jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, begin, length, 1), over_time)
+
+
+def _there(gradients: tuple) -> tuple[Array | None, ...]:
+    """The gradients by those states that something reads, None for the others."""
+    return tuple(None if isinstance(each, SymbolicZero) else each for each in gradients)
+
+
+_recomputed.defvjp(_keep_starts, _differentiate_stretches, symbolic_zeros=True)
+
+
+def _sum(by_state: Array, by_new: Array | None) -> Array:
+    return by_state if by_new is None else by_state + by_new
 
 
 def _add(ours: Any, theirs: Any) -> Any:

@@ -138,7 +138,7 @@ WRONG = {
     ),
     "states after the step, not before": ("number + 1 if reverse else number - 1", "number", "GRU"),
     "runs back in the order of the forward pass": ("start, time, not reverse)", "start, time, reverse)", "LSTM"),
-    "no gradient through time": ("pull(_add(by_state, by_new))", "pull(by_new)", "tanh"),
+    "no gradient through time": ("is None else by_state + by_new", "is None else by_new", "tanh"),
     "biases without gradient": ("+= added_up[index]", "+= 0 * added_up[index]", "relu"),
     "two products' gradients taken for one": ("[first_with[id(gradient)] for", "[0 * id(gradient) for", "GRU"),
     "inputs without gradient": ("by_all_inputs += ", "by_all_inputs += 0 * ", "LSTM"),
@@ -146,8 +146,13 @@ WRONG = {
     "inputs read elsewhere forgotten": ("if is_read], by_inputs", "if is_read], False", "odd"),
     "what a product acts on is mistaken": ("append(inputs if source", "append(0 * inputs if source", "odd"),
     "what was kept is forgotten": ("zip(variables, kept,", "zip(variables, map(jax.numpy.zeros_like, kept),", "LSTM"),
-    "stretches joined at the wrong end": ("end = 0 if reverse else", "end =", "tanh"),
-    "stretches start in the first state": ("at_step(starts, number)", "at_step(starts, 0)", "tanh"),
+    "stretches joined at the wrong end": ("values[:, 0 if reverse else -1]", "values[:, -1]", "tanh"),
+    "later stretches hand no gradient on": ("by_end or jax.tree.map(", "jax.tree.map(", "tanh"),
+    "stretches start in the first state": (
+        "dynamic_index_in_dim(values, number,",
+        "dynamic_index_in_dim(values, 0,",
+        "tanh",
+    ),
 }
 """Text of kernels.py or linearization.py, what to put in its place, and a cell with which it shows."""
 

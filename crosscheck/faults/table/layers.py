@@ -61,8 +61,9 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "recurrent.py",
-                "return tuple(values.swapaxes(0, 1) for values in trace)",
-                "return tuple(values.swapaxes(0, 1)[:, :: -1 if reverse else 1] for values in trace)",
+                "return unroll(cell, step, initial or cell.zeros(inputs), (inputs, valid), reverse=reverse)",
+                "trace = unroll(cell, step, initial or cell.zeros(inputs), (inputs, valid), reverse=reverse)\n"
+                "    return tuple(values[:, :: -1 if reverse else 1] for values in trace)",
             ),
         ),
         experiment="hello-bidirectional-lstm",
