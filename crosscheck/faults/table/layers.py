@@ -48,7 +48,7 @@ FAULTS: tuple[Fault, ...] = (
         name="backward-direction-runs-forward",
         what="Both directions read the sequence from first to last.",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", "over_time, reverse=reverse)", "over_time)"),),
+        edits=(Edit("recurrent.py", "(inputs, valid), reverse=reverse)", "(inputs, valid))"),),
         experiment="hello-bidirectional-gru",
         rung="forward",
         tensor="rnn.h_l0_reverse",
