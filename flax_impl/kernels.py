@@ -1,31 +1,38 @@
 """How a recurrence is scanned over time and differentiated. torch has this inside its layers.
 
 Every formulation takes the same arguments and gives the same states, but for rounding: a cell, the function that makes
-a step with it, the state to start from, what each step is given (axis 0 is time), and whether time runs backwards.
-None knows the cell's equations: they stand in its `__call__` alone.
+a step with it, the state to start from, what each step is given (batch first, then time), and whether time runs
+backwards. None knows the cell's equations: they stand in its `__call__` alone.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import starmap
 from math import isqrt
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 from jaxtyping import Array
 
-State = tuple[Array, ...]
-"""Of a cell, each (batch, hidden); over time, each (time, batch, hidden)."""
-
-At = tuple[Array, Array | None]
-"""What a step is given: inputs (batch, features), and which rows are valid (batch,), None where all are."""
-
-Step = Callable[[Any, State, At], State]
-"""(cell, state, at) -> the state after the step. Holds no arrays of its own."""
-
-Source = int | Literal["inputs"] | None
-"""What a product of a step acts on: its inputs as they are, or that part of the state before it; None: neither."""
+from flax_impl.linearization import (
+    At,
+    State,
+    Step,
+    Traced,
+    at_one_step,
+    at_step,
+    chosen_of,
+    intercepted,
+    keep,
+    linears,
+    pullback,
+    source_of,
+    trace_step,
+    transposed_kernels,
+)
 
 
 def scan(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
@@ -35,14 +42,17 @@ def scan(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: b
         new = step(cell, state, at)
         return new, new
 
-    return jax.lax.scan(run, initial, over_time, reverse=reverse)[1]
+    # lax.scan wants time first.
+    swapped = jax.tree.map(lambda values: values.swapaxes(0, 1), over_time)
+    trace = jax.lax.scan(run, initial, swapped, reverse=reverse)[1]
+    return tuple(values.swapaxes(0, 1) for values in trace)
 
 
 def fused(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
     """Scans back along the state alone, then takes each weight's gradient in one product over all steps.
 
-    The forward pass keeps what every `nnx.Linear` of the cell gave. The backward pass calls the cell again with these
-    in their place, so that it multiplies nothing twice. Reverse mode of any order; forward mode raises TypeError.
+    What a step keeps for that is found by tracing one, see flax_impl.linearization. Reverse mode of any order; forward
+    mode raises TypeError.
     """
     graph, parameters = nnx.split(cell)
     return _fused(graph, step, reverse, parameters, initial, over_time)
@@ -54,26 +64,7 @@ def recomputed(cell: nnx.Module, step: Step, initial: State, over_time: At, reve
     Memory for the backward pass grows as sqrt(time), for one more forward pass.
     """
     graph, parameters = nnx.split(cell)
-    time = over_time[0].shape[0]
-    length = isqrt(time)
-    whole = time // length * length
-
-    @partial(jax.checkpoint, prevent_cse=False)
-    def stretch(state: State, at: At) -> tuple[State, State]:
-        states: Any = _fused(graph, step, reverse, parameters, state, at)
-        return tuple(values[0 if reverse else -1] for values in states), states
-
-    cut = jax.tree.map(lambda values: values[:whole].reshape(-1, length, *values.shape[1:]), over_time)
-    rest = jax.tree.map(lambda values: values[whole:], over_time)
-    trace, tail = (), ()
-    state = initial
-    if whole < time and reverse:
-        state, tail = stretch(state, rest)
-    state, trace = jax.lax.scan(stretch, state, cut, reverse=reverse)
-    if whole < time and not reverse:
-        _, tail = stretch(state, rest)
-    joined = jax.tree.map(lambda values: values.reshape(whole, *values.shape[2:]), trace)
-    return tuple(map(jnp.concatenate, zip(joined, tail, strict=True))) if tail else joined
+    return _recomputed(graph, step, reverse, parameters, initial, over_time)
 
 
 SMALL = 10**6
@@ -85,8 +76,8 @@ training step gains 20 microseconds or so, and a few thousand steps pay for the 
 
 def automatic(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
     """`scan` for small layers, else `fused`."""
-    time, batch = over_time[0].shape[:2]
-    size = time * batch * sum(linear.kernel.size for _, linear in _linears(cell))
+    batch, time = over_time[0].shape[:2]
+    size = time * batch * sum(linear.kernel.size for _, linear in linears(cell))
     return (scan if size < SMALL else fused)(cell, step, initial, over_time, reverse)
 
 
@@ -94,50 +85,26 @@ FORMULATIONS = {"automatic": automatic, "fused": fused, "scan": scan, "recompute
 """By the name that `spec.framework.Settings.recurrence` has for them."""
 
 
-class Product(NamedTuple):
-    """A product that a step made: what it gave, and what it acted on where that is kept nowhere else."""
-
-    output: Array
-    inputs: Array | None
+KeptOverTime = tuple[tuple[Array, ...], tuple[Array | None, ...]]
+"""What a linearization needs, and what products act on where that is neither inputs nor states."""
 
 
-class StandIn:
-    """In the place of a cell's `nnx.Linear`: tells `product` of every call, and gives back what that answers."""
+def _along_time(body: Callable[[Any, Array], tuple[Any, Any]], carry: Any, time: int, reverse: bool) -> tuple[Any, Any]:
+    """`lax.scan` over the steps' numbers, for (carry, step) -> (carry, kept), whose kept arrays have time second.
 
-    def __init__(self, linear: nnx.Linear, product: Callable[[nnx.Linear, Array], Array]):
-        self.linear = linear
-        self.product = product
+    Their values are written where they belong, where `lax.scan` would need all arrays to be transposed in memory.
+    """
 
-    def __call__(self, inputs: Array) -> Array:
-        return self.product(self.linear, inputs)
+    def run(both: tuple[Any, Any], step: Array) -> tuple[tuple[Any, Any], None]:
+        carry, kept = both
+        carry, values = body(carry, step)
+        put = partial(jax.lax.dynamic_update_index_in_dim, index=step, axis=1)
+        return (carry, jax.tree.map(put, kept, values)), None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.linear, name)
-
-
-def _linears(cell: nnx.Module) -> Iterator[tuple[str, nnx.Linear]]:
-    return ((name, value) for name, value in vars(cell).items() if isinstance(value, nnx.Linear))
-
-
-def _intercepted(
-    graph: nnx.GraphDef, parameters: nnx.State, product: Callable[[str, nnx.Linear, Array], Array]
-) -> nnx.Module:
-    """The cell, whose products are `product`'s of the layer's name, the layer and its inputs."""
-    cell = nnx.merge(graph, parameters)
-    for name, linear in list(_linears(cell)):
-        setattr(cell, name, StandIn(linear, partial(product, name)))
-    return cell
-
-
-def _source(inputs: Array, state: State, at: At) -> Source:
-    if inputs is at[0]:
-        return "inputs"
-    return next((index for index, values in enumerate(state) if inputs is values), None)
-
-
-def _at_one_step(over_time: Any) -> Any:
-    """Shapes without the axis of time."""
-    return jax.tree.map(lambda values: jax.ShapeDtypeStruct(values.shape[1:], values.dtype), over_time)
+    steps = jnp.arange(time)
+    shapes = jax.eval_shape(body, carry, steps[0])[1]
+    kept = jax.tree.map(lambda one: jax.lax.empty((one.shape[0], time, *one.shape[1:]), one.dtype), shapes)
+    return jax.lax.scan(run, (carry, kept), steps, reverse=reverse)[0]
 
 
 def _scanned(
@@ -145,30 +112,37 @@ def _scanned(
     step: Step,
     reverse: bool,
     hoist: bool,
+    traced: Traced | None,
     parameters: nnx.State,
     initial: State,
     over_time: At,
-) -> tuple[State, tuple[Product, ...]]:
-    """The states, and the products of every step, in the order in which the cell makes them.
+) -> tuple[State, KeptOverTime]:
+    """The states; and where it is known how the step looks, what its backward pass will need.
 
     hoist: products of the inputs are taken before the scan, for all steps at once.
     """
     before = dict(_hoisted(graph, step, parameters, initial, over_time)) if hoist else {}
+    transposed = transposed_kernels(graph, parameters)
 
-    def run(state: State, given: tuple[At, dict[str, Array]]) -> tuple[State, tuple[State, tuple[Product, ...]]]:
-        at, taken = given
-        made: list[Product] = []
+    def run(state: State, number: Array) -> tuple[State, tuple[State, KeptOverTime]]:
+        at, taken = at_step((over_time, before), number)
+        outputs, acted_on = [], []
 
         def product(name: str, linear: nnx.Linear, inputs: Array) -> Array:
-            source = _source(inputs, state, at)
-            output = taken[name] if name in taken and source == "inputs" else linear(inputs)
-            made.append(Product(output, inputs if source is None else None))
-            return output
+            source = source_of(inputs, state, at)
+            outputs.append(taken[name] if name in taken and source == "inputs" else linear(inputs))
+            acted_on.append(inputs if source is None else None)
+            return outputs[-1]
 
-        new = step(_intercepted(graph, parameters, product), state, at)
-        return new, (new, tuple(made))
+        new = step(intercepted(graph, parameters, product), state, at)
+        if traced is None:
+            return new, (new, ((), ()))
+        leaves = jax.tree.leaves(parameters)
+        chosen = chosen_of(traced.read, leaves, at[0], state)
+        kept = keep(traced.linearization, (leaves, at, transposed), (*chosen, outputs))
+        return new, (new, (kept, tuple(acted_on)))
 
-    return jax.lax.scan(run, initial, (over_time, before), reverse=reverse)[1]
+    return _along_time(run, initial, over_time[0].shape[1], reverse)[1]
 
 
 def _hoisted(
@@ -179,117 +153,100 @@ def _hoisted(
 
     def look(parameters: nnx.State, state: State, at: At) -> State:
         def product(name: str, linear: nnx.Linear, inputs: Array) -> Array:
-            if _source(inputs, state, at) == "inputs":
+            if source_of(inputs, state, at) == "inputs":
                 names.add(name)
             return linear(inputs)
 
-        return step(_intercepted(graph, parameters, product), state, at)
+        return step(intercepted(graph, parameters, product), state, at)
 
-    jax.eval_shape(look, parameters, initial, _at_one_step(over_time))
-    return ((n, linear(over_time[0])) for n, linear in _linears(nnx.merge(graph, parameters)) if n in names)
+    jax.eval_shape(look, parameters, initial, at_one_step(over_time))
+    return ((n, linear(over_time[0])) for n, linear in linears(nnx.merge(graph, parameters)) if n in names)
 
 
 def _forward(
-    graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
-) -> tuple[State, tuple[Product, ...]]:
+    graph: nnx.GraphDef,
+    step: Step,
+    reverse: bool,
+    traced: Traced | None,
+    parameters: nnx.State,
+    initial: State,
+    over_time: At,
+) -> tuple[State, KeptOverTime]:
     """As is fastest where it will run, which is known when it is lowered; see docs/performance.md."""
-    formulate = partial(partial, _scanned, graph, step, reverse)
-    return jax.lax.platform_dependent(parameters, initial, over_time, cpu=formulate(False), default=formulate(True))
+    cpu, other = (partial(_scanned, graph, step, reverse, hoist, traced) for hoist in (False, True))
+    return jax.lax.platform_dependent(parameters, initial, over_time, cpu=cpu, default=other)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _fused(
     graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
 ) -> State:
-    return _forward(graph, step, reverse, parameters, initial, over_time)[0]
+    return _forward(graph, step, reverse, None, parameters, initial, over_time)[0]
 
 
-Kept = tuple[nnx.State, State, At, State, tuple[Product, ...]]
+Kept = tuple[nnx.State, State, At, State, KeptOverTime]
 
 
 def _keep(
     graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
 ) -> tuple[State, Kept]:
-    trace, products = _forward(graph, step, reverse, parameters, initial, over_time)
-    return trace, (parameters, initial, over_time, trace, products)
-
-
-@jax.custom_vjp
-def _recall(inputs: Array, transposed: Array, output: Array) -> Array:
-    """`output`, whose gradient goes on to the inputs of the product that gave it, and is also seen at `output`."""
-    return output
-
-
-_recall.defvjp(
-    lambda inputs, transposed, output: (output, transposed),
-    lambda transposed, gradient: (gradient @ transposed, None, gradient),
-)
+    traced = trace_step(graph, step, parameters, initial, over_time)
+    trace, kept = _forward(graph, step, reverse, traced, parameters, initial, over_time)
+    return trace, (parameters, initial, over_time, trace, kept)
 
 
 def _differentiate(
-    graph: nnx.GraphDef, step: Step, reverse: bool, kept: Kept, gradients: State
+    graph: nnx.GraphDef,
+    step: Step,
+    reverse: bool,
+    kept: Kept,
+    gradients: tuple[Array | None, ...],
+    by_end: State | None = None,
 ) -> tuple[nnx.State, State, tuple[Array, None]]:
-    """The gradients by parameters, initial state and inputs, from those by every state."""
-    parameters, initial, over_time, trace, products = kept
-    outputs = tuple(product.output for product in products)
-    first = tuple(values[None] for values in initial)
-    order = (trace, first) if reverse else (first, trace)
-    keep = slice(1, None) if reverse else slice(None, -1)
-    before = tuple(jnp.concatenate(pair)[keep] for pair in zip(*order, strict=True))
-    # Once, where the products of every step would each read a matrix against its order in memory.
-    transposed = {name: linear.kernel[...].T for name, linear in _linears(nnx.merge(graph, parameters))}
-    calls: list[tuple[str, Source]] = []
+    """The gradients by parameters, initial state and inputs, from those by every state.
 
-    def replay(parameters: nnx.State, at: At, state: State, outputs: tuple[Array, ...]) -> State:
-        calls.clear()
-
-        def product(name: str, linear: nnx.Linear, inputs: Array) -> Array:
-            source, output = _source(inputs, state, at), outputs[len(calls)]
-            calls.append((name, source))
-            return output if source == "inputs" else _recall(inputs, transposed[name], output)
-
-        return step(_intercepted(graph, parameters, product), state, at)
-
+    gradients: None for a state that nothing reads. by_end: what comes back to the last state from later steps.
+    """
+    parameters, initial, over_time, trace, (kept_over_time, acted_on) = kept
+    products, read, linearization = trace_step(graph, step, parameters, initial, over_time)
     leaves, structure = jax.tree.flatten(parameters)
-    by_parameters, by_inputs = _read(replay, leaves, structure, _at_one_step(over_time), initial, _at_one_step(outputs))
+    transposed = transposed_kernels(graph, parameters)
+    time = over_time[0].shape[1]
+    shared: list[int] = []
 
     def back(
-        carry: tuple[State, list[Array]], given: tuple[State, At, State, tuple[Array, ...]]
-    ) -> tuple[tuple[State, list[Array]], tuple[Array | None, dict[int, Array]]]:
-        (by_state, sums), (by_new, (inputs, valid), state, outputs) = carry, given
-
-        def again(chosen: list[Array], inputs: Array | None, state: State, outputs: tuple[Array, ...]) -> State:
-            filled = list(leaves)
-            for index, leaf in zip(by_parameters, chosen, strict=True):
-                filled[index] = leaf
-            at = (given[1][0] if inputs is None else inputs, valid)
-            return replay(jax.tree.unflatten(structure, filled), at, state, outputs)
-
-        chosen = [leaves[index] for index in by_parameters]
-        _, pull = jax.vjp(again, chosen, inputs if by_inputs else None, state, outputs)
-        added, by_step_inputs, by_before, by_outputs = pull(_add(by_state, by_new))
+        carry: tuple[State, dict[int, Array]], number: Array
+    ) -> tuple[tuple[State, dict[int, Array]], tuple[Array | None, dict[int, Array]]]:
+        by_state, sums = carry
+        by_new, at, new, kept = at_step((gradients, over_time, trace, kept_over_time), number)
+        earlier = at_step(trace, number + 1 if reverse else number - 1)
+        is_first = number == (time - 1 if reverse else 0)
+        state = tuple(jnp.where(is_first, *pair) for pair in zip(initial, earlier, strict=True))
+        pull = pullback(linearization, (leaves, at, transposed), chosen_of(read, leaves, at[0], state), new, kept)
+        added, by_inputs, by_before, by_outputs = pull(tuple(starmap(_sum, zip(by_state, by_new, strict=True))))
         # Where a cell adds two products, their gradients are one array, which is kept once.
-        first_with.update({id(gradient): index for index, gradient in reversed(list(enumerate(by_outputs)))})
+        first_with = {id(gradient): index for index, gradient in reversed(list(enumerate(by_outputs)))}
         shared[:] = [first_with[id(gradient)] for gradient in by_outputs]
         different = {index: by_outputs[index] for index in shared}
-        return (by_before, _add(sums, added)), (by_step_inputs, different)
+        return (by_before, _add(sums, added)), (by_inputs, different)
 
-    first_with: dict[int, int] = {}
-    shared: list[int] = []
-    start = (jax.tree.map(jnp.zeros_like, initial), [jnp.zeros_like(leaves[index]) for index in by_parameters])
-    given = (gradients, over_time, before, outputs)
-    (by_initial, sums), (direct, different) = jax.lax.scan(back, start, given, reverse=not reverse)
+    zeros = {index: jnp.zeros_like(leaves[index]) for index in read[0]}
+    start = (by_end or jax.tree.map(jnp.zeros_like, initial), zeros)
+    (by_initial, sums), (direct, different) = _along_time(back, start, time, not reverse)
     total = list(map(jnp.zeros_like, leaves))
-    for index, leaf in zip(by_parameters, sums, strict=True):
+    for index, leaf in sums.items():
         total[index] = leaf
     by_cell = nnx.merge(graph, jax.tree.unflatten(structure, total))
     flat = {index: gradient.reshape(-1, gradient.shape[-1]) for index, gradient in different.items()}
     added_up = {index: gradient.sum(0) for index, gradient in flat.items()}
     by_all_inputs = jnp.zeros_like(over_time[0]) if direct is None else direct
-    for (name, source), (_, inputs), index in zip(calls, products, shared, strict=True):
-        acted_on: Any = over_time[0] if source == "inputs" else inputs if source is None else before[source]
+    for (name, source), inputs, index in zip(products, acted_on, shared, strict=True):
+        if isinstance(source, int):
+            states = initial[source][:, None], trace[source]
+            inputs = jnp.concatenate(states[::-1], 1)[:, 1:] if reverse else jnp.concatenate(states, 1)[:, :-1]
+        factor: Any = over_time[0] if source == "inputs" else inputs
         linear = getattr(by_cell, name)
-        linear.kernel[...] += acted_on.reshape(-1, acted_on.shape[-1]).T @ flat[index]
+        linear.kernel[...] += factor.reshape(-1, factor.shape[-1]).T @ flat[index]
         if linear.bias is not None:
             linear.bias[...] += added_up[index]
         if source == "inputs":
@@ -297,25 +254,99 @@ def _differentiate(
     return nnx.split(by_cell)[1], by_initial, (by_all_inputs, None)
 
 
-_fused.defvjp(_keep, _differentiate)
+_fused.defvjp(
+    lambda graph, step, reverse, *primals: _keep(graph, step, reverse, *custom_vjp_primal_tree_values(primals)),
+    lambda graph, step, reverse, kept, gradients: _differentiate(graph, step, reverse, kept, _there(gradients)),
+    symbolic_zeros=True,
+)
 
 
-def _read(
-    replay: Callable, leaves: list[Array], structure: Any, at: Any, state: Any, outputs: Any
-) -> tuple[list[int], bool]:
-    """Which parameters a step reads other than by its products, and whether it does so with its inputs.
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _recomputed(
+    graph: nnx.GraphDef, step: Step, reverse: bool, parameters: nnx.State, initial: State, over_time: At
+) -> State:
+    return _forward(graph, step, reverse, None, parameters, initial, over_time)[0]
 
-    at, state, outputs: of one step, or their shapes. To add up the gradients of the others, all zero, would cost time
-    and memory at every step.
-    """
 
-    def flat(leaves: list[Array], inputs: Array, valid: Array | None, state: State, outputs: tuple) -> State:
-        return replay(jax.tree.unflatten(structure, leaves), (inputs, valid), state, outputs)
+def _by_stretches(body: Callable[..., tuple[Any, Any]], carry: Any, time: int, reverse: bool) -> tuple[Any, Any]:
+    """`lax.scan` over stretches of about sqrt(time) steps, for (carry, stretch, length) -> (carry, kept)."""
+    whole, rest = divmod(time, isqrt(time))
+    kept = []
+    if rest and reverse:
+        carry, last = body(carry, whole, rest)
+        kept.append(jax.tree.map(lambda one: one[None], last))
+    whole_stretch = partial(body, length=isqrt(time))
+    carry, others = jax.lax.scan(whole_stretch, carry, jnp.arange(whole), reverse=reverse)
+    kept.insert(0, others)
+    if rest and not reverse:
+        carry, last = body(carry, whole, rest)
+        kept.append(jax.tree.map(lambda one: one[None], last))
+    return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)
 
-    traced = jax.make_jaxpr(flat)(leaves, at[0], at[1], state, outputs).jaxpr
-    read = {id(variable) for equation in traced.eqns for variable in equation.invars} | set(map(id, traced.outvars))
-    found = [id(variable) in read for variable in traced.invars[: len(leaves) + 1]]
-    return [index for index, is_read in enumerate(found[:-1]) if is_read], found[-1]
+
+def _keep_starts(
+    graph: nnx.GraphDef, step: Step, reverse: bool, *primals: Any
+) -> tuple[State, tuple[nnx.State, State, At]]:
+    """Of what the backward pass needs, the state that each stretch starts from."""
+    parameters, initial, over_time = custom_vjp_primal_tree_values(primals)
+    batch, time = over_time[0].shape[:2]
+
+    def forward(carry: tuple[State, State], number: Array | int, length: int) -> tuple[tuple[State, State], State]:
+        state, trace = carry
+        begin = number * isqrt(time)
+        here = _cut(over_time, begin, length)
+        states, _ = _forward(graph, step, reverse, None, parameters, state, here)
+        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=begin, axis=1)
+        end = tuple(values[:, 0 if reverse else -1] for values in states)
+        return (end, jax.tree.map(put, trace, states)), state
+
+    empty = tuple(jax.lax.empty((batch, time, *values.shape[1:]), values.dtype) for values in initial)
+    (_, trace), starts = _by_stretches(forward, (initial, empty), time, reverse)
+    return trace, (parameters, starts, over_time)
+
+
+def _differentiate_stretches(
+    graph: nnx.GraphDef, step: Step, reverse: bool, kept: tuple[nnx.State, State, At], gradients: tuple
+) -> tuple[nnx.State, State, tuple[Array, None]]:
+    """`_differentiate` for one stretch after the other, whose forward pass is computed again."""
+    parameters, starts, over_time = kept
+    time = over_time[0].shape[1]
+    by_states = _there(gradients)
+
+    def back(
+        carry: tuple[State, nnx.State, Array], number: Array | int, length: int
+    ) -> tuple[tuple[State, nnx.State, Array], None]:
+        by_end, sums, by_inputs = carry
+        begin = number * isqrt(time)
+        here, by_trace = _cut((over_time, by_states), begin, length)
+        start = jax.tree.map(lambda values: jax.lax.dynamic_index_in_dim(values, number, keepdims=False), starts)
+        _, kept = _keep(graph, step, reverse, parameters, start, here)
+        added, by_start, (by_here, _) = _differentiate(graph, step, reverse, kept, by_trace, by_end)
+        by_inputs = jax.lax.dynamic_update_slice_in_dim(by_inputs, by_here, begin, 1)
+        return (by_start, _add(sums, added), by_inputs), None
+
+    first = tuple(jnp.zeros(values.shape[1:], values.dtype) for values in starts)
+    zeros = jax.tree.map(jnp.zeros_like, parameters)
+    carry = (first, zeros, jax.lax.empty(over_time[0].shape, over_time[0].dtype))
+    (by_initial, sums, by_inputs), _ = _by_stretches(back, carry, time, not reverse)
+    return sums, by_initial, (by_inputs, None)
+
+
+def _cut(over_time: Any, begin: Array | int, length: int) -> Any:
+    """Some steps of all."""
+    return jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, begin, length, 1), over_time)
+
+
+def _there(gradients: tuple) -> tuple[Array | None, ...]:
+    """The gradients by those states that something reads, None for the others."""
+    return tuple(None if isinstance(each, SymbolicZero) else each for each in gradients)
+
+
+_recomputed.defvjp(_keep_starts, _differentiate_stretches, symbolic_zeros=True)
+
+
+def _sum(by_state: Array, by_new: Array | None) -> Array:
+    return by_state if by_new is None else by_state + by_new
 
 
 def _add(ours: Any, theirs: Any) -> Any:

@@ -157,7 +157,5 @@ def unroll_cell(
 
     # Padding must reach no product: a gradient of zero times NaN would be NaN.
     inputs = zero_padding(inputs, valid)
-    over_time = (inputs.swapaxes(0, 1), None if valid is None else valid.swapaxes(0, 1))
     unroll = FORMULATIONS[recurrence.value]
-    trace = unroll(cell, step, initial or cell.zeros(inputs), over_time, reverse=reverse)
-    return tuple(values.swapaxes(0, 1) for values in trace)
+    return unroll(cell, step, initial or cell.zeros(inputs), (inputs, valid), reverse=reverse)

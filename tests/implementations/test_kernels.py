@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from flax_impl import kernels, recurrent
+from flax_impl import kernels, linearization, recurrent
 from flax_impl.compilation import QUICK
 from flax_impl.contract import forward, gradients, train
 from flax_impl.gru import GRUCell
@@ -136,30 +136,37 @@ WRONG = {
         "(gradient @ (0 * transposed), None",
         "GRU",
     ),
-    "states after the step, not before": (
-        "(trace, first) if reverse else (first, trace)",
-        "(first, trace) if reverse else (trace, first)",
-        "GRU",
-    ),
-    "runs back in the order of the forward pass": ("reverse=not reverse", "reverse=reverse", "LSTM"),
-    "no gradient through time": ("pull(_add(by_state, by_new))", "pull(by_new)", "tanh"),
+    "states after the step, not before": ("number + 1 if reverse else number - 1", "number", "GRU"),
+    "runs back in the order of the forward pass": ("start, time, not reverse)", "start, time, reverse)", "LSTM"),
+    "no gradient through time": ("is None else by_state + by_new", "is None else by_new", "tanh"),
     "biases without gradient": ("+= added_up[index]", "+= 0 * added_up[index]", "relu"),
     "two products' gradients taken for one": ("[first_with[id(gradient)] for", "[0 * id(gradient) for", "GRU"),
     "inputs without gradient": ("by_all_inputs += ", "by_all_inputs += 0 * ", "LSTM"),
     "parameters read elsewhere forgotten": ("if is_read]", "if False]", "odd"),
-    "inputs read elsewhere forgotten": ("if is_read], found[-1]", "if is_read], False", "odd"),
-    "what a product acts on is mistaken": ("Product(output, inputs if", "Product(output, 0 * inputs if", "odd"),
-    "stretches joined at the wrong end": ("values[0 if reverse else -1]", "values[-1]", "tanh"),
+    "inputs read elsewhere forgotten": ("if is_read], by_inputs", "if is_read], False", "odd"),
+    "what a product acts on is mistaken": ("append(inputs if source", "append(0 * inputs if source", "odd"),
+    "what was kept is forgotten": ("zip(variables, kept,", "zip(variables, map(jax.numpy.zeros_like, kept),", "LSTM"),
+    "stretches joined at the wrong end": ("values[:, 0 if reverse else -1]", "values[:, -1]", "tanh"),
+    "later stretches hand no gradient on": ("by_end or jax.tree.map(", "jax.tree.map(", "tanh"),
+    "stretches start in the first state": (
+        "dynamic_index_in_dim(values, number,",
+        "dynamic_index_in_dim(values, 0,",
+        "tanh",
+    ),
 }
-"""Text of kernels.py, what to put in its place, and a cell with which it shows."""
+"""Text of kernels.py or linearization.py, what to put in its place, and a cell with which it shows."""
 
 
 def planted(old: str, new: str) -> ModuleType:
-    source = Path(kernels.__file__).read_text()
-    assert source.count(old) == 1, old
-    module = ModuleType("planted")
-    exec(compile(source.replace(old, new), "planted.py", "exec"), vars(module))
-    return module
+    """kernels.py with that change, in itself or in what it imports."""
+    sources = [Path(module.__file__ or "").read_text() for module in (linearization, kernels)]
+    assert sum(source.count(old) for source in sources) == 1, old
+    modules = [ModuleType("planted"), ModuleType("planted")]
+    for source, module in zip(sources, modules, strict=True):
+        exec(compile(source.replace(old, new), "planted.py", "exec"), vars(module))
+    changed = {name: value for name, value in vars(modules[0]).items() if getattr(value, "__module__", "") == "planted"}
+    vars(modules[1]).update(changed)
+    return modules[1]
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -310,7 +317,7 @@ def test_small_layers_are_scanned(batch: int, chosen: str, monkeypatch: pytest.M
     called = []
     for name in ("scan", "fused"):
         monkeypatch.setattr(
-            kernels, name, lambda *_, name=name, **__: called.append(name) or (jnp.zeros((TIME, batch, HIDDEN)),)
+            kernels, name, lambda *_, name=name, **__: called.append(name) or (jnp.zeros((batch, TIME, HIDDEN)),)
         )
     unroll_cell(CELLS["GRU"](FEATURES, HIDDEN, rngs=nnx.Rngs(0)), jnp.zeros((batch, TIME, FEATURES)))
     assert called == [chosen]
