@@ -30,7 +30,9 @@ OWN = "flax_impl"
 
 RECOMPUTED = "flax_impl, recomputed"
 
-COMPILED = "flax_impl, compiled part"
+COMPILED = "flax_impl, --compile, compiled part"
+
+THOROUGH = "flax_impl, --compile"
 
 STOCK = "flax.nnx"
 
@@ -43,7 +45,9 @@ def contenders(workload: AnyWorkload) -> tuple[str, ...]:
         case Layer() | TrainingStep():
             return OWN, STOCK
         case WholeTraining():
-            return OWN, COMPILED
+            return OWN, THOROUGH, COMPILED
+        case ManyTrainings():
+            return OWN, THOROUGH
     return (OWN,)
 
 
@@ -53,6 +57,8 @@ def prepare(contender: str, workload: AnyWorkload, settings: Settings) -> Prepar
         raise Unsupported(f"flax_impl has no contender {contender!r} for {workload.name}")
     if contender == RECOMPUTED:
         settings = Settings(settings.precision, settings.device, settings.matmul_precision, "recomputed")
+    if contender in (THOROUGH, COMPILED):
+        settings = Settings(settings.precision, settings.device, settings.matmul_precision, compiled=True)
     with computing(settings):
         match workload:
             case Product():

@@ -1,6 +1,7 @@
 """How hard XLA should try: compiling a small model at full effort takes a hundred times as long as training it."""
 
 from collections import defaultdict
+from functools import cache
 from typing import Any
 
 import jax
@@ -43,6 +44,13 @@ QUICK takes 0.7 and the defaults 5, and 1,000 trainings then take 0.5 s: QUICK's
 library's threads, XLA makes loops of its own of products, see flax_impl.products: a Transformer's 1,000 trainings take
 8 s, which are 12 by default."""
 
+THOROUGH: dict[str, bool | int | str] = {
+    "xla_cpu_multi_thread_eigen": False,
+    "xla_cpu_experimental_ynn_fusion_type": "",
+}
+"""For an ensemble that is to run fast whatever its compilation takes: full effort, loops of XLA's own for products and
+for reductions."""
+
 LARGE_ENSEMBLE = 3 * 10**8
 """Multiplications from which members trained at once outweigh what `rows_first` adds to the compilation, half a second
 or so: 1,000 trainings of a Transformer take 6 s in place of 9, of an attention 1.6 in place of 2.3."""
@@ -56,12 +64,28 @@ CHEAP = 10**7
 
 def options(settings: Settings, quick: bool) -> dict[str, Any]:
     """Keyword arguments for `jax.jit`. These options exist for the CPU alone."""
+    quick = quick and not settings.compiled
     return {"compiler_options": QUICK} if quick and settings.device == "cpu" else {}
 
 
 def ensemble_options(settings: Settings) -> dict[str, Any]:
     """The same for an ensemble."""
-    return {"compiler_options": ENSEMBLE} if settings.device == "cpu" else {}
+    if settings.device != "cpu":
+        return {}
+    return {"compiler_options": understood(tuple(THOROUGH.items())) if settings.compiled else ENSEMBLE}
+
+
+@cache
+def understood(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    """Those that this version of XLA knows: experimental ones come and go."""
+    found = {}
+    for name, value in options:
+        try:
+            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+        except jax.errors.JaxRuntimeError:
+            continue
+        found[name] = value
+    return found
 
 
 def is_small(experiment: Experiment) -> bool:
@@ -71,7 +95,8 @@ def is_small(experiment: Experiment) -> bool:
 
 def is_large(experiment: Experiment, members: int, settings: Settings) -> bool:
     """Whether an ensemble that trains that many members at once pays for products that are rewritten."""
-    return settings.device == "cpu" and (members >= MANY or members * multiplications(experiment) >= LARGE_ENSEMBLE)
+    pays = settings.compiled or members >= MANY or members * multiplications(experiment) >= LARGE_ENSEMBLE
+    return settings.device == "cpu" and pays
 
 
 def multiplications(experiment: Experiment) -> int:

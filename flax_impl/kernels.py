@@ -81,8 +81,31 @@ def automatic(cell: nnx.Module, step: Step, initial: State, over_time: At, rever
     return (scan if size < SMALL else fused)(cell, step, initial, over_time, reverse)
 
 
-FORMULATIONS = {"automatic": automatic, "fused": fused, "scan": scan, "recomputed": recomputed}
-"""By the name that `spec.framework.Settings.recurrence` has for them."""
+FEW = 16
+"""Steps up to which a recurrence is unrolled."""
+
+
+def unrolled(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
+    """Without a loop where there are FEW steps, else `automatic`. Compiles longer, by the number of steps."""
+    time = over_time[0].shape[1]
+    if time > FEW:
+        return automatic(cell, step, initial, over_time, reverse)
+    state, states = initial, []
+    for number in reversed(range(time)) if reverse else range(time):
+        state = step(cell, state, at_step(over_time, number))
+        states.append(state)
+    in_order = states[::-1] if reverse else states
+    return tuple(jnp.stack(values, 1) for values in zip(*in_order, strict=True))
+
+
+FORMULATIONS = {
+    "automatic": automatic,
+    "fused": fused,
+    "scan": scan,
+    "recomputed": recomputed,
+    "unrolled": unrolled,
+}
+"""By the name that `spec.framework.Settings.recurrence` has for them; "unrolled" is its "automatic" with `compiled`."""
 
 
 KeptOverTime = tuple[tuple[Array, ...], tuple[Array | None, ...]]

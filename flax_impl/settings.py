@@ -23,6 +23,11 @@ def device_of(settings: Settings) -> Any:
         raise DeviceMissing(f"device: expected a {settings.device} device that JAX can see, got none") from None
 
 
+def formulation(settings: Settings) -> str:
+    """How recurrences are scanned: a name in flax_impl.kernels."""
+    return "unrolled" if settings.compiled and settings.recurrence == "automatic" else settings.recurrence
+
+
 @contextmanager
 def computing(settings: Settings) -> Iterator[None]:
     """Compute on the asked device in the asked precision and formulation; JAX's global switches stay as they are."""
@@ -32,6 +37,6 @@ def computing(settings: Settings) -> Iterator[None]:
         jax.default_device(device_of(settings)),
         jax.enable_x64(wide),
         jax.default_matmul_precision(settings.matmul_precision),
-        recurrence(settings.recurrence),
+        recurrence(formulation(settings)),
     ):
         yield

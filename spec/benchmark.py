@@ -284,23 +284,23 @@ TARGETS: tuple[Faster | Growth, ...] = (
     Faster("lstm-small-forward+backward", "torch_impl", 0.77),
     Faster("lstm-long-forward+backward", "torch_impl", 1.0),
     Faster("*-tiny-forward+backward", "torch_impl", 8.0),
-    Faster("hello-*", "torch_impl", 100.0),
+    Faster("hello-*", "torch_impl", 100.0, "flax_impl, --compile"),
     Faster("ensemble-*", "torch_impl", 3.0),
-    Faster("ensemble-*", "torch_impl, one by one", 1000.0),
+    Faster("ensemble-*", "torch_impl, one by one", 1000.0, "flax_impl, --compile"),
     *(
         Growth(f"{cell}-time-256", f"{cell}-time-2048", quantity, 1.2)
         for cell in ("lstm", "gru")
         for quantity in ("seconds", "memory")
     ),
     *(
-        Growth(f"{cell}-time-256", f"{cell}-time-2048", "temporary", 1.0, "flax_impl, recomputed")
+        Growth(f"{cell}-time-256", f"{cell}-time-2048", "temporary", 0.5, "flax_impl, recomputed")
         for cell in ("lstm", "gru")
     ),
 )
 """What the project wants to hold. A miss is reported and is no failure: a busy machine is no bug.
 
-1.0 for what is recomputed says that it must grow more slowly than T; what it keeps grows as sqrt(T), and copies of
-inputs and states as T.
+0.5 for what is recomputed: it grows as sqrt(T), for eight times the steps by 2.8, which is 0.35 of 8, and a part that
+grows as T is to be seen.
 """
 
 SIZES = {"tiny": (5, 1, 4, 4), "small": (64, 32, 64, 128), "long": (512, 16, 128, 256), "big": (128, 64, 256, 512)}

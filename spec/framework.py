@@ -29,8 +29,8 @@ class Settings(msgspec.Struct, frozen=True):
     the one that is read most easily, differentiated by the framework; "fused" has a backward pass of its own, the
     fastest but for small layers; "recomputed" saves memory on long sequences; "automatic" is the first or the second,
     by size. Implementations that have one formulation ignore it.
-    compiled: whether one training is compiled first, by an implementation that has the choice, which moves results by
-    rounding alone. Those that always compile, or never, ignore it.
+    compiled: whether to spend seconds on compiling so that trainings run faster, which moves results by rounding alone:
+    for an implementation that compiles nothing otherwise, or with less effort. Others ignore it.
     """
 
     precision: Precision = "float32"

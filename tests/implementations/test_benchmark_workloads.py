@@ -145,9 +145,10 @@ def test_products():
 def test_whole_trainings():
     workload = WholeTraining(name="hello-gru", experiment="hello-gru")
     found = {name: results[0] for name, results in computed(workload).items()}
-    assert list(found) == ["torch_impl", "flax_impl", "flax_impl, compiled part"]
+    assert list(found) == ["torch_impl", "flax_impl", "flax_impl, --compile", "flax_impl, --compile, compiled part"]
     assert all(result["losses"].shape == (60,) for result in found.values())
-    np.testing.assert_array_equal(found["flax_impl"]["losses"], found["flax_impl, compiled part"]["losses"])
+    thorough, part = found["flax_impl, --compile"], found["flax_impl, --compile, compiled part"]
+    np.testing.assert_array_equal(thorough["losses"], part["losses"])
     # The same start: the first losses are one forward pass, whatever becomes of the rounding later on.
     assert abs(found["torch_impl"]["losses"][0] - found["flax_impl"]["losses"][0]) < 1e-6
 
@@ -155,7 +156,7 @@ def test_whole_trainings():
 def test_many_trainings():
     workload = ManyTrainings(name="ensemble", experiment="hello-rnn", members=5)
     found = {name: results[0] for name, results in computed(workload).items()}
-    assert list(found) == ["torch_impl", "torch_impl, one by one", "flax_impl"]
+    assert list(found) == ["torch_impl", "torch_impl, one by one", "flax_impl", "flax_impl, --compile"]
     assert found["torch_impl"]["losses"].shape == found["flax_impl"]["losses"].shape == (5, 60)
     # A few of the members, alone: the same seeds, hence the same first loss.
     alone = found["torch_impl, one by one"]["losses"]

@@ -23,7 +23,7 @@ from flax_impl.gru import GRUCell
 from flax_impl.lstm import LSTMCell
 from flax_impl.recurrent import Cell, unroll_cell
 from flax_impl.rnn import ElmanCell
-from flax_impl.settings import recurrence
+from flax_impl.settings import computing, recurrence
 from spec.experiment import load
 from spec.framework import Settings
 from spec.parameters import draw
@@ -117,7 +117,9 @@ def right(cell: str, reverse: bool = False, whole: bool = False) -> list[np.ndar
 
 @pytest.mark.parametrize("case", [(False, False), (True, False), (False, True)], ids=["ragged", "backward", "whole"])
 @pytest.mark.parametrize(
-    ("cell", "formulation"), [*((cell, "fused") for cell in CELLS), ("LSTM", "recomputed")], ids=str
+    ("cell", "formulation"),
+    [*((cell, "fused") for cell in CELLS), ("LSTM", "recomputed"), ("LSTM", "unrolled")],
+    ids=str,
 )
 def test_gradients_are_those_of_the_scan(cell: str, formulation: str, case: tuple[bool, bool]) -> None:
     reverse, whole = case
@@ -146,6 +148,11 @@ WRONG = {
     "inputs read elsewhere forgotten": ("if is_read], by_inputs", "if is_read], False", "odd"),
     "what a product acts on is mistaken": ("append(inputs if source", "append(0 * inputs if source", "odd"),
     "what was kept is forgotten": ("zip(variables, kept,", "zip(variables, map(jax.numpy.zeros_like, kept),", "LSTM"),
+    "unrolled steps stay in the order they were made in": (
+        "states[::-1] if reverse else",
+        "states if reverse else",
+        "tanh",
+    ),
     "stretches joined at the wrong end": ("values[:, 0 if reverse else -1]", "values[:, -1]", "tanh"),
     "later stretches hand no gradient on": ("by_end or jax.tree.map(", "jax.tree.map(", "tanh"),
     "stretches start in the first state": (
@@ -172,7 +179,9 @@ def planted(old: str, new: str) -> ModuleType:
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_kernel_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new, cell = WRONG[name]
-    formulation = "recomputed" if "stretches" in name else "fused"
+    formulation = next(
+        (f for f, word in (("recomputed", "stretches"), ("unrolled", "unrolled")) if word in name), "fused"
+    )
     graph, arguments = made(cell)
     with jax.enable_x64(True):
         monkeypatch.setitem(kernels.FORMULATIONS, formulation, getattr(planted(old, new), formulation))
@@ -321,6 +330,21 @@ def test_small_layers_are_scanned(batch: int, chosen: str, monkeypatch: pytest.M
         )
     unroll_cell(CELLS["GRU"](FEATURES, HIDDEN, rngs=nnx.Rngs(0)), jnp.zeros((batch, TIME, FEATURES)))
     assert called == [chosen]
+
+
+@pytest.mark.parametrize("longer", [0, 1])
+def test_compiling_harder_unrolls_few_steps(longer: int) -> None:
+    """As `--compile` asks for."""
+    graph, parameters = nnx.split(CELLS["LSTM"](FEATURES, HIDDEN, rngs=nnx.Rngs(0)))
+    inputs = jnp.zeros((BATCH, kernels.FEW + longer, FEATURES))
+
+    def loops(settings: Settings) -> int:
+        with computing(settings):
+            return str(jax.make_jaxpr(lambda p: unroll_cell(nnx.merge(graph, p), inputs)[0])(parameters)).count("scan[")
+
+    assert loops(Settings()) == 1
+    assert loops(Settings(compiled=True)) == longer
+    assert loops(Settings(compiled=True, recurrence="scan")) == 1
 
 
 def test_memory_of_recomputation_grows_more_slowly_than_time() -> None:

@@ -1,4 +1,4 @@
-"""How torch computes: threads by size, evaluation without a graph, and compilation where it is asked for."""
+"""How either side computes: threads by size, evaluation without a graph, and compilation where it is asked for."""
 
 import subprocess
 import sys
@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+import flax_impl
 import torch_impl
+from flax_impl import compilation
 from spec import parameters
 from spec.command import main
 from spec.errors import Unsupported
@@ -124,3 +126,20 @@ def test_compilation_without_a_compiler(
 def test_an_ensemble_is_not_compiled(capsys: pytest.CaptureFixture[str]) -> None:
     assert main("torch_impl", ["hello-gru", "--compile", "--seeds", "2"]) == 2
     assert "--compile: expected none with --seeds" in capsys.readouterr().err
+
+
+def test_options_that_this_compiler_lacks_are_left_out() -> None:
+    given = {"xla_cpu_multi_thread_eigen": False, "xla_cpu_no_such_option": True}
+    assert compilation.understood(tuple(given.items())) == {"xla_cpu_multi_thread_eigen": False}
+
+
+def test_compiling_harder_trains_the_same_to_rounding() -> None:
+    """JAX's side of --compile, whole: other options, and recurrences without a loop."""
+    experiment, state = start("hello-gru", 3)
+    usual, harder = (flax_impl.train(experiment, state, 3, 0, Settings("float64", compiled=c)) for c in (False, True))
+    np.testing.assert_allclose(harder.losses, usual.losses, rtol=1e-12)
+    for name, values in usual.state.parameters.items():
+        np.testing.assert_allclose(harder.state.parameters[name], values, rtol=0, atol=1e-12, err_msg=name)
+    assert compilation.options(Settings(), quick=True)
+    assert not compilation.options(COMPILED, quick=True)
+    assert compilation.ensemble_options(COMPILED) != compilation.ensemble_options(Settings())
