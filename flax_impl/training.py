@@ -77,13 +77,13 @@ def train(
         return Trajectory(
             state=State(
                 to_canonical(layout, carry.parameters),
-                optimizers.slots(training.optimizer, layout, carry.optimizer),
+                optimizers.slots(training.optimizer, layout, *carry),
                 state.step + len(steps),
             ),
             losses=np.asarray(outputs.loss).reshape(-1),
             logits=np.asarray(logits),
             parameters={} if joined is None else to_canonical(layout, joined.parameters),
-            slots={} if joined is None else optimizers.slots(training.optimizer, layout, joined.optimizer),
+            slots={} if joined is None else optimizers.slots(training.optimizer, layout, *joined),
         )
 
 
@@ -169,7 +169,7 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
         trace = compile_replay(training, settings)(carry, to_native(layout, stacked), constants)
         return Replay(
             to_canonical(layout, trace.parameters),
-            optimizers.slots(training.optimizer, layout, trace.optimizer),
+            optimizers.slots(training.optimizer, layout, *trace),
         )
 
 

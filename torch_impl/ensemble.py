@@ -127,8 +127,11 @@ def train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) ->
     members = Members(experiment, starts, settings, own_batches=task.drawn, own_masks=True)
     evaluation = task.evaluation_batch(settings.precision)
     evaluation_batch = to_tensors(evaluation, settings)
-    losses, logits, first = [], np.empty(0), np.full(len(seeds), NEVER)
-    steps = range(training.epochs * training.steps_per_epoch)
+    losses, logits, first = [], [np.empty(0)], np.full(len(seeds), NEVER)
+    each, steps = training.steps_per_epoch, range(training.epochs * training.steps_per_epoch)
+    # A call for each epoch is a third of the time of a few members, so several epochs' parameters are evaluated at once.
+    together = max(1, chunk_size(experiment, settings.precision) // len(seeds))
+    ended: list[Stacked] = []
     arrays = task.batch(0, 0, settings.precision)
     batch = to_tensors(arrays, settings)
     own = [task.batches(seed, steps, settings.precision) for seed in seeds if task.drawn]
@@ -138,11 +141,15 @@ def train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) ->
             at_step: Any = (None if array is None else array[:, step] for array in drawn)
             batch = to_tensors(Batch(*at_step), settings)
         losses.append(members.step(step, batch, masks.draw(arrays, step)))
-        if (step + 1) % training.steps_per_epoch == 0:
-            logits = members.logits(evaluation_batch)
-            now = solved_members(logits, evaluation) & (first == NEVER)
-            first[now] = (step + 1) // training.steps_per_epoch
-    return Ensemble(torch.stack(losses, 1).numpy(), logits, first, METHOD)
+        if (step + 1) % each == 0:
+            ended.append({name: values.clone() for name, values in members.parameters.items()})
+        if ended and (len(ended) == together or step == steps[-1]):
+            joined = {name: torch.cat([parameters[name] for parameters in ended]) for name in members.parameters}
+            logits = np.split(members.logits(evaluation_batch, joined), len(ended))
+            for epoch, of_epoch in enumerate(logits, (step + 1) // each - len(ended) + 1):
+                first[solved_members(of_epoch, evaluation) & (first == NEVER)] = epoch
+            ended = []
+    return Ensemble(torch.stack(losses, 1).numpy(), logits[-1], first, METHOD)
 
 
 class Members:
@@ -192,9 +199,9 @@ class Members:
         self.optimizer.step()
         return losses
 
-    def logits(self, batch: TensorBatch, parameters: Stacked | None = None) -> np.ndarray:
-        """Every member's logits in eval mode, (members, *logits' shape); of these stacked parameters, if given."""
-        at = dict(parameters or self.parameters)
+    def logits(self, batch: TensorBatch, parameters: Stacked) -> np.ndarray:
+        """Logits in eval mode, (members, *logits' shape), of these stacked parameters."""
+        at = dict(parameters)
         if self.rescaled is not None:
             at["embedding.weight"] = renormalized(self.rescaled, at["embedding.weight"], batch.inputs)
         return self.evaluate(at, batch).numpy()

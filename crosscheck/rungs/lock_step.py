@@ -85,7 +85,7 @@ def _resume(
 ) -> dict[str, np.ndarray]:
     """The losses and the last state of the second half, trained from the state that the first half left.
 
-    As many epochs as the recipe has, so that JAX compiles nothing; those beyond its end are dropped.
+    Who compiles trains as many epochs as the recipe has, for which that is done; those beyond its end are dropped.
     """
     epochs, each = experiment.training.epochs, experiment.training.steps_per_epoch
     half, count = (epochs // 2) * each, epochs * each
@@ -98,7 +98,9 @@ def _resume(
     parameters = {name: array[half - 1] for name, array in trajectory.parameters.items()}
     slots = {name: array[half - 1] for name, array in trajectory.slots.items()}
     state = State(parameters, slots, half)
-    again = framework.train(experiment, state, epochs, request.seed, request.settings, record=True, masks="spec")
+    compiles = hasattr(framework, "overhead") and "compiling" in framework.overhead()
+    left = epochs if compiles else epochs - epochs // 2
+    again = framework.train(experiment, state, left, request.seed, request.settings, record=True, masks="spec")
     named = {name: array for name, array in _named(again).items() if name != "logits"}
     return {
         RESUMED + name: array[: count - half] if name == "loss" else array[count - half - 1]
