@@ -13,6 +13,9 @@ from flax_impl.parameters import Layout, to_canonical, to_native
 from spec.parameters import Parameters
 from spec.training import SGD, Adam, AdamW, AnyOptimizer, Clipping, StepConstants
 
+COUNT = "count"
+"""What optax calls the number of steps that its state has seen."""
+
 OPTAX_NAMES = {"exp_avg": "mu", "exp_avg_sq": "nu", "momentum_buffer": "trace"}
 """The slots' names in optax's states, by their canonical names."""
 
@@ -65,15 +68,16 @@ def load_slots(
 ) -> optax.OptState:
     """The optimizer's state that holds canonical slots, named "<parameter>.<slot>", after `step` steps."""
     leaves, structure = jax.tree.flatten(native)
-    blank = _blank(spec, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+    state = _blank(spec, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+    place = _place(spec, structure)
     # Zeros by NumPy: JAX would compile a fill for every shape.
-    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank)
+    values: list[np.ndarray] = [np.zeros(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
     for slot in spec.slots:
         own = {name.removesuffix(f".{slot}"): value for name, value in slots.items() if name.endswith(f".{slot}")}
-        vector = np.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(to_native(layout, own))])
-        state = optax.tree.set(state, **{OPTAX_NAMES[slot]: vector})
-    counts = optax.tree.get_all_with_path(state, "count")
-    return optax.tree.set(state, count=np.int32(step)) if counts else state
+        values[place[slot]] = np.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(to_native(layout, own))])
+    if COUNT in place:
+        values[place[COUNT]] = np.array(step, np.int32)
+    return jax.tree.unflatten(jax.tree.structure(state), values)
 
 
 @cache
@@ -83,12 +87,23 @@ def _blank(spec: AnyOptimizer, structure: Any, leaves: tuple[tuple[tuple[int, ..
     return jax.eval_shape(make(spec, StepConstants(spec.learning_rate, 1.0, 1.0)).init, native)
 
 
+@cache
+def _place(spec: AnyOptimizer, structure: Any) -> dict[str, int]:
+    """Which leaf of the state is which slot, or the number of steps. optax takes a millisecond to find one."""
+    tree = jax.tree.structure(_blank(spec, structure, (((), np.dtype(np.float32)),) * structure.num_leaves))
+    numbered = tree.unflatten(range(tree.num_leaves))
+    place = {slot: optax.tree.get(numbered, OPTAX_NAMES[slot]) for slot in spec.slots}
+    for _, number in optax.tree.get_all_with_path(numbered, COUNT):
+        place[COUNT] = number
+    return place
+
+
 def slots(spec: AnyOptimizer, layout: Layout, parameters: optax.Params, state: optax.OptState) -> Parameters:
     """The optimizer's slots under their canonical names. Leading axes, such as one of steps, are the parameters'."""
     leaves, structure = jax.tree.flatten(parameters)
-    found = {}
+    place, found = _place(spec, structure), {}
     for slot in spec.slots:
-        vectors = np.asarray(optax.tree.get(state, OPTAX_NAMES[slot]))
+        vectors = np.asarray(jax.tree.leaves(state)[place[slot]])
         ends = np.cumsum([math.prod(leaf.shape[vectors.ndim - 1 :]) for leaf in leaves])
         parts = np.split(vectors, ends[:-1], axis=-1)
         native = structure.unflatten([part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])

@@ -49,9 +49,9 @@ def layout(model: nnx.Module) -> Layout:
 
 def to_native(layout: Layout, parameters: Parameters) -> nnx.State:
     """Canonical parameters as the state of the model that the layout was taken from, in NumPy arrays."""
-    return nnx.from_flat_state(
-        [(leaf.path, nnx.Param(np.array(_swap(parameters[leaf.canonical], leaf), order="C"))) for leaf in layout]
-    )
+    structure, order = _structure(layout)
+    leaves = [layout[number] for number in order]
+    return structure.unflatten([np.array(_swap(parameters[leaf.canonical], leaf), order="C") for leaf in leaves])
 
 
 def to_canonical(layout: Layout, state: nnx.State) -> Parameters:
@@ -59,8 +59,20 @@ def to_canonical(layout: Layout, state: nnx.State) -> Parameters:
 
     Leading axes, such as one of training steps, stay in front.
     """
-    values = {path: variable[...] for path, variable in nnx.to_flat_state(state)}
-    return {leaf.canonical: np.array(_swap(np.asarray(values[leaf.path]), leaf), order="C") for leaf in layout}
+    _, order = _structure(layout)
+    values = dict(zip(order, jax.tree.leaves(state), strict=True))
+    return {
+        leaf.canonical: np.array(_swap(np.asarray(values[number]), leaf), order="C")
+        for number, leaf in enumerate(layout)
+    }
+
+
+@cache
+def _structure(layout: Layout) -> tuple[Any, list[int]]:
+    """That of the model's state, and which parameter of the layout each of its leaves is."""
+    numbered = nnx.from_flat_state([(leaf.path, nnx.Param(number)) for number, leaf in enumerate(layout)])
+    order, structure = jax.tree.flatten(numbered)
+    return structure, order
 
 
 def assemble(layout: Layout, parameters: Mapping[str, Array]) -> nnx.State:

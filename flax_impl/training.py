@@ -1,7 +1,7 @@
 """The training loop: one compiled function that scans over epochs, and over the steps of each."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -220,6 +220,7 @@ def stack_inputs(experiment: Experiment, steps: range, seed: int, settings: Sett
     return jax.tree.map(lambda x: x.reshape(-1, training.steps_per_epoch, *x.shape[1:]), flat)
 
 
+@lru_cache(maxsize=16)
 def stack_constants(training: Training, steps: range, settings: Settings) -> StepConstants:
     """Every step's constants, computed in double precision, with a leading axis of steps."""
     columns = zip(*(training.constants(step) for step in steps), strict=True)

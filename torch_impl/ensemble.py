@@ -129,7 +129,7 @@ def train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) ->
     evaluation_batch = to_tensors(evaluation, settings)
     losses, logits, first = [], [np.empty(0)], np.full(len(seeds), NEVER)
     each, steps = training.steps_per_epoch, range(training.epochs * training.steps_per_epoch)
-    # A call for each epoch is a third of the time of a few members, so several epochs' parameters are evaluated at once.
+    # A call for each epoch is a third of the time of a few members, so several epochs are evaluated at once.
     together = max(1, chunk_size(experiment, settings.precision) // len(seeds))
     ended: list[Stacked] = []
     arrays = task.batch(0, 0, settings.precision)

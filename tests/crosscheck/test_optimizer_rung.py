@@ -62,7 +62,7 @@ def make(spec, at):
         _, state = inner.update(gradients, state)
         step = lambda m, v: -at.learning_rate * {step}
         return jax.tree.map(step, state.mu, state.nu), state
-    return optax.GradientTransformation(inner.init, update)
+    return optax.flatten(optax.GradientTransformation(inner.init, update))
 """
 """Adam with a step of its own."""
 
