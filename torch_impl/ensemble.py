@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vjp, vmap
+from torch.func import functional_call, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from spec.ensemble import NEVER, chunk_size, cut, join, one_by_one, solved_members, start_by_start
 from spec.experiment import Experiment, override
@@ -229,10 +230,35 @@ def member_gradients(
     def apply(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> tuple[Stacked, Tensor]:
         axes: Any = [None if array is None or not own_batches else 0 for array in batch]
         axes = TensorBatch(*axes)
-        members = vmap(grad_and_value(loss_of), in_dims=(0, axes, 0 if masks and own_masks else None))
-        return members(parameters, batch, masks)
+        members = vmap(loss_of, in_dims=(0, axes, 0 if masks and own_masks else None))
+        leaves = {name: values.detach().requires_grad_() for name, values in parameters.items()}
+        # Members do not depend on each other, so the gradient of their sum is each one's own. `torch.func.grad` inside
+        # vmap gives the same and takes a quarter longer.
+        with TakenApart():
+            losses = members(leaves, batch, masks)
+        found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
+        return dict(zip(leaves, found, strict=True)), losses.detach()
 
     return apply
+
+
+class TakenApart(TorchFunctionMode):
+    """Recurrent layers and cells become the operations that they consist of: as a whole they have no rule for vmap."""
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        del types
+        recurrence = RECURRENCES.get(func)
+        return (recurrence.decompose if recurrence else func)(*args, **(kwargs or {}))
+
+
+RECURRENCES: dict[Callable, Any] = {
+    getattr(torch, name + suffix): getattr(getattr(torch.ops.aten, name + suffix), overload)
+    for name in ("rnn_tanh", "rnn_relu", "lstm", "gru")
+    for suffix, overload in (("", "input"), ("_cell", "default"))
+}
+"""What stock recurrent modules call, without lengths, and the operation that it is."""
 
 
 def member_logits(model: Model) -> Callable[[Stacked, TensorBatch], Tensor]:

@@ -89,10 +89,14 @@ FAULTS: tuple[Fault, ...] = (
         what="Tensors of one axis are left out of the decay, as in nanoGPT.",
         implementation="flax_impl",
         edits=(
+            Edit("optimizer.py", "add_decayed_weights(spec.weight_decay)", "add_decayed_weights(0.0)"),
+            # Outside of the vector that the optimizer makes of all tensors, in which none has more than one axis.
             Edit(
                 "optimizer.py",
-                "add_decayed_weights(spec.weight_decay)",
-                "add_decayed_weights(spec.weight_decay, lambda p: jax.tree.map(lambda x: x.ndim > 1, p))",
+                "    return optax.flatten(chosen)\n",
+                "    rate = -at.learning_rate * spec.weight_decay\n"
+                "    matrices = lambda p: jax.tree.map(lambda x: x.ndim > 1, p)\n"
+                "    return optax.chain(optax.flatten(chosen), optax.add_decayed_weights(rate, matrices))\n",
             ),
         ),
         experiment="hello-lstm-adamw-warm-up",
