@@ -196,3 +196,26 @@ def test_step_by_step(check: Check, fake: Edit, edit: tuple[tuple[str, str], ...
 
 def test_the_floor_is_below_the_factor():
     assert 1 < tolerance.STEP_ROUNDINGS < tolerance.OPENING_ROUNDINGS / 10
+
+
+@pytest.mark.parametrize("epochs", [5, 6])
+def test_who_compiles_resumes_for_the_epochs_it_has_compiled(epochs: int, monkeypatch: pytest.MonkeyPatch):
+    """Others train to the end of the recipe, and both record the same."""
+    experiment = override(load("hello-rnn"), training__epochs=epochs)
+    asked: list[int] = []
+    train = fake_framework.train
+
+    def counted(experiment: Any, state: Any, epochs: int, *arguments: Any, **options: Any) -> Any:
+        asked.append(epochs)
+        return train(experiment, state, epochs, *arguments, **options)
+
+    monkeypatch.setattr(fake_framework, "train", counted)
+    found = []
+    for spent in ({}, {"compiling": 1.0}):
+        monkeypatch.setattr(fake_framework, "overhead", lambda spent=spent: spent, raising=False)
+        found.append(lock_step.record(fake_framework, experiment, "recipe", Request("float64", "cpu", 0)))  # type: ignore[arg-type]
+    assert asked == [epochs, epochs - epochs // 2, epochs, epochs]
+    names = [name for name in found[0] if name.startswith(lock_step.RESUMED)]
+    assert names
+    for name in names:
+        np.testing.assert_array_equal(found[0][name], found[1][name])
