@@ -21,7 +21,7 @@ At = tuple[Array, Array | None]
 """What a step is given: inputs (batch, features), and which rows are valid (batch,), None where all are."""
 
 Step = Callable[[Any, State, At], State]
-"""(cell, state, at) -> the state after the step. Holds no arrays of its own."""
+"""(cell, state, at) -> the state after the step."""
 
 Source = int | Literal["inputs"] | None
 """What a product of a step acts on: its inputs as they are, or that part of the state before it; None: neither."""
@@ -87,11 +87,13 @@ def at_one_step(over_time: Any) -> Any:
 class Linearization(NamedTuple):
     """A function, and what its pullback needs, as equations.
 
-    equations: from the arguments to the results and what the pullback reads, `number` results first. structure: of the
-    pullback. kept: what is neither an argument nor a result, nor CHEAP to compute from these and from what is kept.
+    equations: from the arguments to the results and what the pullback reads, `number` results first. constants: arrays
+    that the function holds. structure: of the pullback. kept: what is neither an argument nor a result nor a constant,
+    nor CHEAP to compute from these and from what is kept.
     """
 
     equations: core.Jaxpr
+    constants: dict[core.Var, Any]
     number: int
     structure: Any
     kept: tuple[core.Var, ...]
@@ -111,7 +113,7 @@ class Traced(NamedTuple):
 
 
 def trace_step(graph: nnx.GraphDef, step: Step, parameters: nnx.State, initial: State, over_time: At) -> Traced:
-    """Take a step apart. Raises TypeError where it holds arrays of its own."""
+    """Take a step apart."""
     products: list[tuple[str, Source]] = []
 
     def look(parameters: nnx.State, state: State, at: At) -> list[Array]:
@@ -192,19 +194,18 @@ def linearize(
         return list(results), leaves
 
     closed, shapes = jax.make_jaxpr(both, return_shape=True)(given, differentiated)
-    if closed.consts:
-        raise TypeError(f"expected a step without arrays of its own, got {len(closed.consts)}")
     equations, number = closed.jaxpr, len(shapes[0])
+    constants = dict(zip(equations.constvars, closed.consts, strict=True))
     there = equations.invars[: len(equations.invars) - lost]
-    there = {*there, *_variables(equations.outvars[:number])}
+    there = {*there, *constants, *_variables(equations.outvars[:number])}
     kept = dict.fromkeys(_kept(equations, equations.outvars[number:], there))
-    return Linearization(equations, number, structures[0], tuple(kept))
+    return Linearization(equations, constants, number, structures[0], tuple(kept))
 
 
 def keep(linearization: Linearization, given: Any, differentiated: Any) -> tuple[Array, ...]:
     """The values that have to be kept."""
     equations = linearization.equations
-    known = dict(zip(equations.invars, jax.tree.leaves((given, differentiated)), strict=True))
+    known = linearization.constants | dict(zip(equations.invars, jax.tree.leaves((given, differentiated)), strict=True))
     return tuple(_evaluated(equations, linearization.kept, known))
 
 
@@ -212,9 +213,9 @@ def pullback(
     linearization: Linearization, given: Any, differentiated: Any, results: Sequence[Array], kept: Sequence[Array]
 ) -> Callable[..., Any]:
     """The function from gradients by the results to those by what is differentiated."""
-    equations, number, structure, variables = linearization
+    equations, constants, number, structure, variables = linearization
     # The last arguments are not there, and none of their values is read.
-    known = dict(zip(equations.invars, jax.tree.leaves((given, differentiated)), strict=False))
+    known = constants | dict(zip(equations.invars, jax.tree.leaves((given, differentiated)), strict=False))
     pairs = zip(equations.outvars[:number], results, strict=True)
     known |= {variable: value for variable, value in pairs if not isinstance(variable, core.Literal)}
     known |= dict(zip(variables, kept, strict=True))
@@ -240,7 +241,7 @@ def _kept(equations: core.Jaxpr, wanted: Iterable[Any], there: set[core.Var]) ->
             yield variable
 
 
-def _evaluated(equations: core.Jaxpr, wanted: Iterable[Any], known: dict[core.Var, Array]) -> Sequence[Array]:
+def _evaluated(equations: core.Jaxpr, wanted: Iterable[Any], known: dict[core.Var, Any]) -> Sequence[Array]:
     """The values of these, and of nothing that they do not need."""
     wanted = list(wanted)
     made_by, needed = _made_by(equations), set()
@@ -252,5 +253,5 @@ def _evaluated(equations: core.Jaxpr, wanted: Iterable[Any], known: dict[core.Va
             missing += _variables(made_by[variable].invars)
     chosen = [equation for equation in equations.eqns if equation in needed]
     names = equations.debug_info.with_unknown_names()
-    part = equations.replace(invars=list(known), outvars=wanted, eqns=chosen, debug_info=names)
+    part = equations.replace(constvars=[], invars=list(known), outvars=wanted, eqns=chosen, debug_info=names)
     return core.jaxpr_as_fun(core.ClosedJaxpr(part, ()))(*known.values())

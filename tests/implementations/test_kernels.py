@@ -32,11 +32,15 @@ from spec.training import initial_state
 
 TIME, BATCH, FEATURES, HIDDEN = 7, 3, 4, 5
 LENGTHS = np.array([TIME, 0, 4])
+WEIGHTS = np.linspace(0.5, 1, HIDDEN)
 VALID = np.arange(TIME) < LENGTHS[:, None]
 
 
 class OddCell(Cell):
-    """Reads its inputs and a parameter without a product, and multiplies what is neither state nor inputs."""
+    """Reads its inputs, a parameter and an array of its own without a product.
+
+    And multiplies what is neither state nor inputs.
+    """
 
     gates = 1
 
@@ -47,7 +51,7 @@ class OddCell(Cell):
     def __call__(self, state: recurrent.State, inputs: jax.Array) -> tuple[recurrent.State, jax.Array]:
         (hidden,) = state
         product = self.dense_i(inputs * inputs) + self.dense_h(jnp.tanh(hidden * self.scale[...]))
-        hidden = jnp.tanh(product + self.dense_h(hidden)) + inputs[:, :1] * self.scale[...]
+        hidden = jnp.tanh(product + WEIGHTS * self.dense_h(hidden)) + inputs[:, :1] * self.scale[...]
         return (hidden,), hidden
 
 
