@@ -143,7 +143,11 @@ WRONG = {
         "GRU",
     ),
     "states after the step, not before": ("number + 1 if reverse else number - 1", "number", "GRU"),
-    "runs back in the order of the forward pass": ("start, time, not reverse)", "start, time, reverse)", "LSTM"),
+    "runs back in the order of the forward pass": (
+        "start, time, not reverse, kept",
+        "start, time, reverse, kept",
+        "LSTM",
+    ),
     "no gradient through time": ("is None else by_state + by_new", "is None else by_new", "tanh"),
     "biases without gradient": ("+= added_up[index]", "+= 0 * added_up[index]", "relu"),
     "two products' gradients taken for one": ("[first_with[id(gradient)] for", "[0 * id(gradient) for", "GRU"),
