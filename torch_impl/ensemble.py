@@ -168,15 +168,17 @@ class Members:
         own_masks: bool,
     ):
         spec = experiment.model
-        # Rescaling rows in place, and sparse gradients, have no rule for vmap: the first is done here, the second only
-        # stores the same values otherwise.
+        # Rescaling rows in place, and sparse gradients, have no rule for vmap, and its rule for padding_idx freezes a
+        # row of the first member alone: the first and the last are done here, sparse ones are the same values.
         plain = experiment
         if isinstance(spec.inputs, Embedding):
-            plain = override(experiment, model__inputs__max_norm=None, model__inputs__sparse=False)
+            left_out: dict[str, Any] = {"max_norm": None, "sparse": False, "padding_idx": None}
+            plain = override(experiment, **{f"model__inputs__{option}": value for option, value in left_out.items()})
         model = build(plain.model, starts[0], settings)
         without_own_dropout(model)
         self.training = experiment.training
-        self.rescaled = spec.inputs if spec.inputs != plain.model.inputs else None
+        self.rescaled = spec.inputs if getattr(spec.inputs, "max_norm", None) is not None else None
+        self.padding = getattr(spec.inputs, "padding_idx", None)
         stacked = {name: torch.from_numpy(np.stack([start[name] for start in starts])) for name in starts[0]}
         self.trained = {name: nn.Parameter(values) for name, values in stacked.items()}
         self.parameters = {name: parameter.detach() for name, parameter in self.trained.items()}
@@ -192,6 +194,8 @@ class Members:
         found, losses = self.gradients(self.parameters, batch, masks)
         # vmap leaves some with their axes swapped in memory, and the fused optimizers read them as if they were not.
         gradients = {name: gradient.contiguous() for name, gradient in found.items()}
+        if self.padding is not None:
+            gradients["embedding.weight"][:, self.padding] = 0
         clip_members(self.training.clipping, gradients)
         for name, parameter in self.trained.items():
             parameter.grad = gradients[name]
@@ -388,8 +392,6 @@ def clip_members(spec: Clipping | None, gradients: Stacked) -> None:
 
 def renormalized(spec: Any, rows: Tensor, indices: Tensor) -> Tensor:
     """Every member's rows (members, num_embeddings, features) after max_norm, for indices of one batch or of each."""
-    if spec.max_norm is None:
-        return rows
     by_member = indices.reshape(len(rows), -1) if indices.ndim == 3 else indices.reshape(1, -1).expand(len(rows), -1)
     used = torch.zeros(rows.shape[:2], dtype=torch.bool, device=rows.device).scatter_(1, by_member, True)
     norms = torch.linalg.vector_norm(rows, ord=spec.norm_type, dim=2)

@@ -131,7 +131,10 @@ def test_the_global_state_of_torch_is_left_alone() -> None:
     assert before[1:] == (torch.backends.mkldnn.enabled, torch.backends.cuda.flash_sdp_enabled())
 
 
-@pytest.mark.parametrize(("options", "seeds"), [({"padding_idx": 3}, (1, 2)), ({"max_norm": 1.0}, (1, 2))])
+@pytest.mark.parametrize(
+    ("options", "seeds"),
+    [({"padding_idx": 3}, (1, 2)), ({"max_norm": 1.0}, (1, 2)), ({"scale_grad_by_freq": True}, (1, 2))],
+)
 def test_embedding_options_with_batches_of_their_own(options: dict[str, Any], seeds: tuple[int, ...]) -> None:
     """Members that look up different rows."""
     import torch_impl
