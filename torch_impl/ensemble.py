@@ -172,15 +172,14 @@ class Members:
         # row of the first member alone: the first and the last are done here, sparse ones are the same values.
         plain = experiment
         if isinstance(spec.inputs, Embedding):
-            left_out: dict[str, Any] = {"max_norm": None, "sparse": False, "padding_idx": None}
-            plain = override(experiment, **{f"model__inputs__{option}": value for option, value in left_out.items()})
+            left_out = {"model__inputs__max_norm": None, "model__inputs__padding_idx": None}
+            plain = override(experiment, **left_out, model__inputs__sparse=False)
         model = build(plain.model, starts[0], settings)
         without_own_dropout(model)
         self.training = experiment.training
         self.rescaled = spec.inputs if getattr(spec.inputs, "max_norm", None) is not None else None
         self.padding = getattr(spec.inputs, "padding_idx", None)
-        stacked = {name: torch.from_numpy(np.stack([start[name] for start in starts])) for name in starts[0]}
-        self.trained = {name: nn.Parameter(values) for name, values in stacked.items()}
+        self.trained = {name: nn.Parameter(torch.from_numpy(np.stack([s[name] for s in starts]))) for name in starts[0]}
         self.parameters = {name: parameter.detach() for name, parameter in self.trained.items()}
         self.optimizer = optimizers.make(experiment.training.optimizer, nn.ParameterList(self.trained.values()))
         self.gradients = member_gradients(experiment, model, own_batches, own_masks)
