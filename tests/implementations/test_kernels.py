@@ -36,6 +36,12 @@ WEIGHTS = np.linspace(0.5, 1, HIDDEN)
 VALID = np.arange(TIME) < LENGTHS[:, None]
 
 
+@pytest.fixture(autouse=True)
+def no_cell_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These are as small as can be, and go as large ones do."""
+    monkeypatch.setattr(kernels, "NARROW", 0)
+
+
 class OddCell(Cell):
     """Reads its inputs, a parameter and an array of its own without a product.
 
@@ -180,7 +186,7 @@ def planted(old: str, new: str) -> ModuleType:
     for source, module in zip(sources, modules, strict=True):
         exec(compile(source.replace(old, new), "planted.py", "exec"), vars(module))
     changed = {name: value for name, value in vars(modules[0]).items() if getattr(value, "__module__", "") == "planted"}
-    vars(modules[1]).update(changed)
+    vars(modules[1]).update(changed, NARROW=0)
     return modules[1]
 
 
@@ -194,6 +200,24 @@ def test_a_wrong_kernel_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     with jax.enable_x64(True):
         monkeypatch.setitem(kernels.FORMULATIONS, formulation, getattr(planted(old, new), formulation))
         assert apart(right(cell, reverse=True), derivatives(formulation, graph, arguments, reverse=True)) > 1e6
+
+
+@pytest.mark.parametrize(("cell", "formulation"), [("tanh", "fused"), ("LSTM", "fused"), ("GRU", "recomputed")])
+def test_a_narrow_cell_takes_products_of_the_inputs_before_the_scan_everywhere(
+    cell: str, formulation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: Any, **branches: Callable) -> Any:
+        raise AssertionError(f"the platform was asked for: {arguments}, {branches}")
+
+    graph, arguments = made(cell)
+    monkeypatch.setattr(kernels, "NARROW", 4 * HIDDEN)
+    with jax.enable_x64(True):
+        expected = right(cell, reverse=True)
+        monkeypatch.setattr(jax.lax, "platform_dependent", never)
+        assert apart(expected, derivatives(formulation, graph, arguments, reverse=True)) < 1
+        monkeypatch.setattr(kernels, "NARROW", HIDDEN - 1)
+        with pytest.raises(AssertionError, match="platform"):
+            derivatives(formulation, graph, arguments, reverse=True)
 
 
 @pytest.mark.parametrize("cell", ["GRU", "odd"])
