@@ -66,7 +66,7 @@ class Sources:
         folders |= {os.path.dirname(path) for path in paths if not path.startswith(INSTALLED)}
         found: dict[str, str] = {}
         for path in paths | folders:
-            if path.startswith(aside):
+            if os.path.join(path, "").startswith(aside):
                 continue
             if path not in self._installed:
                 with suppress(OSError):

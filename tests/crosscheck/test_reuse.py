@@ -217,6 +217,8 @@ open("made").read()
 pathlib.Path("missing").exists()
 try: open("missing")
 except FileNotFoundError: pass
+os.listdir(os.environ["JAX_COMPILATION_CACHE_DIR"])
+open(os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR"], "program")).read()
 print(json.dumps(sources.signatures()))
 """
 
@@ -225,13 +227,16 @@ def test_what_a_process_reads_is_seen(tmp_path: Path, old: Callable[..., str]):
     folder = Path(old("import helper")).parent
     for name in ("helper.py", "data", "also", "low"):
         old("", name)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    kept = tmp_path / "kept"
+    old("", "../kept/program")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), cache.VARIABLE: str(kept)}
     output = subprocess.run(
         [sys.executable, "-c", WATCHED], cwd=folder, env=environment, check=True, capture_output=True, text=True
     ).stdout
     found = {Path(path).name: signed for path, signed in json.loads(output).items() if Path(path).parent == folder}
     assert found.keys() == {"ported.py", "helper.py", "data", "also", "low", "missing"}
     assert found["missing"] == sources.ABSENT
+    assert not any(path.startswith(str(kept)) for path in json.loads(output))
     assert {"colorsys.py", "port"} <= {Path(path).name for path in json.loads(output)}
 
 
