@@ -13,6 +13,7 @@ from crosscheck.options import add_implementations, add_report
 from crosscheck.rungs import BY_DEFAULT, LADDER, ON_REQUEST
 from crosscheck.summary import Summary
 from crosscheck.verdict import Selection
+from spec import cache
 from spec import experiment as experiments
 from spec.arguments import at_least
 from spec.convergence import CONVERGENCE
@@ -55,6 +56,7 @@ def _check(options: argparse.Namespace) -> int:
     from crosscheck import run
     from crosscheck.progress import Progress
 
+    plan = plan._replace(keep=cache.wanted(), fresh=options.fresh)
     _clear(options.out)
     first, second = options.implementations
     with Progress(run.labels((first, second)), len(plan.experiments), options.json) as progress:
@@ -185,6 +187,11 @@ def _check_parser() -> argparse.ArgumentParser:
     _add_plan(parser)
     add_implementations(parser, "; the second is compared with the first")
     parser.add_argument("--list", action="store_true", help="list the experiments and the rungs")
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="record everything anew, also where nothing has changed since an earlier run recorded it",
+    )
     add_report(parser, "report.json")
     return parser
 

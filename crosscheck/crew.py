@@ -20,6 +20,7 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
+from crosscheck.reuse import Kept
 from crosscheck.worker import Broken, Done, Job, Message, Refused
 from spec import cache
 from spec.errors import OhlolError
@@ -37,12 +38,17 @@ class CouldNotRun(OhlolError):
 
 
 class Result(NamedTuple):
-    """What became of one job. lost: why there is no recording; empty when there is one."""
+    """What became of one job. lost: why there is no recording; empty when there is one. sources: see Done.
+
+    kept: the recording of an earlier run that stands for this one's.
+    """
 
     side: int
     job: Job
     seconds: float
     lost: str = ""
+    sources: Mapping[str, str] = {}
+    kept: Kept | None = None
 
     @property
     def experiment(self) -> str:
@@ -160,13 +166,17 @@ class Crew:
         self._stopped = False
         self._results: queue.Queue[Result | Refused | Exception] = queue.Queue()
 
-    def run(self, jobs: Sequence[Sequence[Job]]) -> Iterator[Result]:
-        """Do each side's jobs; yields as they are done. Raises CouldNotRun when a side refuses."""
+    def run(self, jobs: Sequence[Sequence[Job]], known: Sequence[Result] = ()) -> Iterator[Result]:
+        """Do each side's jobs; yields as they are done. Raises CouldNotRun when a side refuses.
+
+        known: further results, which are there already; they are yielded first, while the workers begin.
+        """
         self._waiting = [deque(list(group) for _, group in groupby(side, _what)) for side in jobs]
         threads = [threading.Thread(target=self._work, args=(slot,), daemon=True) for slot in range(self._size)]
         try:
             for thread in threads:
                 thread.start()
+            yield from known
             for _ in range(sum(len(side) for side in jobs)):
                 result = self._results.get()
                 if isinstance(result, Refused):
@@ -201,8 +211,8 @@ class Crew:
                 worker = worker or self._start(side, slot)
                 message: Message | str = worker.serve(job, self._timeout)
                 match message:
-                    case Done(seconds=seconds):
-                        self._results.put(Result(side, job, seconds))
+                    case Done(seconds=seconds, sources=sources):
+                        self._results.put(Result(side, job, seconds, sources=sources))
                     case Broken(message=reason):
                         self._results.put(Result(side, job, 0.0, reason))
                     case Refused():

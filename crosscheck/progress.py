@@ -35,14 +35,15 @@ class Progress:
         if self._bars:
             self._bars.stop()
 
-    def recorded(self, label: str, experiment: str, seconds: float, lost: str) -> None:
-        """One side is done with an experiment."""
+    def recorded(self, label: str, experiment: str, seconds: float, lost: str, reused: bool = False) -> None:
+        """One side is done with an experiment. reused: by a recording of an earlier run."""
         if self._bars:
             self._bars.update(self._tasks[label], advance=1, now=experiment)
         if lost:
             self._console.print(f"{label} {experiment}: {lost}", markup=False, soft_wrap=True)
         elif not self._bars:
-            self._console.print(f"{label} {experiment}: recorded in {seconds:.1f} s", markup=False, soft_wrap=True)
+            how = "recorded by an earlier run" if reused else f"recorded in {seconds:.1f} s"
+            self._console.print(f"{label} {experiment}: {how}", markup=False, soft_wrap=True)
 
     def judged(self, verdict: Verdict) -> None:
         """Both sides were compared."""

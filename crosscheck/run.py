@@ -12,13 +12,15 @@ from typing import NamedTuple
 import msgspec
 
 from crosscheck import recording
-from crosscheck.crew import Crew
+from crosscheck.crew import Crew, Result
 from crosscheck.progress import Progress
 from crosscheck.recording import Manifest, Stale
+from crosscheck.reuse import Shelf
 from crosscheck.rungs import LADDER
 from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude
 from crosscheck.verdict import Selection, Side, Sides, Verdict, judge, settle
 from crosscheck.worker import Job
+from spec import parameters
 from spec.convergence import CONVERGENCE
 from spec.errors import UsageError
 from spec.experiment import Experiment
@@ -29,7 +31,8 @@ class Plan(NamedTuple):
     """What is to be looked at. experiments: what names one on a command line -> the experiment.
 
     timeout: seconds that an experiment may take on one side. seeds: members of an ensemble. recurrence: see
-    spec.framework.Settings.
+    spec.framework.Settings. keep: whether this run's recordings are kept, and an earlier run's used in their place;
+    fresh: the former alone.
     """
 
     experiments: dict[str, Experiment]
@@ -39,6 +42,8 @@ class Plan(NamedTuple):
     timeout: float
     seeds: int = CONVERGENCE.seeds
     recurrence: Recurrence = Settings().recurrence
+    keep: bool = False
+    fresh: bool = False
 
 
 def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Summary:
@@ -47,8 +52,10 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
     shown = labels(implementations)
     verdicts: dict[str, Verdict] = {}
     all_sides: list[Sides] = []
-    lost: dict[tuple[int, str], str] = {}
+    done: dict[tuple[int, str], Result] = {}
     comparing = 0.0
+    # What an accelerator computes depends on more than can be told from here.
+    shelf = Shelf(cores(), plan.fresh) if plan.keep and plan.device == "cpu" else None
     with tempfile.TemporaryDirectory(prefix="crosscheck-") as scratch:
         directories = (Path(scratch, "first"), Path(scratch, "second"))
         token = secrets.token_hex(8)
@@ -56,18 +63,22 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
             directory.mkdir()
         # The first side is what the other is compared with, so bounds come from its rounding.
         jobs = [_jobs(plan, directory, token, envelope=i == 0) for i, directory in enumerate(directories)]
-        for result in _crew(plan, implementations, Path(scratch)).run(jobs):
+        crew = _crew(plan, implementations, Path(scratch))
+        waiting, known = _share(shelf, implementations, jobs)
+        for result in crew.run(waiting, known):
             name = result.experiment
-            lost[result.side, name] = result.lost
-            progress.recorded(shown[result.side], name, result.seconds, result.lost)
-            if (1 - result.side, name) not in lost:
+            done[result.side, name] = result
+            progress.recorded(shown[result.side], name, result.seconds, result.lost, bool(result.kept))
+            if (1 - result.side, name) not in done:
                 continue
             argument, experiment = next((a, e) for a, e in plan.experiments.items() if e.name == name)
             started = time.perf_counter()
-            first, second = (
-                _side(shown[i], directories[i], name, token, experiment.hash, lost[i, name]) for i in (0, 1)
-            )
+            results = [done.pop((i, name)) for i in (0, 1)]
+            first, second = (_made(label, experiment, made) for label, made in zip(shown, results, strict=True))
             verdicts[name] = judge(experiment, argument, plan.wanted, (first, second))
+            for implementation, side, made in zip(implementations, (first, second), results, strict=True):
+                if shelf and side.recording and not made.kept:
+                    shelf.keep(implementation, made.job, side.recording, side.arrays, made.sources)
             all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
             comparing += time.perf_counter() - started
             progress.judged(verdicts[name])
@@ -221,6 +232,30 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _share(
+    shelf: Shelf | None, implementations: Sequence[str], jobs: Sequence[Sequence[Job]]
+) -> tuple[list[list[Job]], list[Result]]:
+    """Each side's jobs that have to be done, and what earlier runs have recorded of the others."""
+    waiting: list[list[Job]] = []
+    known: list[Result] = []
+    for i, (implementation, side) in enumerate(zip(implementations, jobs, strict=True)):
+        found = [(job, shelf.find(implementation, job) if shelf else None) for job in side]
+        waiting.append([job for job, kept in found if kept is None])
+        known += [Result(i, job, 0.0, kept=kept) for job, kept in found if kept]
+    return waiting, known
+
+
+def _made(label: str, experiment: Experiment, result: Result) -> Side:
+    """What became of a job, read from where it is."""
+    if not result.kept:
+        job = result.job
+        return _side(label, Path(job.directory), result.experiment, job.token, experiment.hash, result.lost)
+    try:
+        return Side(label, result.kept.recording, parameters.load(result.kept.path)[0], reused=True)
+    except UsageError as error:
+        return Side(label, None, {}, str(error))
+
+
 def _side(label: str, directory: Path, name: str, token: str, experiment_hash: str, lost: str) -> Side:
     """What that directory holds of the experiment."""
     if not lost:
@@ -237,14 +272,16 @@ def _side_summaries(
     summaries = []
     for i, (implementation, label) in enumerate(zip(implementations, shown, strict=True)):
         recordings = [side.recording for side in (pair[i] for pair in all_sides) if side.recording]
+        made = [side.recording for side in (pair[i] for pair in all_sides) if side.recording and not side.reused]
         summaries.append(
             SideSummary(
                 name=label,
                 implementation=implementation,
                 describe=recordings[0].describe if recordings else {},
                 machine=recordings[0].machine if recordings else {},
-                seconds=sum(recording.seconds for recording in recordings),
-                overhead=dict(sum((Counter(recording.overhead) for recording in recordings), Counter())),
+                seconds=sum(recording.seconds for recording in made),
+                overhead=dict(sum((Counter(recording.overhead) for recording in made), Counter())),
+                reused=len(recordings) - len(made),
             )
         )
     return summaries

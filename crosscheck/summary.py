@@ -21,6 +21,7 @@ class SideSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One implementation. implementation: what was asked for. seconds: spent in its workers, all together.
 
     overhead: seconds by kind that did not go into computing: "starting" beside `seconds`, others among them.
+    reused: recordings of earlier runs that stand for this one's; no seconds of theirs are in the others.
     """
 
     name: str
@@ -29,6 +30,7 @@ class SideSummary(msgspec.Struct, frozen=True, kw_only=True):
     machine: dict[str, str]
     seconds: float
     overhead: dict[str, float] = {}
+    reused: int = 0
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

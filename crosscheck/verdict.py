@@ -22,12 +22,16 @@ WORST_FIRST: tuple[Status, ...] = ("different", "crashed", "underpowered", "not 
 
 
 class Side(NamedTuple):
-    """What there is of one side: a recording and its arrays, or the reason why there is none."""
+    """What there is of one side: a recording and its arrays, or the reason why there is none.
+
+    reused: whether the recording is an earlier run's.
+    """
 
     name: str
     recording: Recording | None
     arrays: dict[str, np.ndarray]
     lost: str = ""
+    reused: bool = False
 
 
 Sides = tuple[Side, Side]

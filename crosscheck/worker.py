@@ -18,6 +18,7 @@ from crosscheck import implementation, recording
 from crosscheck.recording import Answer, Recording
 from crosscheck.request import Request
 from crosscheck.rungs import LADDER, Rung
+from crosscheck.sources import Sources
 from crosscheck.verdict import Selection
 from crosscheck.witness import Witness
 from spec import experiment as experiments
@@ -50,10 +51,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The experiment's recording is written."""
+    """The experiment's recording is written. sources: what it was made from, see crosscheck.sources."""
 
     experiment: str
     seconds: float
+    sources: dict[str, str] = {}
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -85,6 +87,7 @@ def main(name: str) -> int:
         os.dup2(2, 1)
         try:
             begin = time.perf_counter()
+            sources = Sources()
             loaded, framework = name, _load(name)
             starting = time.perf_counter() - begin
             for line in sys.stdin:
@@ -96,6 +99,8 @@ def main(name: str) -> int:
                         loaded = ""
                         loaded, framework = wanted, implementation.load_afresh(wanted)
                     message = _serve(name, framework, job, starting)
+                    if not job.implementation:
+                        message = msgspec.structs.replace(message, sources=sources.signatures())
                     starting = 0.0
                 except Exception as error:
                     if not job.implementation:

@@ -1,4 +1,4 @@
-"""Where a framework may keep what it has compiled, so that the next process need not compile it again."""
+"""What is kept in the user's cache directory, so that the next process need not make it again."""
 
 import hashlib
 import os
@@ -16,14 +16,32 @@ NOTHING_KEPT = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 
 def directory() -> Path:
-    """In the user's cache directory, and of this kind of processor: what is compiled for one may crash another."""
+    """Of what is compiled, by the kind of processor: what is compiled for one may crash another."""
+    return _caches() / f"compiled-{hashlib.sha256(processor().encode()).hexdigest()[:12]}"
+
+
+def recordings() -> Path:
+    """Of crosscheck's recordings."""
+    return _caches() / "recordings"
+
+
+def wanted() -> bool:
+    """Whether anything may be kept."""
+    name = next(iter(NOTHING_KEPT))
+    return os.environ.get(name, "true").lower() not in ("false", "f", "0", "no", "n", "off")
+
+
+def processor() -> str:
+    """This machine's kind of processor, and what it can do where the system says so."""
     try:
         flags = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")][:1]
     except OSError:
         flags = []
-    kind = " ".join([platform.system(), platform.machine(), platform.processor(), *flags])
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return caches / "ohlol" / f"compiled-{hashlib.sha256(kind.encode()).hexdigest()[:12]}"
+    return " ".join([platform.system(), platform.machine(), platform.processor(), *flags])
+
+
+def _caches() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ohlol"
 
 
 def variables(place: Path | None = None) -> dict[str, str]:
@@ -33,7 +51,7 @@ def variables(place: Path | None = None) -> dict[str, str]:
     cannot be written to. JAX reads the variables, whatever else ignores them. Two processes may share the directory: a
     file is named after all that it was compiled from, and one that was cut short is compiled anew.
     """
-    if VARIABLE in os.environ:
+    if VARIABLE in os.environ or (place is None and not wanted()):
         return {}
     if place is None:
         place = directory()
@@ -42,12 +60,12 @@ def variables(place: Path | None = None) -> dict[str, str]:
             prune(place, LARGEST)
         except OSError:
             return {}
-    wanted = {
+    needed = {
         VARIABLE: str(place),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
-    return {name: value for name, value in wanted.items() if name not in os.environ}
+    return {name: value for name, value in needed.items() if name not in os.environ}
 
 
 def prune(place: Path, largest: int) -> None:

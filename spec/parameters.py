@@ -6,8 +6,10 @@ what people's checkpoints hold. A canonical safetensors file loads into such mod
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -170,15 +172,27 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, st
 
 def load(path: Path) -> tuple[Parameters, dict[str, str]]:
     """Read a safetensors file: its arrays and its metadata. Raises UsageError when it is missing or damaged."""
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
-            metadata = dict(file.metadata() or {})
-    except FileNotFoundError:
-        raise UsageError(f"{path}: expected a safetensors file, got nothing: no such file") from None
-    except (SafetensorError, OSError, TypeError) as error:  # TypeError: a dtype that NumPy lacks, such as bfloat16.
-        raise UsageError(f"{path}: expected a safetensors file, got one that cannot be read: {error}") from None
+    with _opened(path) as file:
+        arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        metadata = dict(file.metadata() or {})
     # Nor may it depend on whether another package has added such a dtype to NumPy.
     if foreign := sorted({array.dtype.name for array in arrays.values() if array.dtype.kind not in "fiu"}):
         raise UsageError(f"{path}: expected dtypes of NumPy's own, got {', '.join(foreign)}")
     return arrays, metadata
+
+
+def load_metadata(path: Path) -> dict[str, str]:
+    """The same without the arrays, of which it is only checked that they are all there."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            yield file
+    except FileNotFoundError:
+        raise UsageError(f"{path}: expected a safetensors file, got nothing: no such file") from None
+    except (SafetensorError, OSError, TypeError) as error:  # TypeError: a dtype that NumPy lacks, such as bfloat16.
+        raise UsageError(f"{path}: expected a safetensors file, got one that cannot be read: {error}") from None

@@ -95,3 +95,13 @@ def line(comparison: Comparison) -> str:
 def number(value: Value) -> str:
     """With all the digits that tell two floats apart."""
     return value if isinstance(value, str) else f"{value:.17g}"
+
+
+def reused(summary: Summary) -> Iterator[str]:
+    """What an earlier run has recorded, of each side of which it has."""
+    for side in summary.sides:
+        if side.reused:
+            yield (
+                f"{side.name}: {side.reused} of {len(summary.experiments)} recordings are an earlier run's; "
+                "nothing that they were made from has changed (--fresh records anew)"
+            )

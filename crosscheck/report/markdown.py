@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator
 
 from crosscheck.report import convergence
-from crosscheck.report.details import blame_facts, facts, failures, line, unchecked
+from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked
 from crosscheck.summary import Summary
 from crosscheck.verdict import Cell, cell_text
 
@@ -32,6 +32,7 @@ def _lines(summary: Summary) -> Iterator[str]:
     for side in summary.sides:
         versions = ", ".join(f"{name} {version}" for name, version in side.describe.items())
         yield f"- `{side.name}`: {side.seconds:.0f} s in workers; {versions}"
+    yield from (f"- {text}" for text in reused(summary))
     yield "\nok: the largest difference, in units of its bound.\n"
     yield from (f"{text}.\n" for text in convergence.legend(summary))
     yield _row("experiment", *summary.rungs)
@@ -127,6 +128,8 @@ def _time(summary: Summary) -> Iterator[str]:
     for kind in sorted(kinds, key=lambda kind: (kind != "starting", kind)):
         words = "before that, starting" if kind == "starting" else f"of these, {kind}"
         yield _row(words, *(f"{side.overhead.get(kind, 0.0):.1f}" for side in summary.sides))
+    if any(side.reused for side in summary.sides):
+        yield "\nA rung's seconds are those that its recording took, also where an earlier run made it."
     if summary.comparing:
         yield f"\nComparing took {summary.comparing:.1f} s of the run's {summary.seconds:.0f}, while workers went on."
 

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crosscheck.report import convergence
-from crosscheck.report.details import blame_facts, facts, failures, line, unchecked
+from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked
 from crosscheck.summary import Summary
 from crosscheck.verdict import Status, cell_text
 
@@ -56,6 +56,8 @@ def show(summary: Summary, console: Console) -> None:
     for side in summary.sides:
         versions = ", ".join(f"{name} {version}" for name, version in side.describe.items())
         _print(console, f"{side.name}: {side.seconds:.0f} s in workers; {versions}")
+    for text in reused(summary):
+        _print(console, text)
     _print(console, f"{summary.comparisons} comparisons of {summary.elements} values in {summary.seconds:.0f} s")
     _print(console, summary.verdict, "bold green" if summary.exit_code == 0 else "bold red")
 

@@ -90,7 +90,8 @@ with open(os.environ["TOLD"], "a") as told:
 
 
 def test_the_users_directory_is_looked_through_once(tmp_path: Path, fake: Edit, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv(cache.VARIABLE, raising=False)
+    for name in (cache.VARIABLE, *cache.NOTHING_KEPT):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     looked: list[Path] = []
     monkeypatch.setattr(cache, "prune", lambda place, largest: looked.append(place))

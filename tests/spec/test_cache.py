@@ -10,7 +10,8 @@ from spec import cache
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv(cache.VARIABLE, raising=False)
+    for name in (cache.VARIABLE, *cache.NOTHING_KEPT):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path
 
@@ -49,6 +50,15 @@ def test_what_the_environment_has_stays(home: Path, monkeypatch: pytest.MonkeyPa
 def test_without_a_place_nothing_is_kept(home: Path) -> None:
     (home / "ohlol").write_text("a file in the way")
     assert cache.variables() == {}
+
+
+def test_who_wants_nothing_kept_gets_no_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache.wanted()
+    for name, value in cache.NOTHING_KEPT.items():
+        monkeypatch.setenv(name, value)
+    assert not cache.wanted()
+    assert cache.variables() == {}
+    assert list(home.iterdir()) == []
 
 
 def test_the_oldest_files_go_where_there_are_too_many(tmp_path: Path) -> None:
