@@ -134,7 +134,16 @@ def _plan(options: argparse.Namespace) -> "Plan":
     wanted.check_case(chosen.values())
     from crosscheck.run import Plan
 
-    return Plan(chosen, wanted, options.seed, options.device, options.timeout, options.seeds, options.recurrence)
+    return Plan(
+        chosen,
+        wanted,
+        options.seed,
+        options.device,
+        options.timeout,
+        options.seeds,
+        options.recurrence,
+        options.compile,
+    )
 
 
 def _rungs(text: str | None, thorough: bool = False) -> list[str]:
@@ -254,6 +263,9 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Recurrence),
         default=Settings().recurrence,
         help="how recurrent layers are computed, by an implementation that has a choice (default automatic, by size)",
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="trainings as `train --compile` has them: much slower to check"
     )
     parser.add_argument(
         "--timeout", type=float, default=600.0, metavar="SECONDS", help="for one experiment on one side (default 600)"

@@ -16,7 +16,7 @@ class Request(msgspec.Struct, frozen=True):
     """How one rung is to be recorded.
 
     envelope: whether this side also measures what rounding does to it. seeds: members of an ensemble.
-    recurrence: see spec.framework.Settings.
+    recurrence, compiled: see spec.framework.Settings.
     """
 
     precision: Precision
@@ -25,11 +25,14 @@ class Request(msgspec.Struct, frozen=True):
     envelope: bool = False
     seeds: int = CONVERGENCE.seeds
     recurrence: Recurrence = Settings().recurrence
+    compiled: bool = Settings().compiled
 
     @property
     def settings(self) -> Settings:
         """The settings to hand to the implementation."""
-        return Settings(precision=self.precision, device=self.device, recurrence=self.recurrence)
+        return Settings(
+            precision=self.precision, device=self.device, recurrence=self.recurrence, compiled=self.compiled
+        )
 
     def start(self, experiment: Experiment) -> Parameters:
         """The parameters that both sides are given."""

@@ -30,7 +30,7 @@ from spec.framework import Device, Precision, Recurrence, Settings
 class Plan(NamedTuple):
     """What is to be looked at. experiments: what names one on a command line -> the experiment.
 
-    timeout: seconds that an experiment may take on one side. seeds: members of an ensemble. recurrence: see
+    timeout: seconds that an experiment may take on one side. seeds: members of an ensemble. recurrence, compiled: see
     spec.framework.Settings. keep: whether this run's recordings are kept, and an earlier run's used in their place;
     fresh: the former alone.
     """
@@ -42,6 +42,7 @@ class Plan(NamedTuple):
     timeout: float
     seeds: int = CONVERGENCE.seeds
     recurrence: Recurrence = Settings().recurrence
+    compiled: bool = Settings().compiled
     keep: bool = False
     fresh: bool = False
 
@@ -93,6 +94,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
         seed=plan.seed,
         seeds=plan.seeds,
         recurrence=plan.recurrence,
+        compiled=plan.compiled,
         device=plan.device,
         seconds=time.perf_counter() - begin,
         comparing=comparing,
@@ -216,6 +218,7 @@ def _jobs(plan: Plan, directory: Path, token: str, envelope: bool) -> list[Job]:
             case=plan.wanted.case,
             seeds=plan.seeds,
             recurrence=plan.recurrence,
+            compiled=plan.compiled,
         )
         for experiment in plan.experiments.values()
     ]

@@ -54,6 +54,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     thorough: bool = False
     seeds: int = CONVERGENCE.seeds
     recurrence: Recurrence = Settings().recurrence
+    compiled: bool = Settings().compiled
     comparing: float = 0.0
 
     def reproduce(self, verdict: Verdict, comparison: Comparison) -> str:
@@ -77,6 +78,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             words += ["--seeds", str(self.seeds)]
         if self.recurrence != Settings().recurrence:
             words += ["--recurrence", self.recurrence]
+        if self.compiled:
+            words.append("--compile")
         if self.device != "cpu":
             words += ["--device", self.device]
         return shlex.join(["python", "-m", "crosscheck", *words])

@@ -29,8 +29,7 @@ from spec.framework import Device, Framework, Precision, Recurrence, Settings
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One experiment to record, and where to. envelope, seeds, recurrence: see crosscheck.request.Request; the rest:
-    Selection.
+    """One experiment to record, and where to. envelope, seeds, recurrence, compiled: see Request; the rest: Selection.
 
     implementation: a copy that stands in for the worker's implementation, by its path; empty for that itself.
     """
@@ -47,6 +46,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     case: str = ""
     seeds: int = CONVERGENCE.seeds
     recurrence: Recurrence = Settings().recurrence
+    compiled: bool = Settings().compiled
     implementation: str = ""
 
 
@@ -134,7 +134,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
     answers: list[Answer] = []
     kept: dict[str, np.ndarray] = {}
     try:
-        described = framework.describe(Settings(precision=job.precisions[0], device=job.device))
+        described = framework.describe(Settings(precision=job.precisions[0], device=job.device, compiled=job.compiled))
     except OhlolError:
         raise
     except Exception as error:
@@ -145,7 +145,9 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
             continue
         for precision in rung.PRECISIONS:
             if precision in job.precisions:
-                request = Request(precision, job.device, job.seed, job.envelope, job.seeds, job.recurrence)
+                request = Request(
+                    precision, job.device, job.seed, job.envelope, job.seeds, job.recurrence, job.compiled
+                )
                 for case in wanted.cases(experiment, rung, precision):
                     answer, arrays = ask(framework, rung, experiment, case, request)
                     answers.append(answer)

@@ -25,12 +25,17 @@ class CrossEntropy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
 
     def value(self, logits: np.ndarray, targets: np.ndarray) -> float:
         """The loss of logits (..., classes) against int64 targets (...), computed in float64."""
+        return float(self.values(logits[None], targets)[0])
+
+    def values(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The losses of many runs, float64 (runs,), of logits (runs, ..., classes) against the same targets (...)."""
         asked = targets != IGNORED
-        scores = logits[asked].astype(np.float64)
+        scores = logits[:, asked].astype(np.float64)
         shifted = scores - scores.max(axis=-1, keepdims=True)
         log_normalizer = np.log(np.exp(shifted).sum(axis=-1))
-        losses = log_normalizer - np.take_along_axis(shifted, targets[asked][:, None], axis=-1)[:, 0]
-        return float(losses.mean() if self.reduction == "mean" else losses.sum())
+        chosen = np.take_along_axis(shifted, targets[asked][None, :, None], axis=-1)[..., 0]
+        losses = log_normalizer - chosen
+        return losses.mean(axis=-1) if self.reduction == "mean" else losses.sum(axis=-1)
 
 
 class Adam(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):

@@ -52,7 +52,7 @@ def record(framework: Framework, experiment: Experiment, case: str, request: Req
     seeds = generator_for(request.seed, "convergence").choice(2**31, request.seeds, replace=False).tolist()
     found = framework.train_ensemble(experiment, seeds, request.settings)
     batch, loss = experiment.task.evaluation_batch(request.precision), experiment.training.loss
-    final = np.array([loss.value(logits, batch.targets) for logits in found.logits])
+    final = loss.values(found.logits, batch.targets)
     return {
         "loss_auc": found.losses.astype(np.float64).mean(axis=1).astype(request.precision),
         "final_loss": final.astype(request.precision),

@@ -96,7 +96,7 @@ def _above_floor(experiment: Experiment, outcome: CannotLearn, place: Place, log
     and the error of a float32 logit is a few units in the last place of the largest.
     """
     loss, targets = experiment.training.loss, experiment.task.evaluation_batch(place.precision).targets
-    lowest = min(loss.value(run, targets) for run in logits)
+    lowest = float(loss.values(logits, targets).min())
     rounding = 2 * tolerance.FORWARD[place.precision].relative * max(1.0, float(np.abs(logits).max()))
     note = f"lowest final loss of {len(logits)} runs; it may fall below the floor by float32 rounding alone"
     values = (lowest, outcome.loss_at_least)

@@ -25,21 +25,22 @@ from spec.experiment import Experiment
 from spec.framework import Device, Ensemble, Framework, Settings
 from spec.training import Walk
 
-ALONE = ("compile", "init_weights", "export_weights", "trace", "log_every")
+ALONE = ("init_weights", "export_weights", "trace", "log_every")
 """Flags that mean something for one training only."""
 
 
 class Request(NamedTuple):
-    """What to compute, and on what."""
+    """What to compute, and on what. compiled: see spec.framework.Settings."""
 
     experiment: Experiment
     plan: Plan
     device: Device
+    compiled: bool = Settings().compiled
 
     @property
     def settings(self) -> Settings:
         """How to compute."""
-        return Settings(precision=self.plan.precision, device=self.device)
+        return Settings(precision=self.plan.precision, device=self.device, compiled=self.compiled)
 
 
 class Result(NamedTuple):
@@ -128,6 +129,8 @@ def run(framework: Framework, request: Request, directory: EnsembleDirectory, re
         command = f"python -m {plan.implementation}.train --resume --out {shlex.quote(str(directory.path))}"
         if request.device != Settings().device:
             command += f" --device {request.device}"
+        if request.compiled:
+            command += " --compile"
         raise Interrupted(f"interrupted; {done} of {plan.seeds} seeds are saved, go on with: {command}") from None
 
 
@@ -171,9 +174,9 @@ def arrays_of(experiment: Experiment, ensemble: Ensemble, settings: Settings) ->
     """What is kept of a chunk, see `spec.command.ensemble_directory`."""
     batch = experiment.task.evaluation_batch(settings.precision)
     with np.errstate(all="ignore"):  # A member may have diverged.
-        losses = [experiment.training.loss.value(logits, batch.targets) for logits in ensemble.logits]
+        losses = experiment.training.loss.values(ensemble.logits, batch.targets)
         solved = solved_members(ensemble.logits, batch)
-    arrays = (ensemble.losses, np.array(losses), solved.astype(np.uint8), ensemble.first_solved)
+    arrays = (ensemble.losses, losses, solved.astype(np.uint8), ensemble.first_solved)
     return dict(zip(ARRAYS, arrays, strict=True))
 
 

@@ -107,7 +107,7 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     add("--batch-size", type=int, metavar="N", help="instead of the experiment's")
     add("--device", choices=get_args(Device), default=default.device, help="to compute on (default: %(default)s)")
     add("--precision", choices=get_args(Precision), help=f"to compute in (default: {default.precision})")
-    add("--compile", action="store_true", help="compile first (torch.compile), or with full effort (JAX)")
+    add("--compile", action="store_true", help="compile first (torch.compile; no ensembles), or with full effort (JAX)")
     add("--out", type=Path, metavar="DIR", help=f"run directory (default: {RUNS}/EXPERIMENT/IMPLEMENTATION-N)")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, as if never interrupted")
     add("--init-weights", type=Path, metavar="FILE", help="start from these canonical safetensors")
@@ -192,14 +192,14 @@ def run_ensemble(implementation_name: str, options: argparse.Namespace, reporter
         if options.out is not None:
             EnsembleDirectory(options.out).check_free()
     framework = load_implementation(implementation_name)
-    versions = describe(framework, Settings(plan.precision, options.device))
+    versions = describe(framework, Settings(plan.precision, options.device, compiled=options.compile))
     if directory is None:
         # An implementation that cannot do it says so before there is a directory.
         framework.initialize(experiment, plan.first_seed, Settings(plan.precision, options.device))
         plan = msgspec.structs.replace(plan, versions=versions)
         directory = EnsembleDirectory(new_run_directory(options.out, experiment.name, implementation_name).path)
         directory.begin(experiment, plan)
-    request = ensemble.Request(experiment, plan, options.device)
+    request = ensemble.Request(experiment, plan, options.device, options.compile)
     result = ensemble.run(framework, request, directory, reporter)
     reporter.summary(result.summary)
     reporter.end(End(reached=result.exit_code == REACHED, exit_code=result.exit_code), result.text)

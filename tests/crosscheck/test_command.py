@@ -125,6 +125,26 @@ def test_the_reproducing_command_reproduces(check: Check, fake: Edit):
     assert asked == {("gradients", "float64", "own")}
 
 
+@pytest.mark.parametrize(
+    ("options", "condition"),
+    [
+        (("--recurrence", "fused"), "settings.recurrence == 'fused'"),
+        (("--compile",), "settings.compiled"),
+    ],
+)
+def test_how_it_is_computed_is_asked_for_and_reproduced(
+    check: Check, fake: Edit, options: tuple[str, ...], condition: str
+):
+    """An implementation that is wrong in one of its formulations, and right in that of the default."""
+    planted = f"    found['head.bias'] = found['head.bias'] * (2 if {condition} else 1)\n    loss = sum("
+    second = fake(("    loss = sum(", planted))
+    assert check(second, "--rungs", "gradients").exit_code == 0
+    outcome = check(second, "--rungs", "gradients", *options)
+    assert outcome.exit_code == 1
+    (line,) = (line for line in outcome.output.splitlines() if line.lstrip().startswith("reproduce"))
+    assert " ".join(options) in line
+
+
 def test_a_case_is_asked_for_by_its_name_alone(check: Check):
     outcome = check(str(FAKE), "--case", "own")
     assert outcome.exit_code == 0

@@ -151,6 +151,24 @@ def test_a_damaged_chunk_is_named(
     assert "a/chunks/0.safetensors: expected arrays of shapes" in outcome.err
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_compile_reaches_the_implementation(
+    run: Run, fake: ModuleType, small_chunks: list[list[int]], monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    real, asked = fake.train_ensemble, []
+
+    def train(experiment: Experiment, seeds: list[int], settings: Settings, chunk: int | None = None) -> Ensemble:
+        asked.append(settings.compiled)
+        return real(experiment, seeds, settings, chunk)
+
+    monkeypatch.setattr(fake, "train_ensemble", train)
+    flags = ["--compile"] if compiled else []
+    interrupting(fake, monkeypatch, chunk=2)
+    outcome = run("hello-gru", "--seeds", 5, "--out", "a", *flags)
+    assert ("--compile" in outcome.err) == compiled
+    assert asked == [compiled]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,6 +1,7 @@
 """The loss, the schedule and the outcomes, against numbers worked out by hand."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -42,6 +43,18 @@ def test_cross_entropy_is_computed_in_float64_and_does_not_overflow() -> None:
     assert CrossEntropy("mean").value(logits, np.array([1])) == 1e4
     tiny = CrossEntropy("mean").value(np.array([[40.0, 0.0]], np.float32), np.array([0]))
     assert tiny == pytest.approx(math.log1p(math.exp(-40)), rel=0.2)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_losses_of_many_runs_are_those_of_each(reduction: Literal["mean", "sum"]) -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(5, 3, 4, 6)).astype(np.float32)
+    targets = generator.integers(0, 6, (3, 4))
+    targets[1, 2:] = IGNORED
+    loss = CrossEntropy(reduction)
+    alone = [loss.value(run, targets) for run in logits]
+    assert len(set(alone)) == 5
+    np.testing.assert_allclose(loss.values(logits, targets), alone, rtol=1e-15)
 
 
 def test_the_loss_of_two_indistinguishable_inputs_has_its_floor() -> None:
