@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from crosscheck.options import add_implementations, add_report
+from crosscheck.options import add_implementations, add_report, clear
 from crosscheck.rungs import BY_DEFAULT, LADDER, ON_REQUEST
 from crosscheck.summary import Summary
 from crosscheck.verdict import Selection
 from spec import cache
 from spec import experiment as experiments
-from spec.arguments import at_least
+from spec.arguments import seed
 from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError
 from spec.experiment import Experiment
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from crosscheck.run import Plan
 
 WIDTH = 130
+
+FILES = ("report.md", "report.json")
+"""What a comparison leaves in its directory."""
 
 LATER = ",".join(rung.NAME for rung in ON_REQUEST)
 
@@ -57,7 +60,7 @@ def _check(options: argparse.Namespace) -> int:
     from crosscheck.progress import Progress
 
     plan = plan._replace(keep=cache.wanted(), fresh=options.fresh)
-    _clear(options.out)
+    clear(options.out, FILES)
     first, second = options.implementations
     with Progress(run.labels((first, second)), len(plan.experiments), options.json) as progress:
         summary = run.run(plan, (first, second), progress)
@@ -79,7 +82,7 @@ def _compare(options: argparse.Namespace) -> int:
     from crosscheck import run
     from crosscheck.progress import Progress
 
-    _clear(options.out)
+    clear(options.out, FILES)
     directories = tuple(options.directories)
     with Progress([], 0, quiet=True) as progress:
         rungs = _rungs(options.rungs) if options.rungs else None
@@ -156,14 +159,6 @@ def _rungs(text: str | None, thorough: bool = False) -> list[str]:
     return [name for name in known if name in asked]
 
 
-def _clear(directory: Path) -> None:
-    """Take away the last run's report, lest it be read for this one's where this one fails."""
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"--out: expected a directory, got a file: {directory}")
-    for name in ("report.md", "report.json"):
-        (directory / name).unlink(missing_ok=True)
-
-
 def _report(summary: Summary, options: argparse.Namespace) -> int:
     from rich.console import Console
 
@@ -236,9 +231,7 @@ def _faults_parser() -> argparse.ArgumentParser:
     )
     faults.add_options(parser)
     parser.add_argument("--rungs", help=f"comma-separated, of {','.join(faults.RUNGS)} (default all)")
-    parser.add_argument(
-        "--seed", type=at_least(0), default=0, help="of the recordings; clean runs go on from it (default 0)"
-    )
+    parser.add_argument("--seed", type=seed, default=0, help="of the recordings; clean runs go on from it (default 0)")
     add_report(parser, "faults.json")
     return parser
 
@@ -249,7 +242,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     )
     _add_choice(parser)
     parser.add_argument("--thorough", action="store_true", help="all cases of every rung; takes several times as long")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of the parameters, batches and runs (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the parameters, batches and runs (default 0)")
     parser.add_argument(
         "--seeds",
         type=_members,

@@ -3,6 +3,9 @@
 import argparse
 from collections.abc import Callable
 
+LARGEST_SEED = 2**32 - 1
+"""Every framework's generator takes seeds of 32 bits."""
+
 
 def at_least(least: int) -> Callable[[str], int]:
     """A type for argparse: an integer that is not below `least`, or an error that says so."""
@@ -14,3 +17,11 @@ def at_least(least: int) -> Callable[[str], int]:
         return value
 
     return integer
+
+
+def seed(text: str) -> int:
+    """A type for argparse: a seed, or an error that says which there are."""
+    number = int(text)
+    if not 0 <= number <= LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"expected 0 to {LARGEST_SEED}, got {text}")
+    return number

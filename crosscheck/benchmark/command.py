@@ -16,7 +16,7 @@ from crosscheck.benchmark import turns
 from crosscheck.benchmark.picture import picture
 from crosscheck.benchmark.report import duration, render_json, render_markdown, show
 from crosscheck.benchmark.result import Row, Summary, check
-from crosscheck.options import add_implementations, add_report
+from crosscheck.options import add_implementations, add_report, clear
 from crosscheck.run import cores, labels
 from spec.arguments import at_least
 from spec.benchmark import PEAK, QUICK, TARGETS, WORKLOADS, AnyWorkload, Faster, Growth
@@ -80,7 +80,7 @@ def carry_out(
         timeout=options.timeout,
         enough=enough,
     )
-    _clear(options.out)
+    clear(options.out, FILES)
     summary = _measure(plan, options, targets)
     contents = (render_json(summary), render_markdown(summary).encode(), picture(summary))
     for file, content in zip(FILES, contents, strict=True):
@@ -115,16 +115,6 @@ def choose(workloads: Sequence[AnyWorkload], patterns: Sequence[str] | None, qui
         raise UsageError(f"--quick: expected workloads among {', '.join(QUICK)}, got {', '.join(wanted)}")
     counted = any(workload.operations is not None for workload in chosen)
     return [PEAK, *chosen] if counted and PEAK in workloads and PEAK not in chosen else chosen
-
-
-def _clear(directory: Path) -> None:
-    """Make the directory and take away the last run's files, lest they be read for this one's where this one fails."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for file in FILES:
-            (directory / file).unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out: expected a directory to write to, got {directory}: {error.strerror}") from None
 
 
 def _measure(plan: turns.Plan, options: argparse.Namespace, targets: Sequence[Faster | Growth]) -> Summary:

@@ -13,6 +13,7 @@ import msgspec
 from crosscheck.faults import ensembles, plant
 from crosscheck.faults.fault import Fault, Implementation
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
+from crosscheck.options import clear
 from crosscheck.rungs import BY_DEFAULT, LADDER
 from spec import experiment as experiments
 from spec.arguments import at_least
@@ -110,7 +111,7 @@ def carry_out(
         sources=sources or {name: plant.source(name) for name in get_args(Implementation)},
         timeout=options.timeout,
     )
-    _clear(options.out)
+    clear(options.out, ("faults.md", "faults.json", PLOT))
     with Progress(["faults"], campaign.recordings(plan), options.json) as progress:
         findings = campaign.carry_out(plan, lambda *result: progress.recorded("faults", *result))
     return _report(findings, options)
@@ -148,14 +149,6 @@ def _list(faults: Sequence[Fault]) -> int:
     for entry, reason in sorted(NOT_APPLICABLE.items()):
         print(f"  {entry}  {reason}")
     return 0
-
-
-def _clear(directory: Path) -> None:
-    """Take away the last run's report, lest it be read for this one's where this one fails."""
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"--out: expected a directory, got a file: {directory}")
-    for name in ("faults.md", "faults.json", PLOT):
-        (directory / name).unlink(missing_ok=True)
 
 
 def _report(findings: "Findings", options: argparse.Namespace) -> int:

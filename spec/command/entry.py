@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast, get_args
 import msgspec
 
 from spec import cache, parameters
-from spec.arguments import at_least
+from spec.arguments import LARGEST_SEED, at_least, seed
 from spec.command import ensemble
 from spec.command.ensemble_directory import EnsembleDirectory
 from spec.command.events import End
@@ -42,9 +42,6 @@ DEFAULT_EXPERIMENT = "hello-rnn"
 """What is trained when nothing is named."""
 
 DEFAULT_SEED = 0
-
-LARGEST_SEED = 2**32 - 1
-"""What every framework's generator takes."""
 
 EXTRAS = {"torch_impl": "torch", "flax_impl": "flax"}
 """The extra of the distribution `ohlol` that installs what an implementation needs."""
@@ -119,14 +116,6 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     instead.add_argument("--dry-run", action="store_true", help="show the resolved experiment; compute nothing")
     instead.add_argument("--trace", action="store_true", help="show each time step's tensors; train nothing")
     return made
-
-
-def seed(value: str) -> int:
-    """Parse a seed. Raises ArgumentTypeError unless every framework's generator takes it."""
-    number = int(value)
-    if not 0 <= number <= LARGEST_SEED:
-        raise argparse.ArgumentTypeError(f"expected 0 to {LARGEST_SEED}, got {value}")
-    return number
 
 
 def run(implementation_name: str, options: argparse.Namespace, reporter: Reporter) -> int:

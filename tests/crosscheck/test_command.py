@@ -125,6 +125,21 @@ def test_the_reproducing_command_reproduces(check: Check, fake: Edit):
     assert asked == {("gradients", "float64", "own")}
 
 
+@pytest.mark.parametrize("seed", ["-1", str(2**32)])
+def test_a_seed_that_no_generator_takes(seed: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as raised:
+        main(["hello-gru", f"--seed={seed}"])
+    assert raised.value.code == 2
+    assert f"--seed: expected 0 to {2**32 - 1}, got {seed}" in capsys.readouterr().err
+
+
+def test_a_directory_that_cannot_be_written_to(check: Check, tmp_path: Path):
+    (tmp_path / "report").write_text("a file in the way")
+    outcome = check()
+    assert outcome.exit_code == 2
+    assert "--out: expected a directory to write to, got" in outcome.errors
+
+
 @pytest.mark.parametrize(
     ("options", "condition"),
     [
