@@ -21,7 +21,7 @@ from crosscheck import sources
 from crosscheck.comparison import Arrays
 from crosscheck.recording import FORMAT, Recording
 from crosscheck.worker import Job
-from spec import cache, parameters
+from spec import cache, machine, parameters
 from spec.errors import UsageError
 
 IGNORED = (
@@ -44,12 +44,12 @@ class Kept(NamedTuple):
 class Shelf:
     """The recordings of earlier runs in the user's cache directory, one file each.
 
-    cores: that a process may use. fresh: whether to find nothing, so that what this run keeps takes its place. Two
+    fresh: whether to find nothing, so that what this run keeps takes its place. Two
     processes may share the directory: a file is named after all that it was made from, and is written whole or not at
     all.
     """
 
-    def __init__(self, cores: int, fresh: bool = False):
+    def __init__(self, fresh: bool = False):
         self._directory = cache.recordings()
         self._fresh = fresh
         self._circumstances = [
@@ -59,8 +59,8 @@ class Shelf:
             platform.platform(),
             platform.python_version(),
             np.__version__,
-            cache.processor(),
-            cores,
+            machine.processor(),
+            machine.cores(),
             sorted((name, value) for name, value in os.environ.items() if _counts(name)),
         ]
         self._signatures: dict[str, str] = {}

@@ -1,6 +1,5 @@
 """Record, compare, or both: what the command line asks for, without the command line."""
 
-import os
 import secrets
 import tempfile
 import time
@@ -25,6 +24,7 @@ from spec.convergence import CONVERGENCE
 from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.framework import Device, Precision, Recurrence, Settings
+from spec.machine import cores
 
 
 class Plan(NamedTuple):
@@ -56,7 +56,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
     done: dict[tuple[int, str], Result] = {}
     comparing = 0.0
     # What an accelerator computes depends on more than can be told from here.
-    shelf = Shelf(cores(), plan.fresh) if plan.keep and plan.device == "cpu" else None
+    shelf = Shelf(plan.fresh) if plan.keep and plan.device == "cpu" else None
     with tempfile.TemporaryDirectory(prefix="crosscheck-") as scratch:
         directories = (Path(scratch, "first"), Path(scratch, "second"))
         token = secrets.token_hex(8)
@@ -228,11 +228,6 @@ def _crew(plan: Plan, implementations: Sequence[str], logs: Path) -> Crew:
     # An accelerator is not shared well by two processes of the same framework.
     size = cores() if plan.device == "cpu" else len(implementations)
     return Crew(implementations, logs, size, plan.timeout)
-
-
-def cores() -> int:
-    """Cores that this process may use, where the system can tell."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _share(

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-import platform
 from pathlib import Path
+
+from spec.machine import processor
 
 LARGEST = 2**30
 """Bytes of the directory from which the files that are oldest are deleted, down to half."""
@@ -29,15 +30,6 @@ def wanted() -> bool:
     """Whether anything may be kept."""
     name = next(iter(NOTHING_KEPT))
     return os.environ.get(name, "true").lower() not in ("false", "f", "0", "no", "n", "off")
-
-
-def processor() -> str:
-    """This machine's kind of processor, and what it can do where the system says so."""
-    try:
-        flags = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")][:1]
-    except OSError:
-        flags = []
-    return " ".join([platform.system(), platform.machine(), platform.processor(), *flags])
 
 
 def _caches() -> Path:

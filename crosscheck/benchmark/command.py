@@ -17,12 +17,13 @@ from crosscheck.benchmark.picture import picture
 from crosscheck.benchmark.report import duration, render_json, render_markdown, show
 from crosscheck.benchmark.result import Row, Summary, check
 from crosscheck.options import add_implementations, add_report, clear
-from crosscheck.run import cores, labels
+from crosscheck.run import labels
 from spec.arguments import at_least
 from spec.benchmark import PEAK, QUICK, TARGETS, WORKLOADS, AnyWorkload, Faster, Growth
 from spec.errors import UsageError
 from spec.files import write
 from spec.framework import Device
+from spec.machine import cores
 
 DESCRIPTION = """\
 How fast are they? Both implementations and the stock layers of their frameworks do the same work in turns, so that a

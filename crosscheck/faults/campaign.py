@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from crosscheck import recording, run
+from crosscheck import recording
 from crosscheck.crew import Crew
 from crosscheck.faults import ensembles, plant
 from crosscheck.faults.conclusion import conclude
@@ -26,6 +26,7 @@ from crosscheck.worker import Job
 from spec import cache
 from spec import experiment as experiments
 from spec.framework import Precision
+from spec.machine import cores
 
 
 class Campaign(NamedTuple):
@@ -171,7 +172,7 @@ class _Work:
         # Most of a patched copy is not patched, and compiling is most of the work on small models: this halves the
         # time. The key is the whole program, so that a patched function is compiled anew; nobody needs it later.
         kept = cache.variables(self._scratch / "compiled")
-        crew = Crew(packages, self._scratch, run.cores(), self._campaign.timeout, kept)
+        crew = Crew(packages, self._scratch, cores(), self._campaign.timeout, kept)
         waiting = self._checks()
         for result in crew.run(jobs):
             directory = result.job.directory

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +100,54 @@ def test_chunks_change_nothing(name: str, experiment_name: str) -> None:
     np.testing.assert_allclose(whole.logits, cut_up.logits, rtol=1e-11, atol=1e-14 * np.abs(whole.logits).max())
     np.testing.assert_array_equal(whole.first_solved, cut_up.first_solved, strict=True)
     assert len(cut_up.losses) == 5
+
+
+@pytest.mark.parametrize("experiment_name", ["last-step-classifier", "hello-stacked-lstm-dropout"])
+def test_cores_change_nothing_to_the_last_bit(experiment_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jax")
+    from flax_impl import ensemble
+
+    monkeypatch.setattr(ensemble, "SMALLEST_BLOCK", 2)
+    monkeypatch.setattr(ensemble, "LARGEST_BLOCK", 2)
+    experiment = shortened(experiment_name, 2)
+    found = {}
+    for cores in (1, 2, 8):
+        monkeypatch.setattr(ensemble, "cores", lambda cores=cores: cores)
+        found[cores] = ensemble.train_ensemble(experiment, range(7), SETTINGS)
+    for other in (found[2], found[8]):
+        for one, two in zip(found[1][:3], other[:3], strict=True):
+            np.testing.assert_array_equal(one, two, strict=True)
+    assert len({losses.tobytes() for losses in found[1].losses}) == 7
+    assert strangers(importlib.import_module("flax_impl"), experiment, tuple(range(7)), found[8]) == []
+
+
+def test_the_block_does_not_depend_on_the_machine_and_fills_no_cache() -> None:
+    pytest.importorskip("jax")
+    from flax_impl.ensemble import BLOCK_MEMORY, LARGEST_BLOCK, SMALLEST_BLOCK, block_size
+
+    for name in TRAINED:
+        size = block_size(load(name), 1000, SETTINGS)
+        assert SMALLEST_BLOCK / 2 < size <= LARGEST_BLOCK
+        assert size <= SMALLEST_BLOCK or size * member_bytes(load(name), SETTINGS.precision) <= BLOCK_MEMORY
+    assert block_size(load("hello-rnn"), 10, SETTINGS) == 10
+    assert block_size(load("hello-rnn"), 1000, Settings(device="gpu")) == 1000
+
+
+def test_an_interruption_leaves_the_other_blocks_alone() -> None:
+    pytest.importorskip("jax")
+    from flax_impl.ensemble import side_by_side
+
+    begun = []
+
+    def interrupted(start: int) -> Any:
+        begun.append(start)
+        if start == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.1)
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(interrupted, range(100), 2)
+    assert len(begun) < 10
 
 
 def test_what_cannot_be_batched_is_trained_in_a_loop_and_says_so() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spec import cache
+from spec import cache, machine
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def test_it_is_in_the_users_cache_directory(home: Path, monkeypatch: pytest.Monk
 
 def test_another_kind_of_processor_has_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     here = cache.directory()
-    monkeypatch.setattr(cache.platform, "machine", lambda: "pdp11")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "pdp11")
     assert cache.directory() != here
     assert cache.directory() == cache.directory()
 

@@ -1,0 +1,19 @@
+"""The machine that all of this runs on."""
+
+import os
+import platform
+from pathlib import Path
+
+
+def cores() -> int:
+    """Cores that this process may use, where the system can tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The kind of processor, and what it can do where the system says so."""
+    try:
+        flags = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")][:1]
+    except OSError:
+        flags = []
+    return " ".join([platform.system(), platform.machine(), platform.processor(), *flags])
