@@ -21,7 +21,7 @@ from flax_impl.training import Carry, Inputs, evaluate, make_step, stack_constan
 from spec.ensemble import NEVER, chunk_size, cut, join, member_bytes, one_by_one, start_by_start
 from spec.experiment import Experiment
 from spec.framework import Ensemble, Settings, Trajectory
-from spec.machine import cores
+from spec.machine import threads
 from spec.parameters import Parameters
 from spec.tasks import IGNORED, stack_batches
 from spec.training import StepConstants
@@ -30,7 +30,7 @@ METHOD = "jit(vmap(scan))"
 
 BLOCK_MEMORY = 2**22
 """Bytes that the members of one call on a CPU may take, by the estimate of `member_bytes`: what a core's cache holds.
-Calls run side by side, one on each core."""
+Calls run side by side, see `spec.machine.threads`."""
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 32, 256
 """Members of one call on a CPU: each costs as much again as a few members take; and cores want something to share."""
@@ -58,7 +58,7 @@ def train_ensemble(
             return train_part(experiment, members[start : start + size], settings, size, train_members)
 
     starts = range(0, len(members), size)
-    return join(side_by_side(train_block, starts, min(cores(), most // size)))
+    return join(side_by_side(train_block, starts, min(threads(), most // size)))
 
 
 def block_size(experiment: Experiment, most: int, settings: Settings) -> int:
@@ -69,9 +69,9 @@ def block_size(experiment: Experiment, most: int, settings: Settings) -> int:
     return len(cut(most, min(max(fitting, SMALLEST_BLOCK), LARGEST_BLOCK))[0])
 
 
-def side_by_side(function: Callable[[int], Ensemble], arguments: Sequence[int], threads: int) -> list[Ensemble]:
+def side_by_side(function: Callable[[int], Ensemble], arguments: Sequence[int], workers: int) -> list[Ensemble]:
     """The function's results, so many at once: Python lets others run while XLA computes."""
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
         try:
             return list(pool.map(function, arguments))
         except BaseException:

@@ -10,6 +10,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads() -> int:
+    """Threads that this process is to use: OMP_NUM_THREADS where that is set, whether or not by OpenMP's own users."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(asked), cores()) if asked.isdecimal() and int(asked) else cores()
+
+
 def processor() -> str:
     """The kind of processor, and what it can do where the system says so."""
     try:

@@ -112,7 +112,7 @@ def test_cores_change_nothing_to_the_last_bit(experiment_name: str, monkeypatch:
     experiment = shortened(experiment_name, 2)
     found = {}
     for cores in (1, 2, 8):
-        monkeypatch.setattr(ensemble, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(ensemble, "threads", lambda cores=cores: cores)
         found[cores] = ensemble.train_ensemble(experiment, range(7), SETTINGS)
     for other in (found[2], found[8]):
         for one, two in zip(found[1][:3], other[:3], strict=True):
