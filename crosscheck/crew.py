@@ -24,6 +24,7 @@ from crosscheck.reuse import Kept
 from crosscheck.worker import Broken, Done, Job, Message, Refused
 from spec import cache
 from spec.errors import OhlolError
+from spec.machine import THREADS
 
 WORTH_A_WORKER = 3
 """So many experiments must be waiting before another worker of a side is started: importing a framework takes time."""
@@ -73,7 +74,6 @@ class Worker:
     ):
         self._log = log
         self._answers = answers
-        threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, implementation, *arguments],
@@ -81,7 +81,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 # Tiny models are fastest on one thread, and the two sides run side by side.
-                env={**threads, **os.environ, **environment},
+                env={**dict.fromkeys(THREADS, "1"), **os.environ, **environment},
                 text=True,
                 # So that Ctrl-C comes to the parent alone, which then ends its workers.
                 start_new_session=True,

@@ -2,10 +2,12 @@
 
 import os
 
+from spec.machine import THREADS
+
 # Before anything imports torch: tests already run in as many processes as there are cores, and threads of several
 # processes that wait for each other's cores take ten times as long as none.
-for library in ("OMP", "MKL", "OPENBLAS"):
-    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+for variable in THREADS:
+    os.environ.setdefault(variable, "1")
 
 # Tests leave nothing in the cache directory of who runs them, and take nothing from there.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")

@@ -113,7 +113,7 @@ class Side:
         return Worker(
             self._implementation,
             self._log,
-            {f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS")} | cache.NOTHING_KEPT,
+            dict.fromkeys(THREADS, threads) | cache.NOTHING_KEPT,
             module="crosscheck.benchmark.worker",
             arguments=(threads,),
             answers=Answer,
