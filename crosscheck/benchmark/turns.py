@@ -30,6 +30,7 @@ from crosscheck.crew import CouldNotRun, Worker
 from spec import cache
 from spec.benchmark import AnyWorkload
 from spec.framework import Device
+from spec.machine import THREADS
 
 BLOCK = 0.06
 """Seconds that a block should take: far above a clock's resolution, far below a disturbance's length."""
