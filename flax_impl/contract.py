@@ -58,7 +58,7 @@ def describe(settings: Settings) -> dict[str, str]:
 
 def overhead() -> dict[str, float]:
     """See spec.framework.Framework.overhead."""
-    return dict(compilation.SPENT)
+    return {kind: compilation.SPENT[kind] for kind in compilation.KINDS.values()}
 
 
 def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:

@@ -123,9 +123,21 @@ def test_compilation_without_a_compiler(
     assert torch_impl.describe(Settings())
 
 
-def test_an_ensemble_is_not_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_ensemble_of_torch_is_not_compiled(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main("torch_impl", ["hello-gru", "--compile", "--seeds", "2"]) == 2
-    assert "--compile: expected none with --seeds" in capsys.readouterr().err
+    assert "--compile: expected none with --seeds: torch_impl compiles" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_ensemble_of_jax_says_before_it_begins_that_it_compiles(tmp_path: Path) -> None:
+    """In a process that has compiled nothing yet."""
+    command = [sys.executable, "-m", "flax_impl.train", "hello-rnn", "--compile", "--seeds", "2", "--epochs", "1"]
+    done = subprocess.run([*command, "--out", str(tmp_path / "a")], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    assert (tmp_path / "a" / "summary.json").exists()
 
 
 def test_options_that_this_compiler_lacks_are_left_out() -> None:
