@@ -104,7 +104,11 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     add("--batch-size", type=int, metavar="N", help="instead of the experiment's")
     add("--device", choices=get_args(Device), default=default.device, help="to compute on (default: %(default)s)")
     add("--precision", choices=get_args(Precision), help=f"to compute in (default: {default.precision})")
-    add("--compile", action="store_true", help="compile first (torch.compile; not with --seeds), or with full effort (JAX)")
+    add(
+        "--compile",
+        action="store_true",
+        help="compile first (torch.compile; not with --seeds), or with full effort (JAX)",
+    )
     add("--out", type=Path, metavar="DIR", help=f"run directory (default: {RUNS}/EXPERIMENT/IMPLEMENTATION-N)")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, as if never interrupted")
     add("--init-weights", type=Path, metavar="FILE", help="start from these canonical safetensors")
