@@ -199,7 +199,16 @@ class Walk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="n
         return True
 
 
-AnyOutcome = Learns | LearnsSometimes | CannotLearn | Walk
+class NotStated(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """Nobody says what will come of it: what a file without an [outcome] has. Any training that ends has arrived."""
+
+    def reached(self, solved: bool, loss: float) -> bool:
+        """There is nothing to miss."""
+        del solved, loss
+        return True
+
+
+AnyOutcome = Learns | LearnsSometimes | CannotLearn | Walk | NotStated
 
 
 class State(NamedTuple):

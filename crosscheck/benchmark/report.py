@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from crosscheck.benchmark.result import SCHEMA_VERSION, Checked, Contender, Row, Spread, Summary, peak, share_of_peak
+from crosscheck.report import rows
 from crosscheck.report.data import finite
+from crosscheck.report.rows import say
 
 HOW = (
     "Contenders took turns, a block of repetitions each, for as many rounds as stated; another one began each round. "
@@ -23,6 +22,10 @@ HOW = (
 )
 
 
+MISSED, NOT_REACHED = "MISSED", "bold magenta"
+"""The word for a target that is not reached, and its style."""
+
+
 class Line(NamedTuple):
     """One workload in the table of ratios, as text."""
 
@@ -33,6 +36,7 @@ class Line(NamedTuple):
     rate: str
     memory: str
     verdict: str
+    missed: bool
 
 
 def render_json(summary: Summary) -> bytes:
@@ -61,33 +65,30 @@ def render_markdown(summary: Summary) -> str:
 
 def show(summary: Summary, console: Console) -> None:
     """Print the ratios, the targets that were missed, and what could not be measured."""
-    others = against(summary)
-    title = f"{summary.subject}: how many times as fast as the others, median ± half the distance of the quartiles"
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("workload", no_wrap=True)
-    table.add_column(summary.subject, justify="right", no_wrap=True)
-    for name in others:
-        # Folded in its heading alone.
-        table.add_column(f"against {name}".replace(" ", "\n"), justify="right", no_wrap=True)
-    for name in ("of peak", "rate", "memory"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("target", no_wrap=True)
-    for line in lines(summary):
-        style = "yellow" if "missed" in line.verdict else None
-        ratios = [narrow(line.ratios[name]) if name in line.ratios else "" for name in others]
-        cells = [line.workload, line.time, *ratios, line.peak, line.rate, line.memory]
-        table.add_row(*(Text(cell) for cell in cells), Text(line.verdict, style or "green"))
-    console.print(table)
+    say(console, f"{summary.subject}: its time, and how many times as fast it is as each of the others", "bold")
+    say(console, f"median ± half the distance of the quartiles; {MISSED}: not all of its targets are reached")
+    say(console, "")
+    rows.show(console, [_row_of(line) for line in lines(summary)])
+    say(console, "")
     for text in _facts(summary):
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(console, text)
     missed = [target for target in summary.targets if not target.reached]
     for target in missed:
-        console.print(f"missed: {sentence(target)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"missed: {sentence(target)}", NOT_REACHED)
     for workload, found in summary.lost:
-        text = f"not measured: {workload}, {found.name}: {found.lost}"
-        console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
-    style = "bold yellow" if missed else "bold green"
-    console.print(conclusion(summary), style=style, highlight=False)
+        say(console, f"not measured: {workload}, {found.name}: {found.lost}", "bold red")
+    say(console, conclusion(summary), NOT_REACHED if missed else "bold green")
+
+
+def _row_of(line: Line) -> rows.Row:
+    """A workload's row on a terminal."""
+    ratios = ", ".join(f"{narrow(ratio)} x {name}" for name, ratio in line.ratios.items())
+    peak = f"{line.peak} of peak" if line.peak else ""
+    said = [text for text in (line.time, ratios, line.rate, peak, line.memory, line.verdict) if text]
+    word, style = ("-", "dim") if not line.verdict else ("reached", "green")
+    if line.missed:
+        word, style = MISSED, NOT_REACHED
+    return rows.Row(word, style, line.workload, "; ".join(said))
 
 
 def conclusion(summary: Summary) -> str:
@@ -127,7 +128,7 @@ def _line(summary: Summary, row: Row, most: float | None) -> Line:
     verdict = f"missed {len(missed)} of {len(targets)}" if missed else "reached" if targets else ""
     ratios = {ratio.against: ratio.wall for ratio in row.ratios(summary.subject)}
     if own is None:
-        return Line(row.workload.name, "-", ratios, "", "", "", verdict)
+        return Line(row.workload.name, "-", ratios, "", "", "", verdict, bool(missed))
     return Line(
         row.workload.name,
         duration(own.wall.median),
@@ -136,6 +137,7 @@ def _line(summary: Summary, row: Row, most: float | None) -> Line:
         rate(row, own),
         memory(own.memory),
         verdict,
+        bool(missed),
     )
 
 

@@ -44,7 +44,7 @@ def _failures(summary: Summary, console: Console) -> None:
     for verdict, found in failures(summary):
         say(console, f"{verdict.experiment}: first failure", "bold red")
         known = [*facts(found[0]), *(blame_facts(verdict.blame) if verdict.blame else [])]
-        width = min(max(len(visible(name)) for name, _ in known), NAMES)
+        width = min(max(len(visible(name)) for name, _ in known), NAMES, console.width // 4)
         for name, text in known:
             say(console, f"  {visible(name):<{width}} {text}", "bold" if name == "departs" else None, indent=width + 1)
         say(console, f"  {'reproduce':<{width}} {summary.reproduce(verdict, found[0])}", whole=True)

@@ -36,6 +36,7 @@ from spec.errors import FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment, load, override
 from spec.framework import CONTRACT, Device, Framework, Precision, Settings
 from spec.parameters import Parameters
+from spec.text import visible, width
 from spec.training import Walk, initial_state
 
 DEFAULT_EXPERIMENT = "hello-rnn"
@@ -77,7 +78,7 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         code, text = Interrupted.exit_code, f"interrupted before anything was trained: {str(error) or 'Ctrl-C'}"
     except OhlolError as error:
-        code, text = error.exit_code, f"error: {' '.join(str(error).split())}"
+        code, text = error.exit_code, f"error: {visible(' '.join(str(error).split()))}"
     except Exception:
         # Python would leave with 1, which means here that a training missed its target.
         code, text = CRASHED, traceback.format_exc().rstrip()
@@ -142,7 +143,7 @@ def run(implementation_name: str, options: argparse.Namespace, reporter: Reporte
         start = plan.weights or framework.initialize(plan.experiment, plan.seed, plan.settings)
         checkpoint = request.checkpoint(initial_state(plan.experiment.training.optimizer, start), 0)
     if plan.walking:
-        show_walk(framework, request, checkpoint.state.parameters, reporter)
+        show_walk(framework, request, checkpoint.state.parameters, reporter, drawn=not (plan.weights or plan.resumed))
         end, text = End(reached=True, exit_code=REACHED), "\nNothing was trained."
     else:
         if plan.resumed:
@@ -305,14 +306,15 @@ def load_implementation(name: str) -> Framework:
     return cast(Framework, module)
 
 
-def show_walk(framework: Framework, request: Request, start: Parameters, reporter: Reporter) -> None:
-    """One forward pass over the evaluation batch, shown step by step."""
+def show_walk(framework: Framework, request: Request, start: Parameters, reporter: Reporter, drawn: bool) -> None:
+    """One forward pass over the evaluation batch, shown step by step. drawn: whether `start` comes from the seed."""
     experiment, settings = request.experiment, request.settings
     batch = experiment.task.evaluation_batch(settings.precision)
-    reporter.start(request.start(0, None))
-    reporter.note(introduction(experiment, batch))
+    # Whatever the recipe says, none of its epochs will be trained.
+    reporter.start(msgspec.structs.replace(request.start(0, None), epochs=0))
+    reporter.note(introduction(experiment, batch, drawn))
     for step in walk(experiment, batch, framework.forward(experiment, start, batch, settings)):
-        reporter.step(step, text_of(step))
+        reporter.step(step, text_of(step, width()))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from spec.command.events import End, EnsembleStart, Epoch, Event, Members, Start, Step, Summary, encode
+from spec.text import fold, visible, visible_lines, width
 
 LINES = 15
 """About how many epoch lines a person is shown, whatever the number of epochs; the course trains for 15."""
@@ -58,14 +59,17 @@ class Lines:
         self.log_every = log_every
 
     def start(self, event: Start) -> None:
-        say(f"{event.experiment} (spec {event.hash}) by {event.implementation}")
-        say(", ".join(f"{name} {version}" for name, version in event.versions.items()))
-        say(f"precision {event.precision}, seed {event.seed}, {event.parameters} parameters, {event.epochs} epochs")
+        tell(f"{event.experiment} (spec {event.hash}) by {event.implementation}")
+        tell(", ".join(f"{name} {version}" for name, version in event.versions.items()))
+        length = f"{event.epochs} epochs" if event.epochs else "nothing is trained"
+        tell(f"precision {event.precision}, seed {event.seed}, {event.parameters} parameters, {length}")
+        tell(f"seed {event.seed} draws otherwise in each framework; --init-weights starts two alike")
         if event.directory is not None:
-            say(f"run directory {event.directory}")
+            tell(f"run directory {event.directory}")
 
     def note(self, text: str) -> None:
-        say(text)
+        # Paragraphs that are lines already: further in, a line would look like one of its own.
+        tell_lines(text, indent=0)
 
     @contextmanager
     def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
@@ -75,22 +79,22 @@ class Lines:
             def report(event: Epoch) -> None:
                 advance(event.epoch, f"{event.loss:.4f}")
                 if event.epoch % log_every == 0 or event.epoch == epochs:
-                    say(f"{event.predicted}, epoch {event.epoch}/{epochs}, loss {event.loss:.4f}")
+                    tell(f"{event.predicted}, epoch {event.epoch}/{epochs}, loss {event.loss:.4f}")
 
             yield report
 
     def step(self, event: Step, text: str) -> None:
         del event
-        say(text)
+        tell_lines(text)
 
     def ensemble_start(self, event: EnsembleStart) -> None:
-        say(f"{event.experiment} (spec {event.hash}) by {event.implementation}")
-        say(", ".join(f"{name} {version}" for name, version in event.versions.items()))
+        tell(f"{event.experiment} (spec {event.hash}) by {event.implementation}")
+        tell(", ".join(f"{name} {version}" for name, version in event.versions.items()))
         last = event.first_seed + event.seeds - 1
-        say(f"precision {event.precision}, seeds {event.first_seed} to {last}, {event.chunk} at once")
-        say(f"run directory {event.directory}")
+        tell(f"precision {event.precision}, seeds {event.first_seed} to {last}, {event.chunk} at once")
+        tell(f"run directory {event.directory}")
         if event.seeds_done:
-            say(f"{event.seeds_done} of {event.seeds} seeds are done already")
+            tell(f"{event.seeds_done} of {event.seeds} seeds are done already")
 
     @contextmanager
     def ensemble(self, event: EnsembleStart) -> Iterator[Callable[[Members], None]]:
@@ -106,9 +110,9 @@ class Lines:
 
     def end(self, event: End, text: str) -> None:
         if event.error is None:
-            say(text)
+            tell_lines(text)
         else:
-            print(text, file=sys.stderr, flush=True)
+            complain(text)
 
 
 class JSONLines:
@@ -151,19 +155,36 @@ class JSONLines:
     def end(self, event: End, text: str) -> None:
         self._write(event)
         if event.error is not None:
-            print(text, file=sys.stderr, flush=True)
+            complain(text)
 
     def _write(self, event: Event) -> None:
         say(encode(event).decode())
 
 
-def say(text: str) -> None:
+def tell(line: str, indent: int = 2) -> None:
+    """Print a line for people: nothing in it is a terminal's or a CI system's command, and a terminal's is folded."""
+    for part in fold(visible(line), width(), indent):
+        say(part)
+
+
+def tell_lines(lines: str, indent: int = 2) -> None:
+    """The same for several."""
+    for line in lines.split("\n"):
+        tell(line, indent)
+
+
+def complain(message: str) -> None:
+    """Print what went wrong on stderr. It is not folded: it may end with a command that is to be copied."""
+    print(visible_lines(message), file=sys.stderr, flush=True)
+
+
+def say(line: str) -> None:
     """Print a line at once, also into a pipe, which would otherwise hold it back.
 
     Raises KeyboardInterrupt when nobody reads the pipe any more: to go on would be to work for nobody.
     """
     try:
-        print(text, flush=True)
+        print(line, flush=True)
     except BrokenPipeError:
         # What is still buffered has to go somewhere, or Python complains about it at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -180,18 +201,20 @@ def bar(unit: str, total: int, done: int, value: str) -> Iterator[Callable[[int,
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    console = Console(stderr=True)
     columns = (
         SpinnerColumn(),
         TextColumn(unit),
         MofNCompleteColumn(),
-        BarColumn(),
+        # What is left beside the words and numbers, which are never cut.
+        BarColumn(min(40, max(console.width - len(f"  {unit} {total}/{total}  {value} 0.1234e-10 0:00:00"), 1))),
         TextColumn(f"{value} {{task.fields[shown]}}"),
         TimeElapsedColumn(),
     )
     # Rich sends what is printed meanwhile to its own console, stderr; right only where both are the same terminal.
     progress = Progress(
         *columns,
-        console=Console(stderr=True),
+        console=console,
         transient=True,
         redirect_stdout=sys.stdout.isatty(),
         redirect_stderr=True,
