@@ -15,7 +15,7 @@ from crosscheck.summary import Summary
 from crosscheck.verdict import Selection
 from spec import cache, text
 from spec import experiment as experiments
-from spec.arguments import seed
+from spec.arguments import Parser, seed
 from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError
 from spec.experiment import Experiment
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return carry_out(options)
     except OhlolError as error:
-        print(f"error: {text.visible(str(error))}", file=sys.stderr)
+        print(f"error: {text.admit(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -177,7 +177,7 @@ def _report(summary: Summary, options: argparse.Namespace) -> int:
 
 
 def _check_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m crosscheck",
         description="Do two implementations start, compute, step and converge alike? All experiments by default.",
         epilog="also: python -m crosscheck record --help, ... compare --help, ... faults --help, ... bench --help; "
@@ -196,7 +196,7 @@ def _check_parser() -> argparse.ArgumentParser:
 
 
 def _record_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m crosscheck record",
         description="Let one implementation leave recordings, to be compared elsewhere or later.",
         epilog=EPILOG,
@@ -208,7 +208,7 @@ def _record_parser() -> argparse.ArgumentParser:
 
 
 def _compare_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m crosscheck compare", description="Compare two directories of recordings.", epilog=EPILOG
     )
     parser.add_argument("directories", nargs=2, type=Path, metavar="DIRECTORY")
@@ -221,9 +221,7 @@ def _compare_parser() -> argparse.ArgumentParser:
 def _faults_parser() -> argparse.ArgumentParser:
     from crosscheck.faults import command as faults
 
-    parser = argparse.ArgumentParser(
-        prog="python -m crosscheck faults", description=faults.DESCRIPTION, epilog=faults.EPILOG
-    )
+    parser = Parser(prog="python -m crosscheck faults", description=faults.DESCRIPTION, epilog=faults.EPILOG)
     faults.add_options(parser)
     parser.add_argument("--rungs", help=f"comma-separated, of {','.join(faults.RUNGS)} (default all)")
     parser.add_argument("--seed", type=seed, default=0, help="of the recordings; clean runs go on from it (default 0)")

@@ -2,9 +2,19 @@
 
 import argparse
 from collections.abc import Callable
+from typing import NoReturn
+
+from spec.text import admit
 
 LARGEST_SEED = 2**32 - 1
 """Every framework's generator takes seeds of 32 bits."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose errors repeat what was given: a file's name may be among it, which is anybody's text."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(admit(message))
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -11,9 +11,10 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-NAME = 200
+NAME = 500
 """Characters of a name that are kept, at most."""
 
 MESSAGE = 2_000
@@ -21,6 +22,9 @@ MESSAGE = 2_000
 
 TRACEBACK = 10_000
 """Characters of a traceback that are kept, at most."""
+
+ENTRIES = 30
+"""Entries of a description that are kept, at most."""
 
 LEAST = 28
 """Columns that a table's last cell needs beside the others; with fewer it gets lines of its own."""
@@ -57,10 +61,25 @@ def admit(text: str, limit: int = MESSAGE, lines: bool = False) -> str:
     shown = visible_lines if lines else visible
     if len(text) <= limit and len(whole := shown(text)) <= limit:
         return whole
-    note = f" [... cut to {limit:,} of {len(text):,} characters ...] "
+    note = f" ... [cut to {limit:,} of {len(text):,} characters] ..."
     kept = max(limit - len(note), 0)
     end = kept // 4
     return shown(text[:limit])[: kept - end] + note + shown(text[-limit:])[-end or limit :]
+
+
+def descriptions(described: Mapping[Any, Any]) -> dict[str, str]:
+    """What an implementation says of itself: the first entries, each bounded."""
+    entries = list(described.items())
+    count = len(entries) if len(entries) <= ENTRIES else ENTRIES - 1
+    kept = {admit(str(key), NAME): admit(str(value), NAME) for key, value in entries[:count]}
+    return kept if count == len(entries) else {**kept, "...": f"cut to {count} of {len(entries)} entries"}
+
+
+def of_json(encoded: str) -> str:
+    """The same JSON with what `visible` would escape written as JSON escapes it, so that it says the same."""
+    if not encoded.isprintable():
+        encoded = "".join(c if c.isprintable() or c == "\n" else _units(c) for c in encoded)
+    return COMMAND.sub(lambda found: _units(found[0]), encoded) if "##" in encoded else encoded
 
 
 def exception(error: BaseException) -> str:
@@ -132,6 +151,12 @@ def _row(row: Sequence[str], widths: Sequence[int], beside: int, columns: int | 
 
 def _escape(found: re.Match[str]) -> str:
     return f"\\x{ord(found[0]):02x}"
+
+
+def _units(character: str) -> str:
+    """Its UTF-16 as JSON escapes it."""
+    units = memoryview(character.encode("utf-16-le")).cast("H")
+    return "".join(f"\\u{unit:04x}" for unit in units)
 
 
 def _quoted(word: str) -> str:

@@ -20,7 +20,7 @@ from crosscheck.options import add_implementations, add_report, clear
 from crosscheck.report.rows import say
 from crosscheck.run import labels
 from spec import text
-from spec.arguments import at_least
+from spec.arguments import Parser, at_least
 from spec.benchmark import PEAK, QUICK, TARGETS, WORKLOADS, AnyWorkload, Faster, Growth
 from spec.errors import UsageError
 from spec.files import write
@@ -44,7 +44,7 @@ QUICK_ROUNDS = 5
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = argparse.ArgumentParser(prog="python -m crosscheck bench", description=DESCRIPTION, epilog=EPILOG)
+    made = Parser(prog="python -m crosscheck bench", description=DESCRIPTION, epilog=EPILOG)
     made.add_argument("--workloads", nargs="+", metavar="PATTERN", help="only those, such as 'gru-*' (default all)")
     made.add_argument("--list", action="store_true", help="list the workloads and what is to be reached")
     made.add_argument("--quick", action="store_true", help="the small ones alone, in few rounds")

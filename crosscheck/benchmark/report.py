@@ -7,8 +7,9 @@ import msgspec
 from rich.console import Console
 
 from crosscheck.benchmark.result import SCHEMA_VERSION, Checked, Contender, Row, Spread, Summary, peak, share_of_peak
-from crosscheck.report import rows
-from crosscheck.report.data import finite
+from crosscheck.report import markup, rows
+from crosscheck.report.data import encode
+from crosscheck.report.markup import code, head, inline
 from crosscheck.report.rows import say
 
 HOW = (
@@ -55,7 +56,7 @@ def render_json(summary: Summary) -> bytes:
                     entry[f"{what}_per_second"] = count / found.wall.median
     plain["peak_operations_per_second"] = most
     plain["exit_code"] = summary.exit_code
-    return msgspec.json.format(msgspec.json.encode(finite(plain)), indent=1) + b"\n"
+    return encode(plain, indent=1) + b"\n"
 
 
 def render_markdown(summary: Summary) -> str:
@@ -142,43 +143,42 @@ def _line(summary: Summary, row: Row, most: float | None) -> Line:
 
 
 def _markdown(summary: Summary) -> Iterator[str]:
-    yield f"# {summary.subject} against the others\n"
+    yield f"# {inline(summary.subject)} against the others\n"
     yield f"**{conclusion(summary)}**\n"
-    yield from (f"- {text}" for text in _facts(summary))
+    yield from (f"- {inline(text)}" for text in _facts(summary))
     yield f"\n{HOW}\n"
     yield "![Ratios and growth](bench.png)\n"
     yield "## Ratios\n"
     others = against(summary)
-    yield _row("workload", summary.subject, *(f"against {name}" for name in others), "of peak", "rate", "target")
-    yield _row(*["---"] * (len(others) + 5))
+    names = [inline(name) for name in (summary.subject, *(f"against {name}" for name in others))]
+    yield head("workload", *names, "of peak", "rate", "target")
     for line in lines(summary):
         ratios = [bracketed(line.ratios[name]) if name in line.ratios else "" for name in others]
-        yield _row(line.workload, line.time, *ratios, line.peak, line.rate, line.verdict)
+        yield markup.row(inline(line.workload), line.time, *ratios, line.peak, line.rate, line.verdict)
     if summary.targets:
         yield "\n## Targets\n"
-        yield _row("", "workload", "what", "expected", "got")
-        yield _row(*["---"] * 5)
+        yield head("", "workload", "what", "expected", "got")
         for target in summary.targets:
             what = f"{target.subject}: {target.what}"
             wanted = f"{target.sense} {number(target.wanted)}"
             verdict = "reached" if target.reached else "**missed**"
-            yield _row(verdict, target.workload, what, wanted, bracketed(target.got))
+            yield markup.row(verdict, inline(target.workload), inline(what), wanted, bracketed(target.got))
     yield "\n## Every contender\n"
-    yield _row(
+    yield head(
         "workload", "contender", "time", "CPU seconds", "CPU ratio", "of peak", "rate", "memory", "process's peak",
         "compilation", "repetitions x rounds",
     )  # fmt: skip
-    yield _row(*["---"] * 11)
     most = peak(summary.rows)
-    for row in summary.rows:
-        ratios = {ratio.against: bracketed(ratio.cpu) for ratio in row.ratios(summary.subject)}
-        for found in row.contenders:
-            yield _row(row.workload.name, found.name, *_own(row, found, ratios.get(found.name, ""), most))
+    for each in summary.rows:
+        ratios = {ratio.against: bracketed(ratio.cpu) for ratio in each.ratios(summary.subject)}
+        for found in each.contenders:
+            own = _own(each, found, ratios.get(found.name, ""), most)
+            yield markup.row(inline(each.workload.name), inline(found.name), *own)
 
 
 def _own(row: Row, found: Contender, ratio: str, most: float | None) -> Sequence[str]:
     if not found.measured:
-        return [f"not measured: {found.lost}", *[""] * 8]
+        return [code(f"not measured: {found.lost}"), *[""] * 8]
     wall = found.wall
     return [
         f"{duration(wall.median)} ({duration(wall.low)} to {duration(wall.high)})",
@@ -251,7 +251,3 @@ def rate(row: Row, found: Contender) -> str:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"

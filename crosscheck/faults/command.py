@@ -158,13 +158,14 @@ def _report(findings: "Findings", options: argparse.Namespace) -> int:
     from crosscheck import recording
     from crosscheck.faults import report
     from crosscheck.faults.power_plot import power_plot
+    from crosscheck.report import data
 
     plain = msgspec.to_builtins(findings)
     plain["exit_code"], plain["verdict"] = findings.exit_code, report.verdict(findings)
     plain["detection"] = msgspec.to_builtins(findings.detection())
     plain["false_alarms"] = msgspec.to_builtins(findings.false_alarms())
     plain["ensemble_alarms"] = msgspec.to_builtins(findings.ensemble_alarms())
-    rendered = msgspec.json.format(msgspec.json.encode(plain)) + b"\n"
+    rendered = data.encode(plain, indent=2) + b"\n"
     options.out.mkdir(parents=True, exist_ok=True)
     recording.write_whole(options.out / "faults.json", rendered)
     recording.write_whole(options.out / "faults.md", report.markdown(findings).encode())

@@ -8,6 +8,7 @@ from crosscheck.faults.conclusion import UNDECIDED
 from crosscheck.faults.findings import BAD, CONFIDENCE, Findings, Outcome, Rate, Trial
 from crosscheck.faults.power_report import POWER_LEGEND, power_rows
 from crosscheck.report import rows
+from crosscheck.report.markup import code, head, inline, row
 from crosscheck.report.rows import say
 from crosscheck.verdict import Status
 
@@ -59,7 +60,11 @@ def _row_of(findings: Findings, trial: Trial) -> rows.Row:
     fired = [
         f"{mark} in {', '.join(names)}"
         for mark in ("FIRED", "CRASH", "?", "not checked")
-        if (names := [rung for rung, found in zip(findings.rungs, _marks(findings, trial), strict=True) if found == mark])
+        if (
+            names := [
+                rung for rung, found in zip(findings.rungs, _marks(findings, trial), strict=True) if found == mark
+            ]
+        )
     ]
     said = [f"on {trial.experiment}", *(fired or ["quiet"]), f"blamed: {_blamed(trial)}"]
     return rows.Row(trial.outcome, STYLES.get(trial.outcome, "bold red"), _name(trial), "; ".join(said))
@@ -144,31 +149,31 @@ def problems(findings: Findings) -> Iterator[str]:
 
 
 def _lines(findings: Findings) -> Iterator[str]:
-    yield f"# Planted faults\n\n**{verdict(findings)}**\n"
-    yield from (f"- {text}" for text in facts(findings))
+    yield f"# Planted faults\n\n**{inline(verdict(findings))}**\n"
+    yield from (f"- {inline(text)}" for text in facts(findings))
     found = list(problems(findings))
     if found:
         yield "\n## Problems\n"
-        yield from (f"- {_code(text)}" for text in found)
+        yield from (f"- {code(text)}" for text in found)
     if findings.trials:
         yield f"\n## Matrix\n\n{LEGEND}.\n"
-        yield _row("planted fault", "on", *findings.rungs, "as stated", "blamed")
-        yield _row(*["---"] * (len(findings.rungs) + 4))
+        yield head("planted fault", "on", *findings.rungs, "as stated", "blamed")
         for trial in findings.trials:
             marks = [f"**{m}**" if m in ("FIRED", "CRASH") else m for m in _marks(findings, trial)]
             on = f"{trial.experiment}, {trial.precision}"
-            yield _row(_name(trial), on, *marks, _as_stated(trial), _blamed(trial))
-        if rows := list(power_rows(findings.trials)):
+            yield row(inline(_name(trial)), inline(on), *marks, inline(_as_stated(trial)), inline(_blamed(trial)))
+        if power := list(power_rows(findings.trials)):
             yield f"\n## Detection against the number of seeds\n\n{POWER_LEGEND}.\n\n![curves](faults-power.png)\n"
-            yield from (_row(*row) for row in (rows[0], ["---"] * len(rows[0]), *rows[1:]))
+            yield head(*power[0])
+            yield from (row(*cells) for cells in power[1:])
         if findings.ensembles:
             yield "\n## Clean ensembles\n"
-            yield _row("experiment", "sides", "verdict")
-            yield _row(*["---"] * 3)
-            yield from (_row(pair.experiment, " / ".join(pair.sides), pair.word) for pair in findings.ensembles)
+            yield head("experiment", "sides", "verdict")
+            for pair in findings.ensembles:
+                yield row(inline(pair.experiment), inline(" / ".join(pair.sides)), inline(pair.word))
         yield "\n## Faults\n"
         for trial in findings.trials:
-            where = f"first {trial.first_rung}: {_code(trial.tensor)}" if trial.detected else "not seen"
+            where = f"first {trial.first_rung}: {code(trial.tensor)}" if trial.detected else "not seen"
             entries = f" ({', '.join(trial.entries)})" if trial.entries else ""
             yield f"- {_name(trial)}{entries}: {trial.what} {where[0].upper()}{where[1:]}."
 
@@ -195,11 +200,3 @@ def _share(rate: Rate) -> str:
 
 def _sides(findings: Findings) -> list[str]:
     return sorted({trial.implementation for trial in findings.trials})
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
-
-
-def _code(text: str) -> str:
-    return "`" + text.replace("`", "'").replace("\n", " ") + "`"

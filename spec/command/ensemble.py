@@ -4,7 +4,6 @@ It trains in chunks of seeds, each of which becomes a file of its own: Ctrl-C lo
 """
 
 import argparse
-import shlex
 import time
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from spec import files, parameters
+from spec import files, parameters, text
 from spec.command.ensemble_directory import ARRAYS, EnsembleDirectory, Plan
 from spec.command.ensemble_plot import ensemble_plot
 from spec.command.ensemble_summary import reached, summarize, text_of
@@ -126,7 +125,7 @@ def run(framework: Framework, request: Request, directory: EnsembleDirectory, re
         numbers = range(len(parts))
         done = sum(len(parts[number]) for number in numbers if directory.chunk_file(number).exists())
         done = plan.seeds if directory.finished() else done
-        command = f"python -m {plan.implementation}.train --resume --out {shlex.quote(str(directory.path))}"
+        command = f"python -m {plan.implementation}.train --resume --out {text.command([str(directory.path)])}"
         if request.device != Settings().device:
             command += f" --device {request.device}"
         if request.compiled:

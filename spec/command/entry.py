@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast, get_args
 import msgspec
 
 from spec import cache, parameters
-from spec.arguments import LARGEST_SEED, at_least, seed
+from spec.arguments import LARGEST_SEED, Parser, at_least, seed
 from spec.command import ensemble
 from spec.command.ensemble_directory import EnsembleDirectory
 from spec.command.events import End
@@ -36,7 +36,7 @@ from spec.errors import FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment, load, override
 from spec.framework import CONTRACT, Device, Framework, Precision, Settings
 from spec.parameters import Parameters
-from spec.text import visible, width
+from spec.text import admit, width
 from spec.training import Walk, initial_state
 
 DEFAULT_EXPERIMENT = "hello-rnn"
@@ -78,7 +78,7 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         code, text = Interrupted.exit_code, f"interrupted before anything was trained: {str(error) or 'Ctrl-C'}"
     except OhlolError as error:
-        code, text = error.exit_code, f"error: {visible(' '.join(str(error).split()))}"
+        code, text = error.exit_code, f"error: {admit(' '.join(str(error).split()))}"
     except Exception:
         # Python would leave with 1, which means here that a training missed its target.
         code, text = CRASHED, traceback.format_exc().rstrip()
@@ -88,7 +88,7 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
 
 def parser(implementation_name: str) -> argparse.ArgumentParser:
     """The flags, the same for every implementation."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog=f"python -m {implementation_name}.train",
         description="Train a model on a task as an experiment states, and say whether it came out as expected.",
         epilog="exit codes: 0 target reached; 1 missed; 2 usage or bad experiment; 3 could not run: framework or "

@@ -5,7 +5,7 @@ import msgspec
 from spec.command.progress import say, tell
 from spec.experiment import Experiment, load, shipped
 from spec.parameters import Constant, Law, Normal, Uniform
-from spec.text import table, visible_lines, width
+from spec.text import of_json, table, width
 from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes, NotStated
 
 
@@ -40,10 +40,10 @@ def show(experiment: Experiment, as_json: bool) -> None:
             "table": parameters,
             "experiment": experiment,
         }
-        say(msgspec.json.encode(entry).decode())
+        say(of_json(msgspec.json.encode(entry).decode()))
         return
     tell(f"{experiment.name} (spec {experiment.hash}): {experiment.description}")
-    say(visible_lines(msgspec.json.format(msgspec.json.encode(experiment), indent=2).decode()))
+    say(of_json(msgspec.json.format(msgspec.json.encode(experiment), indent=2).decode()))
     rows = [("parameter", "shape", "elements", "initial law")]
     rows += [(p.name, str(p.shape), str(p.size), law(p.law)) for p in parameters]
     digits = max(len(elements) for _, _, elements, _ in rows)

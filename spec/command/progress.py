@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from spec.command.events import End, EnsembleStart, Epoch, Event, Members, Start, Step, Summary, encode
-from spec.text import fold, visible, visible_lines, width
+from spec.text import TRACEBACK, admit, fold, of_json, visible, width
 
 LINES = 15
 """About how many epoch lines a person is shown, whatever the number of epochs; the course trains for 15."""
@@ -158,7 +158,7 @@ class JSONLines:
             complain(text)
 
     def _write(self, event: Event) -> None:
-        say(encode(event).decode())
+        say(of_json(encode(event).decode()))
 
 
 def tell(line: str, indent: int = 2) -> None:
@@ -175,7 +175,7 @@ def tell_lines(lines: str, indent: int = 2) -> None:
 
 def complain(message: str) -> None:
     """Print what went wrong on stderr. It is not folded: it may end with a command that is to be copied."""
-    print(visible_lines(message), file=sys.stderr, flush=True)
+    print(admit(message, TRACEBACK, lines=True), file=sys.stderr, flush=True)
 
 
 def say(line: str) -> None:

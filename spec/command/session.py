@@ -4,13 +4,12 @@ It trains in chunks of epochs, so that progress shows, a checkpoint is at hand a
 """
 
 import math
-import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from spec import files, parameters
+from spec import files, parameters, text
 from spec.command.events import End, Epoch, Start
 from spec.command.plot import loss_plot
 from spec.command.progress import Reporter
@@ -121,7 +120,7 @@ def train(
     except KeyboardInterrupt:
         # Asked of the file: the signal may have come between its writing and our assignment.
         done = directory.load_checkpoint(request.experiment).origin.epochs
-        command = f"python -m {request.implementation}.train --resume --out {shlex.quote(str(directory.path))}"
+        command = f"python -m {request.implementation}.train --resume --out {text.command([str(directory.path)])}"
         if request.settings.device != Settings().device:
             command += f" --device {request.settings.device}"
         if request.settings.compiled:

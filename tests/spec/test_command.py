@@ -22,6 +22,7 @@ START = """\
 hello-rnn (spec {hash}) by fake_impl
 fake 1.0, device cpu (paper)
 precision float32, seed 0, 148 parameters, 60 epochs
+seed 0 draws otherwise in each framework; --init-weights starts two alike
 run directory runs/hello-rnn/fake_impl-1
 """
 
@@ -36,7 +37,7 @@ def test_without_arguments_the_default_is_trained_and_all_is_written(run: Run) -
     assert outcome.err == ""
     assert command.DEFAULT_EXPERIMENT == "hello-rnn"
     assert outcome.out.startswith(START.format(hash=load("hello-rnn").hash))
-    epochs, end = outcome.out.splitlines()[4:-1], outcome.out.splitlines()[-1]
+    epochs, end = outcome.out.splitlines()[5:-1], outcome.out.splitlines()[-1]
     assert [line.split(", ")[1] for line in epochs] == [f"epoch {n}/60" for n in range(4, 61, 4)]
     assert epochs[-1] == "Predicted string: ohlol, epoch 60/60, loss 0.0167"
     assert end.startswith("Reached: everything is predicted right")
@@ -134,11 +135,12 @@ def test_json_is_all_there_is_on_stdout(run: Run) -> None:
 
 def test_list_names_every_experiment(run: Run, fake: ModuleType) -> None:
     lines = run("--list").out.splitlines()
-    assert [line.split()[0] for line in lines] == ["name", *shipped()]
-    for name, line in zip(shipped(), lines[1:], strict=True):
-        assert line.endswith(load(name).description)
-    assert "about 45 % learn" in lines[1 + shipped().index("course-rnn")]
-    assert "cannot learn" in lines[1 + shipped().index("hello-transformer-no-positions")]
+    assert [line.split()[0] for line in lines] == shipped()
+    for name, line in zip(shipped(), lines, strict=True):
+        assert load(name).description in line
+    assert lines[shipped().index("course-rnn")].endswith("(RNN, 15 epochs, about 45 % learn)")
+    assert lines[shipped().index("hello-transformer-no-positions")].endswith("cannot learn)")
+    assert lines[shipped().index("course-rnn-walk")].endswith("(RNN, a walk)")
     events = run("--list", "--json").events
     assert [(event["name"], event["hash"]) for event in events] == [(n, load(n).hash) for n in shipped()]
     assert fake.calls == []
@@ -172,13 +174,53 @@ def test_a_walk_shows_every_step_and_trains_nothing(run: Run, fake: ModuleType, 
     steps = {"course-rnn-cell-walk": 3, "course-rnn-cell": 5}[arguments[0]]
     assert sum(line.startswith("step ") for line in outcome.out.splitlines()) == steps
     assert outcome.out.endswith("Nothing was trained.\n")
+    assert "seed 3, " in outcome.out
+    assert ", nothing is trained\n" in outcome.out
+    assert "epochs" not in outcome.out
     assert [name for name, _ in fake.calls] == ["describe", "initialize", "forward"]
     assert list(Path().iterdir()) == []
+
+
+def test_a_walk_says_why_another_framework_s_is_another(run: Run) -> None:
+    assert "own generator draws from the seed" in run("hello-gru", "--trace").out
+    assert run("hello-gru", "--trace", "--export-weights", "start.safetensors").code == 0
+    outcome = run("hello-gru", "--trace", "--init-weights", "start.safetensors")
+    assert outcome.code == 0
+    assert "own generator draws from the seed" not in outcome.out
+
+
+def test_an_experiment_without_an_outcome_says_what_was_reached(run: Run, fake: ModuleType) -> None:
+    text = (SHIPPED / "hello-gru.toml").read_text()
+    Path("mine.toml").write_text(text[: text.index("[outcome]")])
+    said = run("mine.toml")
+    assert said.code == 0
+    assert said.out.splitlines()[-1].startswith("Trained: everything is predicted right, evaluation loss ")
+    fake.behaviour.solves_at_step = None
+    said = run("mine.toml")
+    assert said.code == 0
+    assert said.out.splitlines()[-1].startswith("Trained: not everything is predicted right, evaluation loss ")
+    assert said.out.endswith("The experiment states no outcome.\n")
+    many = run("mine.toml", "--seeds", 4)
+    assert many.code == 0
+    assert many.out.splitlines()[-1].startswith("Trained: ")
+    assert run("mine.toml", "--json").events[-1] == {"event": "end", "reached": True, "exit_code": 0}
+
+
+@pytest.mark.parametrize("options", [(), ("--epochs", "59"), ("--learning-rate", "0.04")])
+def test_only_the_recipe_that_was_measured_is_credited_with_its_rate(run: Run, options: tuple[str, ...]) -> None:
+    Path("hello-gru.toml").write_text((SHIPPED / "hello-gru.toml").read_text() + "\n# unchanged\n")
+    for name in ("hello-gru", "./hello-gru.toml"):
+        assert ("% of seeds do" in run(name, *options).out) == (not options)
+    Path("mine.toml").write_text((SHIPPED / "hello-gru.toml").read_text())
+    said = run("mine.toml", *options).out
+    assert "% of seeds do" not in said
+    assert "How many seeds learn it under this recipe was not measured: --seeds N does that." in said
 
 
 def test_a_walk_in_json_holds_the_forward_pass(run: Run, fake: ModuleType) -> None:
     events = run("course-rnn-cell-walk", "--json", "--precision", "float64").events
     assert [event["event"] for event in events] == ["start", "step", "step", "step", "end"]
+    assert run("hello-gru", "--trace", "--json").events[0]["epochs"] == 0
     experiment = load("course-rnn-cell-walk")
     settings = Settings(precision="float64")
     batch = experiment.task.evaluation_batch("float64")
