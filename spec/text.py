@@ -61,6 +61,7 @@ def admit(text: str, limit: int = MESSAGE, lines: bool = False) -> str:
     shown = visible_lines if lines else visible
     if len(text) <= limit and len(whole := shown(text)) <= limit:
         return whole
+    # No space at its end: what follows could be a word that `visible` has to look at.
     note = f" ... [cut to {limit:,} of {len(text):,} characters] ..."
     kept = max(limit - len(note), 0)
     end = kept // 4

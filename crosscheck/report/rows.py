@@ -112,4 +112,7 @@ def say(console: Console, line: str, style: str | None = None, indent: int = 2, 
 
 def columns(console: Console) -> int | None:
     """What to fold to; None where there is no terminal."""
+    if console.is_dumb_terminal:
+        # rich takes each to have 80 columns.
+        return text.width()
     return console.width if console.is_terminal else None
