@@ -117,6 +117,7 @@ def _list() -> int:
         print(title)
         for lines in text.table([("  " + name, words) for name, words in rows], text.width()):
             print("\n".join(lines))
+    print(experiments.COURSE_ROWS)
     return 0
 
 

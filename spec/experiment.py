@@ -19,6 +19,9 @@ from spec.training import AnyOutcome, NotStated, Training, Walk
 SHIPPED = Path(str(resources.files("spec") / "experiments"))
 """Where the experiments that come with ohlol stand."""
 
+COURSE_ROWS = "The course's rows: see the table in docs/experiments.md"
+"""Said where descriptions are listed, which name them."""
+
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that is needed to train one model on one task, and to say whether it worked.

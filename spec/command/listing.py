@@ -3,7 +3,7 @@
 import msgspec
 
 from spec.command.progress import say, tell
-from spec.experiment import Experiment, load, shipped
+from spec.experiment import COURSE_ROWS, Experiment, load, shipped
 from spec.parameters import Constant, Law, Normal, Uniform
 from spec.text import of_json, table, width
 from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes, NotStated
@@ -20,6 +20,7 @@ def list_experiments(as_json: bool) -> None:
     for lines in table([(e.name, _in_words(e)) for e in experiments], width()):
         for line in lines:
             say(line)
+    tell(COURSE_ROWS)
 
 
 def _in_words(experiment: Experiment) -> str:

@@ -134,7 +134,8 @@ def test_json_is_all_there_is_on_stdout(run: Run) -> None:
 
 
 def test_list_names_every_experiment(run: Run, fake: ModuleType) -> None:
-    lines = run("--list").out.splitlines()
+    *lines, rows = run("--list").out.splitlines()
+    assert rows.endswith("docs/experiments.md")
     assert [line.split()[0] for line in lines] == shipped()
     for name, line in zip(shipped(), lines, strict=True):
         assert load(name).description in line
