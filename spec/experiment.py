@@ -83,7 +83,7 @@ def load(name: str) -> Experiment:
     path = Path(name)
     if path.suffix != ".toml" and "/" not in name:
         path = SHIPPED / f"{name}.toml"
-        if not path.exists():
+        if name not in shipped():
             close = difflib.get_close_matches(name, shipped(), 3)
             hint = f" (close: {', '.join(close)})" if close else " (see --list)"
             raise SpecError(name, "experiment", f"a shipped name or the path of a .toml file{hint}", repr(name))

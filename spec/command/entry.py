@@ -36,7 +36,7 @@ from spec.errors import FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment, load, override
 from spec.framework import CONTRACT, Device, Framework, Precision, Settings
 from spec.parameters import Parameters
-from spec.text import admit, width
+from spec.text import admit, descriptions, width
 from spec.training import Walk, initial_state
 
 DEFAULT_EXPERIMENT = "hello-rnn"
@@ -204,7 +204,7 @@ def run_ensemble(implementation_name: str, options: argparse.Namespace, reporter
 
 def describe(framework: Framework, settings: Settings) -> dict[str, str]:
     """What computes. Plain strings: torch's version is of a type of its own, which JSON does not take."""
-    return {name: str(version) for name, version in framework.describe(settings).items()}
+    return descriptions(framework.describe(settings))
 
 
 def prepare(options: argparse.Namespace) -> Plan:

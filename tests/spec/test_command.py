@@ -182,42 +182,6 @@ def test_a_walk_shows_every_step_and_trains_nothing(run: Run, fake: ModuleType, 
     assert list(Path().iterdir()) == []
 
 
-def test_a_walk_says_why_another_framework_s_is_another(run: Run) -> None:
-    assert "own generator draws from the seed" in run("hello-gru", "--trace").out
-    assert run("hello-gru", "--trace", "--export-weights", "start.safetensors").code == 0
-    outcome = run("hello-gru", "--trace", "--init-weights", "start.safetensors")
-    assert outcome.code == 0
-    assert "own generator draws from the seed" not in outcome.out
-
-
-def test_an_experiment_without_an_outcome_says_what_was_reached(run: Run, fake: ModuleType) -> None:
-    text = (SHIPPED / "hello-gru.toml").read_text()
-    Path("mine.toml").write_text(text[: text.index("[outcome]")])
-    said = run("mine.toml")
-    assert said.code == 0
-    assert said.out.splitlines()[-1].startswith("Trained: everything is predicted right, evaluation loss ")
-    fake.behaviour.solves_at_step = None
-    said = run("mine.toml")
-    assert said.code == 0
-    assert said.out.splitlines()[-1].startswith("Trained: not everything is predicted right, evaluation loss ")
-    assert said.out.endswith("The experiment states no outcome.\n")
-    many = run("mine.toml", "--seeds", 4)
-    assert many.code == 0
-    assert many.out.splitlines()[-1].startswith("Trained: ")
-    assert run("mine.toml", "--json").events[-1] == {"event": "end", "reached": True, "exit_code": 0}
-
-
-@pytest.mark.parametrize("options", [(), ("--epochs", "59"), ("--learning-rate", "0.04")])
-def test_only_the_recipe_that_was_measured_is_credited_with_its_rate(run: Run, options: tuple[str, ...]) -> None:
-    Path("hello-gru.toml").write_text((SHIPPED / "hello-gru.toml").read_text() + "\n# unchanged\n")
-    for name in ("hello-gru", "./hello-gru.toml"):
-        assert ("% of seeds do" in run(name, *options).out) == (not options)
-    Path("mine.toml").write_text((SHIPPED / "hello-gru.toml").read_text())
-    said = run("mine.toml", *options).out
-    assert "% of seeds do" not in said
-    assert "How many seeds learn it under this recipe was not measured: --seeds N does that." in said
-
-
 def test_a_walk_in_json_holds_the_forward_pass(run: Run, fake: ModuleType) -> None:
     events = run("course-rnn-cell-walk", "--json", "--precision", "float64").events
     assert [event["event"] for event in events] == ["start", "step", "step", "step", "end"]
