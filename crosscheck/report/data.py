@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
     """The same in what JSON has: numbers that are not finite are strings, and a lone surrogate is written out."""
     match value:
         case dict():
-            return {plain(key): plain(item) for key, item in value.items()}
+            return {key if key.isascii() else plain(key): plain(item) for key, item in value.items()}
         case list() | tuple():
             return [plain(item) for item in value]
         case float() if not math.isfinite(value):
