@@ -6,7 +6,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from crosscheck.verdict import WORST_FIRST, Cell, Status, Verdict, cell_text
+from crosscheck.verdict import Cell, Verdict, cell_text
 from spec import text
 
 
@@ -18,17 +18,19 @@ class Label(NamedTuple):
     meaning: str
 
 
-LABELS: dict[Status, Label] = {
+LABELS: dict[str, Label] = {
     "different": Label("FAIL", "bold red", "the sides differ in the rungs that are named, the lowest first"),
     "crashed": Label("CRASH", "bold red", "a side gave no answer in the rungs that are named"),
     "underpowered": Label("UNDERPOWERED", "bold magenta", "too few seeds to tell; the number is how many would do"),
+    "partly checked": Label("PARTLY CHECKED", "bold magenta", "too little was compared to call the sides the same"),
     "not checked": Label("NOT CHECKED", "bold magenta", "a side leaves out the rungs that are named"),
+    "left out": Label("LEFT OUT", "magenta", "a side declares that it has no such option"),
     "same": Label("ok", "green", "no difference is beyond its bound; the figure is the largest, in units of its bound"),
     "not applicable": Label("-", "dim", "there is nothing to ask in any of the rungs"),
 }
-"""One for each status."""
+"""One for each status, those first that matter most."""
 
-FIGURES: tuple[Status, ...] = ("underpowered",)
+FIGURES = ("underpowered",)
 """Statuses that come with a figure of their own."""
 
 
@@ -50,7 +52,7 @@ def row(verdict: Verdict) -> Row:
 def details(verdict: Verdict) -> str:
     """Which rungs make the verdict, and what became of the others."""
     parts = []
-    for status in WORST_FIRST:
+    for status in LABELS:
         cells = [cell for cell in verdict.cells if cell.status == status]
         if not cells or status in ("same", "not applicable"):
             continue
@@ -81,7 +83,7 @@ def _passed(cells: list[Cell], alone: bool) -> str:
     return f"{count}, {nearest.ratio:.2g} ({nearest.rung})"
 
 
-def legend(statuses: Iterable[Status]) -> Iterator[str]:
+def legend(statuses: Iterable[str]) -> Iterator[str]:
     """What the words mean that are used."""
     used = set(statuses)
     yield from (f"{label.word}: {label.meaning}" for status, label in LABELS.items() if status in used)

@@ -18,7 +18,7 @@ from crosscheck.progress import Progress
 from crosscheck.report import data, markdown, rows, terminal
 from crosscheck.rungs import BY_DEFAULT
 from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude
-from crosscheck.verdict import WORST_FIRST, Cell, Status, Verdict
+from crosscheck.verdict import Cell, Status, Verdict
 from tests.hostile import HOSTILE, problems
 
 FAKE = Path(__file__).parent / "fake_framework.py"
@@ -87,14 +87,18 @@ def without_colours(output: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", output)
 
 
+OF_A_RUNG: tuple[Status, ...] = (
+    "different", "crashed", "underpowered", "not checked", "same", "not applicable",
+)  # fmt: skip
+
 ALL = summary(
-    *(verdict(f"an-experiment-that-is-{status.replace(' ', '-')}", status) for status in WORST_FIRST),
+    *(verdict(f"an-experiment-that-is-{status.replace(' ', '-')}", status) for status in OF_A_RUNG),
     verdict("hello-embedding-scale-by-frequency", "different"),
 )
 
 
 def test_every_status_has_its_words() -> None:
-    assert set(rows.LABELS) == set(get_args(Status)) == set(WORST_FIRST)
+    assert set(get_args(Status)) <= set(rows.LABELS)
     assert len({label.word for label in rows.LABELS.values()}) == len(rows.LABELS)
     # Plain yellow cannot be read on white, nor white on it.
     assert not [label for label in rows.LABELS.values() if "yellow" in label.style or "white" in label.style]
@@ -124,7 +128,7 @@ def test_no_verdict_is_cut_however_narrow_it_is(width: int | None) -> None:
 def test_the_legend_stands_above_the_table(width: int | None) -> None:
     lines = without_colours(shown(ALL, width)).splitlines()
     first = min(n for n, line in enumerate(lines) if any(e.experiment in line for e in ALL.experiments))
-    for label in rows.LABELS.values():
+    for label in {rows.LABELS[found.status] for found in ALL.experiments}:
         (at,) = (n for n, line in enumerate(lines) if line.startswith(f"{label.word}: "))
         assert at < first
     only = without_colours(shown(summary(verdict("hello-gru", "same")), width))
