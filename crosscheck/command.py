@@ -37,6 +37,7 @@ exit codes: 0 the same, 1 different, 2 usage or bad spec, 3 could not run (frame
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
+    text.any_encoding()
     command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     parser, carry_out = COMMANDS[command]
     options = parser().parse_args(arguments[1:] if command else arguments)

@@ -5,6 +5,7 @@ text enters, `admit` bounds it; where any text is shown, `visible` takes the pow
 own: Markdown has its metacharacters besides.
 """
 
+import io
 import re
 import shlex
 import shutil
@@ -100,6 +101,13 @@ def trace(error: BaseException) -> str:
 def command(words: Iterable[str]) -> str:
     """A command line for a POSIX shell, to be read and copied; words that are not printable are quoted as bash does."""
     return " ".join(shlex.quote(word) if visible(word) == word else _quoted(word) for word in words)
+
+
+def any_encoding() -> None:
+    """Let stdout and stderr take every text: what a terminal's encoding lacks is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def width() -> int | None:

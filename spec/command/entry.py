@@ -36,7 +36,7 @@ from spec.errors import FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment, load, override
 from spec.framework import CONTRACT, Device, Framework, Precision, Settings
 from spec.parameters import Parameters
-from spec.text import admit, descriptions, width
+from spec.text import admit, any_encoding, descriptions, width
 from spec.training import Walk, initial_state
 
 DEFAULT_EXPERIMENT = "hello-rnn"
@@ -68,6 +68,7 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
     implementation_name: a module that satisfies spec.framework.Framework; imported only if there is something to
     compute. Errors of the user become one line on stderr. Wrong flags end the process, as argparse does it.
     """
+    any_encoding()
     options = parser(implementation_name).parse_args(arguments)
     reporter = JSONLines(options.log_every) if options.json else Lines(options.log_every)
     try:

@@ -156,3 +156,23 @@ def test_a_version_of_any_content_commands_nothing(run: Run, fake: ModuleType, n
         said = run("hello-gru", *options, "--epochs", 1)
         assert said.code in (0, 1)
         assert problems(said.out + said.err) == []
+
+
+def test_a_terminal_that_knows_no_other_letters(tmp_path: Path) -> None:
+    text = (SHIPPED / "hello-gru.toml").read_text()
+    described = text.replace(text.splitlines()[0], 'description = "größer ± 1 µs"', 1)
+    (tmp_path / "größer.toml").write_text(described)
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    program = "import sys; from spec.command import main; sys.exit(main('fake_impl', sys.argv[1:]))"
+    for options, code in ((["--dry-run"], 0), (["--epochs", "1"], 0), (["--epochs", "x"], 2), (["--epochs", "-1"], 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", program, "größer.toml", *options],
+            env={**os.environ, "PYTHONPATH": paths, "PYTHONIOENCODING": "ascii"},
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert b"Traceback" not in done.stderr
+        (done.stdout + done.stderr).decode("ascii")
+        assert code == 2 or b"gr\\xf6\\xdfer" in done.stdout
