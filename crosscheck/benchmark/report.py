@@ -83,9 +83,9 @@ def show(summary: Summary, console: Console) -> None:
 
 def _row_of(line: Line) -> rows.Row:
     """A workload's row on a terminal."""
-    ratios = ", ".join(f"{narrow(ratio)} x {name}" for name, ratio in line.ratios.items())
-    peak = f"{line.peak} of peak" if line.peak else ""
-    said = [text for text in (line.time, ratios, line.rate, peak, line.memory, line.verdict) if text]
+    ratios = [f"{narrow(ratio)} against {name}" for name, ratio in line.ratios.items()]
+    more = (f"{line.peak} of peak" if line.peak else "", line.rate, line.memory, line.verdict if line.missed else "")
+    said = [text for text in (line.time, *ratios, *more) if text]
     word, style = ("-", "dim") if not line.verdict else ("reached", "green")
     if line.missed:
         word, style = MISSED, NOT_REACHED
