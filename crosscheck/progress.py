@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 
@@ -26,15 +26,7 @@ class Progress:
         self._done = 0
         self._bars = None
         if self._console.is_terminal and not quiet:
-            # A number is never cut: names give way to it, and the bar before them.
-            fixed = Column(no_wrap=True, min_width=len(f"{experiments}/{experiments}"))
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(min(BAR, self._console.width // 4)),
-                MofNCompleteColumn(table_column=fixed),
-                TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=len("0:00:00"))),
-                TextColumn("{task.fields[now]}", markup=False),
-            )
+            columns = _columns(self._console.width, labels, len(f"{experiments}/{experiments}"))
             self._bars = Bars(*columns, console=self._console, transient=True)
             self._tasks = {label: self._bars.add_task(visible(label), total=experiments, now="") for label in labels}
 
@@ -66,3 +58,26 @@ class Progress:
             return
         word, style, name, details = rows.row(verdict)
         rows.say(self._console, f"[{self._done}/{self._experiments}] {word} {name}: {details}", style)
+
+
+def _columns(width: int, labels: Sequence[str], count: int) -> list[ProgressColumn]:
+    """What fits into so many columns, the numbers always; what they are numbers of is cut where it must be.
+
+    count: characters of how many are done of how many.
+    """
+    label = min(max(len(visible(label)) for label in labels), width // 3)
+    free = width - label - count - len("0:00:00") - 4  # A space after each but the last.
+    bar = max(min(BAR, free // 2), 1)
+
+    def column(size: int) -> Column:
+        return Column(width=size, no_wrap=True)
+
+    made = [
+        TextColumn("{task.description}", markup=False, table_column=column(label)),
+        BarColumn(bar, table_column=column(bar)),
+        MofNCompleteColumn(table_column=column(count)),
+        TimeElapsedColumn(table_column=column(len("0:00:00"))),
+    ]
+    if free - bar > 0:
+        made.append(TextColumn("{task.fields[now]}", markup=False, table_column=column(free - bar)))
+    return made

@@ -98,7 +98,7 @@ class Lines:
 
     @contextmanager
     def ensemble(self, event: EnsembleStart) -> Iterator[Callable[[Members], None]]:
-        with bar("seed", event.seeds, event.seeds_done, "trainings a second") as advance:
+        with bar("seed", event.seeds, event.seeds_done, "a second") as advance:
 
             def report(members: Members) -> None:
                 advance(members.seeds_done, f"{members.per_second:.4g}")

@@ -161,6 +161,25 @@ def test_progress_says_a_verdict_in_the_same_words(width: int | None, capsys: py
     assert "one hello-gru: lost its way" in output
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 130])
+def test_a_bar_shows_its_numbers_however_narrow_it_is(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=True, color_system=None, _environ={})
+    monkeypatch.setattr("crosscheck.progress.Console", lambda **given: console)
+    labels = ["torch_impl", "/home/somebody/a/very/long/path/to/flax_impl"]
+    progress = Progress(labels, 35)
+    assert progress._bars is not None
+    for label in labels:
+        progress.recorded(label, "hello-embedding-scale-by-frequency", 1.0, "")
+    console.print(progress._bars.get_renderable())
+    lines = file.getvalue().splitlines()
+    assert len(lines) == len(labels)
+    for line, label in zip(lines, labels, strict=True):
+        assert line[:9] == label[:9]
+        assert " 1/35 0:00:00" in line
+        assert len(line.rstrip()) <= width
+
+
 def test_a_fault_planted_in_a_copy_is_whole_in_a_log(check: Check, fake: Edit) -> None:
     outcome = check(fake(("    loss = sum(", "    found['head.bias'] = found['head.bias'] * 2\n    loss = sum(")))
     (line,) = (line for line in outcome.output.splitlines() if line.startswith("  FAIL  short"))
