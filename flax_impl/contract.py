@@ -96,7 +96,7 @@ def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarra
 @cache
 def _compiled_loss(loss: CrossEntropy, settings: Settings) -> Callable:
     """The loss and its gradient by the logits; experiments with the same loss share it."""
-    return jax.jit(jax.value_and_grad(partial(cross_entropy, loss)), **compilation.options(settings, quick=True))
+    return compilation.jit(jax.value_and_grad(partial(cross_entropy, loss)), compilation.options(settings, quick=True))
 
 
 def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
@@ -110,7 +110,7 @@ def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settin
 @cache
 def _compiled_prediction(spec: Spec, settings: Settings) -> Callable:
     graph, _ = build(spec)
-    return jax.jit(partial(evaluate, graph), **compilation.options(settings, quick=True))
+    return compilation.jit(partial(evaluate, graph), compilation.options(settings, quick=True))
 
 
 def _compute(
@@ -149,4 +149,4 @@ def _compiled(spec: Spec, loss_spec: CrossEntropy, settings: Settings) -> Callab
         native, by_inputs = found if isinstance(by, tuple) else (found, None)
         return intermediates, (loss, native, by_inputs)
 
-    return jax.jit(compute, **compilation.options(settings, quick=True))
+    return compilation.jit(compute, compilation.options(settings, quick=True))

@@ -88,7 +88,7 @@ def initialize(experiment: Experiment, seed: int, settings: Settings) -> Paramet
         return {parameter.name: draw(parameter, key_of(parameter, key), settings) for parameter in table}
 
 
-fold_in = jax.jit(jax.random.fold_in)
+fold_in = compilation.jit(jax.random.fold_in)
 """Compiled: it is called for every tensor that is drawn, and called eagerly it costs more than the draw."""
 
 
@@ -137,7 +137,7 @@ def _drawn_shape(parameter: Parameter) -> tuple[int]:
 
 @cache
 def _sampler(function: Callable, settings: Settings) -> Callable:
-    return jax.jit(function, static_argnums=(1, 2), **compilation.options(settings, quick=True))
+    return compilation.jit(function, compilation.options(settings, quick=True), static_argnums=(1, 2))
 
 
 def _swap(array: Any, leaf: Leaf) -> Any:

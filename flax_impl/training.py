@@ -114,7 +114,9 @@ def compile_epochs(experiment: Experiment, settings: Settings, record: bool, mas
 
         return jax.lax.scan(epoch, carry, inputs)
 
-    return jax.jit(train_epochs, donate_argnums=0, **compilation.options(settings, compilation.is_small(experiment)))
+    return compilation.jit(
+        train_epochs, compilation.options(settings, compilation.is_small(experiment)), donate_argnums=0
+    )
 
 
 def make_step(
@@ -184,7 +186,7 @@ def compile_replay(training: Training, settings: Settings) -> Callable[[Carry, n
     def replay_steps(carry: Carry, gradients: nnx.State, constants: StepConstants) -> Carry:
         return jax.lax.scan(step, carry, (gradients, constants))[1]
 
-    return jax.jit(replay_steps, **compilation.options(settings, quick=True))
+    return compilation.jit(replay_steps, compilation.options(settings, quick=True))
 
 
 def evaluate(graph: nnx.GraphDef, parameters: nnx.State, batch: ArrayBatch) -> Array:
