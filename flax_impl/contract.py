@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 
 from flax_impl import compilation
+from flax_impl.arrays import to_array
 from flax_impl.build import build, load
 from flax_impl.dropout import set_mode
 from flax_impl.ensemble import train_ensemble, train_starts
@@ -89,7 +90,7 @@ def gradients(
 def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
     """See spec.framework.Framework.loss_gradient."""
     with computing(settings):
-        loss, gradient = _compiled_loss(experiment.training.loss, settings)(logits, targets)
+        loss, gradient = _compiled_loss(experiment.training.loss, settings)(to_array(logits), to_array(targets))
         return LossGradient(float(loss), np.asarray(gradient))
 
 

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from flax_impl import compilation
+from flax_impl.arrays import to_array
 from flax_impl.recurrent import Cell, Layers
 from flax_impl.settings import computing
 from flax_impl.transformer import PackedSelfAttention
@@ -51,7 +52,7 @@ def to_native(layout: Layout, parameters: Parameters) -> nnx.State:
     """Canonical parameters as the state of the model that the layout was taken from, in NumPy arrays."""
     structure, order = _structure(layout)
     leaves = [layout[number] for number in order]
-    return structure.unflatten([np.array(_swap(parameters[leaf.canonical], leaf), order="C") for leaf in leaves])
+    return structure.unflatten([np.array(to_array(_swap(parameters[leaf.canonical], leaf))) for leaf in leaves])
 
 
 def to_canonical(layout: Layout, state: nnx.State) -> Parameters:

@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from flax_impl import compilation
 from flax_impl import optimizer as optimizers
+from flax_impl.arrays import to_array
 from flax_impl.build import build, load
 from flax_impl.dropout import set_mode
 from flax_impl.loss import cross_entropy
@@ -232,5 +233,5 @@ def stack_constants(training: Training, steps: range, settings: Settings) -> Ste
 
 def to_arrays(batch: Batch) -> ArrayBatch:
     """The batch for JAX, which takes NumPy's arrays as they are."""
-    arrays: Any = batch
+    arrays: Any = jax.tree.map(to_array, tuple(batch))
     return ArrayBatch(*arrays)
