@@ -4,15 +4,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
+import msgspec
 import pytest
 
 from spec import parameters
 from spec.command import run_directory
 from spec.command.run_directory import RunDirectory
-from spec.experiment import load, override
-from spec.training import ConstantSchedule, WarmUp
+from spec.experiment import load
+from spec.training import ConstantSchedule, Training, WarmUp
 
 Run = Callable[..., Any]
 """See the fixture `run` in conftest.py."""
@@ -83,13 +84,18 @@ def test_a_schedule_that_depends_on_the_total_cannot_be_prolonged(run: Run, monk
     assert files("a") == before
 
 
-@pytest.mark.parametrize("schedule", [ConstantSchedule(), WarmUp(steps=10)])
-def test_whether_a_schedule_depends_on_the_total(schedule: Any) -> None:
-    """What `uses_epochs` says is so: learning rates of the same steps in a short and in a long training."""
-    gru = load("hello-gru")
-    short, long = (override(gru, training__epochs=epochs).training for epochs in (20, 90))
-    rates = [[schedule.factor(step) * t.optimizer.learning_rate for step in range(20)] for t in (short, long)]
-    assert (rates[0] != rates[1]) == schedule.uses_epochs
+SCHEDULES = {ConstantSchedule: ConstantSchedule(), WarmUp: WarmUp(steps=10)}
+
+
+def test_what_every_schedule_says_of_the_total_is_so() -> None:
+    assert set(SCHEDULES) == set(get_type_hints(Training)["schedule"].__args__)
+    for schedule in SCHEDULES.values():
+        recipe = msgspec.structs.replace(load("hello-gru").training, schedule=schedule)
+        rates = [
+            [msgspec.structs.replace(recipe, epochs=epochs).learning_rate(step) for step in range(20)]
+            for epochs in (20, 90)
+        ]
+        assert (rates[0] != rates[1]) == schedule.uses_epochs
 
 
 def test_a_run_that_never_began_may_be_begun(run: Run) -> None:

@@ -1,5 +1,6 @@
 """Signals are noticed, also by who swallows the exception that they raise."""
 
+import gc
 import os
 import signal
 import time
@@ -37,7 +38,7 @@ def handlers() -> list[Any]:
 @pytest.mark.parametrize(("number", "code", "word"), CODES)
 def test_a_signal_interrupts_and_says_which_it_was(number: int, code: int, word: str) -> None:
     before = handlers()
-    with pytest.raises(KeyboardInterrupt, match=word), signals.noticed():
+    with pytest.raises(KeyboardInterrupt, match=word), signals.noticed():  # noqa: PT012
         os.kill(os.getpid(), number)
         time.sleep(10)
     assert signals.exit_code() == code
@@ -68,6 +69,27 @@ def test_one_that_was_swallowed_comes_again(monkeypatch: pytest.MonkeyPatch) -> 
         signals.wind_down()
         os.kill(os.getpid(), signal.SIGINT)  # Disturbs nothing any more.
         time.sleep(0.2)
+
+
+def test_one_that_a_collector_swallows_prints_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    sent = []
+
+    def callback(*_: object) -> None:
+        if not sent:
+            sent.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    gc.callbacks.append(callback)
+    try:
+        with signals.noticed():
+            gc.collect()
+            assert signals.received()
+            with pytest.raises(KeyboardInterrupt):
+                signals.check()
+    finally:
+        gc.callbacks.remove(callback)
+    assert capfd.readouterr().err == ""
 
 
 def test_what_is_ignored_stays_ignored() -> None:
