@@ -121,7 +121,7 @@ def test_a_reader_that_leaves_at_the_end_costs_neither_files_nor_verdict(tmp_pat
     assert '"reached":true' in (tmp_path / "a/metrics.jsonl").read_text()
 
 
-@pytest.mark.parametrize(("bytes_at_most", "left"), [(1000, set()), (5000, {"experiment.json", "metrics.jsonl"})])
+@pytest.mark.parametrize(("bytes_at_most", "left"), [(500, set()), (5000, {"experiment.json", "metrics.jsonl"})])
 def test_a_disk_that_fills_up(bytes_at_most: int, left: set[str], tmp_path: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_at_most, bytes_at_most))
