@@ -31,6 +31,10 @@ EXPERIMENT = ("hello-stacked-lstm-dropout", "--epochs", "300", "--seed", "3")
 """With dropout, whose own masks must go on where they stopped."""
 
 
+PATIENCE = 20.0
+"""Seconds in which a gentle stop is to be over, on a machine that others use as well."""
+
+
 def command(implementation: str, *arguments: str) -> list[str]:
     """A train command; Ctrl-C is heard, although a process in the background may have been told to ignore it."""
     program = (
@@ -91,7 +95,7 @@ def stop(implementation: str, number: signal.Signals, after: float, expected: di
             return f"WRONG: {number.name} after {after:.2f} s says: {err}"
         if left := [path.name for path in cwd.rglob(".*")]:
             return f"WRONG: {number.name} after {after:.2f} s leaves {left}"
-        if took > 5:
+        if took > PATIENCE:
             return f"WRONG: {number.name} after {after:.2f} s ends after {took:.1f} s"
     how = finish(implementation, cwd)
     if not how.startswith("WRONG") and result(cwd / "run") != expected:

@@ -8,7 +8,6 @@ from spec import limits, machine
 from spec.command.entry import check_memory
 from spec.errors import SpecError, UsageError
 from spec.experiment import check_name, load, override
-from spec.models import GRU, Features
 
 BIG = override(load("hello-gru"), model__hidden_size=18_000)
 """Of about 10^9 parameters."""
@@ -47,8 +46,7 @@ def test_the_limits_are_not_below_what_fits() -> None:
     override(load("hello-gru"), training__epochs=limits.LARGEST_EPOCHS)
     override(load("hello-gru"), seeds=limits.LARGEST_RUNS)
     override(load("hello-stacked-rnn"), model__num_layers=limits.LARGEST_DEPTH)
-    assert GRU(inputs=Features(size=1), classes=1, hidden_size=1).parameter_count > 0
-    with pytest.raises(SpecError, match="training.epochs: expected int <= 10000000"):
+    with pytest.raises(SpecError, match=r"training\.epochs: expected int <= 10000000"):
         override(load("hello-gru"), training__epochs=limits.LARGEST_EPOCHS + 1)
 
 
@@ -58,8 +56,8 @@ def test_names_that_people_have(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "~", "a\tb", "a" * 101, "x\ud800", "con", "LPT1.txt", "a\u2028b", "*"]
+    "name", ["", ".", "..", "a/b", "~", "a\tb", "a" * 101, "x\ud800", "con", "LPT1.txt", "a\u2028b"]
 )
 def test_names_that_are_no_part_of_a_path(name: str) -> None:
-    with pytest.raises(ValueError, match="^name: expected "):
+    with pytest.raises(ValueError, match=r"^name: expected "):
         check_name(name)
