@@ -19,6 +19,7 @@ from safetensors.numpy import save as serialize
 
 from spec.errors import ParameterMismatch, UsageError, shorten
 from spec.files import check_regular, write
+from spec.machine import memory
 
 Parameters = dict[str, np.ndarray]
 """Canonical name -> array, float32 or float64."""
@@ -228,6 +229,9 @@ def _opened(path: Path) -> Iterator[Any]:
     except (OSError, ValueError):
         pass  # What comes next says it.
     check_regular(path)
+    available, size = memory(), path.stat().st_size
+    if available is not None and size > available:
+        raise UsageError(f"{path}: expected a file that fits into {available} bytes of memory, got {size}")
     try:
         with safe_open(str(path), framework="numpy") as file:
             yield file
