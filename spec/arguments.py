@@ -4,17 +4,19 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn
 
-from spec.text import admit
-
-LARGEST_SEED = 2**32 - 1
-"""Every framework's generator takes seeds of 32 bits."""
+from spec.errors import one_line
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, whose errors repeat what was given: a file's name may be among it, which is anybody's text."""
+    """One whose errors are one line, as all that this program says of what is wrong."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(admit(message))
+        """Say what is wrong, on stderr, and leave with 2."""
+        self.exit(2, one_line(f"error: {message} (see --help)") + "\n")
+
+
+LARGEST_SEED = 2**32 - 1
+"""Every framework's generator takes seeds of 32 bits."""
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -11,9 +11,20 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from spec.errors import SpecError
+from spec import files
+from spec.errors import SpecError, UsageError
+from spec.limits import (
+    DEEPEST,
+    LARGEST_ARRAY,
+    LARGEST_FILE,
+    LARGEST_RUNS,
+    LARGEST_STEPS,
+    LARGEST_TEXT,
+    LONGEST_NAME,
+    batch_elements,
+)
 from spec.models import AnyModel, Embedding
-from spec.tasks import AnyTask, FirstSymbol, Spelling
+from spec.tasks import STEPS_DRAWN_TOGETHER, AnyTask, FirstSymbol, Spelling
 from spec.training import AnyOutcome, NotStated, Training, Walk
 
 SHIPPED = Path(str(resources.files("spec") / "experiments"))
@@ -21,6 +32,17 @@ SHIPPED = Path(str(resources.files("spec") / "experiments"))
 
 COURSE_ROWS = "The course's rows: see the table in docs/experiments.md"
 """Said where descriptions are listed, which name them."""
+
+
+NAME = re.compile(r"\w[\w +\-.()=,]*")
+"""What an experiment may be called."""
+
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
+"""Names that Windows keeps for devices, with whatever ending."""
+
+_PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')"""
+DEEP_KEY = re.compile(rf"(?:^[ \t]*\[{{0,2}}|[{{,])[ \t]*(?:{_PART}[ \t]*\.[ \t]*){{{DEEPEST}}}", re.MULTILINE)
+"""A dotted key of too many parts."""
 
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -31,14 +53,15 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """
 
     name: str
-    description: Annotated[str, msgspec.Meta(min_length=1)]
-    seeds: Annotated[int, msgspec.Meta(ge=1)] = 20
+    description: Annotated[str, msgspec.Meta(min_length=1, max_length=LARGEST_TEXT)]
+    seeds: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_RUNS)] = 20
     model: AnyModel
     task: AnyTask
     training: Training
     outcome: AnyOutcome = NotStated()
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         model, task = self.model, self.task
         if task.indices != isinstance(model.inputs, Embedding):
             expected = "Embedding (the task gives indices)" if task.indices else "Features (the task gives features)"
@@ -61,6 +84,22 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         if (self.training.epochs == 0) != isinstance(self.outcome, Walk):
             expected = "0 with outcome Walk" if isinstance(self.outcome, Walk) else "at least 1"
             raise ValueError(f"training.epochs: expected {expected}, got {self.training.epochs}")
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        """Raise ValueError for products of sizes that are beyond spec.limits."""
+        model, task, training = self.model, self.task, self.training
+        together = STEPS_DRAWN_TOGETHER if isinstance(task, FirstSymbol) else 1
+        # Judged one sequence at a time where batches are one; a FirstSymbol's are bounded by the task.
+        outputs = task.batch_size * (1 if model.readout == "last step" else task.length) * model.classes
+        for key, what, got, largest in (
+            ("training.epochs", "optimizer steps in all", training.epochs * training.steps_per_epoch, LARGEST_STEPS),
+            ("model", "parameters", model.parameter_count, LARGEST_ARRAY),
+            ("task.batch_size", "input values in a batch", together * batch_elements(task), LARGEST_ARRAY),
+            ("task.batch_size", "logits of a batch", outputs, LARGEST_ARRAY),
+        ):
+            if got > largest:
+                raise ValueError(f"{key}: expected at most {largest} {what}, got {got}")
 
     @property
     def hash(self) -> str:
@@ -88,19 +127,29 @@ def load(name: str) -> Experiment:
             hint = f" (close: {', '.join(close)})" if close else " (see --list)"
             raise SpecError(name, "experiment", f"a shipped name or the path of a .toml file{hint}", repr(name))
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SpecError(str(path), "file", "a readable TOML file", reason.lower()) from None
+        text = files.read(path, LARGEST_FILE).decode()
+    except UnicodeDecodeError as error:
+        raise SpecError(str(path), "file", "a readable TOML file", str(error)) from None
+    except UsageError as error:
+        expected, _, got = str(error).removeprefix(f"{path}: ").rpartition(", got ")
+        expected = expected.removeprefix("expected ") or "a readable TOML file"
+        got = got.removeprefix("cannot be read: ").lower() if got.startswith("cannot be read: ") else got
+        raise SpecError(str(path), "file", expected, got) from None
     return parse(text, path.stem, str(path))
 
 
 def parse(text: str, name: str, file: str = "<text>") -> Experiment:
     """Build an experiment from TOML text. Raises SpecError naming `file`, the key, what was expected, what came."""
+    if len(text) > LARGEST_FILE:
+        raise SpecError(file, "file", f"at most {LARGEST_FILE} characters", str(len(text)))
+    if DEEP_KEY.search(text):
+        raise SpecError(file, "file", f"keys of at most {DEEPEST} parts", "a longer one")
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # The parser's own error is one; so is an integer of too many digits.
         raise SpecError(file, "file", "valid TOML", str(error)) from None
+    except RecursionError:
+        raise SpecError(file, "file", "valid TOML", "values that are nested too deeply") from None
     if "name" in raw:
         raise SpecError(file, "name", "no such key (the file's name is the experiment's)", repr(raw["name"]))
     return convert({"name": name, **raw}, file)
@@ -113,6 +162,21 @@ def convert(raw: dict[str, Any], file: str) -> Experiment:
     except msgspec.ValidationError as error:
         key, expected, got = _explain(str(error), raw)
         raise SpecError(file, key, expected, got) from None
+    except RecursionError:
+        raise SpecError(file, "file", "values of an experiment", "values that are nested too deeply") from None
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless that can be an experiment's name, and so a part of paths on any system."""
+    if not NAME.fullmatch(name) or len(name.encode(errors="replace")) > LONGEST_NAME:
+        expected = f"letters, digits and any of ' +-._()=,', the first no sign, {LONGEST_NAME} bytes at most"
+    elif name.endswith((".", " ")):
+        expected = "a name that ends in neither a dot nor a space"
+    elif name.partition(".")[0].strip().lower() in RESERVED:
+        expected = "a name that no system has for a device"
+    else:
+        return
+    raise ValueError(f"name: expected {expected}, got {name!r}")
 
 
 def override(experiment: Experiment, **changes: Any) -> Experiment:

@@ -112,7 +112,8 @@ def any_encoding() -> None:
 
 def width() -> int | None:
     """Columns of the terminal that standard output is; None where it is none: a log has no width."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    there = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if there else None
 
 
 def fold(text: str, columns: int | None, indent: int = 2) -> list[str]:

@@ -1,14 +1,16 @@
 """What a run says while it goes on: lines for people, with a bar on a terminal, or JSON lines for programs."""
 
+import contextlib
 import math
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from spec.command.events import End, EnsembleStart, Epoch, Event, Members, Start, Step, Summary, encode
-from spec.text import TRACEBACK, admit, fold, of_json, visible, width
+from spec.errors import one_line
+from spec.text import fold, of_json, visible, width
 
 LINES = 15
 """About how many epoch lines a person is shown, whatever the number of epochs; the course trains for 15."""
@@ -28,6 +30,10 @@ class Reporter(Protocol):
     @contextmanager
     def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
         """Hand out the function that reports each epoch."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Something that went wrong and costs less than the run: for people, on stderr."""
         ...
 
     def step(self, event: Step, text: str) -> None:
@@ -70,6 +76,9 @@ class Lines:
     def note(self, text: str) -> None:
         # Paragraphs that are lines already: further in, a line would look like one of its own.
         tell_lines(text, indent=0)
+
+    def warn(self, text: str) -> None:
+        complain(f"warning: {text}")
 
     @contextmanager
     def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
@@ -127,6 +136,9 @@ class JSONLines:
     def note(self, text: str) -> None:
         del text
 
+    def warn(self, text: str) -> None:
+        complain(f"warning: {text}")
+
     @contextmanager
     def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
         del epochs_done
@@ -173,28 +185,48 @@ def tell_lines(lines: str, indent: int = 2) -> None:
         tell(line, indent)
 
 
-def complain(message: str) -> None:
-    """Print what went wrong on stderr. It is not folded: it may end with a command that is to be copied."""
-    print(admit(message, TRACEBACK, lines=True), file=sys.stderr, flush=True)
+class Unread(KeyboardInterrupt):
+    """Nobody reads the output any more: to go on would be to work for nobody."""
 
 
 def say(line: str) -> None:
     """Print a line at once, also into a pipe, which would otherwise hold it back.
 
-    Raises KeyboardInterrupt when nobody reads the pipe any more: to go on would be to work for nobody.
+    Raises Unread when nobody reads the pipe any more. An output that cannot be written for another reason, a disk that
+    is full, is complained about once, and what is computed goes on without it.
     """
     try:
         print(line, flush=True)
     except BrokenPipeError:
-        # What is still buffered has to go somewhere, or Python complains about it at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise KeyboardInterrupt("nobody reads the output any more") from None
+        silence(sys.stdout)
+        raise Unread("nobody reads the output any more") from None
+    except OSError as error:
+        silence(sys.stdout)
+        complain(f"warning: the output cannot be written: {error.strerror}; what follows is lost")
+
+
+def complain(text: str) -> None:
+    """Print a line of an error or a warning on stderr, if there is one that can be written."""
+    if sys.stderr is None:
+        return
+    try:
+        print(one_line(text), file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Let what is still buffered, and all that follows, go nowhere; or Python complains about it at its exit."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 @contextmanager
 def bar(unit: str, total: int, done: int, value: str) -> Iterator[Callable[[int, str], None]]:
     """A progress bar on stderr if that is a terminal; hands out the function that moves it and shows a value."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda completed, shown: None
         return
     # Imported here: it takes longer than all the rest of --help or --list.
@@ -216,7 +248,7 @@ def bar(unit: str, total: int, done: int, value: str) -> Iterator[Callable[[int,
         *columns,
         console=console,
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         redirect_stderr=True,
     )
     with progress:

@@ -275,8 +275,8 @@ def test_an_experiment_that_is_not_there(name: str, message: str) -> None:
 def test_a_directory_and_bytes_are_no_experiments(tmp_path: Path) -> None:
     (tmp_path / "a.toml").mkdir()
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
-    for name, got in (("a", "is a directory"), ("b", "can't decode byte")):
-        with pytest.raises(SpecError, match=f"{name}.toml: file: expected a readable TOML file, got .*{got}"):
+    for name, expected, got in (("a", "file", "a directory"), ("b", "readable TOML file", ".*can't decode byte")):
+        with pytest.raises(SpecError, match=f"{name}.toml: file: expected a {expected}, got {got}"):
             load(str(tmp_path / f"{name}.toml"))
 
 
