@@ -119,7 +119,7 @@ def test_no_verdict_is_cut_however_narrow_it_is(width: int | None) -> None:
         assert max(map(len, folded)) <= width
     joined = " ".join(" ".join(lines).split())
     assert ALL.verdict in joined
-    assert "in forward, lock-step; 8 rungs ok" in joined
+    assert f"in forward, lock-step; {len(RUNGS) - 2} rungs ok" in joined
     assert "UNDERPOWERED" in joined
     assert "1200" in joined
 
@@ -157,7 +157,7 @@ def test_progress_says_a_verdict_in_the_same_words(width: int | None, capsys: py
         progress.judged(verdict("hello-gru", "different"))
         progress.recorded("one", "hello-gru", 1.0, "lost its way")
     output = " ".join(without_colours(capsys.readouterr().err).split())
-    assert "[1/2] FAIL hello-gru: in forward, lock-step; 8 rungs ok" in output
+    assert f"[1/2] FAIL hello-gru: in forward, lock-step; {len(RUNGS) - 2} rungs ok" in output
     assert "one hello-gru: lost its way" in output
 
 
