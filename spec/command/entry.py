@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -64,7 +65,7 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
     compute. Errors of the user become one line on stderr. Wrong flags end the process, as argparse does it.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # A terminal may know no more letters than ASCII.
+        if isinstance(stream, io.TextIOWrapper):  # A terminal may know no more letters than ASCII.
             stream.reconfigure(errors="backslashreplace")
     try:
         options = parser(implementation_name).parse_args(arguments)
@@ -106,11 +107,13 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
 
 def flush() -> None:
     """Write what stdout still holds, while it can be dealt with that nobody reads it."""
+    stream = sys.stdout
+    if stream is None:
+        return
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        stream.flush()
     except OSError:
-        silence(sys.stdout)
+        silence(stream)
 
 
 def parser(implementation_name: str) -> argparse.ArgumentParser:
