@@ -2,7 +2,7 @@
 # torch 2.13.0, CPU: a fused optimizer walks parameter, gradient and moments through memory as if all had one layout.
 # A parameter made from a transposed view (kernel.T, the usual line of a port) with a gradient in C order steps wrongly:
 # each element moves by another element's gradient. The unfused optimizer is right, and so is kernel.T.contiguous().
-# Seen: SGD with rate 1 leaves the parameter up to 4.3 away from parameter - gradient; unfused and contiguous: 0.
+# Seen: with rate 1, SGD is off by up to 2.45, Adam and AdamW by 2; unfused, and contiguous: 0.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 python3.11 -m venv "$folder/venv"

@@ -1,12 +1,12 @@
 """The same numbers, lying otherwise in memory: a caller's arrays may be transposed views, slices, in Fortran order.
 
 Kernels that read memory as if every array were in C order are right as long as all of them lie alike. So parameters
-are handed over in Fortran order and everything else as slices of larger arrays, backwards, in one go. Every shape is
-one that another rung asks for too, so that nothing more is compiled.
+are handed over in Fortran order, their gradients and slots as slices of larger arrays, backwards, and batches as such
+slices in Fortran order, in one go. Every shape is one that another rung asks for too, so that nothing more is compiled.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,12 +55,25 @@ def strided(array: np.ndarray) -> np.ndarray:
     return larger[::-1, ..., ::2] if array.ndim > 1 else larger[::-2]
 
 
+def transposed(array: np.ndarray) -> np.ndarray:
+    """Both at once."""
+    return fortran(array) if array.ndim < 2 else np.asfortranarray(np.repeat(array, 2, axis=-1))[..., ::2]
+
+
 def plain(array: np.ndarray) -> np.ndarray:
     """In C order."""
     return np.ascontiguousarray(array) if array.ndim else array
 
 
 Layout = Callable[[np.ndarray], np.ndarray]
+
+
+class Layouts(NamedTuple):
+    """Of parameters; of their gradients and slots; of batches, logits and targets."""
+
+    parameters: Layout
+    updates: Layout
+    batch: Layout
 
 
 def _lay(value: Any, layout: Layout) -> Any:
@@ -80,19 +93,19 @@ def _lay(value: Any, layout: Layout) -> Any:
 def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
     del case
     asked = {
-        PLAIN: _ask(framework, experiment, request, plain, plain),
-        LAID: _ask(framework, experiment, request, fortran, strided),
+        PLAIN: _ask(framework, experiment, request, Layouts(plain, plain, plain)),
+        LAID: _ask(framework, experiment, request, Layouts(fortran, strided, transposed)),
     }
     return {part + name: array for part, found in asked.items() for name, array in found}
 
 
 def _ask(
-    framework: Framework, experiment: Experiment, request: Request, of_parameters: Layout, of_others: Layout
+    framework: Framework, experiment: Experiment, request: Request, layouts: Layouts
 ) -> Iterator[tuple[str, np.ndarray]]:
     """What every function of the contract answers, by "<function>/<array>". Those that are missing are left out."""
     settings = request.settings
     point = variation.points(experiment, "ragged", request)[0]
-    start, batch = _lay(point.parameters, of_parameters), _lay(point.batch, of_others)
+    start, batch = _lay(point.parameters, layouts.parameters), _lay(point.batch, layouts.batch)
     yield from _named("round_trip", framework.round_trip(experiment, start, settings))
     yield from _named("forward", framework.forward(experiment, start, batch, settings))
     answered = framework.gradients(experiment, start, batch, settings)
@@ -101,16 +114,16 @@ def _ask(
         yield "predict/logits", framework.predict(experiment, start, batch, settings)
     if hasattr(framework, "loss_gradient"):
         given = loss.draw(experiment, loss.cases(experiment, request.precision, False)[0], request)[""]
-        logits, targets = _lay(given.logits, of_others), _lay(given.targets, of_others)
+        logits, targets = (_lay(array, layouts.batch) for array in given)
         yield "loss_gradient/logits", framework.loss_gradient(experiment, logits, targets, settings).logits
     if not experiment.training.epochs:
         return
     if hasattr(framework, "replay"):
-        given = _lay(optimizer.draw(experiment, request), of_others)
+        given = _lay(optimizer.draw(experiment, request), layouts.updates)
         replayed = framework.replay(experiment, start, given, settings)
         yield from _named("replay", {**replayed.parameters, **replayed.slots})
     # What is trained beyond the first epoch differs by side, and so counts in no digest.
-    trained = _train(witness.aside(framework), experiment, request, start, of_others)
+    trained = _train(witness.aside(framework), experiment, request, start, layouts.updates)
     each = experiment.training.steps_per_epoch
     stretch = {"loss": trained.losses, **trained.parameters, **trained.slots}
     yield from _named("train", {name: array[:each] for name, array in stretch.items()})
@@ -121,7 +134,7 @@ def _named(function: str, arrays: Parameters) -> Iterator[tuple[str, np.ndarray]
 
 
 def _train(
-    framework: Framework, experiment: Experiment, request: Request, start: Parameters, of_others: Layout
+    framework: Framework, experiment: Experiment, request: Request, start: Parameters, of_slots: Layout
 ) -> Trajectory:
     """An epoch from a state in the middle of the recipe; all epochs of who compiles, for which that is done already."""
     training = experiment.training
@@ -130,7 +143,7 @@ def _train(
         for number, slot in enumerate(training.optimizer.slots, SEED)
         for name, values in Request(request.precision, "cpu", request.seed + number).start(experiment).items()
     }
-    state = State(start, _lay(slots, of_others), training.steps_per_epoch)
+    state = State(start, _lay(slots, of_slots), training.steps_per_epoch)
     compiles = hasattr(framework, "overhead") and "compiling" in framework.overhead()
     epochs = training.epochs if compiles else 1
     return framework.train(experiment, state, epochs, request.seed, request.settings, record=True, masks="spec")
@@ -146,7 +159,7 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
     for side, arrays in zip(place.sides, (first, second), strict=True):
         names = dict.fromkeys(name.removeprefix(part) for part in (PLAIN, LAID) for name in arrays)
         names = [name for name in names if not name.startswith((PLAIN, LAID))]
-        for name in dict.fromkeys([*_expected(experiment), *names]):
+        for name in dict.fromkeys([*names, *_expected(experiment)]):
             keep = _kept(experiment).get(name)
             if keep is not None and not keep.any():
                 continue

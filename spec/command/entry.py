@@ -105,11 +105,13 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
 
 def flush() -> None:
     """Write what stdout still holds, while it can be dealt with that nobody reads it."""
+    stream = sys.stdout
+    if stream is None:
+        return
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        stream.flush()
     except OSError:
-        silence(sys.stdout)
+        silence(stream)
 
 
 def parser(implementation_name: str) -> argparse.ArgumentParser:

@@ -21,6 +21,9 @@ def execute(
 ) -> "subprocess.CompletedProcess[str]":
     """A Python program, with the fake implementation at hand; `path` comes before all else that it may import."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{path}:{ROOT}:{HERE}", "TMPDIR": str(cwd)}
+    environment["PYTHONDONTWRITEBYTECODE"] = (
+        "1"  # Where little may be written, Python cuts its own files short, and keeps them.
+    )
     given: dict = {"env": environment, "capture_output": True, **options}
     given["env"] = {**environment, **given["env"]}
     return subprocess.run([sys.executable, "-c", program, *arguments], cwd=cwd, text=True, timeout=60, **given)
@@ -131,3 +134,17 @@ def test_a_disk_that_fills_up(bytes_at_most: int, left: set[str], tmp_path: Path
     check_message(done.stderr, "cannot be written: File too large")
     assert {path.name for path in (tmp_path / "a").iterdir()} == left
     assert execute(FAKE, *QUICK, cwd=tmp_path).returncode == 0
+
+
+def test_a_path_of_bytes_that_are_no_characters(tmp_path: Path) -> None:
+    out = os.fsdecode(b"a\xff")
+    for arguments in (("hello-gru", "--epochs", "3"), ("--resume", "--json")):
+        done = execute(FAKE, *arguments, "--out", out, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "a\\" in done.stdout
+    (tmp_path / "file").touch()
+    done = execute(FAKE, "--out", "file", "--init-weights", out, cwd=tmp_path)
+    check_message(done.stderr, "--out file: expected a new or empty directory")
+    check_message(
+        execute(FAKE, f"{out}.toml", cwd=tmp_path).stderr, "a\\udcff.toml: file: expected a readable TOML file"
+    )
