@@ -27,7 +27,7 @@ from flax_impl.dropout import Dropout
 from spec.experiment import load
 from spec.framework import Settings
 from spec.parameters import draw
-from spec.tasks import random_batch
+from spec.tasks import Batch, random_batch
 from torch_impl import attention as torch_attention
 
 TIME, SOURCE, WIDTH, FEATURES = 7, 6, 5, 4
@@ -260,3 +260,18 @@ def test_flax_blocks_lower_for_every_platform() -> None:
     for platform in ("cpu", "cuda", "tpu"):
         exported = export.export(run, platforms=[platform])(*shapes_of(3, 1000))
         assert "while" in exported.mlir_module()
+
+
+@pytest.mark.parametrize("name", ["hello-transformer", "hello-multi-head-attention"])
+def test_gradients_of_a_row_without_keys(name: str) -> None:
+    """All of its keys are masked. With an additive mask, torch's fused attention multiplies its gradient by
+    the number of keys. What the other rows give, and nothing of this one, must come out.
+    """
+    experiment = load(name)
+    given = draw(experiment.model.parameters(), 0, "float64", 0.1)
+    batch = random_batch(experiment.model, [5, 0, 3], 0, "float64")
+    others = Batch(*(None if part is None else part[[0, 2]] for part in batch))
+    for side in (torch_impl, flax_impl):
+        found, expected = (side.gradients(experiment, given, b, Settings("float64")) for b in (batch, others))
+        for tensor, gradient in expected.parameters.items():
+            np.testing.assert_allclose(found.parameters[tensor], gradient, rtol=0, atol=1e-13, err_msg=tensor)
