@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast, get_args
 
 import msgspec
 
-from spec import cache, parameters
+from spec import cache, parameters, requirements
 from spec.arguments import LARGEST_SEED, at_least, seed
 from spec.command import ensemble
 from spec.command.ensemble_directory import EnsembleDirectory
@@ -42,9 +42,6 @@ DEFAULT_EXPERIMENT = "hello-rnn"
 """What is trained when nothing is named."""
 
 DEFAULT_SEED = 0
-
-EXTRAS = {"torch_impl": "torch", "flax_impl": "flax"}
-"""The extra of the distribution `ohlol` that installs what an implementation needs."""
 
 CRASHED = Unsupported.exit_code
 """Exit code of a fault in the program: like whatever else could not run."""
@@ -300,7 +297,7 @@ def load_implementation(name: str) -> Framework:
     except ImportError as error:
         if (error.name or "").partition(".")[0] in (name, "spec"):
             raise  # Not a missing framework: a fault of ours.
-        hint = f'; to install it: pip install "ohlol[{EXTRAS[name]}]"' if name in EXTRAS else ""
+        hint = f"; {requirements.hint(requirements.EXTRAS[name])}" if name in requirements.EXTRAS else ""
         raise FrameworkMissing(f"{name}: {error}{hint}") from None
     return cast(Framework, module)
 
