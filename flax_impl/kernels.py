@@ -331,7 +331,9 @@ def _differentiate(
 
 
 _fused.defvjp(
-    lambda graph, step, reverse, *primals: _keep(graph, step, reverse, *custom_derivatives.custom_vjp_primal_tree_values(primals)),
+    lambda graph, step, reverse, *primals: _keep(
+        graph, step, reverse, *custom_derivatives.custom_vjp_primal_tree_values(primals)
+    ),
     lambda graph, step, reverse, kept, gradients: _differentiate(graph, step, reverse, kept, _there(gradients)),
     symbolic_zeros=True,
 )

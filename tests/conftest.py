@@ -58,7 +58,9 @@ def needs(source: str) -> Needs:
         before = dict(leads)
         for name, node in definitions.items():
             leads[name] = leads.get(name, set()).union(*(leads.get(word, set()) for word in words(node)))
-            leads[name] |= {side for inner in ast.walk(node) for module, _ in imported(inner) for side in sides_of(module)}
+            leads[name] |= {
+                side for inner in ast.walk(node) for module, _ in imported(inner) for side in sides_of(module)
+            }
     # An autouse fixture is every test's.
     for name, node in definitions.items():
         if "autouse=True" in "".join(map(ast.unparse, getattr(node, "decorator_list", []))):
@@ -102,8 +104,7 @@ def named(value: object) -> set[str]:
     """The sides that a test's parameter names."""
     match value:
         case str() | ModuleType():
-            name = value if isinstance(value, str) else value.__name__
-            return sides_of(name) if name.partition(".")[0] in WITHOUT_FRAMEWORK else set()
+            return sides_of(value if isinstance(value, str) else value.__name__)
         case tuple() | list():
             return set().union(*map(named, value))
     return set()
