@@ -37,7 +37,11 @@ def conftest() -> ModuleType:
         ("import flax_impl\n@pytest.fixture\ndef side(): return flax_impl\ndef test(side): pass", set(), {"flax"}),
         ("import torch_impl\nSIDES = [torch_impl]\n@mark(SIDES)\ndef test(): pass", set(), {"torch"}),
         ("import torch_impl, flax_impl\ndef test(): torch_impl.a(flax_impl.b())", set(), {"torch", "flax"}),
-        ("import flax_impl\n@fixture(autouse=True)\ndef always(): flax_impl.train()\ndef test(): pass", {"flax"}, set()),
+        (
+            "import flax_impl\n@fixture(autouse=True)\ndef always(): flax_impl.train()\ndef test(): pass",
+            {"flax"},
+            set(),
+        ),
     ],
 )
 def test_what_a_test_needs_is_read_off_its_source(
