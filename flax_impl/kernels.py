@@ -77,7 +77,7 @@ def usable() -> bool:
 
     def loss(run: Callable, parameters: nnx.State, inputs: Array) -> Array:
         cell = nnx.merge(graph, parameters)
-        (states,) = run(graph, step, False, parameters, (jnp.zeros((1, 1)),), (inputs, None))
+        (states,) = run(graph, step, False, parameters, (jnp.zeros_like(inputs[:, 0]),), (inputs, None))
         return states.sum() + cell.weights.kernel.sum()
 
     def step(cell: Any, state: State, at: At) -> State:

@@ -29,12 +29,16 @@ def tried_anew() -> Iterator[None]:
         each.cache_clear()
 
 
-def test_this_jax_has_everything(tried_anew: None) -> None:
+@pytest.mark.parametrize("wide", [False, True])
+def test_this_jax_has_everything(wide: bool, tried_anew: None) -> None:
     """Else the tests of the recurrences and of the products would be tests of what stands in for them."""
+    import jax
+
     from flax_impl import kernels, products
 
-    assert kernels.usable()
-    assert products.usable()
+    with jax.enable_x64(wide):
+        assert kernels.usable()
+        assert products.usable()
 
 
 @pytest.mark.parametrize("name", ["Jaxpr", "jaxpr_as_fun", "dot_general_p"])
