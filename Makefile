@@ -27,7 +27,7 @@ comma := ,
 INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck faults test lint types check format clean
+.PHONY: crosscheck faults test test-signals lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck $(if $(SIDE),--implementations spec.reference $(SIDE)_impl --precision float64)
@@ -37,6 +37,10 @@ faults: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(RUN) -m pytest -n auto $(if $(SIDE),--side $(SIDE))
+
+# Stops the train commands at random moments and resumes them; takes many minutes.
+test-signals: $(VENV)/installed
+	$(RUN) tests/kill_and_resume.py
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff format --check .

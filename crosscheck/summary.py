@@ -1,12 +1,12 @@
 """A whole run in one record: what the report's formats are made from, and what the exit code says."""
 
-import shlex
 from collections.abc import Sequence
 
 import msgspec
 
 from crosscheck.comparison import Comparison
 from crosscheck.verdict import Verdict
+from spec import text
 from spec.convergence import CONVERGENCE
 from spec.framework import Recurrence, Settings
 
@@ -64,7 +64,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             which += ["--case", comparison.case]
         if self.directories:
             words = ["compare", *self.directories, "--experiments", verdict.experiment, *which]
-            return shlex.join(["python", "-m", "crosscheck", *words])
+            return text.command(["python", "-m", "crosscheck", *words])
         words = [verdict.argument, *which]
         names = tuple(side.implementation for side in self.sides)
         if names != DEFAULT_IMPLEMENTATIONS:
@@ -82,7 +82,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             words.append("--compile")
         if self.device != "cpu":
             words += ["--device", self.device]
-        return shlex.join(["python", "-m", "crosscheck", *words])
+        return text.command(["python", "-m", "crosscheck", *words])
 
     @property
     def comparisons(self) -> int:

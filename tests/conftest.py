@@ -7,6 +7,7 @@ another way, such as a process that it starts, says so: `@pytest.mark.needs("tor
 
 import ast
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,9 @@ from typing import NamedTuple
 import pytest
 
 from spec.machine import THREADS
+
+# For what tests of several packages share.
+sys.path.append(str(Path(__file__).parent))
 
 # Before anything imports torch: tests already run in as many processes as there are cores, and threads of several
 # processes that wait for each other's cores take ten times as long as none.

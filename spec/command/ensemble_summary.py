@@ -8,7 +8,7 @@ import numpy as np
 from spec.command.events import Summary
 from spec.ensemble import NEVER
 from spec.experiment import Experiment
-from spec.training import CannotLearn, Learns, LearnsSometimes
+from spec.training import CannotLearn, Learns, LearnsSometimes, NotStated
 
 DEVIATE = 1.959963984540054
 """The 97.5 % quantile of the standard normal law, for intervals of 95 %."""
@@ -124,4 +124,6 @@ def _verdict(experiment: Experiment, summary: Summary) -> str:
         case CannotLearn(floor, reason):
             got = f"{summary.solved} of {summary.seeds} did, lowest evaluation loss {summary.lowest:.7g}"
             return f"{word}: no seed can solve it, floor {floor:.7g}: {reason}; {got}."
+        case NotStated():
+            return f"Trained: {low} to {high} % of seeds solve it. The experiment states no outcome."
     return "Nothing was trained."
