@@ -26,14 +26,14 @@ COULD_NOT_RUN = 3
 def check(*packages: str) -> None:
     """Let the process go on only under a Python that is new enough, with these packages installed.
 
-    Raises ImportError. While `python -m` looks for its module, where nobody could catch that, it ends the process with
-    one line instead.
+    Raises ImportError. Where a command of the project is run by `python -m`, and nobody could catch that, it ends the
+    process with one line instead.
     """
     said = problem(packages)
     if not said:
         return
-    # What Python has there until -m has found its module.
-    if sys.argv[:1] == ["-m"]:
+    # "-m" is what Python has there until it has found the module.
+    if sys.argv[:1] == ["-m"] or _command() in (*EXTRAS, "spec"):
         sys.stderr.write(f"error: {said}\n")
         raise SystemExit(COULD_NOT_RUN)
     raise ImportError(said)
@@ -84,6 +84,12 @@ def _requirement(extras: str, installed: bool) -> str:
 
 def _asked() -> str:
     """The extras of what `python -m` is to run, as far as that can be told."""
+    return EXTRAS.get(_command(), "")
+
+
+def _command() -> str:
+    """The package that `python -m` runs a module of, as far as that can be told."""
     words = getattr(sys, "orig_argv", [])
-    name = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
-    return EXTRAS.get(name.partition(".")[0], "")
+    found = getattr(sys.modules.get("__main__"), "__spec__", None)
+    name = words[words.index("-m") + 1] if "-m" in words[:-1] else getattr(found, "name", "")
+    return name.partition(".")[0]
