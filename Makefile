@@ -1,20 +1,42 @@
-# `make` builds .venv and runs the main job; `make test` the tests; `make check` style, types and tests;
+# `make` sets everything up and runs the main job; `make test` the tests; `make check` style, types and tests;
 # `make faults` shows that crosscheck sees planted bugs.
+#
+# SIDE=flax or SIDE=torch installs that framework alone: `make` compares its implementation with the reference in NumPy,
+# `make test` runs the tests that need no other. PYTHON names another Python. Each choice has an environment of its own.
 PYTHON ?= python3.11
-VENV := .venv
+SIDE ?=
+
+SIDES := flax torch
+ifneq ($(SIDE),)
+ifeq ($(filter $(SIDES),$(SIDE)),)
+$(error SIDE: expected one of $(SIDES), or none for both, got '$(SIDE)')
+endif
+endif
+
+# Empty where there is no such Python, or one that is too old: the setup says which.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+# Both sides on Python 3.11 have .venv, others a name that says what is in them.
+VENV ?= .venv$(if $(filter-out 3.11,$(VERSION)),-$(VERSION))$(if $(SIDE),-$(SIDE))
+# The versions that were tried together on that Python, if any were; `make CONSTRAINTS=` takes the newest of everything.
+CONSTRAINTS ?= $(wildcard constraints/$(VERSION).txt)
+EXTRAS := $(if $(SIDE),$(SIDE) crosscheck test,dev)
 RUN := $(VENV)/bin/python
+
+empty :=
+comma := ,
+INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
 .PHONY: crosscheck faults test test-signals lint types check format clean
 
 crosscheck: $(VENV)/installed
-	$(RUN) -m crosscheck
+	$(RUN) -m crosscheck $(if $(SIDE),--implementations spec.reference $(SIDE)_impl --precision float64)
 
 faults: $(VENV)/installed
 	$(RUN) -m crosscheck faults
 
 test: $(VENV)/installed
-	$(RUN) -m pytest -n auto
+	$(RUN) -m pytest -n auto $(if $(SIDE),--side $(SIDE))
 
 # Stops the train commands at random moments and resumes them; takes many minutes.
 test-signals: $(VENV)/installed
@@ -25,7 +47,7 @@ lint: $(VENV)/installed
 	$(RUN) -m ruff check .
 
 types: $(VENV)/installed
-	$(RUN) -m pyright
+	$(RUN) -m pyright --pythonpath $(RUN)
 
 check: lint types test
 
@@ -34,16 +56,17 @@ format: $(VENV)/installed
 	$(RUN) -m ruff check --fix .
 
 clean:
-	rm -rf $(VENV) runs crosscheck-report .pytest_cache .ruff_cache
+	rm -rf .venv .venv-3.* .venv-flax .venv-torch runs crosscheck-report .pytest_cache .ruff_cache
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	@command -v $(PYTHON) >/dev/null || { \
-	  echo "make: expected Python 3.11 as '$(PYTHON)', got no such command." >&2; \
+	  echo "make: expected Python 3.11 or newer as '$(PYTHON)', got no such command." >&2; \
 	  echo "      Install Python 3.11, or name another: make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "make: expected Python 3.11 or newer, got $$($(PYTHON) -V)" >&2; exit 1; }
+	  echo "make: expected Python 3.11 or newer as '$(PYTHON)', got $$($(PYTHON) -V 2>&1)." >&2; \
+	  echo "      Install Python 3.11, or name another: make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "make: expected Python's venv module, got none (on Debian: apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -e '.[$(INSTALLED)]'
 	touch $@

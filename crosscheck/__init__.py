@@ -3,3 +3,7 @@
 Each implementation runs in processes of its own and leaves recordings; a ladder of rungs compares them. No framework
 is imported here: implementations are reached by module name, at run time, in a worker.
 """
+
+from spec import requirements
+
+requirements.check("scipy")

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from spec import requirements
 from spec.errors import FrameworkMissing, UsageError
 from spec.framework import CONTRACT, OPTIONAL, Framework
 
@@ -31,12 +32,18 @@ def load(name: str) -> Framework:
     except ModuleNotFoundError as error:
         if f"{module_name}.".startswith(f"{error.name}."):
             raise UsageError(f"--implementations: expected an importable module, got {name!r}") from None
-        raise FrameworkMissing(f"{name}: expected {error.name} to be installed, got none ({error})") from None
+        raise FrameworkMissing(not_installed(name, error)) from None
     if is_path:
         _check_origin(module, path)
     if missing:
         raise UsageError(f"{name}: expected the functions of spec.framework.CONTRACT, got none named {missing}")
     return cast(Framework, module)
+
+
+def not_installed(name: str, error: ModuleNotFoundError) -> str:
+    """What to install for an implementation."""
+    said = f"{name}: expected {error.name} to be installed, got none"
+    return f"{said}; {requirements.hint(requirements.EXTRAS[name])}" if name in requirements.EXTRAS else said
 
 
 def load_afresh(name: str) -> Framework:

@@ -19,6 +19,7 @@ from crosscheck.recording import Answer, Recording
 from crosscheck.request import Request
 from crosscheck.rungs import LADDER, Rung
 from crosscheck.sources import Sources
+from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
 from crosscheck.verdict import Selection
 from crosscheck.witness import Witness
 from spec import experiment as experiments
@@ -75,6 +76,10 @@ class Broken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 Message = Done | Refused | Broken
 
 
+WITHOUT_FRAMEWORK = "spec.reference"
+"""The implementation that runs where no framework is installed, in float64 alone."""
+
+
 class CannotStart(OhlolError):
     """An implementation that fails before it is asked to compute anything."""
 
@@ -116,6 +121,12 @@ def main(name: str) -> int:
 def _load(name: str) -> Framework:
     try:
         return implementation.load(name)
+    except FrameworkMissing as error:
+        if name not in DEFAULT_IMPLEMENTATIONS:
+            raise
+        (other,) = (each for each in DEFAULT_IMPLEMENTATIONS if each != name)
+        instead = f"--implementations {WITHOUT_FRAMEWORK} {other} --precision float64"
+        raise FrameworkMissing(f"{error}; or, without it: {instead}") from None
     except OhlolError:
         raise
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -38,10 +39,18 @@ KINDS = {
 }
 
 
-@jax.monitoring.register_event_duration_secs_listener
 def _spend(event: str, duration_secs: float, **_: Any) -> None:
     if event in KINDS:
         SPENT[KINDS[event]] += duration_secs
+
+
+def listen() -> None:
+    """Have JAX tell `_spend` of its work. Where it cannot, or calls its events otherwise, no time is accounted for."""
+    with suppress(AttributeError, TypeError):
+        jax.monitoring.register_event_duration_secs_listener(_spend)
+
+
+listen()
 
 
 LARGE = 10**9

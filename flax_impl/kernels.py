@@ -6,7 +6,7 @@ backwards. None knows the cell's equations: they stand in its `__call__` alone.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from itertools import starmap
 from math import isqrt
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
+from jax import custom_derivatives
 from jaxtyping import Array
 
 from flax_impl.linearization import (
@@ -52,8 +52,10 @@ def fused(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: 
     """Scans back along the state alone, then takes each weight's gradient in one product over all steps.
 
     What a step keeps for that is found by tracing one, see flax_impl.linearization. Reverse mode of any order; forward
-    mode raises TypeError.
+    mode raises TypeError. `scan` where this JAX lets no step be taken apart.
     """
+    if not usable():
+        return scan(cell, step, initial, over_time, reverse)
     graph, parameters = nnx.split(cell)
     return _fused(graph, step, reverse, parameters, initial, over_time)
 
@@ -61,10 +63,42 @@ def fused(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: 
 def recomputed(cell: nnx.Module, step: Step, initial: State, over_time: At, reverse: bool = False) -> State:
     """`fused` in stretches of about sqrt(time) steps, of which the forward pass keeps the first state alone.
 
-    Memory for the backward pass grows as sqrt(time), for one more forward pass.
+    Memory for the backward pass grows as sqrt(time), for one more forward pass. `scan` where `fused` is.
     """
+    if not usable():
+        return scan(cell, step, initial, over_time, reverse)
     graph, parameters = nnx.split(cell)
     return _recomputed(graph, step, reverse, parameters, initial, over_time)
+
+
+@cache
+def usable() -> bool:
+    """Whether this JAX lets a step be taken apart: one is, once, and nothing is compiled."""
+
+    def loss(run: Callable, parameters: nnx.State, inputs: Array) -> Array:
+        cell = nnx.merge(graph, parameters)
+        (states,) = run(graph, step, False, parameters, (jnp.zeros_like(inputs[:, 0]),), (inputs, None))
+        return states.sum() + cell.weights.kernel.sum()
+
+    def step(cell: Any, state: State, at: At) -> State:
+        return (jnp.tanh(cell.weights(at[0]) + cell.weights(state[0])),)
+
+    try:
+        graph, parameters = nnx.split(nnx.eval_shape(lambda: Trial(rngs=nnx.Rngs(0))))
+        inputs = jax.ShapeDtypeStruct((1, 2, 1), jnp.float32)
+        for run in (_fused, _recomputed):
+            jax.eval_shape(jax.grad(partial(loss, run)), parameters, inputs)
+    except Exception:
+        # Equations are undocumented, and so is how they will change.
+        return False
+    return True
+
+
+class Trial(nnx.Module):
+    """The smallest cell."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.weights = nnx.Linear(1, 1, rngs=rngs)
 
 
 SMALL = 10**6
@@ -297,7 +331,9 @@ def _differentiate(
 
 
 _fused.defvjp(
-    lambda graph, step, reverse, *primals: _keep(graph, step, reverse, *custom_vjp_primal_tree_values(primals)),
+    lambda graph, step, reverse, *primals: _keep(
+        graph, step, reverse, *custom_derivatives.custom_vjp_primal_tree_values(primals)
+    ),
     lambda graph, step, reverse, kept, gradients: _differentiate(graph, step, reverse, kept, _there(gradients)),
     symbolic_zeros=True,
 )
@@ -330,7 +366,7 @@ def _keep_starts(
     graph: nnx.GraphDef, step: Step, reverse: bool, *primals: Any
 ) -> tuple[State, tuple[nnx.State, State, At]]:
     """Of what the backward pass needs, the state that each stretch starts from."""
-    parameters, initial, over_time = custom_vjp_primal_tree_values(primals)
+    parameters, initial, over_time = custom_derivatives.custom_vjp_primal_tree_values(primals)
     batch, time = over_time[0].shape[:2]
 
     def forward(carry: tuple[State, State], number: Array | int, length: int) -> tuple[tuple[State, State], State]:
@@ -381,7 +417,7 @@ def _cut(over_time: Any, begin: Array | int, length: int) -> Any:
 
 def _there(gradients: tuple) -> tuple[Array | None, ...]:
     """The gradients by those states that something reads, None for the others."""
-    return tuple(None if isinstance(each, SymbolicZero) else each for each in gradients)
+    return tuple(None if isinstance(each, custom_derivatives.SymbolicZero) else each for each in gradients)
 
 
 _recomputed.defvjp(_keep_starts, _differentiate_stretches, symbolic_zeros=True)

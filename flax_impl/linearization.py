@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 from flax import nnx
-from jax.extend import core
 from jaxtyping import Array
+
+from flax_impl import jaxprs
 
 State = tuple[Array, ...]
 """Of a cell, each (batch, hidden); over time, each (batch, time, hidden)."""
@@ -92,11 +93,11 @@ class Linearization(NamedTuple):
     nor CHEAP to compute from these and from what is kept.
     """
 
-    equations: core.Jaxpr
-    constants: dict[core.Var, Any]
+    equations: jaxprs.Jaxpr
+    constants: dict[jaxprs.Var, Any]
     number: int
     structure: Any
-    kept: tuple[core.Var, ...]
+    kept: tuple[jaxprs.Var, ...]
 
 
 class Traced(NamedTuple):
@@ -217,20 +218,20 @@ def pullback(
     # The last arguments are not there, and none of their values is read.
     known = constants | dict(zip(equations.invars, jax.tree.leaves((given, differentiated)), strict=False))
     pairs = zip(equations.outvars[:number], results, strict=True)
-    known |= {variable: value for variable, value in pairs if not isinstance(variable, core.Literal)}
+    known |= {variable: value for variable, value in pairs if not isinstance(variable, jaxprs.Literal)}
     known |= dict(zip(variables, kept, strict=True))
     return jax.tree.unflatten(structure, _evaluated(equations, equations.outvars[number:], known))
 
 
-def _variables(atoms: Iterable[Any]) -> list[core.Var]:
-    return [atom for atom in atoms if not isinstance(atom, core.Literal)]
+def _variables(atoms: Iterable[Any]) -> list[jaxprs.Var]:
+    return [atom for atom in atoms if not isinstance(atom, jaxprs.Literal)]
 
 
-def _made_by(equations: core.Jaxpr) -> dict[core.Var, core.JaxprEqn]:
+def _made_by(equations: jaxprs.Jaxpr) -> dict[jaxprs.Var, jaxprs.JaxprEqn]:
     return {variable: equation for equation in equations.eqns for variable in equation.outvars}
 
 
-def _kept(equations: core.Jaxpr, wanted: Iterable[Any], there: set[core.Var]) -> Iterator[core.Var]:
+def _kept(equations: jaxprs.Jaxpr, wanted: Iterable[Any], there: set[jaxprs.Var]) -> Iterator[jaxprs.Var]:
     made_by = _made_by(equations)
     for variable in _variables(wanted):
         if variable in there:
@@ -241,7 +242,7 @@ def _kept(equations: core.Jaxpr, wanted: Iterable[Any], there: set[core.Var]) ->
             yield variable
 
 
-def _evaluated(equations: core.Jaxpr, wanted: Iterable[Any], known: dict[core.Var, Any]) -> Sequence[Array]:
+def _evaluated(equations: jaxprs.Jaxpr, wanted: Iterable[Any], known: dict[jaxprs.Var, Any]) -> Sequence[Array]:
     """The values of these, and of nothing that they do not need."""
     wanted = list(wanted)
     made_by, needed = _made_by(equations), set()
@@ -254,4 +255,4 @@ def _evaluated(equations: core.Jaxpr, wanted: Iterable[Any], known: dict[core.Va
     chosen = [equation for equation in equations.eqns if equation in needed]
     names = equations.debug_info.with_unknown_names()
     part = equations.replace(constvars=[], invars=list(known), outvars=wanted, eqns=chosen, debug_info=names)
-    return core.jaxpr_as_fun(core.ClosedJaxpr(part, ()))(*known.values())
+    return jaxprs.jaxpr_as_fun(jaxprs.ClosedJaxpr(part, ()))(*known.values())

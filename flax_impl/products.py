@@ -7,24 +7,46 @@ order, which is what derivatives of products have, it hands to a library, one ma
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import jax
-from jax.extend import core
+import jax.numpy as jnp
 from jaxtyping import Array
 
-DOT = core.primitives.dot_general_p
+from flax_impl import jaxprs
 
 
 def rows_first(function: Callable) -> Callable:
     """The function with every batched product in that order, in loops and branches too; same results but for rounding.
 
-    For a function of arrays, that is differentiated no further.
+    For a function of arrays, that is differentiated no further. The function itself where this JAX does not let its
+    equations be rewritten: then it is only slower.
     """
+    return rewrite(function) if usable() else function
+
+
+@cache
+def usable() -> bool:
+    """Whether this JAX lets equations be rewritten: a batched product in a loop is, once, and nothing is compiled."""
+
+    def trial(members: Array) -> Array:
+        return jax.lax.scan(lambda state, _: (jnp.einsum("mij,mkj->mik", state, state), None), members, None, 2)[0]
+
+    members = jax.ShapeDtypeStruct((2, 1, 1), jnp.float32)
+    try:
+        return jax.eval_shape(rewrite(trial), members) == members
+    except Exception:
+        # Equations are undocumented, and so is how they will change.
+        return False
+
+
+def rewrite(function: Callable) -> Callable:
+    """`rows_first` under a JAX that lets it."""
 
     def rewritten(*arguments: Any) -> Any:
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        results = core.jaxpr_as_fun(_rewritten(closed))(*jax.tree.leaves(arguments))
+        results = jaxprs.jaxpr_as_fun(_rewritten(closed))(*jax.tree.leaves(arguments))
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
     return rewritten
@@ -50,17 +72,18 @@ def product(left: Array, right: Array, contracted: Sequence, batch: Sequence, op
 
 def _rewritten(value: Any) -> Any:
     """An equation's parameter, with what it holds of functions rewritten."""
-    if isinstance(value, core.ClosedJaxpr):
-        return value.replace(jaxpr=_rewritten(value.jaxpr))
-    if isinstance(value, core.Jaxpr):
+    # Since JAX 0.12 both are one type, whose `jaxpr` is itself.
+    if isinstance(value, jaxprs.Jaxpr):
         return value.replace(eqns=[new for equation in value.eqns for new in _equations(equation)])
+    if isinstance(value, jaxprs.ClosedJaxpr):
+        return value.replace(jaxpr=_rewritten(value.jaxpr))
     # Named tuples among the parameters hold no functions.
     return type(value)(map(_rewritten, value)) if type(value) in (tuple, list) else value
 
 
-def _equations(equation: core.JaxprEqn) -> list[core.JaxprEqn]:
+def _equations(equation: jaxprs.JaxprEqn) -> list[jaxprs.JaxprEqn]:
     """What takes the place of an equation."""
-    if equation.primitive is not DOT or not equation.params["dimension_numbers"][1][0]:
+    if equation.primitive is not jaxprs.dot_general_p or not equation.params["dimension_numbers"][1][0]:
         return [equation.replace(params={name: _rewritten(value) for name, value in equation.params.items()})]
     contracted, batch = equation.params["dimension_numbers"]
     options = {name: equation.params[name] for name in ("precision", "preferred_element_type", "out_sharding")}
@@ -69,7 +92,7 @@ def _equations(equation: core.JaxprEqn) -> list[core.JaxprEqn]:
     names = dict(zip([*inner.invars, *inner.outvars], [*equation.invars, *equation.outvars], strict=True))
 
     def outer(atom: Any) -> Any:
-        return atom if isinstance(atom, core.Literal) else names.get(atom, atom)
+        return atom if isinstance(atom, jaxprs.Literal) else names.get(atom, atom)
 
     return [
         new.replace(invars=[outer(atom) for atom in new.invars], outvars=[outer(atom) for atom in new.outvars])

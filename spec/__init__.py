@@ -3,3 +3,7 @@
 Everything an implementation needs to know stands here: the equations, the parameters' names, shapes and initial
 laws, the batches, the loss, the optimizer's constants, and what counts as having learned.
 """
+
+from spec import requirements
+
+requirements.check(*requirements.PACKAGES)

@@ -7,6 +7,7 @@ It holds what each key may be; what two keys must be together (heads that divide
 """
 
 import argparse
+import inspect
 import sys
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,10 @@ FILE = Path(str(resources.files("spec") / "experiment.schema.json"))
 def schema() -> dict[str, Any]:
     """The schema of an experiment's TOML file, which has no name of its own: the file's is the experiment's."""
     exported = msgspec.json.schema(Experiment)
+    for definition in exported["$defs"].values():
+        if "description" in definition:
+            # A docstring as it stands in the source: Python 3.13 takes its indentation away, earlier ones keep it.
+            definition["description"] = inspect.cleandoc(definition["description"])
     experiment = exported["$defs"][Experiment.__name__]
     del experiment["properties"]["name"]
     experiment["required"].remove("name")

@@ -1,8 +1,19 @@
-"""What holds for every test."""
+"""What holds for every test, and which tests need which side: `pytest --side flax` runs where torch is not installed.
 
+Without --side every test runs, and a framework that is missing is an error. With it, what needs the other side is left
+out, as found in the tests' own sources and parameters before anything runs. A test that reaches the other side by
+another way, such as a process that it starts, says so: `@pytest.mark.needs("torch")`.
+"""
+
+import ast
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
 
 from spec.machine import THREADS
 
@@ -16,3 +27,124 @@ for variable in THREADS:
 
 # Tests leave nothing in the cache directory of who runs them, and take nothing from there.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+
+PACKAGES = {
+    "torch": {"torch", "torch_impl"},
+    "flax": {"jax", "jaxlib", "flax", "optax", "flax_impl"},
+}
+"""What a side consists of: its framework, and the implementation in it."""
+
+WITHOUT_FRAMEWORK = {"torch_impl", "flax_impl"}
+"""What imports its framework only when it is first asked to compute."""
+
+
+class Needs(NamedTuple):
+    """Which sides a test file needs to be imported at all, and which its tests need, by their functions' names."""
+
+    file: set[str]
+    tests: dict[str, set[str]]
+
+
+def needs(source: str) -> Needs:
+    """Found in a test file's source: what it imports, and which of its names lead there, helpers and fixtures too."""
+    tree = ast.parse(source)
+    file: set[str] = set()
+    leads: dict[str, set[str]] = {}
+    for node in tree.body:
+        for module, name in imported(node):
+            sides = sides_of(module)
+            leads[name] = leads.get(name, set()) | sides
+            if module not in WITHOUT_FRAMEWORK:
+                file |= sides
+    definitions = {name: node for node in tree.body for name in defined(node)}
+    before: dict[str, set[str]] | None = None
+    while before != leads:
+        before = dict(leads)
+        for name, node in definitions.items():
+            leads[name] = leads.get(name, set()).union(*(leads.get(word, set()) for word in words(node)))
+            leads[name] |= {
+                side for inner in ast.walk(node) for module, _ in imported(inner) for side in sides_of(module)
+            }
+    # An autouse fixture is every test's.
+    for name, node in definitions.items():
+        if "autouse=True" in "".join(map(ast.unparse, getattr(node, "decorator_list", []))):
+            file |= leads[name]
+    return Needs(file, {name: leads[name] for name in definitions if name.startswith("test")})
+
+
+def sides_of(module: str) -> set[str]:
+    return {side for side, packages in PACKAGES.items() if module.partition(".")[0] in packages}
+
+
+def imported(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Every module that a statement imports, with the name that it gives to it or to what comes from it."""
+    match node:
+        case ast.Import(names=names):
+            yield from ((name.name, name.asname or name.name.partition(".")[0]) for name in names)
+        case ast.ImportFrom(module=str(module), names=names, level=0):
+            for name in names:
+                yield f"{module}.{name.name}", name.asname or name.name
+
+
+def defined(node: ast.AST) -> list[str]:
+    match node:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case ast.Assign(targets=targets):
+            return [word for target in targets for word in words(target)]
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            return [name]
+    return []
+
+
+def words(node: ast.AST) -> set[str]:
+    """Names that are read, and arguments: of a test and of a fixture, they are fixtures."""
+    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)} | {
+        inner.arg for inner in ast.walk(node) if isinstance(inner, ast.arg)
+    }
+
+
+def named(value: object) -> set[str]:
+    """The sides that a test's parameter names."""
+    match value:
+        case str() | ModuleType():
+            return sides_of(value if isinstance(value, str) else value.__name__)
+        case tuple() | list():
+            return set().union(*map(named, value))
+    return set()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--side", choices=list(PACKAGES), help="only tests that need no framework, or this side's alone")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    side = config.getoption("side")
+    return f"side: {side} alone; tests that need the other are left out" if side else "side: both"
+
+
+def others(config: pytest.Config) -> set[str]:
+    side = config.getoption("side")
+    return PACKAGES.keys() - {side} if side else set()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if not others(config) or collection_path.suffix != ".py":
+        return None
+    return True if needs(collection_path.read_text()).file & others(config) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not (lacking := others(config)):
+        return
+    by_file: dict[Path, Needs] = {}
+    kept, left_out = [], []
+    for item in items:
+        if item.path not in by_file:
+            by_file[item.path] = needs(item.path.read_text())
+        wanted = set(by_file[item.path].tests.get(getattr(item, "originalname", item.name), set()))
+        wanted |= {side for mark in item.iter_markers("needs") for side in mark.args}
+        wanted |= set().union(*map(named, getattr(getattr(item, "callspec", None), "params", {}).values()))
+        (left_out if wanted & lacking else kept).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept

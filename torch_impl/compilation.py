@@ -4,9 +4,15 @@ import os
 import shutil
 import sys
 
+import torch
+from torch import nn
+
 from spec.errors import Unsupported
 from spec.framework import Settings
 from torch_impl.model import Model
+
+OWN_MASKS = "fallback_random"
+"""Inductor's option to draw random numbers as uncompiled code does; its own would make other dropout masks."""
 
 
 def check(settings: Settings) -> None:
@@ -19,7 +25,27 @@ def check(settings: Settings) -> None:
 
 
 def compile_model(model: Model, settings: Settings) -> None:
-    """Have the model's calls compiled, in place, if the settings say so: parameters keep their names."""
-    if settings.compiled:
-        # Its own random numbers would make other dropout masks than an uncompiled training has.
-        model.compile(options={"fallback_random": True})
+    """Have the model's calls compiled, in place, if the settings say so: parameters keep their names.
+
+    A model that drops units is left as it is under a torch that cannot compile it to the same masks.
+    """
+    if not settings.compiled:
+        return
+    if OWN_MASKS in options():
+        model.compile(options={OWN_MASKS: True})
+    elif not drops(model):
+        model.compile()
+
+
+def options() -> list[str]:
+    """What torch.compile can be told, by name; nothing where torch does not say."""
+    try:
+        return list(torch._inductor.list_options())
+    except AttributeError:
+        return []
+
+
+def drops(model: nn.Module) -> bool:
+    """Whether anything of the model is dropped in training."""
+    rates = (getattr(module, name, 0.0) for module in model.modules() for name in ("p", "dropout"))
+    return any(isinstance(rate, float) and rate > 0 for rate in rates)

@@ -63,9 +63,11 @@ def vmaps(experiment: Experiment, settings: Settings) -> bool:
     """Whether the members can be trained together.
 
     Attention weights are dropped inside a function of torch that draws its own mask, which members cannot share. On
-    a GPU, cuDNN's recurrent layers have no rule for `vmap`, and dropout's masks come from fused kernels.
+    a GPU, cuDNN's recurrent layers have no rule for `vmap`, and dropout's masks come from fused kernels. Nor may
+    anything be missing that torch does not document: then the members are trained one by one.
     """
-    return settings.device == "cpu" and not getattr(experiment.model, "attention_dropout", 0.0)
+    shared = settings.device == "cpu" and not getattr(experiment.model, "attention_dropout", 0.0)
+    return shared and bool(RECURRENCES) and hasattr(getattr(torch.backends, "mkldnn", None), "enabled")
 
 
 def train_starts(
@@ -257,12 +259,22 @@ class TakenApart(TorchFunctionMode):
         return (recurrence.decompose if recurrence else func)(*args, **(kwargs or {}))
 
 
-RECURRENCES: dict[Callable, Any] = {
-    getattr(torch, name + suffix): getattr(getattr(torch.ops.aten, name + suffix), overload)
-    for name in ("rnn_tanh", "rnn_relu", "lstm", "gru")
-    for suffix, overload in (("", "input"), ("_cell", "default"))
-}
-"""What stock recurrent modules call, without lengths, and the operation that it is."""
+def recurrences() -> dict[Callable, Any]:
+    """What stock recurrent modules call, without lengths, and the operation that it is; nothing if one is missing."""
+    found = {}
+    for name in ("rnn_tanh", "rnn_relu", "lstm", "gru"):
+        for suffix, overload in (("", "input"), ("_cell", "default")):
+            try:
+                operation = getattr(getattr(torch.ops.aten, name + suffix), overload)
+                found[getattr(torch, name + suffix)] = operation
+            except AttributeError:
+                return {}
+            if not hasattr(operation, "decompose"):
+                return {}
+    return found
+
+
+RECURRENCES = recurrences()
 
 
 def member_logits(model: Model) -> Callable[[Stacked, TensorBatch], Tensor]:

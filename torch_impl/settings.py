@@ -55,9 +55,13 @@ def computing(settings: Settings, experiment: Experiment | None = None) -> Itera
     before = torch.get_float32_matmul_precision()
     # cuDNN's recurrent kernels round their products to TF32 unless told otherwise; cuBLAS does not.
     threads = one_thread() if experiment is not None and is_small(experiment) else nullcontext()
-    with threads, torch.backends.cudnn.flags(enabled=True, allow_tf32=shortcut):
-        torch.set_float32_matmul_precision("high" if shortcut else "highest")
+    cudnn = torch.backends.cudnn
+    cudnn_before = cudnn.enabled, cudnn.allow_tf32
+    with threads:
         try:
+            cudnn.enabled, cudnn.allow_tf32 = True, shortcut
+            torch.set_float32_matmul_precision("high" if shortcut else "highest")
             yield
         finally:
             torch.set_float32_matmul_precision(before)
+            cudnn.enabled, cudnn.allow_tf32 = cudnn_before

@@ -75,7 +75,7 @@ def _load(name: str) -> tuple[str, Framework, Benchmark]:
         benchmark = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module:
-            raise FrameworkMissing(f"{name}: expected {error.name} to be installed, got none ({error})") from None
+            raise FrameworkMissing(implementation.not_installed(name, error)) from None
         benchmark = None
     lacking = [part for part in ("contenders", "prepare") if not callable(getattr(benchmark, part, None))]
     if lacking:

@@ -4,13 +4,10 @@ import importlib
 import os
 from typing import cast
 
-from spec import cache, crash, signals
+from spec import cache, crash, requirements, signals
 from spec.errors import BrokenFramework, FrameworkMissing, UsageError
 from spec.framework import CONTRACT, OPTIONAL, Framework, Settings
 from spec.text import descriptions
-
-EXTRAS = {"torch_impl": "torch", "flax_impl": "flax"}
-"""The extra of the distribution `ohlol` that installs what an implementation needs."""
 
 
 def load_implementation(name: str) -> Framework:
@@ -26,7 +23,7 @@ def load_implementation(name: str) -> Framework:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in (name, "spec"):
             raise  # Not a missing framework: a fault of ours.
-        hint = f'; to install it: pip install "ohlol[{EXTRAS[name]}]"' if name in EXTRAS else ""
+        hint = f"; {requirements.hint(requirements.EXTRAS[name])}" if name in requirements.EXTRAS else ""
         raise FrameworkMissing(f"{name}: {error}{hint}") from None
     except KeyboardInterrupt:
         raise

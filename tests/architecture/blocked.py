@@ -21,6 +21,7 @@ class Blocker(importlib.abc.MetaPathFinder):
 if __name__ == "__main__":
     blocked, _, module, *arguments = sys.argv[1:]
     sys.meta_path.insert(0, Blocker(blocked.split(",")))
-    sys.argv = [module, *arguments]
+    # As `python -m` has them while it looks for the module.
+    sys.argv, sys.orig_argv = ["-m", *arguments], [sys.executable, "-m", module, *arguments]
     sys.path[0] = ""  # as `python -m` has it: the current directory, not this file's
     runpy.run_module(module, run_name="__main__", alter_sys=True)

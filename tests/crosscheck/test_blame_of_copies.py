@@ -10,7 +10,7 @@ import pytest
 
 from crosscheck.command import main
 
-pytest.importorskip("torch")
+pytestmark = pytest.mark.needs("torch", "flax")
 
 ROOT = Path(__file__).parents[2]
 
@@ -159,8 +159,6 @@ def checked(directory: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
 def test_the_copy_is_blamed(planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    if planted.package == "flax_impl":
-        pytest.importorskip("jax")
     copy = copied(planted, tmp_path)
     chosen = ["--rungs", planted.rung, "--precision", "float64"]
     # The fault is on the first side in one half of the cases and on the second in the other.

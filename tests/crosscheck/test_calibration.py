@@ -29,7 +29,6 @@ Members = Mapping[str, np.ndarray]
 @pytest.fixture(scope="module")
 def trained() -> Members:
     """What one implementation records of 2,000 clean trainings."""
-    pytest.importorskip("jax")
     framework = implementation.load("flax_impl")
     return convergence.record(framework, load(NAME), "ensemble", Request("float32", "cpu", 0, seeds=2000))
 
@@ -51,6 +50,7 @@ def verdicts(trained: Members, shift: float) -> list[str]:
     return found
 
 
+@pytest.mark.needs("flax")
 def test_trainings_of_one_implementation_are_the_same_as_often_as_the_power_says(trained: Members):
     found = verdicts(trained, 0.0)
     assert found.count("different") == 0
@@ -60,6 +60,7 @@ def test_trainings_of_one_implementation_are_the_same_as_often_as_the_power_says
     assert found.count("same") / REPETITIONS == pytest.approx(power, abs=0.05 + 3 * math.sqrt(power / REPETITIONS / 4))
 
 
+@pytest.mark.needs("flax")
 def test_trainings_that_differ_by_the_margin_are_called_the_same_as_seldom_as_stated(trained: Members):
     deviation = float(np.log(trained["loss_auc"].astype(np.float64)).std())
     found = verdicts(trained, CONVERGENCE.effect * deviation)

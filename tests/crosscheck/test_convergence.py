@@ -323,8 +323,8 @@ FLAX_LAWS = """
     match"""
 
 
+@pytest.mark.needs("flax")
 def test_flax_own_initial_laws_are_found_with_few_seeds(tmp_path: Path):
-    pytest.importorskip("jax")
     flax = ROOT / "flax_impl"
     source = (flax / "parameters.py").read_text()
     before, after = source.split("def sample(", 1)
@@ -334,7 +334,6 @@ def test_flax_own_initial_laws_are_found_with_few_seeds(tmp_path: Path):
     assert main(["hello-rnn", *RUNG, "--seeds", "200", *names]) == 1
 
 
+@pytest.mark.needs("torch", "flax")
 def test_torch_and_flax_converge_alike(tmp_path: Path):
-    pytest.importorskip("torch")
-    pytest.importorskip("jax")
     assert main(["course-rnn-cell", "course-rnn", *RUNG, "--out", str(tmp_path / "report")]) == 0

@@ -89,10 +89,9 @@ def test_the_quick_choice_is_small_and_the_same_every_time():
     assert max(training.epochs * training.steps_per_epoch for training in steps) <= 1500
 
 
+@pytest.mark.needs("torch", "flax")
 def test_the_quick_choice_is_caught(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Takes half a minute of one core: 12 copies, each up to the rung that should see its fault."""
-    pytest.importorskip("torch")
-    pytest.importorskip("jax")
     code = main(["faults", "--quick", "--out", str(tmp_path)])
     output = capsys.readouterr().out
     assert code == 0, output

@@ -1,5 +1,6 @@
 """Lock-step's derived bounds: what they let through, what they do not, and the guards on the side they come from."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,10 +149,11 @@ def test_moments_and_gradients_are_read_off_the_averages():
     assert dv[-1] == pytest.approx(np.abs(also - squares)[-1], rel=2)
 
 
+@pytest.mark.needs("torch", "flax")
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_a_model_that_has_learned_everything(precision: Any):
     """Its gradients are the rounding of probabilities near 1, of which Adam makes steps, in each framework its own."""
-    torch_impl, flax_impl = (pytest.importorskip(name) for name in ("torch_impl", "flax_impl"))
+    torch_impl, flax_impl = map(importlib.import_module, ("torch_impl", "flax_impl"))
     experiment = override(load("hello-stacked-bidirectional-relu"), training__optimizer__learning_rate=0.05)
     place = Place(experiment.name, "lock-step", precision, lock_step.RECIPE, ("first", "second"))
     first = lock_step.record(torch_impl, experiment, lock_step.RECIPE, Request(precision, "cpu", 2, envelope=True))

@@ -21,8 +21,7 @@ from crosscheck.witness import Witness
 from spec import experiment as experiments
 from spec.framework import Precision
 
-pytest.importorskip("torch")
-pytest.importorskip("jax")
+pytestmark = pytest.mark.needs("torch", "flax")
 
 FLAX = Path(__file__).parents[2] / "flax_impl"
 ADAM, ADAMW, MOMENTUM, CLIPPING = (

@@ -13,8 +13,7 @@ import pytest
 
 from crosscheck.command import main
 
-pytest.importorskip("torch")
-pytest.importorskip("jax")
+pytestmark = pytest.mark.needs("torch", "flax")
 
 FLAX = Path(__file__).parents[2] / "flax_impl"
 

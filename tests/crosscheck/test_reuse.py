@@ -240,6 +240,7 @@ def test_what_a_process_reads_is_seen(tmp_path: Path, old: Callable[..., str]):
     assert {"colorsys.py", "port"} <= {Path(path).name for path in json.loads(output)}
 
 
+@pytest.mark.needs("torch", "flax")
 def test_it_works_from_the_command_line(tmp_path: Path):
     """The shipped implementations: what they record is theirs to vouch for."""
     words = ["hello-rnn", "--rungs", "forward,loss", "--precision", "float64", "--out", str(tmp_path / "report")]

@@ -8,8 +8,7 @@ import pytest
 from crosscheck.command import main
 from spec.experiment import load, shipped
 
-pytest.importorskip("torch")
-pytest.importorskip("jax")
+pytestmark = pytest.mark.needs("torch", "flax")
 
 LOSSES_APART = 1e-9
 """What the losses of a whole recipe may differ by at most; see crosscheck.tolerance."""

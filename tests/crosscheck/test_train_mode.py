@@ -72,7 +72,6 @@ def honest(model: Any, batch: int, time: int, seed: int) -> dict[str, np.ndarray
 @pytest.mark.parametrize("framework", ["torch_impl", "flax_impl"])
 @pytest.mark.parametrize("name", [LSTM, TRANSFORMER])
 def test_honest_implementations_pass(framework: str, name: str):
-    pytest.importorskip("torch" if framework == "torch_impl" else "jax")
     experiment = experiments.load(name)
     for case in rung.cases(experiment, "float32", False):
         found = judged(experiment, record(importlib.import_module(framework), experiment, case), case)
@@ -110,10 +109,10 @@ def test_masks_of_other_models_are_observed(name: str, changes: dict[str, Any]):
             np.testing.assert_allclose(mask[known], applied[site][known], atol=0.01, err_msg=site)
 
 
+@pytest.mark.needs("torch", "flax")
 def test_attention_dropout_of_both_frameworks():
     experiment = shipped(TRANSFORMER, model__attention_dropout=0.2, model__num_layers=1)
-    for framework, package in (("torch_impl", "torch"), ("flax_impl", "jax")):
-        pytest.importorskip(package)
+    for framework in ("torch_impl", "flax_impl"):
         assert failures(experiment, record(importlib.import_module(framework), experiment)) == []
 
 

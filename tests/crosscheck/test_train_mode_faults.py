@@ -6,26 +6,25 @@ Patches of the modules in this process, since a process with JAX for each of the
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import jax
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-jax = pytest.importorskip("jax")
-
-import flax_impl  # noqa: E402
-import flax_impl.contract  # noqa: E402
-import flax_impl.dropout  # noqa: E402
-import flax_impl.recurrent  # noqa: E402
-import flax_impl.training  # noqa: E402
-import torch_impl  # noqa: E402
-import torch_impl.contract  # noqa: E402
-import torch_impl.dropout  # noqa: E402
-import torch_impl.recurrent  # noqa: E402
-import torch_impl.training  # noqa: E402
-import torch_impl.transformer  # noqa: E402
-from crosscheck.comparison import Place  # noqa: E402
-from crosscheck.request import Request  # noqa: E402
-from crosscheck.rungs import train_mode as rung  # noqa: E402
-from spec.experiment import Experiment, load, override  # noqa: E402
+import flax_impl
+import flax_impl.contract
+import flax_impl.dropout
+import flax_impl.recurrent
+import flax_impl.training
+import torch_impl
+import torch_impl.contract
+import torch_impl.dropout
+import torch_impl.recurrent
+import torch_impl.training
+import torch_impl.transformer
+from crosscheck.comparison import Place
+from crosscheck.request import Request
+from crosscheck.rungs import train_mode as rung
+from spec.experiment import Experiment, load, override
 
 LSTM, TRANSFORMER = "hello-stacked-lstm-dropout", "hello-transformer-dropout"
 LAYER = "encoder.layers.0"

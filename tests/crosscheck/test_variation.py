@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
+import torch_impl
+import torch_impl.attention
+import torch_impl.contract
+import torch_impl.encoder_decoder
+import torch_impl.model
+import torch_impl.recurrent
 from crosscheck import variation
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
@@ -17,15 +24,6 @@ from spec.errors import Unsupported
 from spec.experiment import Experiment, load, shipped
 from spec.framework import Framework, Precision
 from spec.models import MODELS
-
-torch = pytest.importorskip("torch")
-
-import torch_impl  # noqa: E402
-import torch_impl.attention  # noqa: E402
-import torch_impl.contract  # noqa: E402
-import torch_impl.encoder_decoder  # noqa: E402
-import torch_impl.model  # noqa: E402
-import torch_impl.recurrent  # noqa: E402
 
 FRAMEWORK: Any = torch_impl
 TRIED: tuple[Rung, ...] = (forward, loss, gradients)

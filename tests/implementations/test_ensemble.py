@@ -104,7 +104,6 @@ def test_chunks_change_nothing(name: str, experiment_name: str) -> None:
 
 @pytest.mark.parametrize("experiment_name", ["last-step-classifier", "hello-stacked-lstm-dropout"])
 def test_cores_change_nothing_to_the_last_bit(experiment_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("jax")
     from flax_impl import ensemble
 
     monkeypatch.setattr(ensemble, "SMALLEST_BLOCK", 2)
@@ -122,7 +121,6 @@ def test_cores_change_nothing_to_the_last_bit(experiment_name: str, monkeypatch:
 
 
 def test_the_block_does_not_depend_on_the_machine_and_fills_no_cache() -> None:
-    pytest.importorskip("jax")
     from flax_impl.ensemble import BLOCK_MEMORY, LARGEST_BLOCK, SMALLEST_BLOCK, block_size
 
     for name in TRAINED:
@@ -134,7 +132,6 @@ def test_the_block_does_not_depend_on_the_machine_and_fills_no_cache() -> None:
 
 
 def test_an_interruption_leaves_the_other_blocks_alone() -> None:
-    pytest.importorskip("jax")
     from flax_impl.ensemble import side_by_side
 
     begun = []
@@ -321,8 +318,8 @@ def test_a_loop_of_a_framework_is_its_ensemble() -> None:
     assert strangers(torch_impl, experiment, SEEDS, loop) == []
 
 
+@pytest.mark.needs("flax")
 def test_few_members_are_not_worth_a_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("jax")
     implementation = importlib.import_module("flax_impl")
     monkeypatch.setattr("flax_impl.ensemble.WORTH_COMPILING", 3)
     assert implementation.train_ensemble(shortened("hello-rnn", 1), (1, 2), SETTINGS).method == "loop"

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend import core
 from jaxtyping import Array
 
-from flax_impl import ensemble, products
-from flax_impl.products import DOT, rows_first
+from flax_impl import ensemble, jaxprs, products
+from flax_impl.products import rows_first
 from spec.experiment import load, override
 from spec.framework import Settings
 
@@ -44,23 +43,23 @@ def two_axes(weight: Array, inputs: Array) -> Array:
     return jnp.einsum("tbi,sbi->ts", inputs, inputs) @ jnp.einsum("tbi,ij->tb", inputs, weight)
 
 
-def equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+def equations(jaxpr: jaxprs.Jaxpr) -> Iterator[jaxprs.JaxprEqn]:
     for equation in jaxpr.eqns:
         yield equation
         for value in jax.tree.leaves(list(equation.params.values()), is_leaf=is_function):
             if is_function(value):
-                yield from equations(value.jaxpr if isinstance(value, core.ClosedJaxpr) else value)
+                yield from equations(value if isinstance(value, jaxprs.Jaxpr) else value.jaxpr)
 
 
 def is_function(value: Any) -> bool:
-    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
+    return isinstance(value, jaxprs.Jaxpr | jaxprs.ClosedJaxpr)
 
 
 def in_other_order(function: Callable, *arguments: Any) -> list[str]:
     """The batched products of a function whose matrices do not have their rows first."""
     found = []
     for equation in equations(jax.make_jaxpr(function)(*arguments).jaxpr):
-        if equation.primitive is DOT:
+        if equation.primitive is jaxprs.dot_general_p:
             contracted, batch = equation.params["dimension_numbers"]
             axes = tuple(range(len(batch[0])))
             wanted = (((len(axes) + 1,), (len(axes),)), (axes, axes))

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spec import parameters
+from spec import parameters, requirements
 from spec.command import entry as command
-from spec.command.implementation import EXTRAS
 from spec.experiment import SHIPPED, load, shipped
 from spec.framework import Settings
 from spec.parameters import draw
@@ -349,12 +348,10 @@ def test_what_an_implementation_leaves_out_is_exit_3(run: Run) -> None:
 def test_a_missing_framework_is_exit_3(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> None:
     Path(f"{name}.py").write_text(code + "\n")
     monkeypatch.syspath_prepend(str(Path.cwd()))
-    monkeypatch.setitem(EXTRAS, name, "needy")
+    monkeypatch.setitem(requirements.EXTRAS, name, "needy")
     outcome = run(implementation=name)
     assert outcome.code == 3
-    assert outcome.err == (
-        f"error: {name}: No module named 'no_such_framework'; to install it: pip install \"ohlol[needy]\"\n"
-    )
+    assert outcome.err == f"error: {name}: No module named 'no_such_framework'; {requirements.hint('needy')}\n"
 
 
 def test_an_import_that_is_our_own_fault_is_not_called_a_missing_framework(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from spec import requirements
 from spec.command.run_directory import RunDirectory
 
 HERE = Path(__file__).parent
@@ -85,7 +86,7 @@ def test_without_its_framework_an_implementation_says_what_to_install(
     done = execute(f"exec({BLOCK!r}); {command(implementation=implementation)}", cwd=tmp_path)
     assert done.returncode == 3
     assert done.stderr.startswith(f"error: {implementation}: No module named ")
-    assert done.stderr.endswith(f'; to install it: pip install "ohlol[{extra}]"\n')
+    assert done.stderr.endswith(f"; {requirements.hint(extra)}\n")
     assert list(tmp_path.iterdir()) == []
 
 

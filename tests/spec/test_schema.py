@@ -1,15 +1,21 @@
 """The exported JSON Schema is up to date, takes what ships and refuses what is wrong."""
 
 import copy
+import inspect
 import json
+import textwrap
 import tomllib
+from collections.abc import Callable
 from typing import Any
 
 import jsonschema
 import pytest
 
 from spec import schema
-from spec.experiment import SHIPPED, shipped
+from spec.experiment import SHIPPED, Experiment, shipped
+from spec.models.attention import SelfAttention
+from spec.tasks import Spelling
+from spec.training import Adam, CrossEntropy, Training
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(schema.FILE.read_text()))
 
@@ -20,6 +26,20 @@ def raw(name: str) -> dict[str, Any]:
 
 def test_the_file_is_up_to_date() -> None:
     assert schema.FILE.read_text() == schema.text(), "run: python -m spec.schema --write"
+
+
+@pytest.mark.parametrize(
+    "indented_as",
+    [inspect.cleandoc, lambda text: textwrap.indent(inspect.cleandoc(text), "    ").lstrip()],
+    ids=["by Python 3.13", "by Python 3.12"],
+)
+def test_it_does_not_depend_on_how_docstrings_are_indented(
+    indented_as: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for documented in (Experiment, Training, SelfAttention, Adam, Spelling, CrossEntropy):
+        assert "\n" in (documented.__doc__ or "")
+        monkeypatch.setattr(documented, "__doc__", indented_as(documented.__doc__ or ""))
+    assert schema.text() == schema.FILE.read_text()
 
 
 def test_it_is_a_schema() -> None:
