@@ -56,8 +56,10 @@ def lay(value: Any, layout: Callable[[np.ndarray], np.ndarray]) -> Any:
             return laid
         case dict():
             return {name: lay(array, layout) for name, array in value.items()}
-        case Batch() | State():
-            return type(value)(*(lay(part, layout) for part in value))
+        case Batch():
+            return Batch(*(lay(part, layout) for part in value))
+        case State():
+            return State(*(lay(part, layout) for part in value))
         case list():
             return [lay(part, layout) for part in value]
     return value
