@@ -2,22 +2,36 @@
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from spec.errors import FrameworkMissing, UsageError
+from spec.errors import FrameworkMissing, OhlolError, UsageError, shorten
+from spec.files import check_regular
 from spec.framework import CONTRACT, OPTIONAL, Framework
+
+LONGEST_REASON = 2000
+"""Characters of what an exception says that are handed on."""
+
+
+class CannotStart(OhlolError):
+    """An implementation that fails before it is asked to compute anything."""
+
+    exit_code = 3
 
 
 def load(name: str) -> Framework:
     """Import an implementation: a module's name, or the path of a package's directory or of a .py file.
 
-    Raises UsageError when there is no such module, or when it lacks functions of the contract, and FrameworkMissing
-    when something that it imports is not installed.
+    Raises UsageError when there is no such module, or when it lacks functions of the contract, FrameworkMissing when
+    something that it imports is not installed, and CannotStart when the import fails in another way.
     """
     path = Path(name)
     is_path = path.exists() and (path.suffix == ".py" or len(path.parts) > 1)
+    if is_path and not path.is_dir():
+        # To read a FIFO would take for ever.
+        check_regular(path)
     if not is_path and "/" in name:
         raise UsageError(f"--implementations: expected a module or the path of one, got {name!r}: no such path")
     module_name = path.stem if is_path else name
@@ -27,11 +41,17 @@ def load(name: str) -> Framework:
     try:
         module = importlib.import_module(module_name)
         needed = [function for function in CONTRACT if function not in OPTIONAL]
-        missing = [function for function in needed if not callable(getattr(module, function, None))]
+        missing = [function for function in needed if not callable(_function(module, function))]
     except ModuleNotFoundError as error:
         if f"{module_name}.".startswith(f"{error.name}."):
             raise UsageError(f"--implementations: expected an importable module, got {name!r}") from None
         raise FrameworkMissing(f"{name}: expected {error.name} to be installed, got none ({error})") from None
+    except OhlolError:
+        raise
+    # Also SystemExit: a framework that is installed but broken may do anything.
+    except BaseException as error:
+        traceback.print_exc()
+        raise CannotStart(f"{name}: import: {in_words(error)}") from error
     if is_path:
         _check_origin(module, path)
     if missing:
@@ -55,6 +75,27 @@ def load_afresh(name: str) -> Framework:
     finally:
         # Submodules that are imported later are found through their package.
         sys.path[:] = searched
+
+
+def in_words(error: BaseException) -> str:
+    """An exception in a line or a few."""
+    said = shorten(str(error), LONGEST_REASON)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _function(module: ModuleType, name: str) -> object:
+    """The module's function, None where it has none of that name.
+
+    A module may import its framework when it is first asked for a function (PEP 562), and what fails in that is another
+    matter, even where it is an AttributeError too.
+    """
+    try:
+        return getattr(module, name)
+    except AttributeError as error:
+        asked = error.__traceback__ and error.__traceback__.tb_next
+        if asked is None or asked.tb_next is None:
+            return None
+        raise
 
 
 def _check_origin(module: ModuleType, path: Path) -> None:

@@ -1,7 +1,6 @@
 """Record, compare, or both: what the command line asks for, without the command line."""
 
 import secrets
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from crosscheck import recording
+from crosscheck import recording, scratch
 from crosscheck.crew import Crew, Result
 from crosscheck.progress import Progress
 from crosscheck.recording import Manifest, Stale
@@ -57,14 +56,14 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
     comparing = 0.0
     # What an accelerator computes depends on more than can be told from here.
     shelf = Shelf(plan.fresh) if plan.keep and plan.device == "cpu" else None
-    with tempfile.TemporaryDirectory(prefix="crosscheck-") as scratch:
-        directories = (Path(scratch, "first"), Path(scratch, "second"))
+    with scratch.directory() as place:
+        directories = (place / "first", place / "second")
         token = secrets.token_hex(8)
         for directory in directories:
             directory.mkdir()
         # The first side is what the other is compared with, so bounds come from its rounding.
         jobs = [_jobs(plan, directory, token, envelope=i == 0) for i, directory in enumerate(directories)]
-        crew = _crew(plan, implementations, Path(scratch))
+        crew = _crew(plan, implementations, place)
         waiting, known = _share(shelf, implementations, jobs)
         for result in crew.run(waiting, known):
             name = result.experiment
@@ -114,8 +113,8 @@ def record(plan: Plan, implementation: str, directory: Path, progress: Progress)
     token = secrets.token_hex(8)
     lost: dict[str, str] = {}
     jobs = [_jobs(plan, directory.resolve(), token, envelope=True)]
-    with tempfile.TemporaryDirectory(prefix="crosscheck-") as logs:
-        for result in _crew(plan, [implementation], Path(logs)).run(jobs):
+    with scratch.directory() as logs:
+        for result in _crew(plan, [implementation], logs).run(jobs):
             progress.recorded(implementation, result.experiment, result.seconds, result.lost)
             if result.lost:
                 lost[result.experiment] = result.lost

@@ -9,12 +9,13 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, BinaryIO, cast
 
 import msgspec
 import numpy as np
 
-from crosscheck import implementation, recording
+from crosscheck import channel, implementation, recording
+from crosscheck.implementation import CannotStart, in_words
 from crosscheck.recording import Answer, Recording
 from crosscheck.request import Request
 from crosscheck.rungs import LADDER, Rung
@@ -23,9 +24,13 @@ from crosscheck.verdict import Selection
 from crosscheck.witness import Witness
 from spec import experiment as experiments
 from spec.convergence import CONVERGENCE
-from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported
+from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError, shorten
 from spec.experiment import Experiment
 from spec.framework import Device, Framework, Precision, Recurrence, Settings
+
+
+LONGEST_TRACEBACK = 20_000
+"""Characters of an exception's traceback that are recorded; what it says may be of any length."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,23 +79,15 @@ class Broken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 Message = Done | Refused | Broken
 
 
-class CannotStart(OhlolError):
-    """An implementation that fails before it is asked to compute anything."""
-
-    exit_code = 3
-
-
 def main(name: str) -> int:
     """Serve jobs until standard input ends."""
-    # Messages go where print was; what the implementation prints goes to standard error.
-    with os.fdopen(os.dup(1), "w", buffering=1) as channel:
-        os.dup2(2, 1)
+    with channel.opened() as (jobs, answers):
         try:
             begin = time.perf_counter()
             sources = Sources()
-            loaded, framework = name, _load(name)
+            loaded, framework = name, implementation.load(name)
             starting = time.perf_counter() - begin
-            for line in sys.stdin:
+            for line in jobs:
                 job = msgspec.json.decode(line, type=Job)
                 wanted = job.implementation or name
                 try:
@@ -99,34 +96,26 @@ def main(name: str) -> int:
                         loaded = ""
                         loaded, framework = wanted, implementation.load_afresh(wanted)
                     message = _serve(name, framework, job, starting)
-                    if not job.implementation:
+                    if isinstance(message, Done) and not job.implementation:
                         message = msgspec.structs.replace(message, sources=sources.signatures())
                     starting = 0.0
-                except Exception as error:
+                # Also what ends a process, such as SystemExit: it is the copy's failure, not the worker's.
+                except BaseException as error:
                     if not job.implementation:
                         raise
-                    message = Broken(message=f"{type(error).__name__}: {error}")
-                _send(channel, message)
+                    message = Broken(message=in_words(error))
+                _send(answers, message)
         except OhlolError as error:
-            _send(channel, Refused(message=str(error), exit_code=error.exit_code))
+            _send(answers, Refused(message=str(error), exit_code=error.exit_code))
     return 0
 
 
-def _load(name: str) -> Framework:
-    try:
-        return implementation.load(name)
-    except OhlolError:
-        raise
-    except Exception as error:
-        traceback.print_exc()
-        raise CannotStart(f"{name}: import: {type(error).__name__}: {error}") from error
+def _send(answers: BinaryIO, message: Message) -> None:
+    answers.write(msgspec.json.encode(message) + b"\n")
+    answers.flush()
 
 
-def _send(channel: TextIO, message: Message) -> None:
-    channel.write(msgspec.json.encode(message).decode() + "\n")
-
-
-def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
+def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done | Broken:
     """Record one experiment. starting: seconds that the process took to import the framework, of its first job."""
     begin = time.perf_counter()
     before = _overhead(framework)
@@ -137,8 +126,8 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
         described = framework.describe(Settings(precision=job.precisions[0], device=job.device, compiled=job.compiled))
     except OhlolError:
         raise
-    except Exception as error:
-        raise CannotStart(f"{name}: describe: {type(error).__name__}: {error}") from error
+    except BaseException as error:
+        raise CannotStart(f"{name}: describe: {in_words(error)}") from error
     wanted = Selection(job.rungs, job.precisions, job.thorough, job.case)
     for rung in LADDER:
         if rung.NAME not in job.rungs or rung.inapplicable(experiment):
@@ -168,7 +157,11 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
         seconds=seconds,
         overhead={"starting": starting, **spent},
     )
-    recording.write(Path(job.directory), experiment.name, made, kept)
+    try:
+        recording.write(Path(job.directory), experiment.name, made, kept)
+    except UsageError as error:
+        # A full disk, for one: of this experiment there is nothing then.
+        return Broken(message=str(error))
     return Done(experiment=experiment.name, seconds=seconds)
 
 
@@ -203,9 +196,10 @@ def ask(
         raise
     except Unsupported as error:
         return answer("unsupported", reason=str(error)), {}
-    except Exception as error:
-        # Whatever it is, it is this side's answer, and the other rungs and experiments are still to be asked.
-        return answer("failed", reason=f"{type(error).__name__}: {error}", traceback=traceback.format_exc()), {}
+    # Whatever it is, SystemExit too, it is this side's answer: the other rungs and experiments are still to be asked.
+    except BaseException as error:
+        told = shorten(traceback.format_exc(), LONGEST_TRACEBACK)
+        return answer("failed", reason=in_words(error), traceback=told), {}
     return answer("recorded"), arrays
 
 
