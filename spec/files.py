@@ -59,6 +59,15 @@ def write(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a regular file, which is made if it is not there. Raises UsageError where that cannot be."""
+    try:
+        with destination(path).open("ab") as file:
+            file.write(content)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be written: {_reason(error)}") from None
+
+
 def read(path: Path, largest: int | None = None) -> bytes:
     """The content of a regular file. Raises UsageError where it cannot be read or has more bytes than `largest`."""
     check_regular(path)

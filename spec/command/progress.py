@@ -1,13 +1,15 @@
 """What a run says while it goes on: lines for people, with a bar on a terminal, or JSON lines for programs."""
 
+import contextlib
 import math
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from spec.command.events import End, EnsembleStart, Epoch, Event, Members, Start, Step, Summary, encode
+from spec.errors import one_line
 
 LINES = 15
 """About how many epoch lines a person is shown, whatever the number of epochs; the course trains for 15."""
@@ -27,6 +29,10 @@ class Reporter(Protocol):
     @contextmanager
     def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
         """Hand out the function that reports each epoch."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Something that went wrong and costs less than the run: for people, on stderr."""
         ...
 
     def step(self, event: Step, text: str) -> None:
@@ -66,6 +72,9 @@ class Lines:
 
     def note(self, text: str) -> None:
         say(text)
+
+    def warn(self, text: str) -> None:
+        complain(f"warning: {text}")
 
     @contextmanager
     def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
@@ -108,7 +117,7 @@ class Lines:
         if event.error is None:
             say(text)
         else:
-            print(text, file=sys.stderr, flush=True)
+            complain(text)
 
 
 class JSONLines:
@@ -122,6 +131,9 @@ class JSONLines:
 
     def note(self, text: str) -> None:
         del text
+
+    def warn(self, text: str) -> None:
+        complain(f"warning: {text}")
 
     @contextmanager
     def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
@@ -151,29 +163,54 @@ class JSONLines:
     def end(self, event: End, text: str) -> None:
         self._write(event)
         if event.error is not None:
-            print(text, file=sys.stderr, flush=True)
+            complain(text)
 
     def _write(self, event: Event) -> None:
         say(encode(event).decode())
 
 
+class Unread(KeyboardInterrupt):
+    """Nobody reads the output any more: to go on would be to work for nobody."""
+
+
 def say(text: str) -> None:
     """Print a line at once, also into a pipe, which would otherwise hold it back.
 
-    Raises KeyboardInterrupt when nobody reads the pipe any more: to go on would be to work for nobody.
+    Raises Unread when nobody reads the pipe any more. An output that cannot be written for another reason, a disk that
+    is full, is complained about once, and what is computed goes on without it.
     """
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # What is still buffered has to go somewhere, or Python complains about it at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise KeyboardInterrupt("nobody reads the output any more") from None
+        silence(sys.stdout)
+        raise Unread("nobody reads the output any more") from None
+    except OSError as error:
+        silence(sys.stdout)
+        complain(f"warning: the output cannot be written: {error.strerror}; what follows is lost")
+
+
+def complain(text: str) -> None:
+    """Print a line of an error or a warning on stderr, if there is one that can be written."""
+    if sys.stderr is None:
+        return
+    try:
+        print(one_line(text), file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Let what is still buffered, and all that follows, go nowhere; or Python complains about it at its exit."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 @contextmanager
 def bar(unit: str, total: int, done: int, value: str) -> Iterator[Callable[[int, str], None]]:
     """A progress bar on stderr if that is a terminal; hands out the function that moves it and shows a value."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda completed, shown: None
         return
     # Imported here: it takes longer than all the rest of --help or --list.
@@ -193,7 +230,7 @@ def bar(unit: str, total: int, done: int, value: str) -> Iterator[Callable[[int,
         *columns,
         console=Console(stderr=True),
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         redirect_stderr=True,
     )
     with progress:

@@ -1,0 +1,35 @@
+"""What a user is told of an error that nobody foresaw: one line, and where its traceback is kept."""
+
+import os
+import tempfile
+import traceback
+from pathlib import Path
+
+from spec.errors import shorten
+
+EXIT_CODE = 3
+"""Of a fault in the program: like whatever else could not run. Never 1, which is a verdict."""
+
+
+def tell(error: BaseException) -> str:
+    """One line: what it was, and the file that its traceback now stands in."""
+    kept = keep(error)
+    where = f"its traceback is kept in {kept}" if kept else "no file could be written for its traceback"
+    return f"{in_words(error)} (an error that was not foreseen; {where})"
+
+
+def in_words(error: BaseException) -> str:
+    """The error's type and what it says."""
+    said = shorten(" ".join(str(error).split()), 500)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def keep(error: BaseException) -> Path | None:
+    """Write the traceback to a new file among the system's temporary ones; None where there is no place for it."""
+    try:
+        handle, name = tempfile.mkstemp(prefix="ohlol-traceback-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(traceback.format_exception(error))
+    except OSError:
+        return None
+    return Path(name)
