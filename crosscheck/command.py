@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from crosscheck.options import add_implementations, add_report, clear
+from crosscheck import output
+from crosscheck.options import add_implementations, add_report
 from crosscheck.rungs import BY_DEFAULT, LADDER, ON_REQUEST
 from crosscheck.summary import Summary
 from crosscheck.verdict import Selection
-from spec import cache
+from spec import cache, crash, signals
 from spec import experiment as experiments
 from spec.arguments import seed
+from spec.command.progress import complain, silence
 from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError
 from spec.experiment import Experiment
@@ -29,6 +31,9 @@ WIDTH = 130
 FILES = ("report.md", "report.json")
 """What a comparison leaves in its directory."""
 
+INTERRUPTED = {130: "interrupted", 143: "terminated", 129: "hung up"}
+"""What is said of the signal that ended a command, by the exit code that it gives."""
+
 LATER = ",".join(rung.NAME for rung in ON_REQUEST)
 
 EPILOG = """\
@@ -38,18 +43,65 @@ exit codes: 0 the same, 1 different, 2 usage or bad spec, 3 could not run (frame
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command; returns its exit code. However it ends, it leaves no process and no temporary directory."""
+    with signals.noticed():
+        try:
+            code = _carry_out(arguments)
+            # A signal's exception that something below has swallowed.
+            signals.check()
+        except OhlolError as error:
+            code, told = error.exit_code, f"error: {error}"
+        # argparse's, for --help and mistakes.
+        except SystemExit:
+            output.flush()
+            raise
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or signals.received():
+                signals.wind_down()
+                code = signals.exit_code()
+                told = INTERRUPTED.get(code, "interrupted")
+            else:
+                # Python would leave with 1, which means here that something differs.
+                code, told = crash.EXIT_CODE, f"error: {crash.tell(error)}"
+        else:
+            told = ""
+        finally:
+            signals.wind_down()
+            _leave_nothing()
+    if told:
+        complain(told)
+    output.flush()
+    return code
+
+
+def _carry_out(arguments: Sequence[str]) -> int:
     command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     parser, carry_out = COMMANDS[command]
     options = parser().parse_args(arguments[1:] if command else arguments)
     try:
-        return carry_out(options)
-    except OhlolError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        code = carry_out(options)
+        if getattr(options, "list", False):
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not getattr(options, "list", False):
+            raise
+        # Who reads no further has seen what they wanted.
+        silence(sys.stdout)
+        return 0
+    return code
+
+
+def _leave_nothing() -> None:
+    """End what a signal may have kept from ending itself: it can come between any two lines."""
+    # What was never imported has started nothing.
+    if "crosscheck.crew" in sys.modules:
+        from crosscheck.crew import stop_all
+
+        stop_all()
+    if "crosscheck.scratch" in sys.modules:
+        from crosscheck.scratch import remove_all
+
+        remove_all()
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -60,9 +112,11 @@ def _check(options: argparse.Namespace) -> int:
     from crosscheck.progress import Progress
 
     plan = plan._replace(keep=cache.wanted(), fresh=options.fresh)
-    clear(options.out, FILES)
     first, second = options.implementations
-    with Progress(run.labels((first, second)), len(plan.experiments), options.json) as progress:
+    with (
+        output.reports(options.out, FILES),
+        Progress(run.labels((first, second)), len(plan.experiments), options.json) as progress,
+    ):
         summary = run.run(plan, (first, second), progress)
     return _report(summary, options)
 
@@ -74,7 +128,9 @@ def _record(options: argparse.Namespace) -> int:
 
     with Progress([options.implementation], len(plan.experiments)) as progress:
         manifest = run.record(plan, options.implementation, options.out, progress)
-    print(f"{len(manifest.experiments) - len(manifest.lost)} of {len(manifest.experiments)} recorded in {options.out}")
+    output.say(
+        f"{len(manifest.experiments) - len(manifest.lost)} of {len(manifest.experiments)} recorded in {options.out}"
+    )
     return 3 if manifest.lost else 0
 
 
@@ -82,9 +138,8 @@ def _compare(options: argparse.Namespace) -> int:
     from crosscheck import run
     from crosscheck.progress import Progress
 
-    clear(options.out, FILES)
     directories = tuple(options.directories)
-    with Progress([], 0, quiet=True) as progress:
+    with output.reports(options.out, FILES), Progress([], 0, quiet=True) as progress:
         rungs = _rungs(options.rungs) if options.rungs else None
         summary = run.compare(directories, options.experiments, rungs, options.precision, options.case, progress)
     return _report(summary, options)
@@ -162,22 +217,22 @@ def _rungs(text: str | None, thorough: bool = False) -> list[str]:
 def _report(summary: Summary, options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from crosscheck import recording
     from crosscheck.report import data, markdown, terminal
 
-    options.out.mkdir(parents=True, exist_ok=True)
+    # Before the reports: a verdict is not to be lost with them.
     rendered = data.render(summary)
-    recording.write_whole(options.out / "report.json", rendered)
-    recording.write_whole(options.out / "report.md", markdown.render(summary).encode())
     if options.json:
-        print(rendered.decode())
+        output.say(rendered.decode())
     else:
         console = Console()
         if not console.is_terminal:
             # A log has no width; the table needs about this one.
             console.width = max(console.width, WIDTH)
-        terminal.show(summary, console)
-        print(f"report: {options.out / 'report.md'}, {options.out / 'report.json'}")
+        with console.capture() as shown:
+            terminal.show(summary, console)
+        output.say(shown.get().rstrip("\n"))
+    contents = {"report.json": lambda: rendered, "report.md": lambda: markdown.render(summary).encode()}
+    output.leave(options.out, contents, quiet=options.json)
     return summary.exit_code
 
 

@@ -186,7 +186,7 @@ def _control() -> Callable[..., int] | None:
 
 
 def _end_alike(status: int | None) -> int:
-    """End by the signal that the command was ended by; else return its exit code. None: it is not known to have ended."""
+    """End by the signal that the command was ended by, or return its exit code. None: nobody knows how it ended."""
     if status is None:
         return 0
     if os.WIFSIGNALED(status):

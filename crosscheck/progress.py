@@ -1,13 +1,15 @@
 """What is shown while a run is under way: bars on a terminal, a line an experiment elsewhere."""
 
+import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from crosscheck.output import Forgiving
 from crosscheck.verdict import Verdict, cell_text
 
 
@@ -15,7 +17,7 @@ class Progress:
     """Shows on standard error, so that standard output holds the report alone."""
 
     def __init__(self, labels: Sequence[str], experiments: int, quiet: bool = False):
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._console = Console(file=cast(TextIO, Forgiving(sys.stderr)), quiet=quiet, highlight=False)
         self._experiments = experiments
         self._done = 0
         self._bars = None

@@ -3,7 +3,6 @@
 Started by crosscheck.crew as `python -m crosscheck.worker IMPLEMENTATION`; both ways, a message is a line of JSON.
 """
 
-import os
 import platform
 import sys
 import time
@@ -27,7 +26,6 @@ from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError, shorten
 from spec.experiment import Experiment
 from spec.framework import Device, Framework, Precision, Recurrence, Settings
-
 
 LONGEST_TRACEBACK = 20_000
 """Characters of an exception's traceback that are recorded; what it says may be of any length."""

@@ -8,20 +8,20 @@ import time
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import get_args
+from typing import TextIO, cast, get_args
 
 from rich.console import Console
 
+from crosscheck import output
 from crosscheck.benchmark import turns
 from crosscheck.benchmark.picture import picture
 from crosscheck.benchmark.report import duration, render_json, render_markdown, show
 from crosscheck.benchmark.result import Row, Summary, check
-from crosscheck.options import add_implementations, add_report, clear
+from crosscheck.options import add_implementations, add_report
 from crosscheck.run import labels
 from spec.arguments import at_least
 from spec.benchmark import PEAK, QUICK, TARGETS, WORKLOADS, AnyWorkload, Faster, Growth
 from spec.errors import UsageError
-from spec.files import write
 from spec.framework import Device
 from spec.machine import cores
 
@@ -81,18 +81,20 @@ def carry_out(
         timeout=options.timeout,
         enough=enough,
     )
-    clear(options.out, FILES)
-    summary = _measure(plan, options, targets)
-    contents = (render_json(summary), render_markdown(summary).encode(), picture(summary))
-    for file, content in zip(FILES, contents, strict=True):
-        write(options.out / file, content)
+    with output.reports(options.out, FILES):
+        summary = _measure(plan, options, targets)
+    rendered = render_json(summary)
     if options.json:
-        sys.stdout.write(contents[0].decode())
-        return summary.exit_code
-    console = Console()
-    # A file or a pipe has no width of its own, and a table that is folded cannot be read.
-    show(summary, console if console.is_terminal else Console(width=max(WIDTH, console.width)))
-    print(f"report: {', '.join(str(options.out / file) for file in FILES)}")
+        output.say(rendered.decode().rstrip("\n"))
+    else:
+        console = Console()
+        # A file or a pipe has no width of its own, and a table that is folded cannot be read.
+        console = console if console.is_terminal else Console(width=max(WIDTH, console.width))
+        with console.capture() as shown:
+            show(summary, console)
+        output.say(shown.get().rstrip("\n"))
+    contents = (lambda: rendered, lambda: render_markdown(summary).encode(), lambda: picture(summary))
+    output.leave(options.out, dict(zip(FILES, contents, strict=True)), quiet=options.json)
     return summary.exit_code
 
 
@@ -145,7 +147,7 @@ class Progress:
     """A line on standard error for each workload that is done."""
 
     def __init__(self, workloads: int, quiet: bool):
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._console = Console(file=cast(TextIO, output.Forgiving(sys.stderr)), quiet=quiet, highlight=False)
         self._workloads = workloads
         self._done = 0
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
+from crosscheck import output
 from crosscheck.faults import ensembles, plant
 from crosscheck.faults.fault import Fault, Implementation
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
-from crosscheck.options import clear
 from crosscheck.rungs import BY_DEFAULT, LADDER
 from spec import experiment as experiments
 from spec.arguments import at_least
@@ -111,8 +111,10 @@ def carry_out(
         sources=sources or {name: plant.source(name) for name in get_args(Implementation)},
         timeout=options.timeout,
     )
-    clear(options.out, ("faults.md", "faults.json", PLOT))
-    with Progress(["faults"], campaign.recordings(plan), options.json) as progress:
+    with (
+        output.reports(options.out, ("faults.md", "faults.json", PLOT)),
+        Progress(["faults"], campaign.recordings(plan), options.json) as progress,
+    ):
         findings = campaign.carry_out(plan, lambda *result: progress.recorded("faults", *result))
     return _report(findings, options)
 
@@ -154,7 +156,6 @@ def _list(faults: Sequence[Fault]) -> int:
 def _report(findings: "Findings", options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from crosscheck import recording
     from crosscheck.faults import report
     from crosscheck.faults.power_plot import power_plot
 
@@ -164,20 +165,18 @@ def _report(findings: "Findings", options: argparse.Namespace) -> int:
     plain["false_alarms"] = msgspec.to_builtins(findings.false_alarms())
     plain["ensemble_alarms"] = msgspec.to_builtins(findings.ensemble_alarms())
     rendered = msgspec.json.format(msgspec.json.encode(plain)) + b"\n"
-    options.out.mkdir(parents=True, exist_ok=True)
-    recording.write_whole(options.out / "faults.json", rendered)
-    recording.write_whole(options.out / "faults.md", report.markdown(findings).encode())
-    files = ["faults.md", "faults.json"]
-    if any(trial.power for trial in findings.trials):
-        recording.write_whole(options.out / PLOT, power_plot(findings.trials))
-        files.append(PLOT)
     if options.json:
-        print(rendered.decode())
+        output.say(rendered.decode())
     else:
         console = Console()
         if not console.is_terminal:
             # A log has no width; the matrix needs about this one.
             console.width = max(console.width, WIDTH)
-        report.show(findings, console)
-        print(f"report: {', '.join(str(options.out / name) for name in files)}")
+        with console.capture() as shown:
+            report.show(findings, console)
+        output.say(shown.get().rstrip("\n"))
+    contents = {"faults.md": lambda: report.markdown(findings).encode(), "faults.json": lambda: rendered}
+    if any(trial.power for trial in findings.trials):
+        contents[PLOT] = lambda: power_plot(findings.trials)
+    output.leave(options.out, contents, quiet=options.json)
     return findings.exit_code
