@@ -25,6 +25,7 @@ import msgspec
 from crosscheck import keeper
 from crosscheck.reuse import Kept
 from crosscheck.scratch import undisturbed
+from crosscheck.sources import Sources
 from crosscheck.worker import Broken, Done, Job, Message, Refused
 from spec import cache
 from spec.errors import OhlolError
@@ -49,7 +50,7 @@ class CouldNotRun(OhlolError):
 
 
 class Result(NamedTuple):
-    """What became of one job. lost: why there is no recording; empty when there is one. sources: see Done.
+    """What became of one job. lost: why there is no recording; empty when there is one. sources, unfit: see Done.
 
     kept: the recording of an earlier run that stands for this one's.
     """
@@ -58,7 +59,8 @@ class Result(NamedTuple):
     job: Job
     seconds: float
     lost: str = ""
-    sources: Mapping[str, str] = {}
+    sources: Sources | None = None
+    unfit: str = ""
     kept: Kept | None = None
 
     @property
@@ -334,8 +336,8 @@ class Crew:
                 worker = worker or self._start(side, slot)
                 message: Message | str = worker.serve(job, self._timeout)
                 match message:
-                    case Done(seconds=seconds, sources=sources):
-                        self._results.put(Result(side, job, seconds, sources=sources))
+                    case Done(seconds=seconds, sources=sources, unfit=unfit):
+                        self._results.put(Result(side, job, seconds, sources=sources, unfit=unfit))
                     case Broken(message=reason):
                         self._results.put(Result(side, job, 0.0, reason))
                     case Refused():

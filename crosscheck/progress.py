@@ -11,6 +11,7 @@ from rich.progress import Progress as Bars
 
 from crosscheck.output import Forgiving
 from crosscheck.verdict import Verdict, cell_text
+from spec.errors import one_line
 
 
 class Progress:
@@ -20,6 +21,7 @@ class Progress:
         self._console = Console(file=cast(TextIO, Forgiving(sys.stderr)), quiet=quiet, highlight=False)
         self._experiments = experiments
         self._done = 0
+        self._unfit: set[str] = set()
         self._bars = None
         if self._console.is_terminal and not quiet:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -46,6 +48,13 @@ class Progress:
         elif not self._bars:
             how = "recorded by an earlier run" if reused else f"recorded in {seconds:.1f} s"
             self._console.print(f"{label} {experiment}: {how}", markup=False, soft_wrap=True)
+
+    def unfit(self, label: str, reason: str) -> None:
+        """Why a side's recordings are not kept for later runs, if there is a reason; told once."""
+        if reason and label not in self._unfit:
+            self._unfit.add(label)
+            told = f"{label}: its recordings are not kept for later runs: {one_line(reason)}"
+            self._console.print(told, markup=False, soft_wrap=True)
 
     def judged(self, verdict: Verdict) -> None:
         """Both sides were compared."""

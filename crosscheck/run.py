@@ -18,7 +18,6 @@ from crosscheck.rungs import LADDER
 from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude
 from crosscheck.verdict import Selection, Side, Sides, Verdict, judge, settle
 from crosscheck.worker import Job
-from spec import parameters
 from spec.convergence import CONVERGENCE
 from spec.errors import UsageError
 from spec.experiment import Experiment
@@ -79,6 +78,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
             for implementation, side, made in zip(implementations, (first, second), results, strict=True):
                 if shelf and side.recording and not made.kept:
                     shelf.keep(implementation, made.job, side.recording, side.arrays, made.sources)
+                    progress.unfit(side.name, made.unfit)
             all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
             comparing += time.perf_counter() - started
             progress.judged(verdicts[name])
@@ -248,9 +248,10 @@ def _made(label: str, experiment: Experiment, result: Result) -> Side:
         job = result.job
         return _side(label, Path(job.directory), result.experiment, job.token, experiment.hash, result.lost)
     try:
-        return Side(label, result.kept.recording, parameters.load(result.kept.path)[0], reused=True)
-    except UsageError as error:
+        found, arrays, _ = recording.load(result.kept.path)
+    except Stale as error:
         return Side(label, None, {}, str(error))
+    return Side(label, found, arrays, reused=True)
 
 
 def _side(label: str, directory: Path, name: str, token: str, experiment_hash: str, lost: str) -> Side:

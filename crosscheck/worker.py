@@ -18,7 +18,7 @@ from crosscheck.implementation import CannotStart, in_words
 from crosscheck.recording import Answer, Recording
 from crosscheck.request import Request
 from crosscheck.rungs import LADDER, Rung
-from crosscheck.sources import Sources
+from crosscheck.sources import Sources, Unfit, Watch
 from crosscheck.verdict import Selection
 from crosscheck.witness import Witness
 from spec import experiment as experiments
@@ -54,11 +54,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The experiment's recording is written. sources: what it was made from, see crosscheck.sources."""
+    """The experiment's recording is written. sources: what it was made from; unfit: why nobody can say that."""
 
     experiment: str
     seconds: float
-    sources: dict[str, str] = {}
+    sources: Sources | None = None
+    unfit: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -82,7 +83,7 @@ def main(name: str) -> int:
     with channel.opened() as (jobs, answers):
         try:
             begin = time.perf_counter()
-            sources = Sources()
+            watch = Watch(name)
             loaded, framework = name, implementation.load(name)
             starting = time.perf_counter() - begin
             for line in jobs:
@@ -95,7 +96,7 @@ def main(name: str) -> int:
                         loaded, framework = wanted, implementation.load_afresh(wanted)
                     message = _serve(name, framework, job, starting)
                     if isinstance(message, Done) and not job.implementation:
-                        message = msgspec.structs.replace(message, sources=sources.signatures())
+                        message = _with_sources(message, watch)
                     starting = 0.0
                 # Also what ends a process, such as SystemExit: it is the copy's failure, not the worker's.
                 except BaseException as error:
@@ -106,6 +107,13 @@ def main(name: str) -> int:
         except OhlolError as error:
             _send(answers, Refused(message=str(error), exit_code=error.exit_code))
     return 0
+
+
+def _with_sources(message: Done, watch: Watch) -> Done:
+    try:
+        return msgspec.structs.replace(message, sources=watch.found())
+    except Unfit as reason:
+        return msgspec.structs.replace(message, unfit=str(reason))
 
 
 def _send(answers: BinaryIO, message: Message) -> None:
@@ -156,7 +164,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
         overhead={"starting": starting, **spent},
     )
     try:
-        recording.write(Path(job.directory), experiment.name, made, kept)
+        recording.write(recording.file(Path(job.directory), experiment.name), made, kept)
     except UsageError as error:
         # A full disk, for one: of this experiment there is nothing then.
         return Broken(message=str(error))
