@@ -151,6 +151,30 @@ def _faults(options: argparse.Namespace) -> int:
     return faults.carry_out(options, _rungs(options.rungs) if options.rungs else faults.RUNGS)
 
 
+def _cache_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m crosscheck cache",
+        description="What is kept between runs: recordings, and what JAX has compiled. Where it is, and how much.",
+        epilog="exit codes: 0, or 2 where it cannot be deleted",
+    )
+    parser.add_argument("--clean", action="store_true", help="delete all of it")
+    return parser
+
+
+def _cache(options: argparse.Namespace) -> int:
+    place = cache.root()
+    if place is None:
+        output.say("nothing is kept: there is no home directory, and XDG_CACHE_HOME names no other")
+        return 0
+    found = cache.clean() if options.clean else cache.parts()
+    for part in found:
+        output.say(f"{part.path}: {part.files} files, {part.size / 1e6:.1f} MB")
+    total = f"{sum(part.files for part in found)} files, {sum(part.size for part in found) / 1e6:.1f} MB"
+    limit = f"each directory is pruned to {cache.LARGEST // 2 / 1e6:.0f} MB at {cache.LARGEST / 1e6:.0f} MB"
+    output.say(f"{place}: {total}{' deleted' if options.clean else f'; {limit}'}")
+    return 0
+
+
 def _bench_parser() -> argparse.ArgumentParser:
     from crosscheck.benchmark import command
 
@@ -240,8 +264,7 @@ def _check_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m crosscheck",
         description="Do two implementations start, compute, step and converge alike? All experiments by default.",
-        epilog="also: python -m crosscheck record --help, ... compare --help, ... faults --help, ... bench --help; "
-        + EPILOG,
+        epilog=f"also: {', '.join(f'python -m crosscheck {name} --help' for name in COMMANDS if name)}; {EPILOG}",
     )
     _add_plan(parser)
     add_implementations(parser, "; the second is compared with the first")
@@ -346,5 +369,6 @@ COMMANDS: dict[str, Any] = {
     "record": (_record_parser, _record),
     "compare": (_compare_parser, _compare),
     "faults": (_faults_parser, _faults),
+    "cache": (_cache_parser, _cache),
     "bench": (_bench_parser, _bench),
 }

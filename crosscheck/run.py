@@ -4,24 +4,28 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from crosscheck import recording, scratch
+from crosscheck import output, recording, scratch
+from crosscheck.comparison import Comparison, Place
 from crosscheck.crew import Crew, Result
 from crosscheck.progress import Progress
 from crosscheck.recording import Manifest, Stale
 from crosscheck.reuse import Shelf
 from crosscheck.rungs import LADDER
 from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude
-from crosscheck.verdict import Selection, Side, Sides, Verdict, judge, settle
+from crosscheck.verdict import Cell, Selection, Side, Sides, Verdict, judge, settle
 from crosscheck.worker import Job
 from spec.convergence import CONVERGENCE
 from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.framework import Device, Precision, Recurrence, Settings
+from spec.lock import NAME as LOCK
+from spec.lock import locked
 from spec.machine import cores
 
 
@@ -106,18 +110,53 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
 
 def record(plan: Plan, implementation: str, directory: Path, progress: Progress) -> Manifest:
     """Let one implementation record the experiments into a new or empty directory."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        # Else an older run's recordings would be left among the new ones.
+    output.check(directory, [recording.MANIFEST])
+    made = not directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with locked(directory):
+            _make_room(directory)
+            return _record(plan, implementation, directory, progress)
+    finally:
+        if made:
+            # Where nothing came of it, nothing is left of it.
+            with suppress(OSError):
+                directory.rmdir()
+
+
+def _make_room(directory: Path) -> None:
+    """Raise UsageError where there is anything but what a run that was killed has left, which is removed."""
+    found = [path for path in directory.iterdir() if path.name != LOCK]
+    # Else an older run's recordings would be left among the new ones.
+    if not all(map(_is_left_over, found)):
         raise UsageError(f"--out: expected a new or an empty directory, got {directory}")
-    directory.mkdir(parents=True, exist_ok=True)
+    for path in found:
+        path.unlink()
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether it is a recording of a run that did not come to its manifest."""
+    try:
+        recording.load(path)
+    except Stale:
+        return False
+    return not (path.parent / recording.MANIFEST).exists()
+
+
+def _record(plan: Plan, implementation: str, directory: Path, progress: Progress) -> Manifest:
+    """The same, where the directory is there and nobody else uses it. What it writes is gone where it does not end."""
     token = secrets.token_hex(8)
     lost: dict[str, str] = {}
     jobs = [_jobs(plan, directory.resolve(), token, envelope=True)]
-    with scratch.directory() as logs:
-        for result in _crew(plan, [implementation], logs).run(jobs):
-            progress.recorded(implementation, result.experiment, result.seconds, result.lost)
-            if result.lost:
-                lost[result.experiment] = result.lost
+    try:
+        with scratch.directory() as logs:
+            for result in _crew(plan, [implementation], logs).run(jobs):
+                progress.recorded(implementation, result.experiment, result.seconds, result.lost)
+                if result.lost:
+                    lost[result.experiment] = result.lost
+    except BaseException:
+        scratch.undisturbed(lambda: [recording.file(directory, job.experiment["name"]).unlink(True) for job in jobs[0]])
+        raise
     hashes = {experiment.name: experiment.hash for experiment in plan.experiments.values()}
     manifest = Manifest(
         format=recording.FORMAT,
@@ -158,6 +197,7 @@ def compare(
     precisions = precisions or sorted({p for manifest in manifests for p in manifest.precisions})
     wanted = Selection(rungs, precisions, any(manifest.thorough for manifest in manifests), case)
     verdicts: list[Verdict] = []
+    lost: dict[str, Verdict] = {}
     compared: list[Experiment] = []
     all_sides: list[Sides] = []
     for name in names or known:
@@ -170,14 +210,18 @@ def compare(
             second = second._replace(lost=f"recorded another version of {name} ({hashes[1]}, not {hashes[0]})")
         made = first.recording or second.recording
         if made is None:
-            raise UsageError(f"{name}: expected a recording in either directory, got {first.lost}; {second.lost}")
+            # Nobody can say what the experiment was; the others are judged all the same.
+            lost[name] = _lost(name, wanted, (first, second))
+            progress.judged(lost[name])
+            continue
         experiment = made.resolved()
         compared.append(experiment)
         verdicts.append(judge(experiment, name, wanted, (first, second)))
         all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
         progress.judged(verdicts[-1])
     wanted.check_case(compared)
-    verdicts = settle(compared, verdicts, shown)
+    judged = {verdict.experiment: verdict for verdict in settle(compared, verdicts, shown)} | lost
+    verdicts = [judged[name] for name in names or known]
     exit_code, verdict = conclude(verdicts)
     recordings = [side.recording for pair in all_sides for side in pair if side.recording]
     return Summary(
@@ -185,7 +229,7 @@ def compare(
         sides=_side_summaries(implementations, shown, all_sides),
         rungs=list(rungs),
         precisions=list(precisions),
-        seed=recordings[0].seed,
+        seed=recordings[0].seed if recordings else 0,
         device=" and ".join(sorted({recording.device for recording in recordings})),
         seconds=time.perf_counter() - begin,
         exit_code=exit_code,
@@ -194,6 +238,20 @@ def compare(
         directories=[str(directory) for directory in directories],
         thorough=wanted.thorough,
     )
+
+
+def _lost(name: str, wanted: Selection, sides: Sides) -> Verdict:
+    """On an experiment of which there is no recording on either side."""
+    cells: list[Cell] = []
+    comparisons: list[Comparison] = []
+    for rung in LADDER:
+        precision = next((precision for precision in rung.PRECISIONS if precision in wanted.precisions), None)
+        if rung.NAME in wanted.rungs and precision:
+            place = Place(name, rung.NAME, precision, "", (sides[0].name, sides[1].name))
+            found = [place.crashed(f"{side.name}: {side.lost}") for side in sides]
+            comparisons += found
+            cells.append(Cell(rung=rung.NAME, status="crashed", reason=found[0].note, comparisons=len(found)))
+    return Verdict(experiment=name, hash="", argument=name, cells=cells, comparisons=comparisons)
 
 
 def labels(implementations: Sequence[str]) -> tuple[str, str]:

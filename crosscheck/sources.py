@@ -129,7 +129,7 @@ class Watch:
 
     def note_variable(self, name: str | None) -> None:
         """Own code has read a variable of the environment; None: all of them."""
-        if self._nearest() == "own":
+        if self._nearest(otherwise="python") == "own":
             if name is None:
                 self._blame("it goes through the whole environment")
             else:
@@ -142,12 +142,12 @@ class Watch:
         if self._nearest() == "own":
             self._blame(reason)
 
-    def _nearest(self) -> str:
-        """Whose code is at work: "own", "installed", "ours", or "import" for Python's search for modules."""
-        for kind in self._kinds_outwards():
-            if kind != "python":
-                return kind
-        return "own"
+    def _nearest(self, otherwise: str = "own") -> str:
+        """Whose code is at work: "own", "installed", "ours", or "import" for Python's search for modules.
+
+        otherwise: what to say where Python's own is all there is, as in a thread that it runs.
+        """
+        return next((kind for kind in self._kinds_outwards() if kind != "python"), otherwise)
 
     def _among(self) -> bool:
         """Whether own code is among those who are at work, and not only because it imports what is installed.
