@@ -11,11 +11,9 @@ EXIT_CODE = 3
 """Of a fault in the program: like whatever else could not run. Never 1, which is a verdict."""
 
 
-def tell(error: BaseException) -> str:
+def tell(error: BaseException, said: str = "an error that was not foreseen; its traceback is kept in {}") -> str:
     """One line: what it was, and the file that its traceback now stands in."""
-    kept = keep(error)
-    where = f"its traceback is kept in {kept}" if kept else "no file could be written for its traceback"
-    return f"{in_words(error)} (an error that was not foreseen; {where})"
+    return f"{in_words(error)} ({said.format(keep(error) or 'no file, for none could be written')})"
 
 
 def in_words(error: BaseException) -> str:

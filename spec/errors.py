@@ -8,8 +8,10 @@ LONGEST_LINE = 2000
 
 
 def shorten(text: str, largest: int = LONGEST_VALUE) -> str:
-    """The text, or its beginning and how much of it there is."""
-    return text if len(text) <= largest else f"{text[:largest]}... ({len(text)} characters)"
+    """The text, or its beginning, its end and how much of it there is."""
+    if len(text) <= largest:
+        return text
+    return f"{text[: largest // 2]}... ({len(text)} characters) ...{text[-(largest // 2) :]}"
 
 
 def one_line(text: str) -> str:
@@ -29,7 +31,7 @@ class SpecError(OhlolError):
     """A wrong experiment: names the file, the key, what was expected there and what came."""
 
     def __init__(self, file: str, key: str, expected: str, got: str):
-        got = shorten(got)
+        file, key, expected, got = (shorten(text) for text in (file, key, expected, got))
         super().__init__(f"{file}: {key}: expected {expected}, got {got}")
         self.file, self.key, self.expected, self.got = file, key, expected, got
 

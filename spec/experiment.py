@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import os
 import re
 import tomllib
 from importlib import resources
@@ -118,7 +119,7 @@ def load(name: str) -> Experiment:
     path = Path(name)
     if path.suffix != ".toml" and "/" not in name:
         path = SHIPPED / f"{name}.toml"
-        if not path.exists():
+        if not os.path.exists(path):  # Unlike Path.exists, without an error for a name that is too long.
             close = difflib.get_close_matches(name, shipped(), 3)
             hint = f" (close: {', '.join(close)})" if close else " (see --list)"
             raise SpecError(name, "experiment", f"a shipped name or the path of a .toml file{hint}", repr(name))
@@ -129,7 +130,8 @@ def load(name: str) -> Experiment:
     except UsageError as error:
         expected, _, got = str(error).removeprefix(f"{path}: ").rpartition(", got ")
         expected = expected.removeprefix("expected ") or "a readable TOML file"
-        raise SpecError(str(path), "file", expected, got.removeprefix("cannot be read: ").lower()) from None
+        got = got.removeprefix("cannot be read: ").lower() if got.startswith("cannot be read: ") else got
+        raise SpecError(str(path), "file", expected, got) from None
     return parse(text, path.stem, str(path))
 
 
@@ -193,7 +195,7 @@ def _explain(message: str, raw: dict[str, Any]) -> tuple[str, str, str]:
     ours = re.fullmatch(r"([\w.]+): expected (.*), got (.*)", message, re.DOTALL)
     if ours:
         return ".".join([*path, ours[1]]), ours[2], ours[3]
-    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message):
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
         known = _fields(path, raw)
         close = difflib.get_close_matches(unknown[1], known, 1)
         hint = f"{close[0]!r}?" if close else ", ".join(known)

@@ -4,7 +4,6 @@ Canonical names and layouts are those of the `state_dict` of the equivalent stoc
 what people's checkpoints hold. A canonical safetensors file loads into such modules with `strict=True`.
 """
 
-import contextlib
 import hashlib
 import math
 import os
@@ -202,9 +201,7 @@ def load(path: Path, sealed: bool = False) -> tuple[Parameters, dict[str, str]]:
     if sealed and expected is None:
         raise UsageError(f"{path}: expected a checksum in its metadata, got none")
     if expected is not None and expected != (got := checksum(arrays, metadata)):
-        raise UsageError(
-            f"{path}: expected content with the checksum {expected}, as written, got {got}: it was changed"
-        )
+        raise UsageError(f"{path}: expected the checksum {expected}, as it was written, got {got}: it was changed")
     return arrays, metadata
 
 
@@ -228,9 +225,12 @@ def checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> s
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    with contextlib.suppress(OSError, ValueError):
-        if not os.path.lexists(path):
-            raise UsageError(f"{path}: expected a safetensors file, got nothing: no such file")
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: expected a safetensors file, got nothing: no such file") from None
+    except (OSError, ValueError):
+        pass  # What comes next says it.
     check_regular(path)
     # The library opens it in native code, of which Python's audit hooks hear nothing otherwise.
     sys.audit("open", str(path), "rb", os.O_RDONLY)

@@ -1,8 +1,9 @@
 """Signals that ask a run to end: noticed even where somebody swallows the exception that they raise."""
 
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -35,10 +36,12 @@ def noticed() -> Iterator[None]:
     before = {number: signal.signal(number, _interrupt) for number in handled}
     if hasattr(signal, "setitimer"):
         before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _remind)
+    complain, sys.unraisablehook = sys.unraisablehook, _quiet(sys.unraisablehook)
     try:
         yield
     finally:
         wind_down()
+        sys.unraisablehook = complain
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -91,6 +94,18 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _remind(number: int, frame: FrameType | None) -> None:
     del number, frame
     check()
+
+
+def _quiet(complain: Callable[["sys.UnraisableHookArgs"], object]) -> Callable[["sys.UnraisableHookArgs"], object]:
+    """A hook that does not print the traceback of a request that a callback swallowed, and leaves others as they were.
+
+    JAX's callback for the garbage collector is a place where it happens: Python runs it, and prints what it raises.
+    """
+
+    def hook(event: "sys.UnraisableHookArgs") -> object:
+        return None if _received and issubclass(event.exc_type, KeyboardInterrupt) else complain(event)
+
+    return hook
 
 
 def _word(number: int) -> str:

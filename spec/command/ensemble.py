@@ -79,9 +79,10 @@ def new_plan(experiment: Experiment, first_seed: int, seeds: int, settings: Sett
 def resumed_plan(directory: EnsembleDirectory, options: argparse.Namespace, experiment: Experiment, name: str) -> Plan:
     """The plan to go on with. Raises UsageError where the options ask for another."""
     plan = directory.plan()
-    if options.epochs is not None and options.epochs != directory.experiment().training.epochs:
+    there = directory.experiment().training.epochs
+    if options.epochs is not None and options.epochs != there:
         raise UsageError(
-            f"--epochs: expected {directory.experiment().training.epochs}, as in {directory.path}, got {options.epochs}: "
+            f"--epochs: expected {there}, as in {directory.path}, got {options.epochs}: "
             "an ensemble keeps no state of its members, from which they could be trained further"
         )
     for flag, expected, got in (
@@ -102,6 +103,8 @@ def run(framework: Framework, request: Request, directory: EnsembleDirectory, re
     parts, steps = cut(plan.seeds, plan.chunk), steps_of(experiment)
     try:
         done = [number for number in range(len(parts)) if directory.chunk_file(number).exists()]
+        for number in done:
+            directory.check_chunk(number, [plan.first_seed + member for member in parts[number]], plan)
         start = EnsembleStart(
             experiment=experiment.name,
             hash=experiment.hash,

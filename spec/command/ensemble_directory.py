@@ -18,7 +18,7 @@ import numpy as np
 from spec import files, parameters
 from spec.arguments import LARGEST_SEED
 from spec.command.run_directory import RunDirectory, read_experiment, write_experiment
-from spec.errors import UsageError
+from spec.errors import UsageError, shorten
 from spec.experiment import Experiment
 from spec.framework import Precision
 from spec.limits import LARGEST_FILE
@@ -99,8 +99,13 @@ class EnsembleDirectory:
     def load_chunk(
         self, number: int, seeds: Sequence[int], steps: int, plan: Plan
     ) -> tuple[dict[str, np.ndarray], str]:
-        """The arrays of a chunk and its method. Raises UsageError unless it is that plan's, of those seeds and steps."""
+        """The arrays of a chunk and its method. Raises UsageError unless it is of that plan, those seeds and steps."""
         return self._load(self.chunk_file(number), chunk_of(plan, seeds), len(seeds), steps)
+
+    def check_chunk(self, number: int, seeds: Sequence[int], plan: Plan) -> None:
+        """The same of what it says of itself, without reading it. Raises UsageError."""
+        file = self.chunk_file(number)
+        self._check(file, chunk_of(plan, seeds), parameters.load_metadata(file))
 
     def load_arrays(self, plan: Plan, steps: int) -> tuple[dict[str, np.ndarray], str]:
         """The arrays of all members and their method. Raises UsageError unless they are that plan's."""
@@ -110,15 +115,18 @@ class EnsembleDirectory:
         self, file: Path, described: dict[str, str], members: int, steps: int
     ) -> tuple[dict[str, np.ndarray], str]:
         arrays, metadata = parameters.load(file)
-        for key, expected in described.items():
-            if (got := metadata.get(key, "nothing")) != expected:
-                what = f"{key}: expected {expected}, as {self.plan_file.name} has"
-                raise UsageError(f"{file}: {what}, got {got}: another ensemble's")
+        self._check(file, described, metadata)
         shapes = {name: array.shape for name, array in arrays.items()}
         expected = {name: (members, steps) if name == "losses" else (members,) for name in ARRAYS}
         if shapes != expected:
             raise UsageError(f"{file}: expected arrays of shapes {expected}, got {shapes}")
         return arrays, metadata.get("method", "")
+
+    def _check(self, file: Path, described: dict[str, str], metadata: dict[str, str]) -> None:
+        for key, expected in described.items():
+            if (got := metadata.get(key, "nothing")) != expected:
+                what = f"{key}: expected {expected}, as {self.plan_file.name} has"
+                raise UsageError(f"{file}: {what}, got {shorten(got)}: another ensemble's")
 
     def finished(self) -> bool:
         """Whether all members are in one file."""
@@ -135,4 +143,5 @@ class EnsembleDirectory:
 def chunk_of(plan: Plan, seeds: Sequence[int]) -> dict[str, str]:
     """What a chunk says of itself: which seeds it is of, and of what training."""
     span = f"{seeds[0]} to {seeds[-1]}"
-    return {"experiment": plan.experiment, "hash": plan.hash, "precision": plan.precision, "seeds": span}
+    of = {"experiment": plan.experiment, "hash": plan.hash, "implementation": plan.implementation}
+    return {**of, "precision": plan.precision, "seeds": span}

@@ -151,12 +151,14 @@ def run(implementation_name: str, options: argparse.Namespace, reporter: Reporte
     if options.list:
         list_experiments(options.json)
         return REACHED
+    if options.resume and (options.out is None or options.init_weights):
+        raise UsageError("--resume: expected --out with the directory to resume, and no --init-weights")
     with contextlib.ExitStack() as stack:
-        if options.resume and options.out is not None and not options.dry_run:
+        if options.resume and not options.dry_run:
             hold(options.out, stack, reporter)
         if is_ensemble(options):
             return run_ensemble(implementation_name, options, reporter, stack)
-        if options.resume and options.out is not None and not options.dry_run:
+        if options.resume and not options.dry_run:
             RunDirectory(options.out).complete()
         return run_one(implementation_name, options, reporter, stack)
 
@@ -222,8 +224,6 @@ def run_ensemble(
     implementation_name: str, options: argparse.Namespace, reporter: Reporter, stack: contextlib.ExitStack
 ) -> int:
     """Train the ensemble that the options ask for, and return the exit code. Raises OhlolError."""
-    if options.resume and options.out is None:
-        raise UsageError("--resume: expected --out with the directory to resume")
     experiment = resolve(options)
     ensemble.check(options, experiment, LARGEST_SEED)
     check_memory(experiment, options.precision or Settings().precision, options.seeds or 1)
@@ -262,8 +262,6 @@ def run_ensemble(
 
 def prepare(options: argparse.Namespace) -> Plan:
     """Resolve the options, and check all that can be checked before anything is computed. Raises OhlolError."""
-    if options.resume and (options.out is None or options.init_weights):
-        raise UsageError("--resume: expected --out with the directory to resume, and no --init-weights")
     experiment = resolve(options)
     walking = options.trace or isinstance(experiment.outcome, Walk)
     if walking and options.out is not None:
@@ -318,8 +316,9 @@ def check_memory(experiment: Experiment, precision: Precision, seeds: int = 1) -
     if available is not None and needed + losses > available:
         of = f", {limits.in_words(losses)} of it for the losses of {seeds} seeds" if losses > needed else ""
         raise UsageError(
-            f"{experiment.name}: expected an experiment that fits into {limits.in_words(available)} of memory, got one that "
-            f"takes {limits.in_words(needed + losses)} at least{of} ({experiment.model.parameter_count} parameters)"
+            f"{experiment.name}: expected an experiment that fits into {limits.in_words(available)} of memory, "
+            f"got one that takes {limits.in_words(needed + losses)} at least{of} "
+            f"({experiment.model.parameter_count} parameters)"
         )
 
 

@@ -33,7 +33,8 @@ def load_implementation(name: str) -> Framework:
         signals.check()
         if isinstance(error, ImportError) and (error.name or "").partition(".")[0] in (name, "spec"):
             raise
-        raise BrokenFramework(f"{name}: what it imports is installed and fails: {crash.tell(error)}") from None
+        told = crash.tell(error, "its traceback is kept in {}")
+        raise BrokenFramework(f"{name}: what it imports is installed and fails: {told}") from None
     if missing:
         raise UsageError(f"{name}: expected a module with the functions of the contract, got none of {missing}")
     return cast(Framework, module)
@@ -44,7 +45,8 @@ def has(module: object, function: str) -> bool:
     try:
         getattr(module, function)
     except AttributeError as error:
-        if error.name == function or repr(function) in str(error):
+        # Not by the error's name, which is that of what was asked for whatever went wrong meanwhile.
+        if f"has no attribute {function!r}" in str(error):
             return False
         raise  # Of something that it imports.
     return True

@@ -33,8 +33,9 @@ def load_checkpoint(experiment: Experiment, options: argparse.Namespace) -> Chec
 def check_prolonged(there: Experiment, experiment: Experiment, options: argparse.Namespace) -> None:
     """Raise UsageError unless the experiment is the one that is there, for more epochs, as --epochs says."""
     epochs = experiment.training.epochs
-    if options.epochs is None or override(there, training__epochs=epochs).hash != experiment.hash:
-        differences = difference(msgspec.to_builtins(there), msgspec.to_builtins(experiment))
+    allowed = there if options.epochs is None else override(there, training__epochs=epochs)
+    if allowed != experiment:
+        differences = difference(msgspec.to_builtins(allowed), msgspec.to_builtins(experiment))
         raise UsageError(
             f"--resume: expected {there.name} (spec {there.hash}), as in {options.out}, "
             f"got {experiment.name} (spec {experiment.hash}): {differences}"

@@ -12,6 +12,7 @@ The checkpoint is what makes a directory a run: without one, nothing was trained
 """
 
 import hashlib
+import os
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -239,7 +240,7 @@ class RunDirectory:
 
     def complete(self) -> None:
         """Finish what `prolong` was stopped in, if it was. Raises UsageError or SpecError."""
-        if not self.checkpoint_file.exists() and self.experiment_file.exists():
+        if not os.path.lexists(self.checkpoint_file) and os.path.exists(self.experiment_file):
             raise UsageError(f"{self.path}: expected a run to resume, got one that never began: start it anew")
         there = self.experiment()
         origin = Origin.from_metadata(parameters.load_metadata(self.checkpoint_file), self.checkpoint_file)

@@ -11,6 +11,7 @@ import pytest
 
 from spec import parameters
 from spec.command import entry as command
+from spec.command.implementation import EXTRAS
 from spec.experiment import SHIPPED, load, shipped
 from spec.framework import Settings
 from spec.parameters import draw
@@ -251,9 +252,9 @@ WRONG = [
     (("--out", "x", "course-rnn-walk"), "--out: expected none where nothing is trained"),
     (("--init-weights", "no"), "no: expected a safetensors file, got nothing: no such file"),
     (("--init-weights", "gru"), "gru: rnn.weight_ih_l0: expected shape (8, 4), got (24, 4); rnn.weight_hh_l0: "),
-    (("--export-weights", "no/w"), "--export-weights no/w: no cannot be written to: No such file or directory"),
+    (("--export-weights", "no/w"), "--export-weights no/w: cannot be written: No such file or directory"),
     (("--export-weights", "full"), "--export-weights full: expected a file, got a directory"),
-    (("--export-weights", "gru/w"), "--export-weights gru/w: gru cannot be written to: Not a directory"),
+    (("--export-weights", "gru/w"), "--export-weights gru/w: cannot be written: Not a directory"),
 ]
 
 
@@ -341,7 +342,7 @@ def test_what_an_implementation_leaves_out_is_exit_3(run: Run) -> None:
 def test_a_missing_framework_is_exit_3(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> None:
     Path(f"{name}.py").write_text(code + "\n")
     monkeypatch.syspath_prepend(str(Path.cwd()))
-    monkeypatch.setitem(command.EXTRAS, name, "needy")
+    monkeypatch.setitem(EXTRAS, name, "needy")
     outcome = run(implementation=name)
     assert outcome.code == 3
     assert outcome.err == (
@@ -350,22 +351,30 @@ def test_a_missing_framework_is_exit_3(run: Run, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_import_that_is_our_own_fault_is_not_called_a_missing_framework(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("faulty_impl.py").write_text("from spec.tasks import no_such_thing\n")
     monkeypatch.syspath_prepend(str(Path.cwd()))
     outcome = run(implementation="faulty_impl")
     assert outcome.code == 3
-    assert "Traceback" in outcome.err
-    assert "cannot import name 'no_such_thing'" in outcome.err
+    assert outcome.err.startswith("error: ImportError: cannot import name 'no_such_thing'")
+    assert outcome.err.count("\n") == 1
+    (file,) = kept.iterdir()
+    assert f"its traceback is kept in {file}" in outcome.err
     assert "pip install" not in outcome.err
 
 
-def test_a_crash_is_not_mistaken_for_a_missed_target(run: Run, fake: ModuleType) -> None:
+def test_a_crash_is_one_line_and_a_file_and_not_mistaken_for_a_missed_target(
+    run: Run, fake: ModuleType, kept: Path
+) -> None:
     fake.behaviour.crash = RuntimeError("a fault of ours")
     outcome = run("--json")
     assert outcome.code == 3
-    assert "Traceback" in outcome.err
-    assert outcome.err.endswith("RuntimeError: a fault of ours\n")
+    (file,) = kept.iterdir()
+    assert outcome.err == (
+        f"error: RuntimeError: a fault of ours (an error that was not foreseen; its traceback is kept in {file})\n"
+    )
+    assert file.read_text().startswith("Traceback (most recent call last):\n")
+    assert file.read_text().endswith("RuntimeError: a fault of ours\n")
     assert outcome.events[-1]["exit_code"] == 3
     assert "a fault of ours" in outcome.events[-1]["error"]
