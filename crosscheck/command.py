@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from crosscheck import output
-from crosscheck.options import add_implementations, add_report
+from crosscheck.options import add_implementations, add_report, seconds, whole
 from crosscheck.rungs import BY_DEFAULT, LADDER, ON_REQUEST
 from crosscheck.summary import Summary
 from crosscheck.verdict import Selection
 from spec import cache, crash, signals
 from spec import experiment as experiments
-from spec.arguments import seed
+from spec.arguments import Parser, seed
 from spec.command.progress import complain, silence
 from spec.convergence import CONVERGENCE
-from spec.errors import OhlolError, UsageError
+from spec.errors import OhlolError, UsageError, shorten
 from spec.experiment import Experiment
 from spec.framework import Device, Precision, Recurrence, Settings
+from spec.limits import LARGEST_RUNS
 
 if TYPE_CHECKING:
     from crosscheck.run import Plan
@@ -152,7 +153,7 @@ def _faults(options: argparse.Namespace) -> int:
 
 
 def _cache_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m crosscheck cache",
         description="What is kept between runs: recordings, and what JAX has compiled. Where it is, and how much.",
         epilog="exit codes: 0, or 2 where it cannot be deleted",
@@ -261,7 +262,7 @@ def _report(summary: Summary, options: argparse.Namespace) -> int:
 
 
 def _check_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m crosscheck",
         description="Do two implementations start, compute, step and converge alike? All experiments by default.",
         epilog=f"also: {', '.join(f'python -m crosscheck {name} --help' for name in COMMANDS if name)}; {EPILOG}",
@@ -279,7 +280,7 @@ def _check_parser() -> argparse.ArgumentParser:
 
 
 def _record_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m crosscheck record",
         description="Let one implementation leave recordings, to be compared elsewhere or later.",
         epilog=EPILOG,
@@ -291,7 +292,7 @@ def _record_parser() -> argparse.ArgumentParser:
 
 
 def _compare_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m crosscheck compare", description="Compare two directories of recordings.", epilog=EPILOG
     )
     parser.add_argument("directories", nargs=2, type=Path, metavar="DIRECTORY")
@@ -304,9 +305,7 @@ def _compare_parser() -> argparse.ArgumentParser:
 def _faults_parser() -> argparse.ArgumentParser:
     from crosscheck.faults import command as faults
 
-    parser = argparse.ArgumentParser(
-        prog="python -m crosscheck faults", description=faults.DESCRIPTION, epilog=faults.EPILOG
-    )
+    parser = Parser(prog="python -m crosscheck faults", description=faults.DESCRIPTION, epilog=faults.EPILOG)
     faults.add_options(parser)
     parser.add_argument("--rungs", help=f"comma-separated, of {','.join(faults.RUNGS)} (default all)")
     parser.add_argument("--seed", type=seed, default=0, help="of the recordings; clean runs go on from it (default 0)")
@@ -339,7 +338,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         "--compile", action="store_true", help="trainings as `train --compile` has them: much slower to check"
     )
     parser.add_argument(
-        "--timeout", type=float, default=600.0, metavar="SECONDS", help="for one experiment on one side (default 600)"
+        "--timeout", type=seconds, default=600.0, metavar="SECONDS", help="for one experiment on one side (default 600)"
     )
 
 
@@ -358,9 +357,9 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
 
 
 def _members(text: str) -> int:
-    value = int(text)
-    if value < 4:
-        raise argparse.ArgumentTypeError(f"expected at least 4, two in each half, got {value}")
+    value = whole(text)
+    if not 4 <= value <= LARGEST_RUNS:
+        raise argparse.ArgumentTypeError(f"expected 4 (two in each half) to {LARGEST_RUNS}, got {shorten(text)}")
     return value
 
 

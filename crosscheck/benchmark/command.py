@@ -17,9 +17,9 @@ from crosscheck.benchmark import turns
 from crosscheck.benchmark.picture import picture
 from crosscheck.benchmark.report import duration, render_json, render_markdown, show
 from crosscheck.benchmark.result import Row, Summary, check
-from crosscheck.options import add_implementations, add_report
+from crosscheck.options import add_implementations, add_report, seconds
 from crosscheck.run import labels
-from spec.arguments import at_least
+from spec.arguments import Parser, at_least
 from spec.benchmark import PEAK, QUICK, TARGETS, WORKLOADS, AnyWorkload, Faster, Growth
 from spec.errors import UsageError
 from spec.framework import Device
@@ -44,7 +44,7 @@ QUICK_ROUNDS = 5
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = argparse.ArgumentParser(prog="python -m crosscheck bench", description=DESCRIPTION, epilog=EPILOG)
+    made = Parser(prog="python -m crosscheck bench", description=DESCRIPTION, epilog=EPILOG)
     made.add_argument("--workloads", nargs="+", metavar="PATTERN", help="only those, such as 'gru-*' (default all)")
     made.add_argument("--list", action="store_true", help="list the workloads and what is to be reached")
     made.add_argument("--quick", action="store_true", help="the small ones alone, in few rounds")
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", choices=get_args(Device), default="cpu", help="where both compute (default cpu)")
     add_implementations(made, ", with a benchmark.py")
     made.add_argument(
-        "--timeout", type=float, default=300.0, metavar="SECONDS", help="for one block of one contender (default 300)"
+        "--timeout", type=seconds, default=300.0, metavar="SECONDS", help="for one block of one contender (default 300)"
     )
     add_report(made, "bench.json")
     return made

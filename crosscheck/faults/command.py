@@ -14,6 +14,7 @@ from crosscheck import output
 from crosscheck.faults import ensembles, plant
 from crosscheck.faults.fault import Fault, Implementation
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
+from crosscheck.options import seconds
 from crosscheck.rungs import BY_DEFAULT, LADDER
 from spec import experiment as experiments
 from spec.arguments import at_least
@@ -64,7 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--only-clean", action="store_true", help="plant no faults; clean runs alone")
     parser.add_argument(
-        "--timeout", type=float, default=300.0, metavar="SECONDS", help="for one recording (default 300)"
+        "--timeout", type=seconds, default=300.0, metavar="SECONDS", help="for one recording (default 300)"
     )
 
 

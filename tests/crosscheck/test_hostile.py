@@ -152,8 +152,8 @@ ENDINGS = {
     "closes all handles": ("forward", "import os\nos.closerange(0, 4096)\n" + HANGS, "closed the pipe"),
     "floods the answers": (
         "forward",
-        "import os, stat\nwhile True:\n    for n in range(3, 100):\n        try: pipe = stat.S_ISFIFO(os.fstat(n).st_mode)\n"
-        "        except OSError: continue\n        if pipe: os.write(n, b'x' * 60000)\n",
+        "import os, stat\nwhile True:\n    for n in range(3, 100):\n        try:\n"
+        "            if stat.S_ISFIFO(os.fstat(n).st_mode): os.write(n, b'x' * 60000)\n        except OSError: pass\n",
         "where an answer is expected",
     ),
     "answers for its worker": (
