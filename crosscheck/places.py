@@ -47,12 +47,12 @@ class Places:
         }
         self.sites = sorted({path for path in sys.path if os.path.basename(path) in SITES})
         self._sites = tuple(os.path.join(path, "") for path in self.sites)
-        self._roots = {
-            label: path
-            for label, path in found.items()
-            if path and not os.path.join(path, "").startswith((*self._sites, *PYTHON))
-        }
-        # The nearest first; of labels for one folder, the first.
+        # Of words for one folder, the first: who works in another one has the same names.
+        folders: dict[str, str] = {}
+        for label, path in found.items():
+            if path and not os.path.join(path, "").startswith((*self._sites, *PYTHON)):
+                folders.setdefault(path, label)
+        self._roots = {label: path for path, label in folders.items()}
         self._nearest = sorted(self._roots.items(), key=lambda root: -len(root[1]))
         self._kinds: dict[str, str] = {}
 

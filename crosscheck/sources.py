@@ -256,13 +256,10 @@ def unchanged(then: Sources, places: Places, packages: Packages, signatures: dic
 
 
 def searched(places: Places, asked: set[str], missing: set[str]) -> dict[str, str]:
-    """What an import of these modules would find in each folder of the import path."""
-    found = {}
-    for label, folder in places.roots():
-        found[label] = digest("\n".join(sorted(importable(folder) & asked)).encode())
-    installed = set().union(*(importable(site) for site in places.sites)) if missing else set()
-    found["installed"] = digest("\n".join(sorted(installed & missing)).encode())
-    return found
+    """What an import of these modules would find in each folder of the import path; those without any are left out."""
+    found = {label: importable(folder) & asked for label, folder in places.roots()}
+    found["installed"] = {name for site in places.sites for name in importable(site)} & missing
+    return {label: digest("\n".join(sorted(names)).encode()) for label, names in found.items() if names}
 
 
 def _watch_environment(watch: Watch) -> None:

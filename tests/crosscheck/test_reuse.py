@@ -80,7 +80,8 @@ def test_a_fault_planted_since_is_seen(check: Check, old: Callable[..., str]):
     assert (outcome.exit_code, reused(outcome)) == (1, [1, 1])
 
 
-READS = """import os
+READS = """import json
+import os
 from pathlib import Path
 def _double():
     try:
@@ -311,8 +312,8 @@ def test_the_cache_is_shown_and_cleaned(
     assert main(["cache"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{home / 'ohlol' / 'compiled-0123'}: 1 files, 2.0 MB"
-    assert lines[1].startswith(f"{home / 'ohlol' / 'recordings'}: 2 files, ")
-    assert lines[2].startswith(f"{home / 'ohlol'}: 3 files, ")
+    assert lines[-2].startswith(f"{home / 'ohlol' / 'recordings'}: 2 files, ")
+    assert lines[-1].startswith(f"{home / 'ohlol'}: 3 files, ")
     assert main(["cache", "--clean"]) == 0
     assert "3 files" in capsys.readouterr().out
     assert [path.name for path in (home / "ohlol").iterdir()] == ["mine"]

@@ -141,7 +141,7 @@ SEEN = {
     "os.open": ("import os\nos.read(os.open('data', os.O_RDONLY), 9)", "data"),
     "numpy.fromfile": ("import numpy as np\nnp.fromfile('data', np.uint8)", "data"),
     "numpy.memmap": ("import numpy as np\nnp.memmap('data', np.uint8, 'r')", "data"),
-    "mmap": ("import mmap\nmmap.mmap(open('data', 'rb').fileno(), 0, access=mmap.ACCESS_READ)", "data"),
+    "mmap": ("import mmap\nf = open('data', 'rb')\nmmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)", "data"),
     "numpy.load": ("import numpy as np\nnp.load('array.npy')", "array.npy"),
     "spec.parameters": (
         "import pathlib\nfrom spec import parameters\nparameters.load(pathlib.Path('w.safetensors'))",
