@@ -102,7 +102,8 @@ class Worker:
                     stderr=errors,
                     pass_fds=(taken, given),
                     # Tiny models are fastest on one thread, and the two sides run side by side.
-                    env={**dict.fromkeys(THREADS, "1"), **os.environ, **environment},
+                    # Its temporary files go when the run does, whatever becomes of it.
+                    env={**dict.fromkeys(THREADS, "1"), **os.environ, "TMPDIR": str(log.parent), **environment},
                     # So that Ctrl-C comes to the parent alone, which then ends its workers.
                     start_new_session=True,
                 )

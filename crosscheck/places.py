@@ -34,7 +34,8 @@ class Places:
     """Where an implementation, ohlol and the working directory are, in this process.
 
     implementation: a module's name, or the path of one. A file below one of these has a name that begins with a word
-    for it; of several that hold a file, the nearest. Any other file's name is its path.
+    for it; of several that hold a file, the nearest. Any other file's name is its path. `arrangement`: which of these
+    folders is which other one, or in it, without which names say nothing.
     """
 
     def __init__(self, implementation: str):
@@ -54,14 +55,19 @@ class Places:
                 folders.setdefault(path, label)
         self._roots = {label: path for path, label in folders.items()}
         self._nearest = sorted(self._roots.items(), key=lambda root: -len(root[1]))
+        self.arrangement = [self._within(found[label]) for label in ("implementation", "ohlol") if found[label]]
         self._kinds: dict[str, str] = {}
 
     def roots(self) -> list[tuple[str, str]]:
         """The folders in which modules are searched, by their words."""
         return list(self._roots.items())
 
-    def name(self, path: str) -> str:
-        """The name of a file."""
+    def name(self, path: str, fixed: bool = False) -> str:
+        """The name of a file. fixed: it was asked for by its whole path, wherever this process works."""
+        found = self._within(path)
+        return path if fixed and found.partition(":")[0] not in ("implementation", "ohlol") else found
+
+    def _within(self, path: str) -> str:
         for label, root in self._nearest:
             if path == root or path.startswith(os.path.join(root, "")):
                 return f"{label}:{os.path.relpath(path, root)}"

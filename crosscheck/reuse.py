@@ -119,7 +119,8 @@ class Shelf:
         asked = msgspec.structs.replace(job, directory="", token="")
         # Its path is where it stands; what it is, its files say.
         name = Path(implementation).stem if os.sep in implementation else implementation
-        known = msgspec.json.encode([name, asked, self._circumstances], order="deterministic")
+        arrangement = self._of(implementation).arrangement
+        known = msgspec.json.encode([name, asked, arrangement, self._circumstances], order="deterministic")
         return hashlib.sha256(known).hexdigest()[:32]
 
     def _of(self, implementation: str) -> Places:

@@ -28,6 +28,9 @@ NO_FILES = ("/proc/", "/sys/", "/dev/")
 MEMORY = "/dev/shm/"
 """But for these, which are files."""
 
+TEMPORARY = ("TMPDIR", "TEMP", "TMP")
+"""Variables that say where to put files which are made anew in every run."""
+
 GRAIN = 10**8
 """Nanoseconds that a file's time may lag behind the clock: a system counts in ticks, of 10 ms at most."""
 
@@ -76,6 +79,7 @@ class Watch:
         self._packages = Packages()
         self._kinds: dict[str, str] = {}
         self._read: set[str] = set()
+        self._fixed: set[str] = set()
         self._written: set[str] = set()
         self._listed: set[str] = set()
         self._asked: set[str] = set()
@@ -123,6 +127,8 @@ class Watch:
             self._written.add(place)
             return
         self._read.add(place)
+        if os.path.isabs(named) and self._nearest() == "own":
+            self._fixed.add(place)
         # Relative to a folder that the event does not name.
         if mode is None and not os.path.isabs(named) and not os.path.lexists(place):
             self._blame_if_own(f"it opens {named} by a handle of its folder")
@@ -132,7 +138,7 @@ class Watch:
         if self._nearest(otherwise="python") == "own":
             if name is None:
                 self._blame("it goes through the whole environment")
-            else:
+            elif name not in TEMPORARY:
                 self._variables.add(name)
 
     def _blame(self, reason: str) -> None:
@@ -190,7 +196,7 @@ class Watch:
             if kind == "installed" and (owners := self._packages.owners(path)) is not None:
                 packages |= owners
             elif kind not in ("python", "import"):
-                files[self._places.name(path)] = self._sign(path)
+                files[self._places.name(path, path in self._fixed)] = self._sign(path)
                 if path.endswith(".py"):
                     folders.add(os.path.dirname(path))
         own = {name.partition(".")[0] for name, path in modules if self._places.kind(path) == "own"}

@@ -32,9 +32,9 @@ def left(mark: str) -> list[str]:
     found = []
     for process in Path("/proc").iterdir():
         try:
-            if process.name.isdigit() and f"{MARK}={mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
-                if b") Z" not in (process / "stat").read_bytes():
-                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            marked = process.name.isdigit() and f"{MARK}={mark}".encode() in (process / "environ").read_bytes()
+            if marked and b") Z" not in (process / "stat").read_bytes():
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
         except OSError:
             continue
     return found

@@ -271,7 +271,7 @@ def test_another_place_is_no_other_environment(tmp_path: Path, home: Path):
     other.write_text(other.read_text() + "\n")
     os.utime(other, (1, 1))
     done = subprocess.run(
-        [sys.executable, "-m", "crosscheck", *words, *sides[:1], str(other), "--out", str(tmp_path / "report")],
+        [sys.executable, "-m", "crosscheck", *words, str(other.with_name("first_side.py")), str(other)],
         cwd=tmp_path / "two",
         env={**environment, "PYTHONPATH": str(tmp_path / "two")},
         capture_output=True,

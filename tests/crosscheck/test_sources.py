@@ -237,6 +237,25 @@ def test_what_is_compiled_is_set_aside(old: Write, tmp_path: Path):
     assert not any("program" in name for name in found["files"])
 
 
+def test_a_file_asked_for_by_its_whole_path_is_that_one(old: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is not another one that has its name and its old content where somebody happens to work."""
+    for name in ("one", "two"):
+        old(f"../{name}/data", "1")
+    port = old("ported.py", f"open({str(tmp_path / 'one' / 'data')!r}).read()")
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED.replace("./ported.py", str(port)).replace('"."', repr(str(port.parent)))],
+        cwd=tmp_path / "one",
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    then = json_to_sources(json.loads(done.stdout.splitlines()[-1]))
+    monkeypatch.chdir(tmp_path / "two")
+    assert unchanged(then, Places(str(port)), Packages(), {})
+    (tmp_path / "one" / "data").write_text("2")
+    assert not unchanged(then, Places(str(port)), Packages(), {})
+
+
 def test_signatures(tmp_path: Path):
     path = tmp_path / "file"
     assert signature(str(path)) == ABSENT
