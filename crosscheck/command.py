@@ -240,8 +240,6 @@ def _rungs(text: str | None, thorough: bool = False) -> list[str]:
 
 
 def _report(summary: Summary, options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from crosscheck.report import data, markdown, terminal
 
     # Before the reports: a verdict is not to be lost with them.
@@ -249,13 +247,8 @@ def _report(summary: Summary, options: argparse.Namespace) -> int:
     if options.json:
         output.say(rendered.decode())
     else:
-        console = Console()
-        if not console.is_terminal:
-            # A log has no width; the table needs about this one.
-            console.width = max(console.width, WIDTH)
-        with console.capture() as shown:
-            terminal.show(summary, console)
-        output.say(shown.get().rstrip("\n"))
+        # A log has no width; the table needs about this one.
+        output.say_in_full(lambda console: terminal.show(summary, console), WIDTH)
     contents = {"report.json": lambda: rendered, "report.md": lambda: markdown.render(summary).encode()}
     output.leave(options.out, contents, quiet=options.json)
     return summary.exit_code

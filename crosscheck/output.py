@@ -1,15 +1,19 @@
 """What a command prints and leaves behind: the verdict first, and whatever befalls the rest does not touch it."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from spec import crash, files
 from spec.command.progress import complain, silence
 from spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PREVIOUS = ".previous"
 """Added to the name of an earlier run's report where a later run came to no verdict."""
@@ -87,6 +91,19 @@ def say(text: str) -> None:
     except (OSError, ValueError) as error:
         silence(sys.stdout)
         complain(f"error: standard output cannot be written: {error}")
+
+
+def say_in_full(show: Callable[["Console"], None], least: int = 0) -> None:
+    """Print what `show` prints on a console like standard output; where that is no terminal, at least so wide."""
+    from rich.console import Console
+
+    like = Console()
+    # Not the console itself: what it cannot write it raises in its own way, or ends the process with 1.
+    shown = io.StringIO()
+    width = like.width if like.is_terminal else max(like.width, least)
+    colors = cast(Any, like.color_system)
+    show(Console(file=shown, force_terminal=like.is_terminal, width=width, color_system=colors))
+    say(shown.getvalue().rstrip("\n"))
 
 
 def flush() -> None:

@@ -87,12 +87,8 @@ def carry_out(
     if options.json:
         output.say(rendered.decode().rstrip("\n"))
     else:
-        console = Console()
         # A file or a pipe has no width of its own, and a table that is folded cannot be read.
-        console = console if console.is_terminal else Console(width=max(WIDTH, console.width))
-        with console.capture() as shown:
-            show(summary, console)
-        output.say(shown.get().rstrip("\n"))
+        output.say_in_full(lambda console: show(summary, console), WIDTH)
     contents = (lambda: rendered, lambda: render_markdown(summary).encode(), lambda: picture(summary))
     output.leave(options.out, dict(zip(FILES, contents, strict=True)), quiet=options.json)
     return summary.exit_code

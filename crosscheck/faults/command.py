@@ -155,8 +155,6 @@ def _list(faults: Sequence[Fault]) -> int:
 
 
 def _report(findings: "Findings", options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from crosscheck.faults import report
     from crosscheck.faults.power_plot import power_plot
 
@@ -169,13 +167,8 @@ def _report(findings: "Findings", options: argparse.Namespace) -> int:
     if options.json:
         output.say(rendered.decode())
     else:
-        console = Console()
-        if not console.is_terminal:
-            # A log has no width; the matrix needs about this one.
-            console.width = max(console.width, WIDTH)
-        with console.capture() as shown:
-            report.show(findings, console)
-        output.say(shown.get().rstrip("\n"))
+        # A log has no width; the matrix needs about this one.
+        output.say_in_full(lambda console: report.show(findings, console), WIDTH)
     contents = {"faults.md": lambda: report.markdown(findings).encode(), "faults.json": lambda: rendered}
     if any(trial.power for trial in findings.trials):
         contents[PLOT] = lambda: power_plot(findings.trials)
