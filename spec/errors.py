@@ -14,6 +14,11 @@ def shorten(text: str, largest: int = LONGEST_VALUE) -> str:
     return f"{text[: largest // 2]}... ({len(text)} characters) ...{text[-(largest // 2) :]}"
 
 
+def encodable(text: str) -> str:
+    """The text with what no encoding has, such as a byte of a path that is no character, escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def one_line(text: str) -> str:
     """A message as one line of characters that can be printed, however it came to be: others are escaped."""
     line = " ".join(shorten(text, 2 * LONGEST_LINE).split())

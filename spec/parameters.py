@@ -21,6 +21,7 @@ from safetensors.numpy import save as serialize
 
 from spec.errors import ParameterMismatch, UsageError, shorten
 from spec.files import check_regular, write
+from spec.machine import memory
 
 Parameters = dict[str, np.ndarray]
 """Canonical name -> array, float32 or float64."""
@@ -234,6 +235,9 @@ def _opened(path: Path) -> Iterator[Any]:
     check_regular(path)
     # The library opens it in native code, of which Python's audit hooks hear nothing otherwise.
     sys.audit("open", str(path), "rb", os.O_RDONLY)
+    available, size = memory(), path.stat().st_size
+    if available is not None and size > available:
+        raise UsageError(f"{path}: expected a file that fits into {available} bytes of memory, got {size}")
     try:
         with safe_open(str(path), framework="numpy") as file:
             yield file

@@ -22,7 +22,8 @@ def snapshot(directory: Path) -> dict[str, tuple[str, ...]]:
         status = path.lstat()
         content = ""
         if stat.S_ISREG(status.st_mode):
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            sparse = status.st_size > MEMORY
+            content = str(status.st_size) if sparse else hashlib.sha256(path.read_bytes()).hexdigest()
         elif stat.S_ISLNK(status.st_mode):
             content = os.readlink(path)
         found[str(path.relative_to(directory))] = (stat.filemode(status.st_mode), content)

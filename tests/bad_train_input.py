@@ -189,6 +189,13 @@ OUTPUTS = [
     Row("--export-weights l", "No such file", there("l", lambda path: path.symlink_to("no/where"))),
     Row(f"--export-weights {'x' * 300}", "File name too long"),
     Row("--export-weights x\0y", "null byte"),
+    Row("x.toml --export-weights x.toml", "expected a file of its own, got x.toml", edited(MODEL, MODEL)),
+    Row("--resume --out done --export-weights done/checkpoint.safetensors", "which the run needs"),
+    Row(
+        "--resume --out done --export-weights l",
+        "expected a file of its own",
+        there("l", lambda path: path.symlink_to("done/metrics.jsonl")),
+    ),
     Row("course-rnn-walk --export-weights full", "expected a file, got a directory"),
 ]
 FLOAT8 = '{"rnn.bias_hh_l0":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
@@ -227,6 +234,9 @@ GIVEN = [
     Row("hello-gru --init-weights w", "expected a safetensors file", content("w", "version https://git-lfs...\n")),
     Row("hello-gru --init-weights gru", "gru: expected the checksum", flipped("gru", 0.9)),
     Row("hello-gru --init-weights gru", "gru: expected the checksum", flipped("gru", 1)),
+    Row("hello-gru --init-weights w", "expected a file that fits into", there("w", lambda path: (
+        path.touch(), os.truncate(path, 2**42)
+    ))),
 ]  # fmt: skip
 CHECKPOINT, PARAMETERS = "stopped/checkpoint.safetensors", "done/parameters.safetensors"
 RESUME = "--resume --out stopped"
@@ -302,6 +312,7 @@ RESUMED = [
     Row("--resume --out many", "seeds: expected 3 to 5, as ensemble.json has, got 3 to 4", plan(chunk=3)),
     Row("--resume --out many", "expected an ensemble's, got something else", plan(seeds=10**12)),
     Row("--resume --out many", "expected an ensemble's, got something else", plan(chunk=0)),
+    Row("--resume --out many", "seeds: expected at most 2000000, got 2000000001", plan(seeds=2 * 10**9 + 1)),
     Row("--resume --out many", "expected an ensemble's, got something else", content("many/ensemble.json", "[" * 9999)),
     Row("--resume --out many", "--resume: expected hello-gru (spec ", resolved("training.epochs", 5, "many")),
     Row("--resume --out many", "expected a file, got a FIFO", there("many/ensemble.json", os.mkfifo)),

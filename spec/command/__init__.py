@@ -16,13 +16,14 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
         open_standard_streams()
     try:
         with signals.noticed():
-            try:
-                from spec.command import entry
-            except KeyboardInterrupt:
-                signals.wind_down()
-                print("interrupted before anything was trained", file=sys.stderr)
-                return signals.exit_code()
+            from spec.command import entry
+
             return entry.main(implementation_name, arguments)
+    except KeyboardInterrupt:  # While there was nobody yet, or nobody any more, to say more about it.
+        signals.wind_down()
+        if sys.stderr is not None:
+            print("interrupted", file=sys.stderr)
+        return signals.exit_code()
     finally:
         if own:
             signals.leave_to_the_system()

@@ -20,13 +20,17 @@ from spec.command.events import EnsembleStart, Members, Summary
 from spec.command.progress import Reporter
 from spec.command.session import MISSED, REACHED, Interrupted, Unwritten, no_picture
 from spec.ensemble import chunk_size, cut, one_by_one, solved_members
-from spec.errors import UsageError
+from spec.errors import UsageError, encodable
 from spec.experiment import Experiment
 from spec.framework import Device, Ensemble, Framework, Settings
 from spec.training import Walk
 
 ALONE = ("init_weights", "export_weights", "trace", "log_every")
 """Flags that mean something for one training only."""
+
+
+MOST_CHUNKS = 10**6
+"""Chunks of an ensemble: each becomes a file."""
 
 
 class Request(NamedTuple):
@@ -63,7 +67,10 @@ def check(options: argparse.Namespace, experiment: Experiment, largest_seed: int
 
 
 def new_plan(experiment: Experiment, first_seed: int, seeds: int, settings: Settings, implementation: str) -> Plan:
-    """The plan of an ensemble, before anybody was asked for versions."""
+    """The plan of an ensemble, before anybody was asked for versions. Raises UsageError for too many seeds."""
+    chunk = chunk_size(experiment, settings.precision)
+    if seeds > MOST_CHUNKS * chunk:
+        raise UsageError(f"--seeds: expected at most {MOST_CHUNKS * chunk}, {chunk} of which fit at once, got {seeds}")
     return Plan(
         experiment=experiment.name,
         hash=experiment.hash,
@@ -71,7 +78,7 @@ def new_plan(experiment: Experiment, first_seed: int, seeds: int, settings: Sett
         versions={},
         first_seed=first_seed,
         seeds=seeds,
-        chunk=len(cut(seeds, chunk_size(experiment, settings.precision))[0]),
+        chunk=len(cut(seeds, chunk)[0]),
         precision=settings.precision,
     )
 
@@ -79,6 +86,8 @@ def new_plan(experiment: Experiment, first_seed: int, seeds: int, settings: Sett
 def resumed_plan(directory: EnsembleDirectory, options: argparse.Namespace, experiment: Experiment, name: str) -> Plan:
     """The plan to go on with. Raises UsageError where the options ask for another."""
     plan = directory.plan()
+    if plan.seeds > MOST_CHUNKS * plan.chunk:
+        raise UsageError(f"{directory.plan_file}: seeds: expected at most {MOST_CHUNKS * plan.chunk}, got {plan.seeds}")
     there = directory.experiment().training.epochs
     if options.epochs is not None and options.epochs != there:
         raise UsageError(
@@ -118,7 +127,7 @@ def run(framework: Framework, request: Request, directory: EnsembleDirectory, re
             chunk=plan.chunk,
             epochs=experiment.training.epochs,
             parameters=experiment.model.parameter_count,
-            directory=str(directory.path),
+            directory=encodable(str(directory.path)),
         )
         reporter.ensemble_start(start)
         per_second = None

@@ -8,6 +8,7 @@ summary.json              see spec.command.ensemble_summary
 ensemble.png              the losses' quantiles over the steps, and the times to solve
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -58,14 +59,17 @@ class EnsembleDirectory:
         self.summary_file = path / "summary.json"
         self.plot_file = path / "ensemble.png"
 
+    def files(self) -> list[Path]:
+        """All that an ensemble writes, but for its chunks."""
+        return [self.experiment_file, self.plan_file, self.arrays_file, self.summary_file, self.plot_file]
+
     def check_free(self) -> None:
         """Raise UsageError if there is something at this path already."""
         RunDirectory(self.path).check_free()
 
     def begin(self, experiment: Experiment, plan: Plan) -> None:
-        """Write a new ensemble's first files."""
+        """Write a new ensemble's first files, the one that makes it an ensemble last."""
         write_experiment(self.experiment_file, experiment)
-        self.make_chunks()
         files.write(self.plan_file, msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
 
     def make_chunks(self) -> None:
@@ -133,10 +137,10 @@ class EnsembleDirectory:
         return self.arrays_file.exists()
 
     def drop_chunks(self) -> None:
-        """Remove the chunks, once their members stand in one file."""
-        for file in self.chunks.glob("*.safetensors"):
-            file.unlink(missing_ok=True)
-        if self.chunks.exists() and not any(self.chunks.iterdir()):
+        """Remove the chunks, once their members stand in one file; what cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            for file in self.chunks.glob("*.safetensors"):
+                file.unlink(missing_ok=True)
             self.chunks.rmdir()
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 import msgspec
 
 from spec import crash, files, limits, machine, parameters, signals
-from spec.arguments import LARGEST_SEED, at_least, seed
+from spec.arguments import LARGEST_SEED, Parser, at_least, seed
 from spec.command import ensemble
 from spec.command.ensemble_directory import EnsembleDirectory
 from spec.command.events import End
@@ -40,6 +40,10 @@ DEFAULT_EXPERIMENT = "hello-rnn"
 """What is trained when nothing is named."""
 
 DEFAULT_SEED = 0
+
+
+RESULT_BYTES = 17
+"""Of an ensemble's member, beside its losses: see spec.command.ensemble_directory.ARRAYS."""
 
 
 class Plan(NamedTuple):
@@ -111,7 +115,7 @@ def flush() -> None:
 
 def parser(implementation_name: str) -> argparse.ArgumentParser:
     """The flags, the same for every implementation."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog=f"python -m {implementation_name}.train",
         description="Train a model on a task as an experiment states, and say whether it came out as expected.",
         epilog="exit codes: 0 target reached; 1 missed; 2 usage or bad experiment; 3 could not run: framework or "
@@ -233,6 +237,7 @@ def run_ensemble(
     directory = EnsembleDirectory(options.out) if options.resume else None
     if directory:
         plan = ensemble.resumed_plan(directory, options, experiment, implementation_name)
+        check_memory(experiment, plan.precision, plan.seeds)
     else:
         settings = Settings(options.precision or Settings().precision, options.device)
         first = DEFAULT_SEED if options.seed is None else options.seed
@@ -280,7 +285,7 @@ def prepare(options: argparse.Namespace) -> Plan:
     if options.init_weights:
         weights = load_parameters(options.init_weights, experiment, settings.precision)
     if options.export_weights:
-        files.check_writable(options.export_weights, "--export-weights")
+        check_export(options)
     check_memory(experiment, settings.precision)
     return Plan(experiment, seed, settings, walking, weights, resumed)
 
@@ -307,11 +312,23 @@ def with_values(experiment: Experiment, options: argparse.Namespace) -> Experime
     return override(experiment, **given) if given else experiment
 
 
+def check_export(options: argparse.Namespace) -> None:
+    """Raise UsageError where the weights cannot be written, or would replace what the run is made of."""
+    path = options.export_weights
+    files.check_writable(path, "--export-weights")
+    directory = RunDirectory(options.out) if options.out is not None else None
+    own = [] if directory is None else [*directory.files(), *EnsembleDirectory(directory.path).files()]
+    for taken in [*own, *([Path(options.experiment)] if options.experiment else [])]:
+        if os.path.realpath(path) == os.path.realpath(taken):
+            raise UsageError(f"--export-weights {path}: expected a file of its own, got {taken}, which the run needs")
+
+
 def check_memory(experiment: Experiment, precision: Precision, seeds: int = 1) -> None:
     """Raise UsageError for an experiment that cannot fit into this machine's memory, whoever computes it."""
     itemsize = int(precision.removeprefix("float")) // 8
     needed = limits.least_bytes(experiment, itemsize)
-    losses = seeds * experiment.training.epochs * experiment.training.steps_per_epoch * itemsize if seeds > 1 else 0
+    steps = experiment.training.epochs * experiment.training.steps_per_epoch
+    losses = seeds * (steps * itemsize + RESULT_BYTES) if seeds > 1 else 0
     available = machine.memory()
     if available is not None and needed + losses > available:
         of = f", {limits.in_words(losses)} of it for the losses of {seeds} seeds" if losses > needed else ""

@@ -97,6 +97,13 @@ class RunDirectory:
         self.parameters_file = path / "parameters.safetensors"
         self.plot_file = path / "loss.png"
 
+    def files(self) -> list[Path]:
+        """All that a run writes."""
+        return [
+            *(self.experiment_file, self.metrics_file, self.checkpoint_file, self.parameters_file, self.plot_file),
+            self.path / lock.NAME,
+        ]
+
     def check_free(self) -> None:
         """Raise UsageError if there is something at this path already, other than a run that never began."""
         try:

@@ -18,7 +18,7 @@ from spec.command.plot import loss_plot
 from spec.command.progress import Reporter
 from spec.command.run_directory import Checkpoint, Origin, RunDirectory, chain
 from spec.command.verdict import verdict
-from spec.errors import NonFiniteLoss, OhlolError, UsageError
+from spec.errors import NonFiniteLoss, OhlolError, UsageError, encodable
 from spec.experiment import Experiment
 from spec.framework import Framework, Settings, Trajectory
 from spec.tasks import predictions, solved
@@ -78,7 +78,7 @@ class Request(NamedTuple):
             parameters=self.experiment.model.parameter_count,
             epochs=self.experiment.training.epochs,
             epochs_done=epochs_done,
-            directory=str(directory.path) if directory else None,
+            directory=encodable(str(directory.path)) if directory else None,
         )
 
     def checkpoint(self, state: State, epochs: int, metrics: str = "") -> Checkpoint:
@@ -158,7 +158,7 @@ def train(
         epochs = request.experiment.training.epochs
         error = Interrupted(f"interrupted; epoch {done} of {epochs} is saved, go on with: {command}")
         with contextlib.suppress(UsageError):
-            directory.append([End(reached=False, exit_code=error.exit_code, error=str(error))])
+            directory.append([End(reached=False, exit_code=error.exit_code, error=encodable(str(error)))])
         raise error from None
 
 
@@ -184,7 +184,7 @@ def train_chunks(
             if failure is not None:
                 error = NonFiniteLoss(f"{failure}; {directory.checkpoint_file} stands at epoch {done}")
                 with contextlib.suppress(UsageError):
-                    directory.append([End(reached=False, exit_code=error.exit_code, error=str(error))])
+                    directory.append([End(reached=False, exit_code=error.exit_code, error=encodable(str(error)))])
                 raise error
     signals.check()
     return checkpoint

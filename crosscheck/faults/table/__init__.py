@@ -12,6 +12,7 @@ from crosscheck.faults.table import (
     feedback,
     initial,
     layers,
+    layouts,
     loss,
     optimizer,
     points,
@@ -32,6 +33,7 @@ FAULTS: tuple[Fault, ...] = (
     + initial.FAULTS
     + loss.FAULTS
     + optimizer.FAULTS
+    + layouts.FAULTS
     + schedule.FAULTS
     + clipping.FAULTS
     + training.FAULTS
