@@ -170,3 +170,15 @@ def test_reports_are_as_the_umask_says(check: Check, tmp_path: Path):
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "report").iterdir()} == {0o640}
     assert main(["--list"]) == 0
+
+
+def test_a_signal_within_text_that_is_executed_has_its_own_exit_code(tmp_path: Path):
+    """Python itself would end the process by SIGINT then, although the exception was dealt with."""
+    program = (
+        "import os, runpy, signal, sys\nfrom crosscheck import command\n"
+        "def executing(arguments): exec('os.kill(os.getpid(), signal.SIGTERM)\\nsignal.pause()')\n"
+        "command._carry_out = executing\nsys.argv = ['crosscheck']\n"
+        "runpy.run_module('crosscheck', run_name='__main__', alter_sys=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "terminated\n")
