@@ -113,7 +113,7 @@ def flush() -> None:
             if stream is not None:
                 stream.flush()
         except (OSError, ValueError):
-            silence(stream)
+            silence(cast(TextIO, stream))
 
 
 class Forgiving:

@@ -245,9 +245,9 @@ def _lost(name: str, wanted: Selection, sides: Sides) -> Verdict:
     cells: list[Cell] = []
     comparisons: list[Comparison] = []
     for rung in LADDER:
-        precision = next((precision for precision in rung.PRECISIONS if precision in wanted.precisions), None)
-        if rung.NAME in wanted.rungs and precision:
-            place = Place(name, rung.NAME, precision, "", (sides[0].name, sides[1].name))
+        chosen: list[Precision] = [precision for precision in rung.PRECISIONS if precision in wanted.precisions]
+        if rung.NAME in wanted.rungs and chosen:
+            place = Place(name, rung.NAME, chosen[0], "", (sides[0].name, sides[1].name))
             found = [place.crashed(f"{side.name}: {side.lost}") for side in sides]
             comparisons += found
             cells.append(Cell(rung=rung.NAME, status="crashed", reason=found[0].note, comparisons=len(found)))

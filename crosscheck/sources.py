@@ -271,7 +271,9 @@ def searched(places: Places, asked: set[str], missing: set[str]) -> dict[str, st
 def _watch_environment(watch: Watch) -> None:
     """Have the watch told of every variable that is read by way of os.environ, os.getenv included."""
 
-    class Watched(type(os.environ)):
+    kind: Any = type(os.environ)
+
+    class Watched(kind):
         def __getitem__(self, key: Any) -> Any:
             watch.note_variable(os.fsdecode(key) if isinstance(key, str | bytes) else None)
             return super().__getitem__(key)
@@ -280,9 +282,9 @@ def _watch_environment(watch: Watch) -> None:
             watch.note_variable(None)
             return super().__iter__()
 
-    os.environ.__class__ = Watched
-    if os.supports_bytes_environ:
-        os.environb.__class__ = Watched
+    given: list[Any] = [os.environ, *([os.environb] if os.supports_bytes_environ else [])]
+    for variables in given:
+        variables.__class__ = Watched
 
 
 def _modules() -> Iterator[tuple[str, str]]:

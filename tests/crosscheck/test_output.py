@@ -180,5 +180,8 @@ def test_a_signal_within_text_that_is_executed_has_its_own_exit_code(tmp_path: P
         "command._carry_out = executing\nsys.argv = ['crosscheck']\n"
         "runpy.run_module('crosscheck', run_name='__main__', alter_sys=True)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    (tmp_path / "started.py").write_text(program)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "started"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (143, "terminated\n")
