@@ -20,7 +20,7 @@ SITES = ("site-packages", "dist-packages")
 OURS = tuple(os.path.join(os.path.dirname(os.path.abspath(package.__file__)), "") for package in (crosscheck, spec))
 """crosscheck itself and the spec, whose ways of reading are known: they count as files, but cause no doubt."""
 
-_LIBRARIES = [sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib")] + [os.path.dirname(os.__file__)]
+_LIBRARIES = [*(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib")), os.path.dirname(str(os.__file__))]
 PYTHON = tuple({os.path.join(way(path), "") for path in _LIBRARIES for way in (os.path.abspath, os.path.realpath)})
 """Python's own modules, which its version stands for."""
 

@@ -240,7 +240,9 @@ def test_what_is_compiled_is_set_aside(old: Write, tmp_path: Path):
 def test_a_file_asked_for_by_its_whole_path_is_that_one(old: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """It is not another one that has its name and its old content where somebody happens to work."""
     for name in ("one", "two"):
-        old(f"../{name}/data", "1")
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").write_text("1")
+        os.utime(tmp_path / name / "data", (1, 1))
     port = old("ported.py", f"open({str(tmp_path / 'one' / 'data')!r}).read()")
     done = subprocess.run(
         [sys.executable, "-c", WATCHED.replace("./ported.py", str(port)).replace('"."', repr(str(port.parent)))],
