@@ -38,9 +38,10 @@ faults: $(VENV)/installed
 test: $(VENV)/installed
 	$(RUN) -m pytest -n auto $(if $(SIDE),--side $(SIDE))
 
-# Stops the train commands at random moments and resumes them; takes many minutes.
+# Stops the train commands at random moments and resumes them, and stops crosscheck; takes many minutes.
 test-signals: $(VENV)/installed
 	$(RUN) tests/kill_and_resume.py
+	$(RUN) tests/stop_crosscheck.py
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff format --check .

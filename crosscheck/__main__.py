@@ -1,8 +1,44 @@
 """`python -m crosscheck`."""
 
+import atexit
+import os
+import signal
 import sys
+from contextlib import suppress
 
-from crosscheck.command import main
+from spec import signals
+from spec.command import open_standard_streams
+
+SIGNALLED = 128
+"""An exit code beyond this is that of a signal."""
+
+
+def main() -> int:
+    """Run the command of this process; returns its exit code."""
+    open_standard_streams()
+    code = 0
+    # One that comes after the work, while Python gives the signals back, changes nothing any more.
+    with suppress(KeyboardInterrupt), signals.noticed():
+        try:
+            # Here, since a signal may come meanwhile, and is no reason for a traceback.
+            from crosscheck import command
+        except KeyboardInterrupt:
+            signals.wind_down()
+            code = signals.exit_code()
+            print("interrupted", file=sys.stderr)
+        else:
+            code = command.main(sys.argv[1:])
+    # All is done, and its exit code is known: while Python tidies up, nothing is to make another one of it.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if code > SIGNALLED:
+        # Python ends itself by SIGINT where a KeyboardInterrupt has ever left text that was handed to exec, as modules
+        # do while they are imported, whoever has dealt with it since.
+        atexit._run_exitfuncs()
+        os._exit(code)
+    return code
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -9,23 +9,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from crosscheck.options import add_implementations, add_report, clear
+from crosscheck import output
+from crosscheck.options import add_implementations, add_report, seconds, whole
 from crosscheck.rungs import BY_DEFAULT, LADDER, ON_REQUEST
 from crosscheck.summary import Summary
 from crosscheck.verdict import Selection
-from spec import cache, text
+from spec import cache, crash, signals, text
 from spec import experiment as experiments
 from spec.arguments import Parser, seed
+from spec.command.progress import complain, silence
 from spec.convergence import CONVERGENCE
-from spec.errors import OhlolError, UsageError
+from spec.errors import OhlolError, UsageError, shorten
 from spec.experiment import Experiment
 from spec.framework import Device, Precision, Recurrence, Settings
+from spec.limits import LARGEST_RUNS
 
 if TYPE_CHECKING:
     from crosscheck.run import Plan
 
 FILES = ("report.md", "report.json")
 """What a comparison leaves in its directory."""
+
+INTERRUPTED = {130: "interrupted", 143: "terminated", 129: "hung up"}
+"""What is said of the signal that ended a command, by the exit code that it gives."""
 
 LATER = ",".join(rung.NAME for rung in ON_REQUEST)
 
@@ -36,19 +42,66 @@ exit codes: 0 the same, 1 different, 2 usage or bad spec, 3 could not run (frame
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command; returns its exit code. However it ends, it leaves no process and no temporary directory."""
     text.any_encoding()
+    with signals.noticed():
+        try:
+            code = _carry_out(arguments)
+            # A signal's exception that something below has swallowed.
+            signals.check()
+        except OhlolError as error:
+            code, told = error.exit_code, f"error: {error}"
+        # argparse's, for --help and mistakes.
+        except SystemExit:
+            output.flush()
+            raise
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or signals.received():
+                signals.wind_down()
+                code = signals.exit_code()
+                told = INTERRUPTED.get(code, "interrupted")
+            else:
+                # Python would leave with 1, which means here that something differs.
+                code, told = crash.EXIT_CODE, f"error: {crash.tell(error)}"
+        else:
+            told = ""
+        finally:
+            signals.wind_down()
+            _leave_nothing()
+    if told:
+        complain(told)
+    output.flush()
+    return code
+
+
+def _carry_out(arguments: Sequence[str]) -> int:
     command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     parser, carry_out = COMMANDS[command]
     options = parser().parse_args(arguments[1:] if command else arguments)
     try:
-        return carry_out(options)
-    except OhlolError as error:
-        print(f"error: {text.admit(str(error))}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        code = carry_out(options)
+        if getattr(options, "list", False):
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not getattr(options, "list", False):
+            raise
+        # Who reads no further has seen what they wanted.
+        silence(sys.stdout)
+        return 0
+    return code
+
+
+def _leave_nothing() -> None:
+    """End what a signal may have kept from ending itself: it can come between any two lines."""
+    # What was never imported has started nothing.
+    if "crosscheck.crew" in sys.modules:
+        from crosscheck.crew import stop_all
+
+        stop_all()
+    if "crosscheck.scratch" in sys.modules:
+        from crosscheck.scratch import remove_all
+
+        remove_all()
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -59,9 +112,11 @@ def _check(options: argparse.Namespace) -> int:
     from crosscheck.progress import Progress
 
     plan = plan._replace(keep=cache.wanted(), fresh=options.fresh)
-    clear(options.out, FILES)
     first, second = options.implementations
-    with Progress(run.labels((first, second)), len(plan.experiments), options.json) as progress:
+    with (
+        output.reports(options.out, FILES),
+        Progress(run.labels((first, second)), len(plan.experiments), options.json) as progress,
+    ):
         summary = run.run(plan, (first, second), progress)
     return _report(summary, options)
 
@@ -74,7 +129,7 @@ def _record(options: argparse.Namespace) -> int:
     with Progress([options.implementation], len(plan.experiments)) as progress:
         manifest = run.record(plan, options.implementation, options.out, progress)
     made = len(manifest.experiments) - len(manifest.lost)
-    print(f"{made} of {len(manifest.experiments)} recorded in {text.visible(str(options.out))}")
+    output.say(f"{made} of {len(manifest.experiments)} recorded in {text.visible(str(options.out))}")
     return 3 if manifest.lost else 0
 
 
@@ -82,9 +137,8 @@ def _compare(options: argparse.Namespace) -> int:
     from crosscheck import run
     from crosscheck.progress import Progress
 
-    clear(options.out, FILES)
     directories = tuple(options.directories)
-    with Progress([], 0, quiet=True) as progress:
+    with output.reports(options.out, FILES), Progress([], 0, quiet=True) as progress:
         rungs = _rungs(options.rungs) if options.rungs else None
         summary = run.compare(directories, options.experiments, rungs, options.precision, options.case, progress)
     return _report(summary, options)
@@ -94,6 +148,30 @@ def _faults(options: argparse.Namespace) -> int:
     from crosscheck.faults import command as faults
 
     return faults.carry_out(options, _rungs(options.rungs) if options.rungs else faults.RUNGS)
+
+
+def _cache_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m crosscheck cache",
+        description="What is kept between runs: recordings, and what JAX has compiled. Where it is, and how much.",
+        epilog="exit codes: 0, or 2 where it cannot be deleted",
+    )
+    parser.add_argument("--clean", action="store_true", help="delete all of it")
+    return parser
+
+
+def _cache(options: argparse.Namespace) -> int:
+    place = cache.root()
+    if place is None:
+        output.say("nothing is kept: there is no home directory, and XDG_CACHE_HOME names no other")
+        return 0
+    found = cache.clean() if options.clean else cache.parts()
+    for part in found:
+        output.say(f"{part.path}: {part.files} files, {part.size / 1e6:.1f} MB")
+    total = f"{sum(part.files for part in found)} files, {sum(part.size for part in found) / 1e6:.1f} MB"
+    limit = f"each directory is pruned to {cache.LARGEST // 2 / 1e6:.0f} MB at {cache.LARGEST / 1e6:.0f} MB"
+    output.say(f"{place}: {total}{' deleted' if options.clean else f'; {limit}'}")
+    return 0
 
 
 def _bench_parser() -> argparse.ArgumentParser:
@@ -161,20 +239,16 @@ def _rungs(names: str | None, thorough: bool = False) -> list[str]:
 
 
 def _report(summary: Summary, options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from crosscheck import recording
     from crosscheck.report import data, markdown, terminal
 
-    options.out.mkdir(parents=True, exist_ok=True)
+    # Before the reports: a verdict is not to be lost with them.
     rendered = data.render(summary)
-    recording.write_whole(options.out / "report.json", rendered)
-    recording.write_whole(options.out / "report.md", markdown.render(summary).encode())
     if options.json:
-        print(rendered.decode())
+        output.say(rendered.decode())
     else:
-        terminal.show(summary, Console())
-        print(f"report: {', '.join(text.visible(str(options.out / file)) for file in FILES)}")
+        output.say_in_full(lambda console: terminal.show(summary, console))
+    contents = {"report.json": lambda: rendered, "report.md": lambda: markdown.render(summary).encode()}
+    output.leave(options.out, contents, quiet=options.json)
     return summary.exit_code
 
 
@@ -182,8 +256,7 @@ def _check_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m crosscheck",
         description="Do two implementations start, compute, step and converge alike? All experiments by default.",
-        epilog="also: python -m crosscheck record --help, ... compare --help, ... faults --help, ... bench --help; "
-        + EPILOG,
+        epilog=f"also: {', '.join(f'python -m crosscheck {name} --help' for name in COMMANDS if name)}; {EPILOG}",
     )
     _add_plan(parser)
     add_implementations(parser, "; the second is compared with the first")
@@ -256,7 +329,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         "--compile", action="store_true", help="trainings as `train --compile` has them: much slower to check"
     )
     parser.add_argument(
-        "--timeout", type=float, default=600.0, metavar="SECONDS", help="for one experiment on one side (default 600)"
+        "--timeout", type=seconds, default=600.0, metavar="SECONDS", help="for one experiment on one side (default 600)"
     )
 
 
@@ -275,9 +348,9 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
 
 
 def _members(given: str) -> int:
-    value = int(given)
-    if value < 4:
-        raise argparse.ArgumentTypeError(f"expected at least 4, two in each half, got {value}")
+    value = whole(given)
+    if not 4 <= value <= LARGEST_RUNS:
+        raise argparse.ArgumentTypeError(f"expected 4 (two in each half) to {LARGEST_RUNS}, got {shorten(given)}")
     return value
 
 
@@ -286,5 +359,6 @@ COMMANDS: dict[str, Any] = {
     "record": (_record_parser, _record),
     "compare": (_compare_parser, _compare),
     "faults": (_faults_parser, _faults),
+    "cache": (_cache_parser, _cache),
     "bench": (_bench_parser, _bench),
 }

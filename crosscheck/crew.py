@@ -7,10 +7,12 @@ which need not compile again for another seed.
 
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +22,10 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
+from crosscheck import keeper
 from crosscheck.reuse import Kept
+from crosscheck.scratch import undisturbed
+from crosscheck.sources import Sources
 from crosscheck.worker import Broken, Done, Job, Message, Refused
 from spec import cache, text
 from spec.errors import OhlolError
@@ -28,6 +33,12 @@ from spec.machine import THREADS
 
 WORTH_A_WORKER = 3
 """So many experiments must be waiting before another worker of a side is started: importing a framework takes time."""
+
+LARGEST_ANSWER = 2**26
+"""Bytes of an answer; whatever sends more is no worker of ours."""
+
+CLOSING = 1.0
+"""Seconds between the moment at which a worker's pipe ends and that at which its process has."""
 
 
 WORDS = 300
@@ -43,7 +54,7 @@ class CouldNotRun(OhlolError):
 
 
 class Result(NamedTuple):
-    """What became of one job. lost: why there is no recording; empty when there is one. sources: see Done.
+    """What became of one job. lost: why there is no recording; empty when there is one. sources, unfit: see Done.
 
     kept: the recording of an earlier run that stands for this one's.
     """
@@ -52,7 +63,8 @@ class Result(NamedTuple):
     job: Job
     seconds: float
     lost: str = ""
-    sources: Mapping[str, str] = {}
+    sources: Sources | None = None
+    unfit: str = ""
     kept: Kept | None = None
 
     @property
@@ -62,9 +74,10 @@ class Result(NamedTuple):
 
 
 class Worker:
-    """One process of one implementation.
+    """One process of one implementation, and everything that it starts.
 
     module: what it runs, given the implementation and the further arguments. answers: the messages that it sends.
+    `process` is the worker's keeper, which ends as the worker does: see crosscheck.keeper.
     """
 
     def __init__(
@@ -78,61 +91,170 @@ class Worker:
     ):
         self._log = log
         self._answers = answers
-        with log.open("ab") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", module, implementation, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                # Tiny models are fastest on one thread, and the two sides run side by side.
-                env={**dict.fromkeys(THREADS, "1"), **os.environ, **environment},
-                text=True,
-                # So that Ctrl-C comes to the parent alone, which then ends its workers.
-                start_new_session=True,
-            )
+        self._received = b""
+        self._closed = False
+        self._pid: int | None = None
+        taken, self._jobs = os.pipe()
+        self._channel, given = os.pipe()
+        command = [sys.executable, "-m", module, implementation, *arguments]
+        try:
+            with log.open("ab") as errors:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", keeper.__file__, str(taken), str(given), *command],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    pass_fds=(taken, given),
+                    # Tiny models are fastest on one thread, and the two sides run side by side.
+                    # Its temporary files go when the run does, whatever becomes of it.
+                    env={**dict.fromkeys(THREADS, "1"), **os.environ, "TMPDIR": str(log.parent), **environment},
+                    # So that Ctrl-C comes to the parent alone, which then ends its workers.
+                    start_new_session=True,
+                )
+        except BaseException:
+            for handle in (self._jobs, self._channel):
+                os.close(handle)
+            raise
+        finally:
+            for handle in (taken, given):
+                os.close(handle)
+        os.set_blocking(self._jobs, False)
+        os.set_blocking(self._channel, False)
+        _running.add(self)
 
     def serve(self, job: msgspec.Struct, timeout: float) -> Any:
-        """Hand over a job and wait for the answer; or the reason why there will be none."""
-        late = threading.Event()
+        """Hand over a job and wait for the answer; or the reason why there will be none.
 
-        def give_up() -> None:
-            late.set()
-            self.process.kill()
-
-        timer = threading.Timer(timeout, give_up)
-        # An interpreter that ends waits for threads that are no daemons.
-        timer.daemon = True
-        timer.start()
+        Nothing that the implementation does, or that it starts, keeps this from returning in time.
+        """
+        end = time.monotonic() + timeout
+        late = f"no answer within {timeout:g} s"
+        if not self._send(msgspec.json.encode(job) + b"\n", end):
+            return late
+        line = self._line(end)
+        if isinstance(line, bytes):
+            try:
+                return msgspec.json.decode(line, type=self._answers)
+            except msgspec.MsgspecError:
+                return f"its process sent {line[:100]!r} where an answer is expected"
+        if line == "late":
+            return late
+        if line == "flood":
+            return f"its process sent more than {LARGEST_ANSWER} bytes where an answer is expected"
         try:
-            _pipe(self.process.stdin).write(msgspec.json.encode(job).decode() + "\n")
-            _pipe(self.process.stdin).flush()
-            line = _pipe(self.process.stdout).readline()
-        except BrokenPipeError:
-            line = ""
-        finally:
-            timer.cancel()
-        if line.endswith("\n"):
-            return msgspec.json.decode(line, type=self._answers)
-        code = self.process.wait()
-        if late.is_set():
-            return f"no answer within {timeout:g} s"
+            # The pipe and the process end together, unless somebody has closed the pipe.
+            code = self.process.wait(min(CLOSING, max(end - time.monotonic(), 0.01)))
+        except subprocess.TimeoutExpired:
+            return "its process closed the pipe through which it answers"
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"its process {how}{self._last_words()}"
 
+    def _send(self, content: bytes, end: float) -> bool:
+        """Hand it over; whether that was done in time. One that has died is noticed where its answer is read."""
+        while content:
+            try:
+                content = content[os.write(self._jobs, content) :]
+            except BlockingIOError:
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False
+                _ready([], [self._jobs], min(left, 1.0))
+                if self.process.poll() is not None:
+                    return True
+            except OSError:
+                return True
+        return True
+
+    def _line(self, end: float) -> bytes | str:
+        """The next line that it sends; "late", "flood", or "ended" where there will be none."""
+        gone = _pipe(self.process.stdout).fileno()
+        watched = [self._channel, gone]
+        while b"\n" not in self._received:
+            left = end - time.monotonic()
+            if left <= 0:
+                return "late"
+            if len(self._received) > LARGEST_ANSWER:
+                return "flood"
+            ready = _ready(watched, [], left)
+            if self._channel in ready:
+                found = self._take()
+                if not found:
+                    return "ended"
+                self._received += found
+            elif gone in ready:
+                if found := os.read(gone, 100):
+                    self._pid = int(found)
+                    continue
+                # What it sent before it ended has come through the other pipe by now.
+                while (found := self._take()) and len(self._received) <= LARGEST_ANSWER:
+                    self._received += found
+                if b"\n" not in self._received:
+                    return "ended"
+        line, _, self._received = self._received.partition(b"\n")
+        return line
+
+    def _take(self) -> bytes:
+        try:
+            return os.read(self._channel, 2**20)
+        except OSError:
+            return b""
+
+    def ask_to_stop(self) -> None:
+        """Have the process ended, and everything that it has started."""
+        with suppress(OSError):
+            _pipe(self.process.stdin).close()
+
     def stop(self) -> None:
-        """End the process. Any thread may; the one that serves the worker closes it afterwards."""
-        self.process.kill()
-        self.process.wait()
+        """End the process, and everything that it has started. Any thread may; who serves the worker closes it."""
+        self.ask_to_stop()
+        try:
+            self.process.wait(keeper.PATIENCE + 1)
+        except subprocess.TimeoutExpired:
+            # The implementation may have stopped its keeper, too.
+            self.process.kill()
+            self.process.wait()
+        if self.process.returncode == -signal.SIGKILL and self._pid is not None:
+            # It may have been the keeper that was killed, and the worker with it, but not what that had started.
+            with suppress(OSError):
+                os.killpg(self._pid, signal.SIGKILL)
+        _running.discard(self)
 
     def close(self) -> None:
         """Give back what the ended process held."""
-        for pipe in (self.process.stdin, self.process.stdout):
-            with suppress(BrokenPipeError):
-                _pipe(pipe).close()
+        if self._closed:
+            return
+        self._closed = True
+        for handle in (self._jobs, self._channel):
+            os.close(handle)
+        with suppress(OSError):
+            _pipe(self.process.stdout).close()
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return f": {text.admit(lines[-1], WORDS)}" if lines else ""
+
+
+_running: set[Worker] = set()
+"""Every worker that has been started and not been ended."""
+
+
+def stop_all() -> None:
+    """End every worker of this process: a signal may have kept a block from doing so."""
+    workers = list(_running)
+    for worker in workers:
+        worker.ask_to_stop()
+    for worker in workers:
+        worker.stop()
+
+
+def _ready(read: Sequence[int], write: Sequence[int], timeout: float) -> list[int]:
+    """Those of the pipes that can be read from, or written to, or are closed; at most so many seconds later."""
+    poll = select.poll()
+    for handle in read:
+        poll.register(handle, select.POLLIN)
+    for handle in write:
+        poll.register(handle, select.POLLOUT)
+    return [handle for handle, _ in poll.poll(max(timeout, 0) * 1000)]
 
 
 def _what(job: Job) -> tuple[str, str]:
@@ -140,7 +262,7 @@ def _what(job: Job) -> tuple[str, str]:
     return job.implementation, job.experiment["name"]
 
 
-def _pipe(pipe: IO[str] | None) -> IO[str]:
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     assert pipe is not None
     return pipe
 
@@ -189,10 +311,14 @@ class Crew:
                     raise result
                 yield result
         finally:
-            self._stop()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+            undisturbed(lambda: self._end(threads))
+
+    def _end(self, threads: Sequence[threading.Thread]) -> None:
+        """End the workers, and wait for the threads that served them."""
+        self._stop()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
 
     def _work(self, slot: int) -> None:
         """One slot's thread: a worker of its own side while there are jobs, then one of a side that needs help."""
@@ -215,8 +341,8 @@ class Crew:
                 worker = worker or self._start(side, slot)
                 message: Message | str = worker.serve(job, self._timeout)
                 match message:
-                    case Done(seconds=seconds, sources=sources):
-                        self._results.put(Result(side, job, seconds, sources=sources))
+                    case Done(seconds=seconds, sources=sources, unfit=unfit):
+                        self._results.put(Result(side, job, seconds, sources=sources, unfit=unfit))
                     case Broken(message=reason):
                         self._results.put(Result(side, job, 0.0, reason))
                     case Refused():
@@ -262,5 +388,7 @@ class Crew:
         with self._lock:
             self._stopped = True
             workers = list(self._workers)
+        for worker in workers:
+            worker.ask_to_stop()
         for worker in workers:
             worker.stop()

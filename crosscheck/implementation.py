@@ -2,23 +2,34 @@
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from spec import requirements
-from spec.errors import FrameworkMissing, UsageError
+from spec import requirements, text
+from spec.errors import FrameworkMissing, OhlolError, UsageError
+from spec.files import check_regular
 from spec.framework import CONTRACT, OPTIONAL, Framework
+
+
+class CannotStart(OhlolError):
+    """An implementation that fails before it is asked to compute anything."""
+
+    exit_code = 3
 
 
 def load(name: str) -> Framework:
     """Import an implementation: a module's name, or the path of a package's directory or of a .py file.
 
-    Raises UsageError when there is no such module, or when it lacks functions of the contract, and FrameworkMissing
-    when something that it imports is not installed.
+    Raises UsageError when there is no such module, or when it lacks functions of the contract, FrameworkMissing when
+    something that it imports is not installed, and CannotStart when the import fails in another way.
     """
     path = Path(name)
     is_path = path.exists() and (path.suffix == ".py" or len(path.parts) > 1)
+    if is_path and not path.is_dir():
+        # To read a FIFO would take for ever.
+        check_regular(path)
     if not is_path and "/" in name:
         raise UsageError(f"--implementations: expected a module or the path of one, got {name!r}: no such path")
     module_name = path.stem if is_path else name
@@ -28,11 +39,17 @@ def load(name: str) -> Framework:
     try:
         module = importlib.import_module(module_name)
         needed = [function for function in CONTRACT if function not in OPTIONAL]
-        missing = [function for function in needed if not callable(getattr(module, function, None))]
+        missing = [function for function in needed if not callable(_function(module, function))]
     except ModuleNotFoundError as error:
         if f"{module_name}.".startswith(f"{error.name}."):
             raise UsageError(f"--implementations: expected an importable module, got {name!r}") from None
         raise FrameworkMissing(not_installed(name, error)) from None
+    except OhlolError:
+        raise
+    # Also SystemExit: a framework that is installed but broken may do anything.
+    except BaseException as error:
+        traceback.print_exc()
+        raise CannotStart(f"{name}: import: {text.exception(error)}") from error
     if is_path:
         _check_origin(module, path)
     if missing:
@@ -62,6 +79,21 @@ def load_afresh(name: str) -> Framework:
     finally:
         # Submodules that are imported later are found through their package.
         sys.path[:] = searched
+
+
+def _function(module: ModuleType, name: str) -> object:
+    """The module's function, None where it has none of that name.
+
+    A module may import its framework when it is first asked for a function (PEP 562), and what fails in that is another
+    matter, even where it is an AttributeError too.
+    """
+    try:
+        return getattr(module, name)
+    except AttributeError as error:
+        asked = error.__traceback__ and error.__traceback__.tb_next
+        if asked is None or asked.tb_next is None:
+            return None
+        raise
 
 
 def _check_origin(module: ModuleType, path: Path) -> None:

@@ -1,14 +1,18 @@
 """Options that several of crosscheck's commands have, and what they do with them."""
 
 import argparse
-from collections.abc import Iterable
+import math
 from pathlib import Path
 
 from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
-from spec.errors import UsageError
+from spec.errors import shorten
 
 REPORT = Path("crosscheck-report")
 """Where reports go by default, below the current directory."""
+
+
+LONGEST = 10**6
+"""Seconds that may be waited for an answer; eleven days."""
 
 
 def add_implementations(parser: argparse.ArgumentParser, what: str) -> None:
@@ -28,14 +32,20 @@ def add_report(parser: argparse.ArgumentParser, file: str) -> None:
     parser.add_argument("--json", action="store_true", help=f"print {file} in place of the table")
 
 
-def clear(directory: Path, files: Iterable[str]) -> None:
-    """Make --out and take away the last run's files, lest they be read for this one's where this one fails.
-
-    Raises UsageError where that cannot be done: better before the work than after it.
-    """
+def whole(text: str) -> int:
+    """A type for argparse: an integer, or an error that says so, whatever the number of its digits."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name in files:
-            (directory / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out: expected a directory to write to, got {directory}: {error.strerror}") from None
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {shorten(text)!r}") from None
+
+
+def seconds(text: str) -> float:
+    """A type for argparse: a time that can be waited for, or an error that says so."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= LONGEST:
+        raise argparse.ArgumentTypeError(f"expected more than 0 and at most {LONGEST} seconds, got {shorten(text)!r}")
+    return value

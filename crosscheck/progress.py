@@ -1,14 +1,16 @@
 """What is shown while a run is under way: bars on a terminal, a line an experiment elsewhere."""
 
+import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 
+from crosscheck.output import Forgiving
 from crosscheck.report import rows
 from crosscheck.verdict import Verdict
 from spec.text import visible
@@ -21,9 +23,10 @@ class Progress:
     """Shows on standard error, so that standard output holds the report alone."""
 
     def __init__(self, labels: Sequence[str], experiments: int, quiet: bool = False):
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._console = Console(file=cast(TextIO, Forgiving(sys.stderr)), quiet=quiet, highlight=False)
         self._experiments = experiments
         self._done = 0
+        self._unfit: set[str] = set()
         self._bars = None
         if self._console.is_terminal and not quiet:
             columns = _columns(self._console.width, labels, len(f"{experiments}/{experiments}"))
@@ -50,6 +53,12 @@ class Progress:
         elif not self._bars:
             how = "recorded by an earlier run" if reused else f"recorded in {seconds:.1f} s"
             rows.say(self._console, f"{label} {experiment}: {how}")
+
+    def unfit(self, label: str, reason: str) -> None:
+        """Why a side's recordings are not kept for later runs, if there is a reason; told once."""
+        if reason and label not in self._unfit:
+            self._unfit.add(label)
+            rows.say(self._console, f"{label}: its recordings are not kept for later runs: {reason}")
 
     def judged(self, verdict: Verdict) -> None:
         """Both sides were compared."""

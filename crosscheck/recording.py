@@ -1,7 +1,7 @@
-"""What one side leaves behind of one experiment: arrays in safetensors, and beside them what they are, in JSON."""
+"""What one side leaves behind of one experiment: a safetensors file of arrays, with what they are in its metadata."""
 
-import os
-import tempfile
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,16 +10,19 @@ import numpy as np
 
 from crosscheck.comparison import Arrays
 from spec import experiment as experiments
-from spec import parameters, text
-from spec.errors import UsageError
+from spec import files, parameters, text
+from spec.errors import SpecError, UsageError
 from spec.experiment import Experiment
 from spec.framework import Precision
 
-FORMAT = 5
+FORMAT = 7
 """To be raised with every change of what is asked of an implementation, or of how it is recorded."""
 
 MANIFEST = "manifest.json"
 """The file of a directory of recordings that says whose they are."""
+
+LARGEST_MANIFEST = 10**7
+"""Bytes of it; one entry takes about fifty."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,8 +73,11 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
         return experiments.convert(self.experiment, f"recording of {self.implementation}")
 
 
-class Manifest(msgspec.Struct, kw_only=True):
-    """The contents of a directory of recordings. experiments: name -> hash. lost: name -> why there is none."""
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The contents of a directory of recordings. experiments: name -> hash. lost: name -> why there is none.
+
+    checksum: of all else.
+    """
 
     format: int
     token: str
@@ -81,37 +87,67 @@ class Manifest(msgspec.Struct, kw_only=True):
     thorough: bool
     experiments: dict[str, str]
     lost: dict[str, str] = {}
+    checksum: str = ""
+
+    def sealed(self) -> "Manifest":
+        """The same with its checksum."""
+        content = msgspec.structs.replace(self, checksum="")
+        digest = hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+        return msgspec.structs.replace(self, checksum=digest)
 
 
 class Stale(Exception):
     """A recording that is not of this run, not of this experiment, or not whole."""
 
 
-def write(directory: Path, name: str, recording: Recording, arrays: Arrays) -> None:
-    """Write both files of a recording, the one that completes it last."""
-    parameters.save(directory / f"{name}.safetensors", arrays, {"token": recording.token})
-    write_whole(directory / f"{name}.json", msgspec.json.format(msgspec.json.encode(recording)))
+def file(directory: Path, name: str) -> Path:
+    """Where an experiment's recording is."""
+    return directory / f"{name}.safetensors"
+
+
+def write(path: Path, recording: Recording, arrays: Arrays, further: Mapping[str, str] | None = None) -> None:
+    """Write a recording, with a checksum over every bit of it. further: metadata. Raises UsageError."""
+    described = {"recording": msgspec.json.encode(recording).decode(), **(further or {})}
+    parameters.save(path, arrays, described)
+
+
+def load(path: Path) -> tuple[Recording, dict[str, np.ndarray], dict[str, str]]:
+    """A recording, its arrays, and what further metadata it has.
+
+    Raises Stale unless it is whole, as it was written, in this format, and of the experiment that it names.
+    """
+    try:
+        arrays, metadata = parameters.load(path, sealed=True)
+        recording = msgspec.json.decode(metadata.pop("recording"), type=Recording)
+    except KeyError:
+        raise Stale(f"{path}: expected a recording, got other arrays") from None
+    except (UsageError, msgspec.MsgspecError) as error:
+        raise Stale(f"{path}: expected a recording, got none that can be read: {error}") from None
+    if recording.format != FORMAT:
+        raise Stale(f"{path}: expected format {FORMAT}, got {recording.format}")
+    try:
+        own = recording.resolved().hash
+    except SpecError as error:
+        raise Stale(f"{path}: {error}") from None
+    if own != recording.experiment_hash:
+        raise Stale(f"{path}: expected an experiment with the hash {recording.experiment_hash}, got {own}")
+    return recording, arrays, metadata
 
 
 def read(directory: Path, name: str, token: str, experiment_hash: str) -> tuple[Recording, dict[str, np.ndarray]]:
-    """Read a recording. Raises Stale unless it is that run's and that experiment's."""
-    try:
-        recording = msgspec.json.decode((directory / f"{name}.json").read_bytes(), type=Recording)
-        arrays, metadata = parameters.load(directory / f"{name}.safetensors")
-    except (OSError, UsageError, msgspec.DecodeError) as error:
-        raise Stale(f"{directory / name}: expected a recording, got none that can be read: {error}") from None
+    """Read a recording of a run. Raises Stale as `load` does, and unless it is that run's and that experiment's."""
+    recording, arrays, _ = load(file(directory, name))
     wrong = [
         f"expected {what} {expected}, got {got}"
         for what, expected, got in (
-            ("format", FORMAT, recording.format),
             ("run", token, recording.token),
-            ("run of the arrays", token, metadata.get("token")),
             ("experiment", experiment_hash, recording.experiment_hash),
+            ("name", name, recording.experiment.get("name")),
         )
         if expected != got
     ]
     if wrong:
-        raise Stale(f"{directory / name}: stale recording: {'; '.join(wrong)}")
+        raise Stale(f"{file(directory, name)}: stale recording: {'; '.join(wrong)}")
     return _bounded(recording), {text.admit(key, text.NAME): array for key, array in arrays.items()}
 
 
@@ -131,29 +167,25 @@ def _bounded(recording: Recording) -> Recording:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write the directory's manifest; the last thing that a run does there."""
-    write_whole(directory / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+    files.write(directory / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest.sealed())))
 
 
 def read_manifest(directory: Path) -> Manifest:
     """Read the directory's manifest. Raises UsageError."""
+    path = directory / MANIFEST
     try:
-        manifest = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError) as error:
+        manifest = msgspec.json.decode(files.read(path, LARGEST_MANIFEST), type=Manifest)
+    except (UsageError, msgspec.MsgspecError, RecursionError) as error:
         raise UsageError(f"{directory}: expected a directory of recordings (with {MANIFEST}), got {error}") from None
-    manifest.implementation = text.admit(manifest.implementation, text.NAME)
-    manifest.lost = {name: text.admit(reason) for name, reason in manifest.lost.items()}
+    if manifest.format != FORMAT:
+        raise UsageError(f"{path}: expected format {FORMAT}, got {manifest.format}: record it anew")
+    if manifest.sealed().checksum != manifest.checksum:
+        raise UsageError(f"{path}: expected it as it was written, got another checksum: it was changed")
+    if not manifest.experiments:
+        raise UsageError(f"{path}: expected at least one experiment, got none")
+    for name in manifest.experiments:
+        try:
+            experiments.check_name(name)
+        except ValueError as error:
+            raise UsageError(f"{path}: {error}") from None
     return manifest
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        # mkstemp's files are for their owner alone.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

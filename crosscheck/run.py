@@ -1,29 +1,32 @@
 """Record, compare, or both: what the command line asks for, without the command line."""
 
 import secrets
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from crosscheck import recording
+from crosscheck import output, recording, scratch
+from crosscheck.comparison import Comparison, Place
 from crosscheck.crew import Crew, Result
 from crosscheck.progress import Progress
 from crosscheck.recording import Manifest, Stale
 from crosscheck.reuse import Shelf
 from crosscheck.rungs import LADDER
 from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude
-from crosscheck.verdict import Selection, Side, Sides, Verdict, judge, settle
+from crosscheck.verdict import Cell, Selection, Side, Sides, Verdict, judge, settle
 from crosscheck.worker import Job
-from spec import parameters, text
+from spec import text
 from spec.convergence import CONVERGENCE
 from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.framework import Device, Precision, Recurrence, Settings
+from spec.lock import NAME as LOCK
+from spec.lock import locked
 from spec.machine import cores
 
 
@@ -57,14 +60,14 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
     comparing = 0.0
     # What an accelerator computes depends on more than can be told from here.
     shelf = Shelf(plan.fresh) if plan.keep and plan.device == "cpu" else None
-    with tempfile.TemporaryDirectory(prefix="crosscheck-") as scratch:
-        directories = (Path(scratch, "first"), Path(scratch, "second"))
+    with scratch.directory() as place:
+        directories = (place / "first", place / "second")
         token = secrets.token_hex(8)
         for directory in directories:
             directory.mkdir()
         # The first side is what the other is compared with, so bounds come from its rounding.
         jobs = [_jobs(plan, directory, token, envelope=i == 0) for i, directory in enumerate(directories)]
-        crew = _crew(plan, implementations, Path(scratch))
+        crew = _crew(plan, implementations, place)
         waiting, known = _share(shelf, implementations, jobs)
         for result in crew.run(waiting, known):
             name = result.experiment
@@ -80,6 +83,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
             for implementation, side, made in zip(implementations, (first, second), results, strict=True):
                 if shelf and side.recording and not made.kept:
                     shelf.keep(implementation, made.job, side.recording, side.arrays, made.sources)
+                    progress.unfit(side.name, made.unfit)
             all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
             comparing += time.perf_counter() - started
             progress.judged(verdicts[name])
@@ -107,18 +111,53 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
 
 def record(plan: Plan, implementation: str, directory: Path, progress: Progress) -> Manifest:
     """Let one implementation record the experiments into a new or empty directory."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        # Else an older run's recordings would be left among the new ones.
+    output.check(directory, [recording.MANIFEST])
+    made = not directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with locked(directory):
+            _make_room(directory)
+            return _record(plan, implementation, directory, progress)
+    finally:
+        if made:
+            # Where nothing came of it, nothing is left of it.
+            with suppress(OSError):
+                directory.rmdir()
+
+
+def _make_room(directory: Path) -> None:
+    """Raise UsageError where there is anything but what a run that was killed has left, which is removed."""
+    found = [path for path in directory.iterdir() if path.name != LOCK]
+    # Else an older run's recordings would be left among the new ones.
+    if not all(map(_is_left_over, found)):
         raise UsageError(f"--out: expected a new or an empty directory, got {directory}")
-    directory.mkdir(parents=True, exist_ok=True)
+    for path in found:
+        path.unlink()
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether it is a recording of a run that did not come to its manifest."""
+    try:
+        recording.load(path)
+    except Stale:
+        return False
+    return not (path.parent / recording.MANIFEST).exists()
+
+
+def _record(plan: Plan, implementation: str, directory: Path, progress: Progress) -> Manifest:
+    """The same, where the directory is there and nobody else uses it. What it writes is gone where it does not end."""
     token = secrets.token_hex(8)
     lost: dict[str, str] = {}
     jobs = [_jobs(plan, directory.resolve(), token, envelope=True)]
-    with tempfile.TemporaryDirectory(prefix="crosscheck-") as logs:
-        for result in _crew(plan, [implementation], Path(logs)).run(jobs):
-            progress.recorded(implementation, result.experiment, result.seconds, result.lost)
-            if result.lost:
-                lost[result.experiment] = result.lost
+    try:
+        with scratch.directory() as logs:
+            for result in _crew(plan, [implementation], logs).run(jobs):
+                progress.recorded(implementation, result.experiment, result.seconds, result.lost)
+                if result.lost:
+                    lost[result.experiment] = result.lost
+    except BaseException:
+        scratch.undisturbed(lambda: [recording.file(directory, job.experiment["name"]).unlink(True) for job in jobs[0]])
+        raise
     hashes = {experiment.name: experiment.hash for experiment in plan.experiments.values()}
     manifest = Manifest(
         format=recording.FORMAT,
@@ -159,6 +198,7 @@ def compare(
     precisions = precisions or sorted({p for manifest in manifests for p in manifest.precisions})
     wanted = Selection(rungs, precisions, any(manifest.thorough for manifest in manifests), case)
     verdicts: list[Verdict] = []
+    lost: dict[str, Verdict] = {}
     compared: list[Experiment] = []
     all_sides: list[Sides] = []
     for name in names or known:
@@ -171,14 +211,18 @@ def compare(
             second = second._replace(lost=f"recorded another version of {name} ({hashes[1]}, not {hashes[0]})")
         made = first.recording or second.recording
         if made is None:
-            raise UsageError(f"{name}: expected a recording in either directory, got {first.lost}; {second.lost}")
+            # Nobody can say what the experiment was; the others are judged all the same.
+            lost[name] = _lost(name, wanted, (first, second))
+            progress.judged(lost[name])
+            continue
         experiment = made.resolved()
         compared.append(experiment)
         verdicts.append(judge(experiment, name, wanted, (first, second)))
         all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
         progress.judged(verdicts[-1])
     wanted.check_case(compared)
-    verdicts = settle(compared, verdicts, shown)
+    judged = {verdict.experiment: verdict for verdict in settle(compared, verdicts, shown)} | lost
+    verdicts = [judged[name] for name in names or known]
     exit_code, verdict = conclude(verdicts)
     recordings = [side.recording for pair in all_sides for side in pair if side.recording]
     return Summary(
@@ -186,7 +230,7 @@ def compare(
         sides=_side_summaries(implementations, shown, all_sides),
         rungs=list(rungs),
         precisions=list(precisions),
-        seed=recordings[0].seed,
+        seed=recordings[0].seed if recordings else 0,
         device=" and ".join(sorted({recording.device for recording in recordings})),
         seconds=time.perf_counter() - begin,
         exit_code=exit_code,
@@ -195,6 +239,20 @@ def compare(
         directories=[str(directory) for directory in directories],
         thorough=wanted.thorough,
     )
+
+
+def _lost(name: str, wanted: Selection, sides: Sides) -> Verdict:
+    """On an experiment of which there is no recording on either side."""
+    cells: list[Cell] = []
+    comparisons: list[Comparison] = []
+    for rung in LADDER:
+        chosen: list[Precision] = [precision for precision in rung.PRECISIONS if precision in wanted.precisions]
+        if rung.NAME in wanted.rungs and chosen:
+            place = Place(name, rung.NAME, chosen[0], "", (sides[0].name, sides[1].name))
+            found = [place.crashed(f"{side.name}: {side.lost}") for side in sides]
+            comparisons += found
+            cells.append(Cell(rung=rung.NAME, status="crashed", reason=found[0].note, comparisons=len(found)))
+    return Verdict(experiment=name, hash="", argument=name, cells=cells, comparisons=comparisons)
 
 
 def labels(implementations: Sequence[str]) -> tuple[str, str]:
@@ -249,9 +307,10 @@ def _made(label: str, experiment: Experiment, result: Result) -> Side:
         job = result.job
         return _side(label, Path(job.directory), result.experiment, job.token, experiment.hash, result.lost)
     try:
-        return Side(label, result.kept.recording, parameters.load(result.kept.path)[0], reused=True)
-    except UsageError as error:
+        found, arrays, _ = recording.load(result.kept.path)
+    except Stale as error:
         return Side(label, None, {}, str(error))
+    return Side(label, found, arrays, reused=True)
 
 
 def _side(label: str, directory: Path, name: str, token: str, experiment_hash: str, lost: str) -> Side:

@@ -1,117 +1,303 @@
-"""What an implementation's process has read, so that it can be told later whether any of that has changed."""
+"""What an implementation's process has read, so that it can be told later whether any of that has changed.
 
-import hashlib
+Python reports imports, opened files, searched folders, native libraries and processes itself, to audit hooks. What
+cannot be seen that way makes a recording unfit to be kept: see `Watch.found`. docs/crosscheck.md has it in words.
+"""
+
+import importlib.machinery
 import importlib.util
 import os
 import stat
 import sys
-import sysconfig
 import time
+from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Any
 
+import msgspec
+
+from crosscheck import own_code
+from crosscheck.packages import Packages
+from crosscheck.places import Places, digest, importable, signature
 from spec import cache
 
-ABSENT = "absent"
-"""The signature of what was asked for and not there."""
-
 NO_FILES = ("/proc/", "/sys/", "/dev/")
-"""Where the system answers in the place of files; what it says of the machine, crosscheck.reuse has."""
+"""Where the system answers in the place of files."""
+
+MEMORY = "/dev/shm/"
+"""But for these, which are files."""
+
+TEMPORARY = ("TMPDIR", "TEMP", "TMP")
+"""Variables that say where to put files which are made anew in every run."""
 
 GRAIN = 10**8
 """Nanoseconds that a file's time may lag behind the clock: a system counts in ticks, of 10 ms at most."""
 
-INSTALLED = tuple(
-    {os.path.join(sysconfig.get_path(kind), "") for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+LISTINGS = frozenset({"os.listdir", "os.scandir"})
+
+PROCESSES = frozenset(
+    {
+        *("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile", "os.system", "pty.spawn"),
+        "subprocess.Popen",
+    }
 )
-"""Folders of Python's own modules and of installed packages, which are changed by installing others."""
+"""Events of another process, whose reads are not this one's."""
+
+ELSEWHERE = frozenset({"socket", "sqlite3", "winreg", "msvcrt"})
+"""What the first part of an event's name says of data that come from no file that is opened by Python."""
 
 
-class Sources:
-    """Watches its process from now on: modules imported, files opened to be read, folders searched.
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a recording was made from, but for what is the same for a whole run, see crosscheck.reuse.
 
-    Python reports these itself, to audit hooks. What a library in another language opens is not seen, nor what a child
-    process does. That a file was looked for and not there is seen where it was opened, and where it would have been
-    next to a module.
+    packages: installed distributions, see crosscheck.packages. files: by name, see crosscheck.places; folders: those
+    that stand next to own modules, or that were listed. searched: what the folders of the import path hold of the
+    modules that were `asked` for, and those of installed packages of the `missing` ones. variables: those of the
+    environment that own files have read, with their values.
     """
 
-    def __init__(self) -> None:
+    packages: dict[str, str]
+    files: dict[str, str]
+    folders: dict[str, str]
+    asked: list[str]
+    missing: list[str]
+    searched: dict[str, str]
+    variables: dict[str, str]
+
+
+class Unfit(Exception):
+    """Why nobody can say what a recording was made from."""
+
+
+class Watch:
+    """Watches its process from now on. implementation: as it is named on the command line."""
+
+    def __init__(self, implementation: str):
         self._begin = time.time_ns() - GRAIN
+        self._places = Places(implementation)
+        self._packages = Packages()
+        self._kinds: dict[str, str] = {}
         self._read: set[str] = set()
-        self._searched: set[str] = set()
+        self._fixed: set[str] = set()
         self._written: set[str] = set()
-        self._installed: dict[str, str] = {}
+        self._listed: set[str] = set()
+        self._asked: set[str] = set()
+        self._variables: set[str] = set()
+        self._scanned: dict[str, str] = {}
+        self._unfit = ""
+        _watch_environment(self)
         sys.addaudithook(self._note)
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
-            path, _, flags = arguments
-            if not isinstance(path, int):
-                reads = flags & (os.O_WRONLY | os.O_RDWR) == 0
-                (self._read if reads else self._written).add(os.path.abspath(os.fsdecode(path)))
-        elif event in ("os.listdir", "os.scandir") and not isinstance(arguments[0], int):
-            self._searched.add(os.path.abspath(os.fsdecode(arguments[0] or ".")))
+            self._note_open(*arguments)
+        elif event == "import":
+            self._asked.add(arguments[0])
+            if arguments[1] and self._places.kind(arguments[1]) == "own":
+                self._blame(f"{arguments[1]} is compiled")
+        elif event in LISTINGS:
+            # What a package lists, its hashes stand for.
+            if not isinstance(arguments[0], int) and self._nearest() == "own":
+                self._listed.add(os.path.abspath(os.fsdecode(arguments[0] or ".")))
+        elif event in PROCESSES:
+            if self._among():
+                self._blame(f"it starts a process ({event})")
+        elif event.startswith("ctypes."):
+            library = arguments[0] if event == "ctypes.dlopen" and arguments else None
+            foreign = isinstance(library, str) and os.sep in library and self._places.kind(library) == "own"
+            if self._nearest() == "own" or (foreign and self._among()):
+                self._blame(f"it calls native code ({event})")
+        elif event.partition(".")[0] in ELSEWHERE and self._among():
+            self._blame(f"it reads from elsewhere than files ({event})")
 
-    def signatures(self) -> dict[str, str]:
-        """Everything read so far, by its path, with its signature.
+    def _note_open(self, path: Any, mode: Any, flags: int) -> None:
+        if isinstance(path, int):
+            return
+        named = os.fsdecode(path)
+        place = os.path.abspath(named)
+        writes = flags & (os.O_WRONLY | os.O_RDWR) != 0
+        if place.startswith(NO_FILES) and not place.startswith(MEMORY):
+            if place != os.devnull and not writes and self._nearest() == "own":
+                self._blame(f"it reads {place}")
+            return
+        if writes:
+            if (place in self._read or (flags & os.O_RDWR and not flags & os.O_TRUNC)) and os.path.exists(place):
+                self._blame_if_own(f"it changes {place}, which it reads")
+            self._written.add(place)
+            return
+        self._read.add(place)
+        if os.path.isabs(named) and self._nearest() == "own":
+            self._fixed.add(place)
+        # Relative to a folder that the event does not name.
+        if mode is None and not os.path.isabs(named) and not os.path.lexists(place):
+            self._blame_if_own(f"it opens {named} by a handle of its folder")
 
-        Empty where that cannot be vouched for, since a file has changed while the process was running.
+    def note_variable(self, name: str | None) -> None:
+        """Own code has read a variable of the environment; None: all of them."""
+        if self._nearest(otherwise="python") == "own":
+            if name is None:
+                self._blame("it goes through the whole environment")
+            elif name not in TEMPORARY:
+                self._variables.add(name)
+
+    def _blame(self, reason: str) -> None:
+        self._unfit = self._unfit or reason
+
+    def _blame_if_own(self, reason: str) -> None:
+        if self._nearest() == "own":
+            self._blame(reason)
+
+    def _nearest(self, otherwise: str = "own") -> str:
+        """Whose code is at work: "own", "installed", "ours", or "import" for Python's search for modules.
+
+        otherwise: what to say where Python's own is all there is, as in a thread that it runs.
         """
+        return next((kind for kind in self._kinds_outwards() if kind != "python"), otherwise)
+
+    def _among(self) -> bool:
+        """Whether own code is among those who are at work, and not only because it imports what is installed.
+
+        Where nobody is who could be asked, as in a thread that the standard library runs, it may be.
+        """
+        vouched = False
+        for kind in self._kinds_outwards():
+            if kind in ("own", "import"):
+                return kind == "own"
+            vouched = vouched or kind != "python"
+        return not vouched
+
+    def _kinds_outwards(self) -> Iterator[str]:
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None:
+            path = frame.f_code.co_filename
+            if path != __file__:
+                if path not in self._kinds:
+                    self._kinds[path] = self._places.kind(path)
+                yield self._kinds[path]
+            frame = frame.f_back
+
+    def found(self) -> Sources:
+        """What was read so far. Raises Unfit where that cannot be vouched for."""
+        if self._unfit:
+            raise Unfit(self._unfit)
+        modules = list(_modules())
+        paths = {_source(path) for path in self._read | {path for _, path in modules}} - self._written
         kept = os.environ.get(cache.VARIABLE)
-        aside = (*NO_FILES, os.path.join(kept, "")) if kept else NO_FILES
-        paths = {_source(path) for path in self._read | _modules()} - self._written
-        # Folders that were searched before the hook was there are not searched again.
-        folders = self._searched | {os.path.abspath(path) for path in sys.path}
-        folders |= {os.path.dirname(path) for path in paths if not path.startswith(INSTALLED)}
-        found: dict[str, str] = {}
-        for path in paths | folders:
-            if os.path.join(path, "").startswith(aside):
+        aside = os.path.join(kept, "") if kept else "\0"
+        files: dict[str, str] = {}
+        folders = set(self._listed)
+        packages: set[str] = set()
+        for path in paths:
+            # A folder is opened to be synchronized, too.
+            if path.startswith(aside) or os.path.isdir(path):
                 continue
-            if path not in self._installed:
-                with suppress(OSError):
-                    status = os.stat(path)
-                    if stat.S_ISREG(status.st_mode) and status.st_mtime_ns > self._begin:
-                        return {}
-                signed = signature(path)
-                if path.startswith(INSTALLED):
-                    self._installed[path] = signed
-                found[path] = signed
-            else:
-                found[path] = self._installed[path]
-        return found
+            kind = self._places.kind(path)
+            if kind == "installed" and (owners := self._packages.owners(path)) is not None:
+                packages |= owners
+            elif kind not in ("python", "import"):
+                files[self._places.name(path, path in self._fixed)] = self._sign(path)
+                if path.endswith(".py"):
+                    folders.add(os.path.dirname(path))
+        own = {name.partition(".")[0] for name, path in modules if self._places.kind(path) == "own"}
+        for path in sorted(paths):
+            if self._places.kind(path) == "own":
+                self._scan(path, own)
+        tops = {name.partition(".")[0] for name in self._asked | set(sys.modules)}
+        return Sources(
+            packages={name: self._packages.signature(name) for name in packages},
+            files=files,
+            folders={
+                self._places.name(path): signature(path)
+                for path in folders
+                if self._places.kind(path) in ("own", "ours")
+                and not (aside and os.path.join(path, "").startswith(aside))
+            },
+            asked=sorted(tops),
+            missing=sorted(tops - set(sys.modules)),
+            searched=searched(self._places, tops, tops - set(sys.modules)),
+            variables={name: os.environ.get(name, "") for name in self._variables},
+        )
+
+    def _sign(self, path: str) -> str:
+        with suppress(OSError):
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode) and status.st_mtime_ns > self._begin:
+                raise Unfit(f"{path} has changed while it ran")
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+                raise Unfit(f"it reads {path}, which is no file")
+        return signature(path)
+
+    def _scan(self, path: str, own: set[str]) -> None:
+        """Raise Unfit where a source names what reads unseen."""
+        if path.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)):
+            raise Unfit(f"{path} is compiled")
+        if path.endswith(".py"):
+            if path not in self._scanned:
+                installed = {name for name in sys.modules if "." not in name and self._is_installed(name)}
+                self._scanned[path] = own_code.reads_unseen(path, installed - own)
+            if reason := self._scanned[path]:
+                raise Unfit(f"{path} {reason}")
+
+    def _is_installed(self, name: str) -> bool:
+        file = _file(sys.modules[name])
+        return file is not None and self._places.kind(file) == "installed"
 
 
-def signature(path: str) -> str:
-    """A text that changes with what a process sees that reads this file or searches this folder.
+def unchanged(then: Sources, places: Places, packages: Packages, signatures: dict[str, str]) -> bool:
+    """Whether all of it is as it was. signatures: of this run, by path: both sides name the same files again."""
 
-    Of an installed file it is size and time, of any other the content: a checkout has new times for old files.
-    """
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            with os.scandir(path) as entries:
-                return _digest("\n".join(sorted(entry.name for entry in entries if _visible(entry))).encode())
-        if not stat.S_ISREG(status.st_mode):
-            return "no file"
-        if path.startswith(INSTALLED):
-            return f"{status.st_size} {status.st_mtime_ns}"
-        return _digest(Path(path).read_bytes())
-    except FileNotFoundError:
-        return ABSENT
-    except OSError as error:
-        return f"unreadable: {error.errno}"
+    def now(name: str) -> str:
+        path = places.path(name)
+        if path not in signatures:
+            signatures[path] = signature(path)
+        return signatures[path]
+
+    return (
+        all(os.environ.get(name, "") == value for name, value in then.variables.items())
+        and all(packages.signature(name) == value for name, value in then.packages.items())
+        and all(now(name) == value for name, value in (then.files | then.folders).items())
+        and searched(places, set(then.asked), set(then.missing)) == then.searched
+    )
 
 
-def _visible(entry: os.DirEntry[str]) -> bool:
-    """Whether a folder's entry can matter to an import, or to who looks for a file: reports and runs are folders."""
-    return entry.is_file() or os.path.exists(os.path.join(entry.path, "__init__.py"))
+def searched(places: Places, asked: set[str], missing: set[str]) -> dict[str, str]:
+    """What an import of these modules would find in each folder of the import path; those without any are left out."""
+    found = {label: importable(folder) & asked for label, folder in places.roots()}
+    found["installed"] = {name for site in places.sites for name in importable(site)} & missing
+    return {label: digest("\n".join(sorted(names)).encode()) for label, names in found.items() if names}
 
 
-def _modules() -> set[str]:
-    """The files of all modules. Not by getattr, which makes some modules import others."""
-    files = (getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values()))
-    return {os.path.abspath(file) for file in files if isinstance(file, str)}
+def _watch_environment(watch: Watch) -> None:
+    """Have the watch told of every variable that is read by way of os.environ, os.getenv included."""
+
+    kind: Any = type(os.environ)
+
+    class Watched(kind):
+        def __getitem__(self, key: Any) -> Any:
+            watch.note_variable(os.fsdecode(key) if isinstance(key, str | bytes) else None)
+            return super().__getitem__(key)
+
+        def __iter__(self) -> Any:
+            watch.note_variable(None)
+            return super().__iter__()
+
+    given: list[Any] = [os.environ, *([os.environb] if os.supports_bytes_environ else [])]
+    for variables in given:
+        variables.__class__ = Watched
+
+
+def _modules() -> Iterator[tuple[str, str]]:
+    """All modules and their files."""
+    for name, module in list(sys.modules.items()):
+        if (file := _file(module)) is not None:
+            yield name, os.path.abspath(file)
+
+
+def _file(module: ModuleType) -> str | None:
+    """Not by getattr, which makes some modules import others."""
+    file = getattr(module, "__dict__", {}).get("__file__")
+    return file if isinstance(file, str) else None
 
 
 def _source(path: str) -> str:
@@ -120,7 +306,3 @@ def _source(path: str) -> str:
         with suppress(ValueError):
             return importlib.util.source_from_cache(path)
     return path
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

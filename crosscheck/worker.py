@@ -3,29 +3,28 @@
 Started by crosscheck.crew as `python -m crosscheck.worker IMPLEMENTATION`; both ways, a message is a line of JSON.
 """
 
-import os
 import platform
 import sys
 import time
-import traceback
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, BinaryIO, cast
 
 import msgspec
 import numpy as np
 
-from crosscheck import implementation, recording
+from crosscheck import channel, implementation, recording
+from crosscheck.implementation import CannotStart
 from crosscheck.recording import Answer, Recording
 from crosscheck.request import Request
 from crosscheck.rungs import LADDER, Rung
-from crosscheck.sources import Sources
+from crosscheck.sources import Sources, Unfit, Watch
 from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
 from crosscheck.verdict import Selection
 from crosscheck.witness import Witness
 from spec import experiment as experiments
 from spec import text
 from spec.convergence import CONVERGENCE
-from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported
+from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment
 from spec.framework import Device, Framework, Precision, Recurrence, Settings
 
@@ -53,11 +52,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The experiment's recording is written. sources: what it was made from, see crosscheck.sources."""
+    """The experiment's recording is written. sources: what it was made from; unfit: why nobody can say that."""
 
     experiment: str
     seconds: float
-    sources: dict[str, str] = {}
+    sources: Sources | None = None
+    unfit: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -80,23 +80,15 @@ WITHOUT_FRAMEWORK = "spec.reference"
 """The implementation that runs where no framework is installed, in float64 alone."""
 
 
-class CannotStart(OhlolError):
-    """An implementation that fails before it is asked to compute anything."""
-
-    exit_code = 3
-
-
 def main(name: str) -> int:
     """Serve jobs until standard input ends."""
-    # Messages go where print was; what the implementation prints goes to standard error.
-    with os.fdopen(os.dup(1), "w", buffering=1) as channel:
-        os.dup2(2, 1)
+    with channel.opened() as (jobs, answers):
         try:
             begin = time.perf_counter()
-            sources = Sources()
+            watch = Watch(name)
             loaded, framework = name, _load(name)
             starting = time.perf_counter() - begin
-            for line in sys.stdin:
+            for line in jobs:
                 job = msgspec.json.decode(line, type=Job)
                 wanted = job.implementation or name
                 try:
@@ -105,16 +97,17 @@ def main(name: str) -> int:
                         loaded = ""
                         loaded, framework = wanted, implementation.load_afresh(wanted)
                     message = _serve(name, framework, job, starting)
-                    if not job.implementation:
-                        message = msgspec.structs.replace(message, sources=sources.signatures())
+                    if isinstance(message, Done) and not job.implementation:
+                        message = _with_sources(message, watch)
                     starting = 0.0
-                except Exception as error:
+                # Also what ends a process, such as SystemExit: it is the copy's failure, not the worker's.
+                except BaseException as error:
                     if not job.implementation:
                         raise
                     message = Broken(message=text.exception(error))
-                _send(channel, message)
+                _send(answers, message)
         except OhlolError as error:
-            _send(channel, Refused(message=text.admit(str(error)), exit_code=error.exit_code))
+            _send(answers, Refused(message=text.admit(str(error)), exit_code=error.exit_code))
     return 0
 
 
@@ -127,18 +120,21 @@ def _load(name: str) -> Framework:
         (other,) = (each for each in DEFAULT_IMPLEMENTATIONS if each != name)
         instead = f"--implementations {WITHOUT_FRAMEWORK} {other} --precision float64"
         raise FrameworkMissing(f"{error}; or, without it: {instead}") from None
-    except OhlolError:
-        raise
-    except Exception as error:
-        traceback.print_exc()
-        raise CannotStart(f"{name}: import: {text.exception(error)}") from error
 
 
-def _send(channel: TextIO, message: Message) -> None:
-    channel.write(msgspec.json.encode(message).decode() + "\n")
+def _with_sources(message: Done, watch: Watch) -> Done:
+    try:
+        return msgspec.structs.replace(message, sources=watch.found())
+    except Unfit as reason:
+        return msgspec.structs.replace(message, unfit=str(reason))
 
 
-def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
+def _send(answers: BinaryIO, message: Message) -> None:
+    answers.write(msgspec.json.encode(message) + b"\n")
+    answers.flush()
+
+
+def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done | Broken:
     """Record one experiment. starting: seconds that the process took to import the framework, of its first job."""
     begin = time.perf_counter()
     before = _overhead(framework)
@@ -149,7 +145,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
         described = framework.describe(Settings(precision=job.precisions[0], device=job.device, compiled=job.compiled))
     except OhlolError:
         raise
-    except Exception as error:
+    except BaseException as error:
         raise CannotStart(f"{name}: describe: {text.exception(error)}") from error
     wanted = Selection(job.rungs, job.precisions, job.thorough, job.case)
     for rung in LADDER:
@@ -180,7 +176,11 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
         seconds=seconds,
         overhead={"starting": starting, **spent},
     )
-    recording.write(Path(job.directory), experiment.name, made, kept)
+    try:
+        recording.write(recording.file(Path(job.directory), experiment.name), made, kept)
+    except UsageError as error:
+        # A full disk, for one: of this experiment there is nothing then.
+        return Broken(message=str(error))
     return Done(experiment=experiment.name, seconds=seconds)
 
 
@@ -216,8 +216,8 @@ def ask(
         raise
     except Unsupported as error:
         return answer("unsupported", reason=text.admit(str(error))), {}
-    except Exception as error:
-        # Whatever it is, it is this side's answer, and the other rungs and experiments are still to be asked.
+    # Whatever it is, SystemExit too, it is this side's answer: the other rungs and experiments are still to be asked.
+    except BaseException as error:
         return answer("failed", reason=text.exception(error), traceback=text.trace(error)), {}
     return answer("recorded"), arrays
 

@@ -2,12 +2,18 @@
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
+from spec.errors import UsageError
 from spec.machine import processor
 
 LARGEST = 2**30
 """Bytes of the directory from which the files that are oldest are deleted, down to half."""
+
+COMPILED, RECORDINGS = "compiled", "recordings"
+"""What the names of the directories begin with."""
 
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 """Who has set it keeps compilations elsewhere; JAX_ENABLE_COMPILATION_CACHE=false keeps none."""
@@ -16,14 +22,16 @@ NOTHING_KEPT = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 """For a process in which compiling is measured: what is taken from a file is compiled in no time."""
 
 
-def directory() -> Path:
-    """Of what is compiled, by the kind of processor: what is compiled for one may crash another."""
-    return _caches() / f"compiled-{hashlib.sha256(processor().encode()).hexdigest()[:12]}"
+def directory() -> Path | None:
+    """Of what is compiled, by the kind of processor: what is compiled for one may crash another. None: see `root`."""
+    caches = root()
+    return caches and caches / f"{COMPILED}-{hashlib.sha256(processor().encode()).hexdigest()[:12]}"
 
 
-def recordings() -> Path:
-    """Of crosscheck's recordings."""
-    return _caches() / "recordings"
+def recordings() -> Path | None:
+    """Of crosscheck's recordings. None: see `root`."""
+    caches = root()
+    return caches and caches / RECORDINGS
 
 
 def wanted() -> bool:
@@ -32,8 +40,52 @@ def wanted() -> bool:
     return os.environ.get(name, "true").lower() not in ("false", "f", "0", "no", "n", "off")
 
 
-def _caches() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ohlol"
+def root() -> Path | None:
+    """Everything that is kept; None where the user has no home directory, so that nothing is."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(given or Path.home() / ".cache") / "ohlol"
+    except RuntimeError:
+        return None
+
+
+class Part(NamedTuple):
+    """A directory of what is kept. files, size: how many, and their bytes."""
+
+    path: Path
+    files: int
+    size: int
+
+
+def parts() -> list[Part]:
+    """What is kept now, by directory."""
+    caches = root()
+    found = []
+    for path in sorted(caches.glob("*")) if caches else []:
+        if path.name == RECORDINGS or path.name.startswith(f"{COMPILED}-"):
+            sizes = [entry.lstat().st_size for entry in _files(path)]
+            found.append(Part(path, len(sizes), sum(sizes)))
+    return found
+
+
+def clean() -> list[Part]:
+    """Delete all that is kept, and return what that was. Raises UsageError where it cannot be deleted."""
+    found = parts()
+    for part in found:
+        try:
+            if part.path.is_symlink():
+                # The directory that it points at may be anybody's: its files go, as they would by pruning.
+                for path in _files(part.path):
+                    path.unlink(missing_ok=True)
+            else:
+                shutil.rmtree(part.path)
+        except OSError as error:
+            raise UsageError(f"{part.path}: cannot be deleted: {error.strerror or error}") from None
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    return [entry for entry in path.iterdir() if entry.is_file() and not entry.is_symlink()] if path.is_dir() else []
 
 
 def variables(place: Path | None = None) -> dict[str, str]:
@@ -46,11 +98,13 @@ def variables(place: Path | None = None) -> dict[str, str]:
     if VARIABLE in os.environ or (place is None and not wanted()):
         return {}
     if place is None:
+        place = directory()
+        if place is None:
+            return {}
         try:
-            place = directory()
             place.mkdir(parents=True, exist_ok=True)
             prune(place, LARGEST)
-        except (OSError, RuntimeError):  # The latter where nobody knows the user's home.
+        except OSError:
             return {}
     needed = {
         VARIABLE: str(place),

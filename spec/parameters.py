@@ -6,6 +6,8 @@ what people's checkpoints hold. A canonical safetensors file loads into such mod
 
 import hashlib
 import math
+import os
+import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -183,11 +185,11 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, st
     write(Path(path), serialize(contiguous, described))
 
 
-def load(path: Path) -> tuple[Parameters, dict[str, str]]:
+def load(path: Path, sealed: bool = False) -> tuple[Parameters, dict[str, str]]:
     """Read a safetensors file: its arrays and its metadata.
 
     Raises UsageError when it is missing or damaged: where it bears the checksum that `save` gives it, also when any bit
-    of it is another.
+    of it is another. sealed: also when it bears none.
     """
     with _opened(path) as file:
         names = sorted(file.keys())
@@ -197,6 +199,8 @@ def load(path: Path) -> tuple[Parameters, dict[str, str]]:
         arrays = {name: file.get_tensor(name) for name in names}
         metadata = dict(file.metadata() or {})
     expected = metadata.pop(CHECKSUM, None)
+    if sealed and expected is None:
+        raise UsageError(f"{path}: expected a checksum in its metadata, got none")
     if expected is not None and expected != (got := checksum(arrays, metadata)):
         raise UsageError(f"{path}: expected the checksum {expected}, as it was written, got {got}: it was changed")
     return arrays, metadata
@@ -229,6 +233,8 @@ def _opened(path: Path) -> Iterator[Any]:
     except (OSError, ValueError):
         pass  # What comes next says it.
     check_regular(path)
+    # The library opens it in native code, of which Python's audit hooks hear nothing otherwise.
+    sys.audit("open", str(path), "rb", os.O_RDONLY)
     available, size = memory(), path.stat().st_size
     if available is not None and size > available:
         raise UsageError(f"{path}: expected a file that fits into {available} bytes of memory, got {size}")

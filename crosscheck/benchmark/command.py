@@ -8,22 +8,22 @@ import time
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import get_args
+from typing import TextIO, cast, get_args
 
 from rich.console import Console
 
+from crosscheck import output
 from crosscheck.benchmark import turns
 from crosscheck.benchmark.picture import picture
 from crosscheck.benchmark.report import duration, render_json, render_markdown, show
 from crosscheck.benchmark.result import Row, Summary, check
-from crosscheck.options import add_implementations, add_report, clear
+from crosscheck.options import add_implementations, add_report, seconds
 from crosscheck.report.rows import say
 from crosscheck.run import labels
 from spec import text
 from spec.arguments import Parser, at_least
 from spec.benchmark import PEAK, QUICK, TARGETS, WORKLOADS, AnyWorkload, Faster, Growth
 from spec.errors import UsageError
-from spec.files import write
 from spec.framework import Device
 from spec.machine import cores
 
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", choices=get_args(Device), default="cpu", help="where both compute (default cpu)")
     add_implementations(made, ", with a benchmark.py")
     made.add_argument(
-        "--timeout", type=float, default=300.0, metavar="SECONDS", help="for one block of one contender (default 300)"
+        "--timeout", type=seconds, default=300.0, metavar="SECONDS", help="for one block of one contender (default 300)"
     )
     add_report(made, "bench.json")
     return made
@@ -81,16 +81,15 @@ def carry_out(
         timeout=options.timeout,
         enough=enough,
     )
-    clear(options.out, FILES)
-    summary = _measure(plan, options, targets)
-    contents = (render_json(summary), render_markdown(summary).encode(), picture(summary))
-    for file, content in zip(FILES, contents, strict=True):
-        write(options.out / file, content)
+    with output.reports(options.out, FILES):
+        summary = _measure(plan, options, targets)
+    rendered = render_json(summary)
     if options.json:
-        sys.stdout.write(contents[0].decode())
-        return summary.exit_code
-    show(summary, Console())
-    print(f"report: {', '.join(text.visible(str(options.out / file)) for file in FILES)}")
+        output.say(rendered.decode().rstrip("\n"))
+    else:
+        output.say_in_full(lambda console: show(summary, console))
+    contents = (lambda: rendered, lambda: render_markdown(summary).encode(), lambda: picture(summary))
+    output.leave(options.out, dict(zip(FILES, contents, strict=True)), quiet=options.json)
     return summary.exit_code
 
 
@@ -143,7 +142,7 @@ class Progress:
     """A line on standard error for each workload that is done."""
 
     def __init__(self, workloads: int, quiet: bool):
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._console = Console(file=cast(TextIO, output.Forgiving(sys.stderr)), quiet=quiet, highlight=False)
         self._workloads = workloads
         self._done = 0
 

@@ -4,13 +4,13 @@ A disturbance of the machine so hits all alike, and a ratio is taken within a ro
 """
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crosscheck import scratch
 from crosscheck.benchmark.messages import (
     Answer,
     Broken,
@@ -177,10 +177,10 @@ class Entry:
 def sides(implementations: Sequence[str], labels: Sequence[str], plan: Plan) -> Iterator[list[Side]]:
     """A side for each implementation; their workers end with the block."""
     started: list[Side] = []
-    with tempfile.TemporaryDirectory(prefix="crosscheck-") as logs:
+    with scratch.directory() as logs:
         try:
             for number, (implementation, label) in enumerate(zip(implementations, labels, strict=True)):
-                started.append(Side(implementation, label, plan, Path(logs, f"{number}.log")))
+                started.append(Side(implementation, label, plan, logs / f"{number}.log"))
             yield started
         finally:
             for side in started:

@@ -17,7 +17,7 @@ from typing import cast
 
 import msgspec
 
-from crosscheck import implementation
+from crosscheck import channel, implementation
 from crosscheck.benchmark.messages import (
     Answer,
     Broken,
@@ -53,17 +53,16 @@ def main(name: str, threads: int) -> int:
     """Serve requests until standard input ends."""
     # Before a framework starts its threads, of which XLA has one for each core that it may use.
     limits = _limit(threads)
-    # Answers go where print was; what the implementation prints goes to standard error.
-    with os.fdopen(os.dup(1), "w", buffering=1) as channel:
-        os.dup2(2, 1)
+    with channel.opened() as (requests, answers):
         try:
             server = Server(*_load(name), limits)
-            for line in sys.stdin:
+            for line in requests:
                 answer = server.answer(msgspec.json.decode(line, type=Request))
-                channel.write(msgspec.json.encode(answer).decode() + "\n")
+                answers.write(msgspec.json.encode(answer) + b"\n")
+                answers.flush()
         except OhlolError as error:
             refusal = Refused(text.admit(str(error)), error.exit_code)
-            channel.write(msgspec.json.encode(refusal).decode() + "\n")
+            answers.write(msgspec.json.encode(refusal) + b"\n")
     return 0
 
 
@@ -127,7 +126,8 @@ class Server:
                     return Released()
         except (DeviceMissing, FrameworkMissing):
             raise
-        except Exception as error:
+        # Also SystemExit: it is the contender that fails.
+        except BaseException as error:
             traceback.print_exc()
             return Broken(text.exception(error))
         finally:

@@ -2,7 +2,6 @@
 
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from crosscheck import recording
+from crosscheck import recording, scratch
 from crosscheck.crew import Crew
 from crosscheck.faults import ensembles, plant
 from crosscheck.faults.conclusion import conclude
@@ -87,8 +86,8 @@ Told = Callable[[str, float, str], None]
 def carry_out(campaign: Campaign, told: Told) -> Findings:
     """Record and judge everything. Raises UsageError for a fault that cannot be planted, CouldNotRun where a side
     cannot run at all."""
-    with tempfile.TemporaryDirectory(prefix="crosscheck-faults-") as scratch:
-        return _Work(campaign, Path(scratch), told).findings()
+    with scratch.directory("faults-") as place:
+        return _Work(campaign, place, told).findings()
 
 
 def clean_runs(names: Sequence[str], count: int, seed: int) -> list[CleanKey]:

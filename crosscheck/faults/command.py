@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
+from crosscheck import output
 from crosscheck.faults import ensembles, plant
 from crosscheck.faults.fault import Fault, Implementation
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
-from crosscheck.options import clear
+from crosscheck.options import seconds
 from crosscheck.rungs import BY_DEFAULT, LADDER
 from spec import experiment as experiments
 from spec import text
@@ -63,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--only-clean", action="store_true", help="plant no faults; clean runs alone")
     parser.add_argument(
-        "--timeout", type=float, default=300.0, metavar="SECONDS", help="for one recording (default 300)"
+        "--timeout", type=seconds, default=300.0, metavar="SECONDS", help="for one recording (default 300)"
     )
 
 
@@ -110,8 +111,10 @@ def carry_out(
         sources=sources or {name: plant.source(name) for name in get_args(Implementation)},
         timeout=options.timeout,
     )
-    clear(options.out, ("faults.md", "faults.json", PLOT))
-    with Progress(["faults"], campaign.recordings(plan), options.json) as progress:
+    with (
+        output.reports(options.out, ("faults.md", "faults.json", PLOT)),
+        Progress(["faults"], campaign.recordings(plan), options.json) as progress,
+    ):
         findings = campaign.carry_out(plan, lambda *result: progress.recorded("faults", *result))
     return _report(findings, options)
 
@@ -153,9 +156,6 @@ def _list(faults: Sequence[Fault]) -> int:
 
 
 def _report(findings: "Findings", options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from crosscheck import recording
     from crosscheck.faults import report
     from crosscheck.faults.power_plot import power_plot
     from crosscheck.report import data
@@ -166,16 +166,12 @@ def _report(findings: "Findings", options: argparse.Namespace) -> int:
     plain["false_alarms"] = msgspec.to_builtins(findings.false_alarms())
     plain["ensemble_alarms"] = msgspec.to_builtins(findings.ensemble_alarms())
     rendered = data.encode(plain, indent=2) + b"\n"
-    options.out.mkdir(parents=True, exist_ok=True)
-    recording.write_whole(options.out / "faults.json", rendered)
-    recording.write_whole(options.out / "faults.md", report.markdown(findings).encode())
-    files = ["faults.md", "faults.json"]
-    if any(trial.power for trial in findings.trials):
-        recording.write_whole(options.out / PLOT, power_plot(findings.trials))
-        files.append(PLOT)
     if options.json:
-        print(rendered.decode())
+        output.say(rendered.decode())
     else:
-        report.show(findings, Console())
-        print(f"report: {', '.join(text.visible(str(options.out / name)) for name in files)}")
+        output.say_in_full(lambda console: report.show(findings, console))
+    contents = {"faults.md": lambda: report.markdown(findings).encode(), "faults.json": lambda: rendered}
+    if any(trial.power for trial in findings.trials):
+        contents[PLOT] = lambda: power_plot(findings.trials)
+    output.leave(options.out, contents, quiet=options.json)
     return findings.exit_code

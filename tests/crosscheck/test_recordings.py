@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,6 +14,8 @@ from crosscheck.command import main
 from crosscheck.recording import Stale
 from crosscheck.rungs import BY_DEFAULT
 from spec import parameters
+from spec.errors import UsageError
+from spec.lock import locked
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 
@@ -94,7 +97,7 @@ def test_another_version_of_the_experiment(tmp_path: Path, recorded: Callable[..
 
 def test_an_experiment_that_one_side_lacks(tmp_path: Path, recorded: Callable[..., Path]):
     one, two = recorded("one"), recorded("two")
-    (two / "short.json").unlink()
+    (two / "short.safetensors").unlink()
     code, report = compared(tmp_path, one, two, "--rungs", "forward")
     assert code == 3
     assert report["experiments"][0]["status"] == "crashed"
@@ -111,26 +114,99 @@ def test_stale_recordings_are_refused(recorded: Callable[..., Path]):
         recording.read(directory, "short", manifest.token, "4567")
     with pytest.raises(Stale, match="none that can be read"):
         recording.read(directory, "missing", manifest.token, "")
-    # The arrays of another run beside the right JSON.
-    (directory / "short.safetensors").write_bytes((older / "short.safetensors").read_bytes())
-    with pytest.raises(Stale, match="expected run of the arrays"):
+    # Another run's, under the right name.
+    path = recording.file(directory, "short")
+    path.write_bytes(recording.file(older, "short").read_bytes())
+    with pytest.raises(Stale, match="expected run"):
         recording.read(directory, "short", manifest.token, manifest.experiments["short"])
-    parameters.save(directory / "short.safetensors", {"x": np.ones(1)}, {"token": manifest.token})
-    assert recording.read(directory, "short", manifest.token, manifest.experiments["short"])[1].keys() == {"x"}
-    assert len(arrays) > 1
+    parameters.save(path, arrays, {"token": manifest.token})
+    with pytest.raises(Stale, match="expected a recording, got other arrays"):
+        recording.read(directory, "short", manifest.token, manifest.experiments["short"])
+
+
+def test_an_experiment_that_is_not_what_its_hash_says(recorded: Callable[..., Path]):
+    directory = recorded("one")
+    path = recording.file(directory, "short")
+    made, arrays, _ = recording.load(path)
+    other = msgspec.structs.replace(made, experiment={**made.experiment, "seeds": 4})
+    recording.write(path, other, arrays)
+    with pytest.raises(Stale, match="expected an experiment with the hash"):
+        recording.load(path)
+    recording.write(path, msgspec.structs.replace(made, format=recording.FORMAT - 1), arrays)
+    with pytest.raises(Stale, match=f"expected format {recording.FORMAT}, got {recording.FORMAT - 1}"):
+        recording.load(path)
+
+
+def test_any_changed_bit_is_refused(recorded: Callable[..., Path]):
+    directory = recorded("one")
+    path = recording.file(directory, "short")
+    made, arrays, _ = recording.load(path)
+    # A few arrays, so that every bit of the file can be tried.
+    recording.write(path, made, dict(sorted(arrays.items())[:3]))
+    whole = path.read_bytes()
+    begin = int.from_bytes(whole[:8], "little") + 8
+    generator = np.random.default_rng(0)
+    places = [*range(8), *range(8, begin, 7), *range(begin, len(whole), 5), len(whole) - 1]
+    assert len(whole) > begin > 1000
+    for place in places:
+        changed = bytearray(whole)
+        changed[place] ^= 1 << int(generator.integers(8))
+        path.write_bytes(changed)
+        with pytest.raises(Stale):
+            recording.load(path)
+    for length in (0, 7, 8, begin - 1, begin, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(Stale):
+            recording.load(path)
+    path.write_bytes(whole)
+    recording.load(path)
+
+
+def test_any_changed_letter_of_the_manifest_is_refused(recorded: Callable[..., Path]):
+    directory = recorded("one")
+    path = directory / recording.MANIFEST
+    whole = path.read_bytes()
+    read = recording.read_manifest(directory)
+    for place in range(len(whole)):
+        if whole[place : place + 1].isspace():
+            continue
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(UsageError):
+            recording.read_manifest(directory)
+    path.write_bytes(whole)
+    assert recording.read_manifest(directory) == read
 
 
 def test_arrays_that_are_not_there_are_a_difference(tmp_path: Path, recorded: Callable[..., Path]):
     one, two = recorded("one"), recorded("two")
-    token = recording.read_manifest(two).token
-    parameters.save(two / "short.safetensors", {}, {"token": token})
+    for directories in ((two,), (one, two)):
+        for directory in directories:
+            path = recording.file(directory, "short")
+            recording.write(path, recording.load(path)[0], {})
+        code, report = compared(tmp_path, one, two)
+        assert code == 1
+        assert set(statuses(report)) == {"different"}
+
+
+def test_an_experiment_that_both_sides_lost_leaves_the_others(tmp_path: Path, experiment: Path):
+    other = experiment.with_name("other.toml")
+    other.write_text(experiment.read_text())
+    one, two = tmp_path / "one", tmp_path / "two"
+    for directory in (one, two):
+        assert main(["record", str(FAKE), str(experiment), str(other), "--out", str(directory)]) == 0
+        recording.file(directory, "other").write_bytes(b"damaged")
+    code, report = compared(tmp_path, one, two, "--rungs", "forward,gradients")
+    assert code == 3
+    found = {entry["experiment"]: entry["status"] for entry in report["experiments"]}
+    assert found == {"other": "crashed", "short": "same"}
+    assert report["verdict"] == "COULD NOT RUN: 1 of 2 experiments (other)"
+    for directory in (one, two):
+        recording.file(directory, "short").unlink()
     code, report = compared(tmp_path, one, two)
-    assert code == 1
-    assert set(statuses(report)) == {"different"}
-    parameters.save(one / "short.safetensors", {}, {"token": recording.read_manifest(one).token})
-    code, report = compared(tmp_path, one, two)
-    assert code == 1
-    assert set(statuses(report)) == {"different"}
+    assert code == 3
+    assert [entry["status"] for entry in report["experiments"]] == ["crashed", "crashed"]
 
 
 def test_recordings_are_not_put_among_others(
@@ -139,6 +215,35 @@ def test_recordings_are_not_put_among_others(
     directory = recorded("one")
     assert main(["record", str(FAKE), str(experiment), "--out", str(directory)]) == 2
     assert capsys.readouterr().err.startswith("error: --out: expected a new or an empty directory, got ")
+
+
+def test_what_a_killed_run_left_is_no_obstacle(tmp_path: Path, recorded: Callable[..., Path]):
+    directory = recorded("one")
+    (directory / recording.MANIFEST).unlink()
+    assert recorded("one") == directory
+    assert recording.read_manifest(directory).experiments.keys() == {"short"}
+    (directory / recording.MANIFEST).unlink()
+    (directory / "mine").write_text("kept")
+    assert main(["record", str(FAKE), "hello-rnn", "--out", str(directory)]) == 2
+    assert {path.name for path in directory.iterdir()} == {"mine", "short.safetensors"}
+
+
+def test_a_directory_is_for_one_run_at_a_time(
+    tmp_path: Path, experiment: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    directory = tmp_path / "one"
+    directory.mkdir()
+    with locked(directory):
+        assert main(["record", str(FAKE), str(experiment), "--out", str(directory)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {directory}: expected a directory that nobody uses, got one in use by process ")
+    assert list(directory.iterdir()) == []
+
+
+def test_a_side_that_refuses_leaves_no_directory(tmp_path: Path, experiment: Path, fake: Edit):
+    broken = fake(("import numpy as np\n", "import no_such_framework\n"))
+    assert main(["record", broken, str(experiment), "--out", str(tmp_path / "new" / "one")]) == 3
+    assert not (tmp_path / "new" / "one").exists()
 
 
 def test_what_is_not_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

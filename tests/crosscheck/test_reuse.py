@@ -1,7 +1,7 @@
 """Recordings of earlier runs: used where nothing has changed, and nowhere else."""
 
-import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from crosscheck import sources
 from crosscheck.command import main
-from spec import cache
+from crosscheck.reuse import variables
+from spec import cache, parameters
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 
@@ -161,6 +163,30 @@ def test_a_damaged_file_is_recorded_anew(check: Check, old: Callable[..., str], 
     assert reused(check(port, "--rungs", "forward")) == [1, 1]
 
 
+def test_any_changed_bit_has_it_recorded_anew(check: Check, old: Callable[..., str], home: Path):
+    port = old(FAKE.read_text())
+    check(port, "--rungs", "round-trip")
+    for place in (4, 40, -40):
+        for path in home.glob("ohlol/recordings/*"):
+            content = bytearray(path.read_bytes())
+            content[place] ^= 2
+            path.write_bytes(content)
+        outcome = check(port, "--rungs", "round-trip")
+        assert (outcome.exit_code, reused(outcome)) == (0, [0, 0])
+    assert reused(check(port, "--rungs", "round-trip")) == [1, 1]
+
+
+def test_a_recording_under_another_ones_name_is_not_used(check: Check, old: Callable[..., str], home: Path):
+    port = old(FAKE.read_text())
+    check(port, "--rungs", "round-trip")
+    ones = set(home.glob("ohlol/recordings/*"))
+    check(port, "--rungs", "forward")
+    others = set(home.glob("ohlol/recordings/*")) - ones
+    for one, other in zip(sorted(ones), sorted(others), strict=True):
+        other.write_bytes(one.read_bytes())
+    assert reused(check(port, "--rungs", "forward")) == [0, 0]
+
+
 def test_what_failed_is_asked_again(check: Check, old: Callable[..., str]):
     source = FAKE.read_text()
     broken = source.replace(
@@ -177,67 +203,142 @@ def test_a_file_that_is_edited_while_it_runs_vouches_for_nothing(check: Check, f
     assert [reused(check(port, "--rungs", "forward"))[1] for _ in range(2)] == [0, 0]
 
 
-def test_a_searched_folder(tmp_path: Path):
-    """A new module may stand in another one's way; a report or a run directory does not."""
-    before = sources.signature(str(tmp_path))
-    (tmp_path / "crosscheck-report").mkdir()
-    (tmp_path / "crosscheck-report" / "report.md").write_text("")
-    assert sources.signature(str(tmp_path)) == before
-    (tmp_path / "numpy.py").write_text("")
-    with_module = sources.signature(str(tmp_path))
-    assert with_module != before
-    (tmp_path / "crosscheck-report" / "__init__.py").write_text("")
-    assert sources.signature(str(tmp_path)) not in (before, with_module)
+def test_weights_that_it_reads_by_a_library_of_its_own(check: Check, old: Callable[..., str], tmp_path: Path):
+    """What the library opens nobody sees; so its recordings are not kept, and the change is seen."""
+    weights = tmp_path / "weights.safetensors"
+    save_file({"scale": np.ones(1)}, weights)
+    read = f"from safetensors.numpy import load_file\nSCALE = float(load_file({str(weights)!r})['scale'][0])\n"
+    source = FAKE.read_text().replace("import numpy as np\n", f"import numpy as np\n{read}", 1)
+    source = source.replace("array.astype(settings.precision) for", "(array * SCALE).astype(settings.precision) for")
+    port = old(source)
+    outcome = check(port, "--rungs", "round-trip")
+    assert outcome.exit_code == 0
+    assert f"its recordings are not kept for later runs: {port} imports safetensors" in outcome.errors
+    save_file({"scale": np.full(1, 2.0)}, weights)
+    outcome = check(port, "--rungs", "round-trip")
+    assert (outcome.exit_code, reused(outcome)) == (1, [1, 0])
 
 
-def test_signatures(tmp_path: Path):
-    path = tmp_path / "file"
-    assert sources.signature(str(path)) == sources.ABSENT
-    path.write_text("one")
-    one = sources.signature(str(path))
-    os.utime(path, (1, 1))
-    assert sources.signature(str(path)) == one
-    path.write_text("two")
-    assert sources.signature(str(path)) not in (one, sources.ABSENT)
-    assert " " in sources.signature(os.__file__)
+def test_weights_that_it_reads_by_the_specs_own_function(check: Check, old: Callable[..., str], tmp_path: Path):
+    weights = tmp_path / "weights.safetensors"
+    parameters.save(weights, {"scale": np.ones(1)})
+    read = f"from pathlib import Path\nfrom spec import parameters as files\nW = files.load(Path({str(weights)!r}))\n"
+    source = FAKE.read_text().replace(
+        "import numpy as np\n", f"import numpy as np\n{read}SCALE = W[0]['scale'][0]\n", 1
+    )
+    source = source.replace("array.astype(settings.precision) for", "(array * SCALE).astype(settings.precision) for")
+    os.utime(weights, (1, 1))
+    port = old(source)
+    assert check(port, "--rungs", "round-trip").exit_code == 0
+    assert reused(check(port, "--rungs", "round-trip")) == [1, 1]
+    parameters.save(weights, {"scale": np.full(1, 2.0)})
+    outcome = check(port, "--rungs", "round-trip")
+    assert (outcome.exit_code, reused(outcome)) == (1, [1, 0])
 
 
-WATCHED = """
-import json, os, pathlib, sys
-from crosscheck.sources import Sources
-sources = Sources()
-import colorsys
-sys.path.insert(0, ".")
-import ported
-open("data").read()
-pathlib.Path("also").read_bytes()
-os.close(os.open("low", os.O_RDONLY))
-open("made", "w").write("")
-open("made").read()
-pathlib.Path("missing").exists()
-try: open("missing")
-except FileNotFoundError: pass
-os.listdir(os.environ["JAX_COMPILATION_CACHE_DIR"])
-open(os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR"], "program")).read()
-print(json.dumps(sources.signatures()))
-"""
+def test_another_place_is_no_other_environment(tmp_path: Path, home: Path):
+    """A checkout elsewhere, with times of its own, finds the recordings; another working directory does as well."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    for name, now in (("one", time.time() - 1000), ("two", time.time() - 60)):
+        root = tmp_path / name
+        for package in ("spec", "crosscheck"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(Path(__file__).parents[2] / package, root / package, ignore=ignored)
+        shutil.copy(FAKE, root / "first_side.py")
+        shutil.copy(FAKE, root / "second_side.py")
+        for path in root.rglob("*"):
+            os.utime(path, (now, now))
+        (tmp_path / f"at-{name}").mkdir()
+        # What nobody imports stands in nobody's way.
+        (tmp_path / f"at-{name}" / f"unrelated_{name}.py").write_text("")
+    words = ["hello-rnn", "--rungs", "round-trip", "--implementations"]
+    told = []
+    for root, where in (("one", "one"), ("two", "two"), ("two", "at-two"), ("one", "at-one")):
+        sides = [str(tmp_path / root / f"{side}_side.py") for side in ("first", "second")]
+        done = subprocess.run(
+            [sys.executable, "-m", "crosscheck", *words, *sides, "--out", str(tmp_path / "report")],
+            cwd=tmp_path / where,
+            env={**environment, "PYTHONPATH": str(tmp_path / root)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        told.append(done.stderr.count("recorded by an earlier run"))
+    assert told == [0, 2, 2, 2]
+    # And a change is seen there.
+    other = tmp_path / "two" / "second_side.py"
+    other.write_text(other.read_text() + "\n")
+    os.utime(other, (1, 1))
+    done = subprocess.run(
+        [sys.executable, "-m", "crosscheck", *words, str(other.with_name("first_side.py")), str(other)],
+        cwd=tmp_path / "two",
+        env={**environment, "PYTHONPATH": str(tmp_path / "two")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.count("recorded by an earlier run") == 1
 
 
-def test_what_a_process_reads_is_seen(tmp_path: Path, old: Callable[..., str]):
-    folder = Path(old("import helper")).parent
-    for name in ("helper.py", "data", "also", "low"):
-        old("", name)
-    kept = tmp_path / "kept"
-    old("", "../kept/program")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), cache.VARIABLE: str(kept)}
-    output = subprocess.run(
-        [sys.executable, "-c", WATCHED], cwd=folder, env=environment, check=True, capture_output=True, text=True
-    ).stdout
-    found = {Path(path).name: signed for path, signed in json.loads(output).items() if Path(path).parent == folder}
-    assert found.keys() == {"ported.py", "helper.py", "data", "also", "low", "missing"}
-    assert found["missing"] == sources.ABSENT
-    assert not any(path.startswith(str(kept)) for path in json.loads(output))
-    assert {"colorsys.py", "port"} <= {Path(path).name for path in json.loads(output)}
+def test_nothing_is_kept_without_a_home(check: Check, old: Callable[..., str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    port = old(FAKE.read_text())
+    assert [reused(check(port, "--rungs", "round-trip")) for _ in range(2)] == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("obstacle", ["file", "fifo"])
+def test_a_cache_that_cannot_be_used_costs_time_alone(check: Check, old: Callable[..., str], home: Path, obstacle: str):
+    (home / "ohlol").mkdir(parents=True)
+    (home / "ohlol" / "recordings").write_text("") if obstacle == "file" else os.mkfifo(home / "ohlol" / "recordings")
+    port = old(FAKE.read_text())
+    outcome = check(port, "--rungs", "round-trip")
+    assert (outcome.exit_code, reused(outcome)) == (0, [0, 0])
+
+
+def test_the_cache_is_shown_and_cleaned(
+    check: Check, old: Callable[..., str], home: Path, capsys: pytest.CaptureFixture[str]
+):
+    port = old(FAKE.read_text())
+    check(port, "--rungs", "round-trip")
+    (home / "ohlol" / "compiled-0123").mkdir()
+    (home / "ohlol" / "compiled-0123" / "program").write_bytes(bytes(2_000_000))
+    (home / "ohlol" / "mine").write_text("of nobody's business")
+    assert main(["cache"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{home / 'ohlol' / 'compiled-0123'}: 1 files, 2.0 MB"
+    assert lines[-2].startswith(f"{home / 'ohlol' / 'recordings'}: 2 files, ")
+    assert lines[-1].startswith(f"{home / 'ohlol'}: 3 files, ")
+    assert main(["cache", "--clean"]) == 0
+    assert "3 files" in capsys.readouterr().out
+    assert [path.name for path in (home / "ohlol").iterdir()] == ["mine"]
+    assert reused(check(port, "--rungs", "round-trip")) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("XLA_FLAGS", True),
+        ("JAX_ENABLE_X64", True),
+        ("OMP_NUM_THREADS", True),
+        ("PYTHONHASHSEED", True),
+        ("TORCH_CUDNN_V8_API_DISABLED", True),
+        ("LC_ALL", False),
+        ("PWD", False),
+        ("JAX_COMPILATION_CACHE_DIR", False),
+        ("GITHUB_RUN_ID", False),
+    ],
+)
+def test_variables_that_count(name: str, counts: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(name, raising=False)
+    before = variables()
+    monkeypatch.setenv(name, "another")
+    assert (variables() != before) == counts
 
 
 @pytest.mark.needs("torch", "flax")
