@@ -17,7 +17,7 @@ ABSENT = "absent"
 SITES = ("site-packages", "dist-packages")
 """What folders of installed packages are called."""
 
-OURS = tuple(os.path.join(os.path.dirname(os.path.abspath(package.__file__)), "") for package in (crosscheck, spec))
+OURS = tuple(os.path.join(os.path.dirname(os.path.abspath(str(p.__file__))), "") for p in (crosscheck, spec))
 """crosscheck itself and the spec, whose ways of reading are known: they count as files, but cause no doubt."""
 
 _LIBRARIES = [*(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib")), os.path.dirname(str(os.__file__))]

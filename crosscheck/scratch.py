@@ -1,7 +1,8 @@
 """Temporary directories that are gone when their run is, however that ends.
 
-A run holds a lock on its directory. The lock is the kernel's and ends with the process, so that the next run can tell
-the directories of runs that were killed from those of runs that are under way, and removes the former.
+A run holds a lock on a file in its directory. The lock is the kernel's and ends with the process, so that the next run
+can tell the directories of runs that were killed from those of runs that are under way, and removes the former. What
+has no such file is somebody else's, whatever its name.
 """
 
 import os
@@ -17,6 +18,9 @@ from pathlib import Path
 
 PREFIX = "crosscheck-"
 """How the names of all such directories begin."""
+
+LOCK = ".crosscheck-run"
+"""The file that is locked, which marks a directory as one of these."""
 
 LEFT = 5.0
 """Seconds for which a file that somebody still writes may keep a directory from being removed."""
@@ -34,6 +38,7 @@ def directory(what: str = "") -> Iterator[Path]:
     _mine[path] = None
     try:
         path.mkdir(mode=0o700)
+        (path / LOCK).touch()
         _mine[path] = _lock(path)
         yield path
     finally:
@@ -59,11 +64,11 @@ def remove_stale() -> None:
     """Remove the directories of runs that were killed."""
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):
-            status = path.lstat()
+            status, lock = path.lstat(), path / LOCK
             if path in _mine or not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
                 continue
             # One that is this young may not have been locked yet.
-            if time.time() - status.st_mtime < 2 * LEFT and not any(path.iterdir()):
+            if time.time() - status.st_mtime < 2 * LEFT or not stat.S_ISREG(lock.lstat().st_mode):
                 continue
             handle = _lock(path)
             if handle is not None:
@@ -102,7 +107,7 @@ def _lock(path: Path) -> int | None:
     try:
         import fcntl
 
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path / LOCK, os.O_RDWR)
     except (ImportError, OSError):
         return None
     try:

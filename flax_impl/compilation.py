@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from importlib import metadata
 from typing import Any
 
 import jax
-import jaxlib
 
 from spec.experiment import Experiment
 from spec.framework import Settings
@@ -83,7 +83,7 @@ CHEAP = 10**7
 """Values that a training may record although nobody asked: 80 MB in float64."""
 
 
-def jit(function: Callable, options: Options | None = None, **keywords: Any) -> Callable:
+def jit(function: Callable, options: Options | None = None, **keywords: Any) -> jax.stages.Wrapped:
     """`jax.jit`, through which everything goes that flax_impl compiles.
 
     options: those of `options` or `ensemble_options`. None for what other compiled functions call too, where JAX takes
@@ -111,7 +111,13 @@ def right(options: Options) -> Options:
 
     That is no matter of speed and nothing that may be left out: XLA raises where it does not know it.
     """
-    return MENDED.get(".".join(jaxlib.__version__.split(".")[:3]), {}) | options
+    return MENDED.get(_release(), {}) | options
+
+
+@cache
+def _release() -> str:
+    """jaxlib's, without what a preview or a rebuild adds."""
+    return ".".join(metadata.version("jaxlib").split(".")[:3])
 
 
 def known(options: Options) -> Options:

@@ -12,7 +12,7 @@ COMMON = {"numpy", "spec"}
 MAY_IMPORT = {
     "spec": {"numpy", "spec", "msgspec", "safetensors", "rich", "matplotlib"},
     "torch_impl": COMMON | {"torch_impl", "torch", "jaxtyping"},
-    "flax_impl": COMMON | {"flax_impl", "jax", "jaxlib", "flax", "optax", "jaxtyping"},
+    "flax_impl": COMMON | {"flax_impl", "jax", "flax", "optax", "jaxtyping"},
     "crosscheck": COMMON | {"crosscheck", "msgspec", "scipy", "rich", "matplotlib"},
 }
 # flax_impl alone: how products are written for XLA, and how a recurrence is differentiated. torch has no compiler in
