@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from crosscheck.exit_codes import TABLE
 from crosscheck.options import add_implementations, add_report, clear
 from crosscheck.rungs import BY_DEFAULT, LADDER, ON_REQUEST
 from crosscheck.summary import Summary
@@ -18,6 +19,7 @@ from spec import experiment as experiments
 from spec.arguments import seed
 from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError
+from spec.exit_codes import COULD_NOT_RUN, INTERRUPTED, epilog
 from spec.experiment import Experiment
 from spec.framework import Device, Precision, Recurrence, Settings
 
@@ -31,10 +33,7 @@ FILES = ("report.md", "report.json")
 
 LATER = ",".join(rung.NAME for rung in ON_REQUEST)
 
-EPILOG = """\
-exit codes: 0 the same, 1 different, 2 usage or bad spec, 3 could not run (framework or device missing, crash),
-4 underpowered: more --seeds are needed to tell
-"""
+EPILOG = epilog(TABLE)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -75,7 +74,7 @@ def _record(options: argparse.Namespace) -> int:
     with Progress([options.implementation], len(plan.experiments)) as progress:
         manifest = run.record(plan, options.implementation, options.out, progress)
     print(f"{len(manifest.experiments) - len(manifest.lost)} of {len(manifest.experiments)} recorded in {options.out}")
-    return 3 if manifest.lost else 0
+    return COULD_NOT_RUN if manifest.lost else 0
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -15,10 +15,10 @@ import numpy as np
 from spec import files, parameters
 from spec.command.ensemble_directory import ARRAYS, EnsembleDirectory, Plan
 from spec.command.ensemble_plot import ensemble_plot
-from spec.command.ensemble_summary import reached, summarize, text_of
+from spec.command.ensemble_summary import judge, summarize, text_of
 from spec.command.events import EnsembleStart, Members, Summary
 from spec.command.progress import Reporter
-from spec.command.session import MISSED, REACHED, Interrupted
+from spec.command.session import Interrupted
 from spec.ensemble import chunk_size, cut, one_by_one, solved_members
 from spec.errors import UsageError
 from spec.experiment import Experiment
@@ -224,4 +224,4 @@ def finish(
     if per_second is not None or not directory.plot_file.exists():
         files.write(directory.plot_file, ensemble_plot(experiment, summary, arrays))
     directory.drop_chunks()
-    return Result(summary, REACHED if reached(experiment, summary) else MISSED, text_of(experiment, summary))
+    return Result(summary, judge(experiment, summary), text_of(experiment, summary))

@@ -29,10 +29,11 @@ from spec.command.run_directory import (
     new_run_directory,
     read_experiment,
 )
-from spec.command.session import REACHED, Interrupted, Request, begin, resume, train
+from spec.command.session import Interrupted, Request, begin, resume, train
 from spec.command.verdict import verdict
 from spec.command.walk import introduction, text_of, walk
-from spec.errors import FrameworkMissing, OhlolError, Unsupported, UsageError
+from spec.errors import FrameworkMissing, OhlolError, UsageError
+from spec.exit_codes import COULD_NOT_RUN, REACHED, TRAIN, epilog
 from spec.experiment import Experiment, load, override
 from spec.framework import CONTRACT, Device, Framework, Precision, Settings
 from spec.parameters import Parameters
@@ -45,9 +46,6 @@ DEFAULT_SEED = 0
 
 EXTRAS = {"torch_impl": "torch", "flax_impl": "flax"}
 """The extra of the distribution `ohlol` that installs what an implementation needs."""
-
-CRASHED = Unsupported.exit_code
-"""Exit code of a fault in the program: like whatever else could not run."""
 
 
 class Plan(NamedTuple):
@@ -78,9 +76,13 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
         code, text = Interrupted.exit_code, f"interrupted before anything was trained: {str(error) or 'Ctrl-C'}"
     except OhlolError as error:
         code, text = error.exit_code, f"error: {' '.join(str(error).split())}"
+    except SystemExit as error:
+        # A framework that ends the program while it is imported or computes; with 0 that would look like a success.
+        code = COULD_NOT_RUN
+        text = f"error: {implementation_name}: expected it to come back, got SystemExit({error.code!r}) from it"
     except Exception:
         # Python would leave with 1, which means here that a training missed its target.
-        code, text = CRASHED, traceback.format_exc().rstrip()
+        code, text = COULD_NOT_RUN, traceback.format_exc().rstrip()
     reporter.end(End(reached=False, exit_code=code, error=text.removeprefix("error: ")), text)
     return code
 
@@ -90,8 +92,7 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog=f"python -m {implementation_name}.train",
         description="Train a model on a task as an experiment states, and say whether it came out as expected.",
-        epilog="exit codes: 0 target reached; 1 missed; 2 usage or bad experiment; 3 could not run: framework or "
-        "device missing, something this implementation leaves out, a crash; 4 non-finite loss; 130 interrupted",
+        epilog=epilog(TRAIN),
         allow_abbrev=False,
     )
     add = made.add_argument

@@ -16,6 +16,7 @@ from spec.command.plot import loss_plot
 from spec.command.progress import Reporter
 from spec.command.run_directory import Checkpoint, Origin, RunDirectory
 from spec.errors import NonFiniteLoss, OhlolError
+from spec.exit_codes import INTERRUPTED, MISSED, REACHED
 from spec.experiment import Experiment
 from spec.framework import Framework, Settings, Trajectory
 from spec.tasks import predictions, solved
@@ -28,14 +29,10 @@ LONGEST_CHUNK = 100
 """Epochs in a chunk, at most; a longer training gets more chunks instead, or it would seem to hang."""
 
 
-REACHED, MISSED = 0, 1
-"""Exit codes of a training that came to its end; those of errors stand with the errors."""
-
-
 class Interrupted(OhlolError):
     """The user stopped the run, by Ctrl-C or a signal."""
 
-    exit_code = 130
+    exit_code = INTERRUPTED
 
 
 class Request(NamedTuple):
