@@ -124,7 +124,7 @@ def _plan(options: argparse.Namespace) -> "Plan":
     chosen: dict[str, Experiment] = {}
     for argument in options.experiments or experiments.shipped():
         experiment = experiments.load(argument)
-        if any(experiment.name == other.name for other in chosen.values()) and argument not in chosen:
+        if any(experiment.name == other.name for other in chosen.values()):
             raise UsageError(f"{argument}: expected each experiment's name once, got {experiment.name} twice")
         chosen[argument] = experiment
     rungs, precisions = _rungs(options.rungs, options.thorough), options.precision or list(get_args(Precision))

@@ -1,6 +1,7 @@
 """From a module's name or path to an implementation. Runs in a worker only: here a framework gets imported."""
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +38,18 @@ def load(name: str) -> Framework:
     if missing:
         raise UsageError(f"{name}: expected the functions of spec.framework.CONTRACT, got none named {missing}")
     return cast(Framework, module)
+
+
+def origin(name: str) -> Path | None:
+    """The file of that module, by its name or path, without importing it; None where there is none to be found."""
+    path = Path(name)
+    if path.exists() and (path.suffix == ".py" or len(path.parts) > 1):
+        return (path / "__init__.py" if path.is_dir() else path).resolve()
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return Path(found.origin).resolve() if found and found.origin else None
 
 
 def load_afresh(name: str) -> Framework:

@@ -85,7 +85,7 @@ class Shelf:
         self, implementation: str, job: Job, recording: Recording, arrays: Arrays, read: Mapping[str, str]
     ) -> None:
         """Keep a recording for later runs, unless something failed in it or nobody can say what it was made from."""
-        if not read or any(answer.status == "failed" for answer in recording.answers):
+        if not read or any(answer.status == "failed" or answer.unsteady for answer in recording.answers):
             return
         encoded = msgspec.json.encode(read, order="deterministic")
         name = f"{self._key(implementation, job)}-{hashlib.sha256(encoded).hexdigest()[:16]}.safetensors"

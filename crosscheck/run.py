@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from crosscheck import recording
+from crosscheck import implementation, recording
 from crosscheck.crew import Crew, Result
 from crosscheck.progress import Progress
 from crosscheck.recording import Manifest, Stale
 from crosscheck.reuse import Shelf
 from crosscheck.rungs import LADDER
-from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude
+from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude, narrows
 from crosscheck.verdict import Selection, Side, Sides, Verdict, judge, settle
 from crosscheck.worker import Job
 from spec import parameters
@@ -25,6 +25,8 @@ from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.framework import Device, Precision, Recurrence, Settings
 from spec.machine import cores
+
+ONE_SIDE = "both sides are {}, which proves nothing about another implementation"
 
 
 class Plan(NamedTuple):
@@ -85,7 +87,8 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
             progress.judged(verdicts[name])
     chosen = list(plan.experiments.values())
     ordered = settle(chosen, [verdicts[experiment.name] for experiment in chosen], shown)
-    exit_code, verdict = conclude(ordered)
+    alike = "" if not same_module(*implementations) else f"; {ONE_SIDE.format(implementations[0])}"
+    exit_code, verdict = conclude(ordered, narrows(plan.wanted, verdicts))
     return Summary(
         schema_version=SCHEMA_VERSION,
         sides=_side_summaries(implementations, shown, all_sides),
@@ -99,7 +102,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
         seconds=time.perf_counter() - begin,
         comparing=comparing,
         exit_code=exit_code,
-        verdict=verdict,
+        verdict=verdict + alike,
         experiments=ordered,
         thorough=plan.wanted.thorough,
     )
@@ -148,6 +151,9 @@ def compare(
     """
     begin = time.perf_counter()
     manifests = [recording.read_manifest(directory) for directory in directories]
+    _check_two(directories, manifests)
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise UsageError(f"--experiments: expected each once, got {repeated[0]} {names.count(repeated[0])} times")
     implementations = (manifests[0].implementation, manifests[1].implementation)
     shown = labels(implementations)
     known = sorted({name for manifest in manifests for name in manifest.experiments})
@@ -179,7 +185,7 @@ def compare(
         progress.judged(verdicts[-1])
     wanted.check_case(compared)
     verdicts = settle(compared, verdicts, shown)
-    exit_code, verdict = conclude(verdicts)
+    exit_code, verdict = conclude(verdicts, narrows(wanted, [experiment.name for experiment in compared]))
     recordings = [side.recording for pair in all_sides for side in pair if side.recording]
     return Summary(
         schema_version=SCHEMA_VERSION,
@@ -201,6 +207,21 @@ def labels(implementations: Sequence[str]) -> tuple[str, str]:
     """The two names, told apart where they are the same."""
     first, second = implementations
     return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
+
+
+def same_module(first: str, second: str) -> bool:
+    """Whether two names or paths are one module, which then is compared with itself."""
+    origins = [implementation.origin(name) for name in (first, second)]
+    return first == second or (origins[0] is not None and origins[0] == origins[1])
+
+
+def _check_two(directories: Sequence[Path], manifests: Sequence[Manifest]) -> None:
+    """Raise UsageError where both are recordings of one run: whatever it is, it agrees with itself."""
+    first, second = directories
+    if first.resolve() == second.resolve():
+        raise UsageError(f"compare: expected two directories, got one twice: {first} and {second}")
+    if manifests[0].token == manifests[1].token:
+        raise UsageError(f"compare: expected recordings of two runs, got copies of one's: {first} and {second}")
 
 
 def _jobs(plan: Plan, directory: Path, token: str, envelope: bool) -> list[Job]:

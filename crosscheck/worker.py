@@ -8,20 +8,23 @@ import platform
 import sys
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 import msgspec
 import numpy as np
 
-from crosscheck import implementation, recording
-from crosscheck.recording import Answer, Recording
+from crosscheck import envelope, implementation, recording
+from crosscheck.determinism import Repeats
+from crosscheck.recording import Answer, Recording, key_of
 from crosscheck.request import Request
 from crosscheck.rungs import LADDER, Rung
 from crosscheck.sources import Sources
 from crosscheck.verdict import Selection
 from crosscheck.witness import Witness
 from spec import experiment as experiments
+from spec import options
 from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported
 from spec.experiment import Experiment
@@ -139,7 +142,9 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
         raise
     except Exception as error:
         raise CannotStart(f"{name}: describe: {type(error).__name__}: {error}") from error
+    declared = options.leaves_out(name, framework)
     wanted = Selection(job.rungs, job.precisions, job.thorough, job.case)
+    repeats = Repeats(framework)
     for rung in LADDER:
         if rung.NAME not in job.rungs or rung.inapplicable(experiment):
             continue
@@ -149,9 +154,12 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
                     precision, job.device, job.seed, job.envelope, job.seeds, job.recurrence, job.compiled
                 )
                 for case in wanted.cases(experiment, rung, precision):
-                    answer, arrays = ask(framework, rung, experiment, case, request)
+                    answer, arrays = ask(framework, rung, experiment, case, request, repeats)
                     answers.append(answer)
                     kept |= {answer.key + key: array for key, array in arrays.items()}
+    repeats.finish()
+    answers = [msgspec.structs.replace(a, unsteady=repeats.found.get(a.key, [])) for a in answers]
+    kept |= _without_envelopes(answers, kept)
     seconds = time.perf_counter() - begin
     spent = {kind: after - before.get(kind, 0.0) for kind, after in _overhead(framework).items()}
     made = Recording(
@@ -167,9 +175,16 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
         answers=answers,
         seconds=seconds,
         overhead={"starting": starting, **spent},
+        leaves_out=declared,
     )
     recording.write(Path(job.directory), experiment.name, made, kept)
     return Done(experiment=experiment.name, seconds=seconds)
+
+
+def _without_envelopes(answers: Sequence[Answer], kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Envelopes of zero for the answers that are not deterministic: chance is no rounding, and widens no bound."""
+    keys = tuple(answer.key + envelope.PREFIX for answer in answers if answer.unsteady)
+    return {name: np.zeros_like(array) for name, array in kept.items() if name.startswith(keys)}
 
 
 def _overhead(framework: Framework) -> dict[str, float]:
@@ -179,11 +194,21 @@ def _overhead(framework: Framework) -> dict[str, float]:
 
 
 def ask(
-    framework: Framework, rung: Rung, experiment: Experiment, case: str, request: Request
+    framework: Framework,
+    rung: Rung,
+    experiment: Experiment,
+    case: str,
+    request: Request,
+    repeats: Repeats | None = None,
 ) -> tuple[Answer, dict[str, np.ndarray]]:
-    """One request and what became of it. Only a missing framework or device is raised, since it ends everything."""
+    """One request and what became of it. Only a missing framework or device is raised, since it ends everything.
+
+    repeats: who asks the implementation again.
+    """
     begin = time.perf_counter()
-    witness = Witness(framework)
+    witness = Witness(framework, repeats)
+    if repeats:
+        repeats.begin(key_of(request.precision, rung.NAME, case), request.precision)
 
     def answer(status: Any, **fields: Any) -> Answer:
         return Answer(

@@ -7,6 +7,9 @@ from typing import Any
 
 from spec.framework import CONTRACT
 
+LEAVES_OUT: dict[str, str] = {"sparse embedding gradients": "JAX has no sparse gradients of an embedding"}
+"""See spec.options."""
+
 
 def __getattr__(name: str) -> Any:
     if name not in CONTRACT:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator
 
 from crosscheck.report import convergence
-from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked
+from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked, unsteady
 from crosscheck.summary import Summary
 from crosscheck.verdict import Cell, cell_text
 
@@ -67,6 +67,9 @@ def _unchecked(summary: Summary) -> Iterator[str]:
     if found := unchecked(summary):
         yield "\n## Not checked\n"
         yield from (f"- {experiment} ({', '.join(rungs)}): {_code(reason)}" for experiment, rungs, reason in found)
+    if found := list(unsteady(summary)):
+        yield "\n## Not deterministic\n"
+        yield from (f"- {_code(text)}" for text in found)
 
 
 def _convergence(summary: Summary) -> Iterator[str]:

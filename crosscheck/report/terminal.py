@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crosscheck.report import convergence
-from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked
+from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked, unsteady
 from crosscheck.summary import Summary
 from crosscheck.verdict import Status, cell_text
 
@@ -16,6 +16,8 @@ STYLES: dict[Status, str] = {
     "crashed": "bold red",
     "underpowered": "bold yellow",
     "not checked": "yellow",
+    "left out": "yellow",
+    "partly checked": "bold yellow",
     "not applicable": "dim",
 }
 
@@ -40,6 +42,8 @@ def show(summary: Summary, console: Console) -> None:
         _print(console, text)
     for experiment, rungs, reason in unchecked(summary):
         _print(console, f"not checked: {experiment} ({', '.join(rungs)}): {reason}", "yellow")
+    for text in unsteady(summary):
+        _print(console, text, "yellow")
     for verdict, found in failures(summary):
         _print(console, f"\n{verdict.experiment}: first failure", "bold red")
         for name, text in facts(found[0]):

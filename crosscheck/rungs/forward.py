@@ -54,7 +54,7 @@ def _points(experiment: Experiment, case: str, request: Request) -> list[Point]:
 
 
 def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    points = _points(experiment, place.case, Request(place.precision, "cpu", 0))
+    points = _points(experiment, place.case, Request(place.precision, "cpu", place.seed))
     tensors = [DECODED] if place.case == DECODED else list(points[0].experiment.model.intermediates())
     found: list[Comparison] = []
 

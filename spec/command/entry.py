@@ -32,10 +32,11 @@ from spec.command.run_directory import (
 from spec.command.session import Interrupted, Request, begin, resume, train
 from spec.command.verdict import verdict
 from spec.command.walk import introduction, text_of, walk
-from spec.errors import FrameworkMissing, OhlolError, UsageError
+from spec.errors import FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.exit_codes import COULD_NOT_RUN, REACHED, TRAIN, epilog
 from spec.experiment import Experiment, load, override
 from spec.framework import CONTRACT, Device, Framework, Precision, Settings
+from spec.options import had, leaves_out
 from spec.parameters import Parameters
 from spec.training import Walk, initial_state
 
@@ -135,6 +136,8 @@ def run(implementation_name: str, options: argparse.Namespace, reporter: Reporte
         show(plan.experiment, options.json)
         return REACHED
     framework = load_implementation(implementation_name)
+    if not plan.walking:
+        check_options(implementation_name, framework, plan.experiment)
     versions = describe(framework, plan.settings)
     request = Request(implementation_name, plan.experiment, plan.seed, plan.settings, versions)
     if plan.resumed:
@@ -188,6 +191,7 @@ def run_ensemble(implementation_name: str, options: argparse.Namespace, reporter
     framework = load_implementation(implementation_name)
     if options.compile and "compiling" not in getattr(framework, "overhead", dict)():
         raise UsageError(f"--compile: expected none with --seeds: {implementation_name} compiles single trainings only")
+    check_options(implementation_name, framework, experiment)
     versions = describe(framework, Settings(plan.precision, options.device, compiled=options.compile))
     if directory is None:
         # An implementation that cannot do it says so before there is a directory.
@@ -304,6 +308,13 @@ def load_implementation(name: str) -> Framework:
         hint = f'; to install it: pip install "ohlol[{EXTRAS[name]}]"' if name in EXTRAS else ""
         raise FrameworkMissing(f"{name}: {error}{hint}") from None
     return cast(Framework, module)
+
+
+def check_options(name: str, framework: Framework, experiment: Experiment) -> None:
+    """Raise Unsupported, before there is a directory, for options that the implementation says it does not train."""
+    declared = leaves_out(name, framework)
+    for option in had(experiment, declared):
+        raise Unsupported(f"{name} leaves out {option}: {declared[option]}")
 
 
 def show_walk(framework: Framework, request: Request, start: Parameters, reporter: Reporter) -> None:
