@@ -34,7 +34,7 @@ CALLS: Mapping[str, int] = {
     "train_starts": 1,
     "train_ensemble": 1,
 }
-"""So many of a case's calls are asked again at once: every point of crosscheck.variation and set of crosscheck.rungs.loss,
+"""So many of a case's calls are asked again at once: every point of crosscheck.variation, every set of the rung loss, and
 of the others as many as there are ways to call them."""
 
 STRETCH = 2

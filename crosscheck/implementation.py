@@ -1,4 +1,4 @@
-"""From a module's name or path to an implementation. Runs in a worker only: here a framework gets imported."""
+"""From a module's name or path to an implementation. Only workers load one, since that imports its framework."""
 
 import importlib
 import importlib.util

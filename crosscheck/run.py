@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from crosscheck import implementation, recording
+from crosscheck import recording
 from crosscheck.crew import Crew, Result
+from crosscheck.implementation import origin
 from crosscheck.progress import Progress
 from crosscheck.recording import Manifest, Stale
 from crosscheck.reuse import Shelf
@@ -25,8 +26,6 @@ from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.framework import Device, Precision, Recurrence, Settings
 from spec.machine import cores
-
-ONE_SIDE = "both sides are {}, which proves nothing about another implementation"
 
 
 class Plan(NamedTuple):
@@ -87,7 +86,6 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
             progress.judged(verdicts[name])
     chosen = list(plan.experiments.values())
     ordered = settle(chosen, [verdicts[experiment.name] for experiment in chosen], shown)
-    alike = "" if not same_module(*implementations) else f"; {ONE_SIDE.format(implementations[0])}"
     exit_code, verdict = conclude(ordered, narrows(plan.wanted, verdicts))
     return Summary(
         schema_version=SCHEMA_VERSION,
@@ -102,7 +100,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
         seconds=time.perf_counter() - begin,
         comparing=comparing,
         exit_code=exit_code,
-        verdict=verdict + alike,
+        verdict=verdict + _alike(implementations),
         experiments=ordered,
         thorough=plan.wanted.thorough,
     )
@@ -196,7 +194,7 @@ def compare(
         device=" and ".join(sorted({recording.device for recording in recordings})),
         seconds=time.perf_counter() - begin,
         exit_code=exit_code,
-        verdict=verdict,
+        verdict=verdict + _alike(implementations),
         experiments=verdicts,
         directories=[str(directory) for directory in directories],
         thorough=wanted.thorough,
@@ -209,10 +207,12 @@ def labels(implementations: Sequence[str]) -> tuple[str, str]:
     return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
 
 
-def same_module(first: str, second: str) -> bool:
-    """Whether two names or paths are one module, which then is compared with itself."""
-    origins = [implementation.origin(name) for name in (first, second)]
-    return first == second or (origins[0] is not None and origins[0] == origins[1])
+def _alike(implementations: Sequence[str]) -> str:
+    """For the end of the verdict, where a module was compared with itself, by its name or by a path."""
+    first, second = implementations
+    origins = [origin(name) for name in implementations]
+    alike = first == second or (origins[0] is not None and origins[0] == origins[1])
+    return f"; both sides are {first}" if alike else ""
 
 
 def _check_two(directories: Sequence[Path], manifests: Sequence[Manifest]) -> None:

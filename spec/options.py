@@ -1,5 +1,6 @@
-"""Options of the spec that an implementation may say beforehand that it leaves out: it neither differentiates nor trains
-experiments that have one, and computes their forward pass all the same.
+"""Options of the spec that an implementation may say beforehand that it leaves out.
+
+It neither differentiates nor trains experiments that have one, and computes their forward pass all the same:
 
     LEAVES_OUT = {"sparse embedding gradients": "JAX has no sparse gradients of an embedding"}
 
