@@ -61,7 +61,8 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
     def close(point: Point, name: str, label: str, one: np.ndarray | None, two: np.ndarray | None, **options) -> None:
         entered = tolerance.largest(one, two, np.array(tolerance.ENTERED))
         allowed = tolerance.allowed(place.precision, variation.measured(point, name, first), entered)
-        found.append(place.close(name + label, one, two, allowed=allowed, **options))
+        shape = _shape(point, name, one, two)
+        found.append(place.close(name + label, one, two, allowed=allowed, shape=shape, **options))
 
     for point in points:
         for name in tensors:
@@ -78,3 +79,13 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
                 sides = (f"{side}, first point", f"{side}, {point.name}")
                 close(point, name, f" ({point.name} against the first point)", here, there, sides=sides)
     return found + place.only(variation.names(points, tensors), first, second)
+
+
+def _shape(point: Point, name: str, one: np.ndarray | None, two: np.ndarray | None) -> tuple[int, ...] | None:
+    """What the spec says it must be, where it says so: of logits, and of what does not have each sequence's values."""
+    logits = (*point.batch.targets.shape, point.experiment.model.classes)
+    if name in ("logits", DECODED):
+        return logits
+    sequences = len(point.batch.inputs)
+    alike = one is not None and two is not None and one.shape == two.shape
+    return (sequences, *one.shape[1:]) if alike and sequences not in one.shape else None

@@ -80,7 +80,7 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
     except SystemExit as error:
         # A framework that ends the program while it is imported or computes; with 0 that would look like a success.
         code = COULD_NOT_RUN
-        text = f"error: {implementation_name}: expected it to come back, got SystemExit({error.code!r}) from it"
+        text = f"error: {implementation_name}: expected an answer, got SystemExit({error.code!r}): it ended the program"
     except Exception:
         # Python would leave with 1, which means here that a training missed its target.
         code, text = COULD_NOT_RUN, traceback.format_exc().rstrip()
