@@ -9,7 +9,10 @@ import jax
 from spec.experiment import Experiment
 from spec.framework import Settings
 
-QUICK: dict[str, bool | int] = {
+Options = dict[str, bool | int | str]
+"""XLA's, by name."""
+
+QUICK: Options = {
     "xla_backend_optimization_level": 0,
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
@@ -35,7 +38,7 @@ def _spend(event: str, duration_secs: float, **_: Any) -> None:
 LARGE = 10**9
 """Multiplications above which a training outweighs its compilation: about a second of one core."""
 
-ENSEMBLE: dict[str, bool | int] = QUICK | {
+ENSEMBLE: Options = QUICK | {
     "xla_backend_optimization_level": 1,
     "xla_cpu_multi_thread_eigen": False,
 }
@@ -44,7 +47,7 @@ QUICK takes 0.7 and the defaults 5, and 1,000 trainings then take 0.5 s: QUICK's
 library's threads, XLA makes loops of its own of products, see flax_impl.products: a Transformer's 1,000 trainings take
 8 s, which are 12 by default."""
 
-THOROUGH: dict[str, bool | int | str] = {
+THOROUGH: Options = {
     "xla_cpu_multi_thread_eigen": False,
     "xla_cpu_experimental_ynn_fusion_type": "",
 }
@@ -65,27 +68,44 @@ CHEAP = 10**7
 def options(settings: Settings, quick: bool) -> dict[str, Any]:
     """Keyword arguments for `jax.jit`. These options exist for the CPU alone."""
     quick = quick and not settings.compiled
-    return {"compiler_options": QUICK} if quick and settings.device == "cpu" else {}
+    return {"compiler_options": known(QUICK)} if quick and settings.device == "cpu" else {}
 
 
 def ensemble_options(settings: Settings) -> dict[str, Any]:
     """The same for an ensemble."""
     if settings.device != "cpu":
         return {}
-    return {"compiler_options": understood(tuple(THOROUGH.items())) if settings.compiled else ENSEMBLE}
+    return {"compiler_options": known(THOROUGH if settings.compiled else ENSEMBLE)}
+
+
+def known(options: Options) -> Options:
+    """Those that this version of XLA knows, with a value that it knows: they come and go without notice.
+
+    What is missing costs speed, never the run. There is no list to look them up in; XLA is asked once in a process, by
+    compiling a constant (about 15 ms), and one by one only where it refuses.
+    """
+    return dict(_known(tuple(options.items())))
 
 
 @cache
-def understood(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-    """Those that this version of XLA knows: experimental ones come and go."""
-    found = {}
+def _known(options: tuple[tuple[str, bool | int | str], ...]) -> tuple[tuple[str, bool | int | str], ...]:
+    if not options or _accepts(dict(options)):
+        return options
+    found: Options = {}
     for name, value in options:
-        try:
-            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
-        except jax.errors.JaxRuntimeError:
-            continue
-        found[name] = value
-    return found
+        if _accepts(found | {name: value}):
+            found[name] = value
+    return tuple(found.items())
+
+
+def _accepts(options: Options) -> bool:
+    """Whether XLA compiles for the CPU with these options."""
+    try:
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except Exception:  # Each version raises what it likes, and what has another cause is raised again by the run.
+        return False
+    return True
 
 
 def is_small(experiment: Experiment) -> bool:

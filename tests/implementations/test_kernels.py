@@ -17,7 +17,7 @@ import pytest
 from flax import nnx
 
 from flax_impl import kernels, linearization, recurrent
-from flax_impl.compilation import QUICK
+from flax_impl.compilation import QUICK, known
 from flax_impl.contract import forward, gradients, train
 from flax_impl.gru import GRUCell
 from flax_impl.lstm import LSTMCell
@@ -102,7 +102,7 @@ def loss(
 
 
 def compiled(function: Callable, *arguments: Any) -> list[np.ndarray]:
-    found = jax.jit(function, compiler_options=QUICK)(*arguments)
+    found = jax.jit(function, compiler_options=known(QUICK))(*arguments)
     return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(found)]
 
 
@@ -389,7 +389,9 @@ def test_memory_of_recomputation_grows_more_slowly_than_time() -> None:
             return unroll_cell(nnx.merge(graph, parameters), inputs)[0][:, -1].sum()
 
         with recurrence(formulation):
-            lowered = jax.jit(jax.grad(last), compiler_options=QUICK).lower(parameters, jnp.zeros((batch, time, 4)))
+            lowered = jax.jit(jax.grad(last), compiler_options=known(QUICK)).lower(
+                parameters, jnp.zeros((batch, time, 4))
+            )
         analysis: Any = lowered.compile().memory_analysis()
         return analysis.temp_size_in_bytes - time * batch * hidden * np.dtype(np.float32).itemsize
 

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -140,9 +142,49 @@ def test_an_ensemble_of_jax_says_before_it_begins_that_it_compiles(tmp_path: Pat
     assert (tmp_path / "a" / "summary.json").exists()
 
 
-def test_options_that_this_compiler_lacks_are_left_out() -> None:
-    given = {"xla_cpu_multi_thread_eigen": False, "xla_cpu_no_such_option": True}
-    assert compilation.understood(tuple(given.items())) == {"xla_cpu_multi_thread_eigen": False}
+@pytest.fixture
+def nothing_asked() -> Iterator[None]:
+    """Nothing is known of the compiler yet, and nothing that is found out is kept."""
+    compilation._known.cache_clear()
+    yield
+    compilation._known.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "unknown", [{"xla_cpu_no_such_option": True}, {"xla_backend_optimization_level": "no such level"}]
+)
+def test_options_that_this_compiler_lacks_are_left_out(unknown: compilation.Options) -> None:
+    given = {"xla_cpu_multi_thread_eigen": False} | unknown | {"xla_llvm_disable_expensive_passes": True}
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        jax.jit(lambda: 0, compiler_options=given).lower().compile()
+    assert compilation.known(given) == {
+        "xla_cpu_multi_thread_eigen": False,
+        "xla_llvm_disable_expensive_passes": True,
+    }
+
+
+@pytest.mark.usefixtures("nothing_asked")
+@pytest.mark.parametrize("raised", [ValueError, TypeError, NotImplementedError, KeyError, jax.errors.JaxRuntimeError])
+def test_whatever_this_compiler_raises_for_an_option(monkeypatch: pytest.MonkeyPatch, raised: type[Exception]) -> None:
+    jit = jax.jit
+
+    def picky(function: Callable, compiler_options: compilation.Options) -> Any:
+        if "xla_cpu_multi_thread_eigen" in compiler_options:
+            raise raised("no such thing")
+        return jit(function, compiler_options=compiler_options)
+
+    monkeypatch.setattr(jax, "jit", picky)
+    given: compilation.Options = {"xla_cpu_multi_thread_eigen": False, "xla_backend_optimization_level": 1}
+    assert compilation.known(given) == {"xla_backend_optimization_level": 1}
+
+
+@pytest.mark.usefixtures("nothing_asked")
+def test_the_compiler_is_asked_once_for_options_that_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[compilation.Options] = []
+    monkeypatch.setattr(compilation, "_accepts", lambda options: asked.append(options) or True)
+    for _ in range(3):
+        assert compilation.known(compilation.QUICK) == compilation.QUICK
+    assert asked == [compilation.QUICK]
 
 
 def test_compiling_harder_trains_the_same_to_rounding() -> None:
