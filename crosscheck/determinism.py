@@ -34,8 +34,8 @@ CALLS: Mapping[str, int] = {
     "train_starts": 1,
     "train_ensemble": 1,
 }
-"""So many of a case's calls are asked again at once: every point of crosscheck.variation, every set of the rung loss; of
-the others as many as there are ways to call them."""
+"""So many of a case's calls are asked again at once: every point of crosscheck.variation, every set of the rung loss,
+and of the others as many as there are ways to call them."""
 
 STRETCH = 2
 """Steps of a training, so that a fault of every other one is seen."""

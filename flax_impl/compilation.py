@@ -35,6 +35,9 @@ def _spend(event: str, duration_secs: float, **_: Any) -> None:
         SPENT[KINDS[event]] += duration_secs
 
 
+DETERMINISTIC: Options = {"xla_gpu_deterministic_ops": True}
+"""The same bits in every run, on a GPU: no sums in the order in which threads happen to arrive. On a CPU they are so."""
+
 LARGE = 10**9
 """Multiplications above which a training outweighs its compilation: about a second of one core."""
 
@@ -66,7 +69,9 @@ CHEAP = 10**7
 
 
 def options(settings: Settings, quick: bool) -> dict[str, Any]:
-    """Keyword arguments for `jax.jit`. These options exist for the CPU alone."""
+    """Keyword arguments for `jax.jit`. How hard to try can be said for the CPU alone."""
+    if settings.device == "cuda":
+        return {"compiler_options": known(DETERMINISTIC)} if settings.deterministic else {}
     quick = quick and not settings.compiled
     return {"compiler_options": known(QUICK)} if quick and settings.device == "cpu" else {}
 
@@ -74,7 +79,7 @@ def options(settings: Settings, quick: bool) -> dict[str, Any]:
 def ensemble_options(settings: Settings) -> dict[str, Any]:
     """The same for an ensemble."""
     if settings.device != "cpu":
-        return {}
+        return options(settings, quick=False)
     return {"compiler_options": known(THOROUGH if settings.compiled else ENSEMBLE)}
 
 
