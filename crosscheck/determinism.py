@@ -5,10 +5,10 @@ of the last bits does to its answers (crosscheck.envelope), and chance would be 
 asked again, in every precision: at once, which shows what goes by the number of the call, and of each function once
 more when all else has been asked, which shows what goes by the time of day or by what was computed in between.
 
-Whole trainings are asked again of a side that compiles them, for which another length would be compiled anew and the
-same takes milliseconds. Elsewhere that would cost half of the comparison's time. There a stretch of STRETCH steps is
-asked for twice, from the start and from the middle of the recipe, where another step number counts; whoever is
-deterministic in each step is so in the whole.
+Whole trainings and replays are asked again of a side that compiles them, for which another length would be compiled
+anew and the same takes milliseconds. Elsewhere that would cost half of the comparison's time. There a stretch of
+STRETCH steps is asked for twice, of a training from the start and from the middle of the recipe, where another step
+number counts; whoever is deterministic in each step is so in the whole.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ import numpy as np
 
 from crosscheck import plain
 from spec.experiment import Experiment
-from spec.framework import Framework
+from spec.framework import Ensemble, Framework
 from spec.training import State
 
 CALLS: Mapping[str, int] = {
@@ -37,8 +37,11 @@ CALLS: Mapping[str, int] = {
 """So many of a case's calls are asked again at once: every point of crosscheck.variation, every set of the rung loss,
 and of the others as many as there are ways to call them."""
 
+LATER = ("initialize", "forward", "gradients", "loss_gradient", "predict")
+"""Functions whose first call is made once more when all else has been asked."""
+
 STRETCH = 2
-"""Steps of a training, so that a fault of every other one is seen."""
+"""Steps of a training or a replay, so that a fault of every other one is seen."""
 
 MEMBERS = 2
 """Starts or seeds of those that are trained together."""
@@ -70,13 +73,15 @@ class _Call(NamedTuple):
 
 
 class Repeats:
-    """Asks one implementation again what it is asked about one experiment. `found`: by the key of an answer."""
+    """Asks one implementation again what it is asked about one experiment. `found`: by the key of an answer.
 
-    def __init__(self, framework: Framework):
+    compiles: whether it compiles trainings, see the module.
+    """
+
+    def __init__(self, framework: Framework, compiles: bool):
         self.found: dict[str, list[Unsteady]] = {}
         self._framework = framework
-        told = getattr(framework, "overhead", None)
-        self._compiles = told is not None and "compiling" in told()
+        self._compiles = compiles
         self._key, self._precision = "", ""
         self._counts: dict[str, int] = {}
         self._first: dict[tuple[str, str], _Call] = {}
@@ -96,7 +101,8 @@ class Repeats:
             call = _Call(self._key, function, given, options, _copied(once))
             self._compare(call, self._call(function, given, options))
             self._compare(call, once)  # It may have been written over.
-            self._first.setdefault((function, self._precision), call)
+            if function in LATER:
+                self._first.setdefault((function, self._precision), call)
 
     def finish(self) -> None:
         """Ask each function's first question once more, after everything else."""
@@ -118,13 +124,20 @@ class Repeats:
                 for begin in (state, _middle(answer, state)):
                     if begin is not None:
                         yield (short, begin, 1, *rest), None
+            case "replay" if not whole:
+                _, parameters, gradients, *rest = arguments
+                yield (experiment, parameters, gradients[:STRETCH], *rest), None
             case "train_starts" if not whole:
                 _, starts, *rest = arguments
                 yield (shortened(experiment), starts[:MEMBERS], *rest), None
             case "train_ensemble":
                 _, seeds, *rest = arguments
-                # The compiled function of `train` serves one; a chunk of its own would be compiled.
-                yield (experiment, seeds[:1], *rest) if whole else (shortened(experiment), seeds[:MEMBERS], *rest), None
+                if not whole:
+                    yield (shortened(experiment), seeds[:MEMBERS], *rest), None
+                else:
+                    # A single member needs nothing compiled but what trained the others one by one.
+                    alone = Ensemble(*(array[:1] for array in answer[:3]), answer.method)
+                    yield (experiment, seeds[:1], *rest), alone if answer.method == "loop" else None
             case _:
                 yield arguments, answer
 

@@ -144,7 +144,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
         raise CannotStart(f"{name}: describe: {type(error).__name__}: {error}") from error
     declared = options.leaves_out(name, framework)
     wanted = Selection(job.rungs, job.precisions, job.thorough, job.case)
-    repeats = Repeats(framework)
+    repeats = Repeats(framework, "compiling" in before)
     for rung in LADDER:
         if rung.NAME not in job.rungs or rung.inapplicable(experiment):
             continue

@@ -36,7 +36,7 @@ def _spend(event: str, duration_secs: float, **_: Any) -> None:
 
 
 DETERMINISTIC: Options = {"xla_gpu_deterministic_ops": True}
-"""The same bits in every run, on a GPU: no sums in the order in which threads happen to arrive. On a CPU they are so."""
+"""The same bits in every run on a GPU, where sums else have the order in which threads happen to arrive."""
 
 LARGE = 10**9
 """Multiplications above which a training outweighs its compilation: about a second of one core."""

@@ -85,7 +85,7 @@ FAULTS: tuple[Fault, ...] = tuple(
                 Edit(
                     "contract.py",
                     "np.asarray(value) for name, value in outputs.items()",
-                    f"(np.asarray(value) * (1 + {size} * np.random.default_rng().standard_normal())).astype(value.dtype)"
+                    f"(np.asarray(value) * (1 + {size} * np.random.default_rng().normal())).astype(value.dtype)"
                     " for name, value in outputs.items()",
                 ),
             ),
