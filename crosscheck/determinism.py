@@ -136,7 +136,7 @@ class Repeats:
                     yield (shortened(experiment), seeds[:MEMBERS], *rest), None
                 else:
                     # A single member needs nothing compiled but what trained the others one by one.
-                    alone = Ensemble(*(array[:1] for array in answer[:3]), answer.method)
+                    alone = Ensemble(answer.losses[:1], answer.logits[:1], answer.first_solved[:1], answer.method)
                     yield (experiment, seeds[:1], *rest), alone if answer.method == "loop" else None
             case _:
                 yield arguments, answer

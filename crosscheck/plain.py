@@ -20,8 +20,8 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         case Mapping():
             for key, item in value.items():
                 yield from leaves(item, f"{below}{key}")
-        case tuple() if hasattr(value, "_fields"):
-            for key, item in zip(value._fields, value, strict=True):
+        case tuple() if fields := getattr(value, "_fields", ()):
+            for key, item in zip(fields, value, strict=True):
                 yield from leaves(item, f"{below}{key}")
         case tuple() | list():
             for index, item in enumerate(value):

@@ -87,5 +87,6 @@ def _shape(point: Point, name: str, one: np.ndarray | None, two: np.ndarray | No
     if name in ("logits", DECODED):
         return logits
     sequences = len(point.batch.inputs)
-    alike = one is not None and two is not None and one.shape == two.shape
-    return (sequences, *one.shape[1:]) if alike and sequences not in one.shape else None
+    if one is None or two is None or one.shape != two.shape or sequences in one.shape:
+        return None
+    return (sequences, *one.shape[1:])
