@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck faults test lint types check format clean
+.PHONY: crosscheck faults test test-signals lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck
@@ -15,6 +15,10 @@ faults: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(RUN) -m pytest -n auto
+
+# Stops the train commands at random moments and resumes them; takes many minutes.
+test-signals: $(VENV)/installed
+	$(RUN) tests/kill_and_resume.py
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff format --check .

@@ -14,9 +14,9 @@ from crosscheck.options import add_implementations, add_report, clear
 from crosscheck.rungs import BY_DEFAULT, LADDER, ON_REQUEST
 from crosscheck.summary import Summary
 from crosscheck.verdict import Selection
-from spec import cache
+from spec import cache, text
 from spec import experiment as experiments
-from spec.arguments import seed
+from spec.arguments import Parser, seed
 from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError
 from spec.exit_codes import COULD_NOT_RUN, INTERRUPTED, epilog
@@ -25,8 +25,6 @@ from spec.framework import Device, Precision, Recurrence, Settings
 
 if TYPE_CHECKING:
     from crosscheck.run import Plan
-
-WIDTH = 130
 
 FILES = ("report.md", "report.json")
 """What a comparison leaves in its directory."""
@@ -38,13 +36,14 @@ EPILOG = epilog(TABLE)
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
+    text.any_encoding()
     command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     parser, carry_out = COMMANDS[command]
     options = parser().parse_args(arguments[1:] if command else arguments)
     try:
         return carry_out(options)
     except OhlolError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {text.admit(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -73,7 +72,8 @@ def _record(options: argparse.Namespace) -> int:
 
     with Progress([options.implementation], len(plan.experiments)) as progress:
         manifest = run.record(plan, options.implementation, options.out, progress)
-    print(f"{len(manifest.experiments) - len(manifest.lost)} of {len(manifest.experiments)} recorded in {options.out}")
+    made = len(manifest.experiments) - len(manifest.lost)
+    print(f"{made} of {len(manifest.experiments)} recorded in {text.visible(str(options.out))}")
     return COULD_NOT_RUN if manifest.lost else 0
 
 
@@ -109,14 +109,15 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _list() -> int:
     """The experiments that come with ohlol, and the rungs."""
-    names = experiments.shipped()
-    print("experiments:")
-    for name in names:
-        print(f"  {name:<{max(map(len, names))}}  {experiments.load(name).description}")
-    print("rungs, from the ground up:")
-    for rung in LADDER:
-        asked = " (only where named in --rungs, or with --thorough)" if rung in ON_REQUEST else ""
-        print(f"  {rung.NAME:<11} {rung.QUESTION}{asked}")
+    asked = " (only where named in --rungs, or with --thorough)"
+    for title, rows in (
+        ("experiments:", [(name, experiments.load(name).description) for name in experiments.shipped()]),
+        ("rungs, from the ground up:", [(r.NAME, r.QUESTION + (asked if r in ON_REQUEST else "")) for r in LADDER]),
+    ):
+        print(title)
+        for lines in text.table([("  " + name, words) for name, words in rows], text.width()):
+            print("\n".join(lines))
+    print(experiments.COURSE_ROWS)
     return 0
 
 
@@ -148,11 +149,11 @@ def _plan(options: argparse.Namespace) -> "Plan":
     )
 
 
-def _rungs(text: str | None, thorough: bool = False) -> list[str]:
+def _rungs(names: str | None, thorough: bool = False) -> list[str]:
     """The rungs that were asked for, from the ground up; where none was named, all that run by default."""
     known = [rung.NAME for rung in LADDER]
     default = [rung.NAME for rung in (LADDER if thorough else BY_DEFAULT)]
-    asked = [name.strip() for name in text.split(",")] if text is not None else default
+    asked = [name.strip() for name in names.split(",")] if names is not None else default
     if unknown := [name for name in asked if name not in known]:
         raise UsageError(f"--rungs: expected some of {','.join(known)}, got {','.join(unknown) or 'none'}")
     return [name for name in known if name in asked]
@@ -171,17 +172,13 @@ def _report(summary: Summary, options: argparse.Namespace) -> int:
     if options.json:
         print(rendered.decode())
     else:
-        console = Console()
-        if not console.is_terminal:
-            # A log has no width; the table needs about this one.
-            console.width = max(console.width, WIDTH)
-        terminal.show(summary, console)
-        print(f"report: {options.out / 'report.md'}, {options.out / 'report.json'}")
+        terminal.show(summary, Console())
+        print(f"report: {', '.join(text.visible(str(options.out / file)) for file in FILES)}")
     return summary.exit_code
 
 
 def _check_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m crosscheck",
         description="Do two implementations start, compute, step and converge alike? All experiments by default.",
         epilog="also: python -m crosscheck record --help, ... compare --help, ... faults --help, ... bench --help; "
@@ -200,7 +197,7 @@ def _check_parser() -> argparse.ArgumentParser:
 
 
 def _record_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m crosscheck record",
         description="Let one implementation leave recordings, to be compared elsewhere or later.",
         epilog=EPILOG,
@@ -212,7 +209,7 @@ def _record_parser() -> argparse.ArgumentParser:
 
 
 def _compare_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m crosscheck compare", description="Compare two directories of recordings.", epilog=EPILOG
     )
     parser.add_argument("directories", nargs=2, type=Path, metavar="DIRECTORY")
@@ -225,9 +222,7 @@ def _compare_parser() -> argparse.ArgumentParser:
 def _faults_parser() -> argparse.ArgumentParser:
     from crosscheck.faults import command as faults
 
-    parser = argparse.ArgumentParser(
-        prog="python -m crosscheck faults", description=faults.DESCRIPTION, epilog=faults.EPILOG
-    )
+    parser = Parser(prog="python -m crosscheck faults", description=faults.DESCRIPTION, epilog=faults.EPILOG)
     faults.add_options(parser)
     parser.add_argument("--rungs", help=f"comma-separated, of {','.join(faults.RUNGS)} (default all)")
     parser.add_argument("--seed", type=seed, default=0, help="of the recordings; clean runs go on from it (default 0)")
@@ -278,8 +273,8 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--case", default="", help="only this case of the rungs, as the report names it")
 
 
-def _members(text: str) -> int:
-    value = int(text)
+def _members(given: str) -> int:
+    value = int(given)
     if value < 4:
         raise argparse.ArgumentTypeError(f"expected at least 4, two in each half, got {value}")
     return value

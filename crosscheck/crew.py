@@ -22,12 +22,16 @@ import msgspec
 
 from crosscheck.reuse import Kept
 from crosscheck.worker import Broken, Done, Job, Message, Refused
-from spec import cache
+from spec import cache, text
 from spec.errors import OhlolError
 from spec.machine import THREADS
 
 WORTH_A_WORKER = 3
 """So many experiments must be waiting before another worker of a side is started: importing a framework takes time."""
+
+
+WORDS = 300
+"""Characters of the last line that a process left, at most."""
 
 
 class CouldNotRun(OhlolError):
@@ -128,7 +132,7 @@ class Worker:
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
-        return f": {lines[-1][:300]}" if lines else ""
+        return f": {text.admit(lines[-1], WORDS)}" if lines else ""
 
 
 def _what(job: Job) -> tuple[str, str]:

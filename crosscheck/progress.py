@@ -5,10 +5,16 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
 
-from crosscheck.verdict import Verdict, cell_text
+from crosscheck.report import rows
+from crosscheck.verdict import Verdict
+from spec.text import visible
+
+BAR = 20
+"""Columns of a bar: beside it stand the side, the count, the time and the experiment, and many terminals have 80."""
 
 
 class Progress:
@@ -20,9 +26,9 @@ class Progress:
         self._done = 0
         self._bars = None
         if self._console.is_terminal and not quiet:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._bars = Bars(*columns, TextColumn("{task.fields[now]}"), console=self._console, transient=True)
-            self._tasks = {label: self._bars.add_task(label, total=experiments, now="") for label in labels}
+            columns = _columns(self._console.width, labels, len(f"{experiments}/{experiments}"))
+            self._bars = Bars(*columns, console=self._console, transient=True)
+            self._tasks = {label: self._bars.add_task(visible(label), total=experiments, now="") for label in labels}
 
     def __enter__(self) -> Self:
         if self._bars:
@@ -38,18 +44,40 @@ class Progress:
     def recorded(self, label: str, experiment: str, seconds: float, lost: str, reused: bool = False) -> None:
         """One side is done with an experiment. reused: by a recording of an earlier run."""
         if self._bars:
-            self._bars.update(self._tasks[label], advance=1, now=experiment)
+            self._bars.update(self._tasks[label], advance=1, now=visible(experiment))
         if lost:
-            self._console.print(f"{label} {experiment}: {lost}", markup=False, soft_wrap=True)
+            rows.say(self._console, f"{label} {experiment}: {lost}")
         elif not self._bars:
             how = "recorded by an earlier run" if reused else f"recorded in {seconds:.1f} s"
-            self._console.print(f"{label} {experiment}: {how}", markup=False, soft_wrap=True)
+            rows.say(self._console, f"{label} {experiment}: {how}")
 
     def judged(self, verdict: Verdict) -> None:
         """Both sides were compared."""
         self._done += 1
         if self._bars and verdict.status == "same":
             return
-        cells = ", ".join(f"{cell.rung} {cell_text(cell)}" for cell in verdict.cells)
-        line = f"[{self._done}/{self._experiments}] {verdict.experiment}: {verdict.status} ({cells})"
-        self._console.print(line, markup=False, soft_wrap=True)
+        word, style, name, details = rows.row(verdict)
+        rows.say(self._console, f"[{self._done}/{self._experiments}] {word} {name}: {details}", style)
+
+
+def _columns(width: int, labels: Sequence[str], count: int) -> list[ProgressColumn]:
+    """What fits into so many columns, the numbers always; what they are numbers of is cut where it must be.
+
+    count: characters of how many are done of how many.
+    """
+    label = min(max(len(visible(label)) for label in labels), width // 3)
+    free = width - label - count - len("0:00:00") - 4  # A space after each but the last.
+    bar = max(min(BAR, free // 2), 1)
+
+    def column(size: int) -> Column:
+        return Column(width=size, no_wrap=True)
+
+    made = [
+        TextColumn("{task.description}", markup=False, table_column=column(label)),
+        BarColumn(bar, table_column=column(bar)),
+        MofNCompleteColumn(table_column=column(count)),
+        TimeElapsedColumn(table_column=column(len("0:00:00"))),
+    ]
+    if free - bar > 0:
+        made.append(TextColumn("{task.fields[now]}", markup=False, table_column=column(free - bar)))
+    return made

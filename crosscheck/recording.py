@@ -11,7 +11,7 @@ import numpy as np
 from crosscheck.comparison import Arrays
 from crosscheck.determinism import Unsteady
 from spec import experiment as experiments
-from spec import parameters
+from spec import parameters, text
 from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.framework import Precision
@@ -121,7 +121,21 @@ def read(directory: Path, name: str, token: str, experiment_hash: str) -> tuple[
     ]
     if wrong:
         raise Stale(f"{directory / name}: stale recording: {'; '.join(wrong)}")
-    return recording, arrays
+    return _bounded(recording), {text.admit(key, text.NAME): array for key, array in arrays.items()}
+
+
+def _bounded(recording: Recording) -> Recording:
+    """The same with bounded texts: the file may come from anybody."""
+    answers = [
+        msgspec.structs.replace(
+            answer,
+            reason=text.admit(answer.reason),
+            traceback=text.admit(answer.traceback, text.TRACEBACK, lines=True),
+        )
+        for answer in recording.answers
+    ]
+    told = {name: text.descriptions(getattr(recording, name)) for name in ("describe", "machine")}
+    return msgspec.structs.replace(recording, answers=answers, device=text.admit(recording.device, text.NAME), **told)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -132,9 +146,12 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 def read_manifest(directory: Path) -> Manifest:
     """Read the directory's manifest. Raises UsageError."""
     try:
-        return msgspec.json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
     except (OSError, msgspec.DecodeError) as error:
         raise UsageError(f"{directory}: expected a directory of recordings (with {MANIFEST}), got {error}") from None
+    manifest.implementation = text.admit(manifest.implementation, text.NAME)
+    manifest.lost = {name: text.admit(reason) for name, reason in manifest.lost.items()}
+    return manifest
 
 
 def write_whole(path: Path, content: bytes) -> None:

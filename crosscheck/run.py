@@ -20,7 +20,7 @@ from crosscheck.rungs import LADDER
 from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude, narrows
 from crosscheck.verdict import Selection, Side, Sides, Verdict, judge, settle
 from crosscheck.worker import Job
-from spec import parameters
+from spec import parameters, text
 from spec.convergence import CONVERGENCE
 from spec.errors import UsageError
 from spec.experiment import Experiment
@@ -203,7 +203,7 @@ def compare(
 
 def labels(implementations: Sequence[str]) -> tuple[str, str]:
     """The two names, told apart where they are the same."""
-    first, second = implementations
+    first, second = (text.admit(name, text.NAME) for name in implementations)
     return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
 
 

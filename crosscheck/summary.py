@@ -1,6 +1,5 @@
 """A whole run in one record: what the report's formats are made from, and what the exit code says."""
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import get_args
@@ -12,6 +11,7 @@ from crosscheck.exit_codes import DIFFERENT, PARTLY_CHECKED, SAME, UNDERPOWERED
 from crosscheck.rungs import BY_DEFAULT
 from crosscheck.verdict import Selection, Verdict
 from spec import experiment as experiments
+from spec import text
 from spec.convergence import CONVERGENCE
 from spec.exit_codes import COULD_NOT_RUN
 from spec.framework import Precision, Recurrence, Settings
@@ -70,7 +70,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             which += ["--case", comparison.case]
         if self.directories:
             words = ["compare", *self.directories, "--experiments", verdict.experiment, *which]
-            return shlex.join(["python", "-m", "crosscheck", *words])
+            return text.command(["python", "-m", "crosscheck", *words])
         words = [verdict.argument, *which]
         names = tuple(side.implementation for side in self.sides)
         if names != DEFAULT_IMPLEMENTATIONS:
@@ -88,7 +88,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             words.append("--compile")
         if self.device != "cpu":
             words += ["--device", self.device]
-        return shlex.join(["python", "-m", "crosscheck", *words])
+        return text.command(["python", "-m", "crosscheck", *words])
 
     @property
     def comparisons(self) -> int:
@@ -149,11 +149,11 @@ def _left_out(verdicts: Sequence[Verdict]) -> str:
     cells = [cell for verdict in verdicts for cell in verdict.cells]
     unchecked = sum(cell.status == "not checked" for cell in cells)
     said = [f"{unchecked} rung{'s' if unchecked != 1 else ''} not checked"] if unchecked else []
-    declared = [dict.fromkeys(text for cell in verdict.cells for text in cell.declared) for verdict in verdicts]
-    for text, count in Counter(text for each in declared for text in each).items():
+    declared = [dict.fromkeys(said for cell in verdict.cells for said in cell.declared) for verdict in verdicts]
+    for what, count in Counter(what for each in declared for what in each).items():
         whose = f"{count} experiments'" if count != 1 else "1 experiment's"
-        said.append(f"{whose} training left out by {text}")
-    return "".join(f", {text}" for text in said)
+        said.append(f"{whose} training left out by {what}")
+    return "".join(f", {part}" for part in said)
 
 
 def _enough(verdicts: Sequence[Verdict], status: str) -> str:

@@ -24,7 +24,7 @@ from crosscheck.sources import Sources
 from crosscheck.verdict import Selection
 from crosscheck.witness import Witness
 from spec import experiment as experiments
-from spec import options
+from spec import options, text
 from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported
 from spec.experiment import Experiment
@@ -108,10 +108,10 @@ def main(name: str) -> int:
                 except Exception as error:
                     if not job.implementation:
                         raise
-                    message = Broken(message=f"{type(error).__name__}: {error}")
+                    message = Broken(message=text.exception(error))
                 _send(channel, message)
         except OhlolError as error:
-            _send(channel, Refused(message=str(error), exit_code=error.exit_code))
+            _send(channel, Refused(message=text.admit(str(error)), exit_code=error.exit_code))
     return 0
 
 
@@ -122,7 +122,7 @@ def _load(name: str) -> Framework:
         raise
     except Exception as error:
         traceback.print_exc()
-        raise CannotStart(f"{name}: import: {type(error).__name__}: {error}") from error
+        raise CannotStart(f"{name}: import: {text.exception(error)}") from error
 
 
 def _send(channel: TextIO, message: Message) -> None:
@@ -141,7 +141,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
     except OhlolError:
         raise
     except Exception as error:
-        raise CannotStart(f"{name}: describe: {type(error).__name__}: {error}") from error
+        raise CannotStart(f"{name}: describe: {text.exception(error)}") from error
     declared = options.leaves_out(name, framework)
     wanted = Selection(job.rungs, job.precisions, job.thorough, job.case)
     repeats = Repeats(framework, "compiling" in before)
@@ -170,7 +170,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done:
         experiment_hash=experiment.hash,
         seed=job.seed,
         device=job.device,
-        describe={str(key): str(text) for key, text in described.items()},
+        describe=text.descriptions(described),
         machine={"python": platform.python_version(), "numpy": np.__version__, "system": platform.platform()},
         answers=answers,
         seconds=seconds,
@@ -223,14 +223,15 @@ def ask(
 
     try:
         recorded = rung.record(cast(Framework, witness), experiment, case, request)
-        arrays = {key: _numeric(key, array) for key, array in recorded.items()}
+        # Also the names of arrays: those that are not the spec's may be anything.
+        arrays = {text.admit(key, text.NAME): _numeric(key, array) for key, array in recorded.items()}
     except (DeviceMissing, FrameworkMissing):
         raise
     except Unsupported as error:
-        return answer("unsupported", reason=str(error)), {}
+        return answer("unsupported", reason=text.admit(str(error))), {}
     except Exception as error:
         # Whatever it is, it is this side's answer, and the other rungs and experiments are still to be asked.
-        return answer("failed", reason=f"{type(error).__name__}: {error}", traceback=traceback.format_exc()), {}
+        return answer("failed", reason=text.exception(error), traceback=text.trace(error)), {}
     return answer("recorded"), arrays
 
 

@@ -77,7 +77,7 @@ class Compiled:
     """A function of these arguments, compiled with full effort when it is first called."""
 
     def __init__(self, function: Callable[..., Any], settings: Settings, *arguments: Any, donate: tuple[int, ...] = ()):
-        self._jitted = jax.jit(function, donate_argnums=donate)
+        self._jitted = compilation.jit(function, compilation.options(settings, quick=False), donate_argnums=donate)
         self._settings = settings
         self.arguments = jax.device_put(arguments, device_of(settings))
         self._compiled: Any = None

@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 
 from flax_impl import compilation
+from flax_impl.arrays import to_array
 from flax_impl.build import build, check_gradients, load
 from flax_impl.dropout import set_mode
 from flax_impl.ensemble import train_ensemble, train_starts
@@ -90,14 +91,14 @@ def gradients(
 def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
     """See spec.framework.Framework.loss_gradient."""
     with computing(settings):
-        loss, gradient = _compiled_loss(experiment.training.loss, settings)(logits, targets)
+        loss, gradient = _compiled_loss(experiment.training.loss, settings)(to_array(logits), to_array(targets))
         return LossGradient(float(loss), np.asarray(gradient))
 
 
 @cache
 def _compiled_loss(loss: CrossEntropy, settings: Settings) -> Callable:
     """The loss and its gradient by the logits; experiments with the same loss share it."""
-    return jax.jit(jax.value_and_grad(partial(cross_entropy, loss)), **compilation.options(settings, quick=True))
+    return compilation.jit(jax.value_and_grad(partial(cross_entropy, loss)), compilation.options(settings, quick=True))
 
 
 def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
@@ -111,7 +112,7 @@ def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settin
 @cache
 def _compiled_prediction(spec: Spec, settings: Settings) -> Callable:
     graph, _ = build(spec)
-    return jax.jit(partial(evaluate, graph), **compilation.options(settings, quick=True))
+    return compilation.jit(partial(evaluate, graph), compilation.options(settings, quick=True))
 
 
 def _compute(
@@ -150,4 +151,4 @@ def _compiled(spec: Spec, loss_spec: CrossEntropy, settings: Settings) -> Callab
         native, by_inputs = found if isinstance(by, tuple) else (found, None)
         return intermediates, (loss, native, by_inputs)
 
-    return jax.jit(compute, **compilation.options(settings, quick=True))
+    return compilation.jit(compute, compilation.options(settings, quick=True))

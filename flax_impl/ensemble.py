@@ -156,7 +156,7 @@ def compile_members(experiment: Experiment, settings: Settings, size: int, large
         return losses.reshape(-1), logits, solved_at
 
     members = jax.vmap(train_member, in_axes=(0, 0 if task.drawn else None, None, None, None))
-    jitted = jax.jit(rows_first(members) if large else members, **compilation.ensemble_options(settings))
+    jitted = compilation.jit(rows_first(members) if large else members, compilation.ensemble_options(settings))
     alone, batch, *others = make_arguments(experiment, np.zeros(1, np.uint32), settings)
     if task.drawn:
         batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), batch)

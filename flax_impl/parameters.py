@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from flax_impl import compilation
+from flax_impl.arrays import to_array
 from flax_impl.recurrent import Cell, Layers
 from flax_impl.settings import computing
 from flax_impl.transformer import PackedSelfAttention
@@ -51,7 +52,7 @@ def to_native(layout: Layout, parameters: Parameters) -> nnx.State:
     """Canonical parameters as the state of the model that the layout was taken from, in NumPy arrays."""
     structure, order = _structure(layout)
     leaves = [layout[number] for number in order]
-    return structure.unflatten([np.array(_swap(parameters[leaf.canonical], leaf), order="C") for leaf in leaves])
+    return structure.unflatten([np.array(to_array(_swap(parameters[leaf.canonical], leaf))) for leaf in leaves])
 
 
 def to_canonical(layout: Layout, state: nnx.State) -> Parameters:
@@ -88,7 +89,7 @@ def initialize(experiment: Experiment, seed: int, settings: Settings) -> Paramet
         return {parameter.name: draw(parameter, key_of(parameter, key), settings) for parameter in table}
 
 
-fold_in = jax.jit(jax.random.fold_in)
+fold_in = compilation.jit(jax.random.fold_in)
 """Compiled: it is called for every tensor that is drawn, and called eagerly it costs more than the draw."""
 
 
@@ -137,7 +138,7 @@ def _drawn_shape(parameter: Parameter) -> tuple[int]:
 
 @cache
 def _sampler(function: Callable, settings: Settings) -> Callable:
-    return jax.jit(function, static_argnums=(1, 2), **compilation.options(settings, quick=True))
+    return compilation.jit(function, compilation.options(settings, quick=True), static_argnums=(1, 2))
 
 
 def _swap(array: Any, leaf: Leaf) -> Any:

@@ -1,5 +1,6 @@
 """From settings to JAX's device and switches."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,8 +20,10 @@ def device_of(settings: Settings) -> Any:
     """The device that was asked for. Raises DeviceMissing when it is not there."""
     try:
         return jax.devices(settings.device)[0]
-    except RuntimeError:
-        raise DeviceMissing(f"device: expected a {settings.device} device that JAX can see, got none") from None
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that there is any, where JAX_PLATFORMS leaves none.
+        asked = os.environ.get("JAX_PLATFORMS")
+        why = f" (JAX_PLATFORMS={asked}: {str(error) or 'none of these is there'})" if asked else ""
+        raise DeviceMissing(f"device: expected a {settings.device} device that JAX can see, got none{why}") from None
 
 
 def formulation(settings: Settings) -> str:

@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from flax_impl import compilation
 from flax_impl import optimizer as optimizers
+from flax_impl.arrays import to_array
 from flax_impl.build import build, check_gradients, load
 from flax_impl.dropout import set_mode
 from flax_impl.loss import cross_entropy
@@ -114,7 +115,9 @@ def compile_epochs(experiment: Experiment, settings: Settings, record: bool, mas
 
         return jax.lax.scan(epoch, carry, inputs)
 
-    return jax.jit(train_epochs, donate_argnums=0, **compilation.options(settings, compilation.is_small(experiment)))
+    return compilation.jit(
+        train_epochs, compilation.options(settings, compilation.is_small(experiment)), donate_argnums=0
+    )
 
 
 def make_step(
@@ -185,7 +188,7 @@ def compile_replay(training: Training, settings: Settings) -> Callable[[Carry, n
     def replay_steps(carry: Carry, gradients: nnx.State, constants: StepConstants) -> Carry:
         return jax.lax.scan(step, carry, (gradients, constants))[1]
 
-    return jax.jit(replay_steps, **compilation.options(settings, quick=True))
+    return compilation.jit(replay_steps, compilation.options(settings, quick=True))
 
 
 def evaluate(graph: nnx.GraphDef, parameters: nnx.State, batch: ArrayBatch) -> Array:
@@ -231,5 +234,5 @@ def stack_constants(training: Training, steps: range, settings: Settings) -> Ste
 
 def to_arrays(batch: Batch) -> ArrayBatch:
     """The batch for JAX, which takes NumPy's arrays as they are."""
-    arrays: Any = batch
+    arrays: Any = jax.tree.map(to_array, tuple(batch))
     return ArrayBatch(*arrays)

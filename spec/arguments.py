@@ -2,6 +2,18 @@
 
 import argparse
 from collections.abc import Callable
+from typing import NoReturn
+
+from spec.errors import one_line
+
+
+class Parser(argparse.ArgumentParser):
+    """One whose errors are one line, as all that this program says of what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, on stderr, and leave with 2."""
+        self.exit(2, one_line(f"error: {message} (see --help)") + "\n")
+
 
 LARGEST_SEED = 2**32 - 1
 """Every framework's generator takes seeds of 32 bits."""

@@ -46,11 +46,11 @@ def variables(place: Path | None = None) -> dict[str, str]:
     if VARIABLE in os.environ or (place is None and not wanted()):
         return {}
     if place is None:
-        place = directory()
         try:
+            place = directory()
             place.mkdir(parents=True, exist_ok=True)
             prune(place, LARGEST)
-        except OSError:
+        except (OSError, RuntimeError):  # The latter where nobody knows the user's home.
             return {}
     needed = {
         VARIABLE: str(place),

@@ -1,40 +1,67 @@
 """An experiment: a model, a task, a recipe and the expected outcome, read from a strict TOML file."""
 
+import copy
 import difflib
 import hashlib
 import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from spec.errors import SpecError
-from spec.models import MODELS, AnyModel, Embedding
-from spec.tasks import AnyTask, FirstSymbol, Spelling
-from spec.training import AnyOutcome, Training, Walk
+from spec import files
+from spec.errors import SpecError, UsageError
+from spec.limits import (
+    DEEPEST,
+    LARGEST_ARRAY,
+    LARGEST_FILE,
+    LARGEST_RUNS,
+    LARGEST_STEPS,
+    LARGEST_TEXT,
+    LONGEST_NAME,
+    batch_elements,
+)
+from spec.models import AnyModel, Embedding
+from spec.tasks import STEPS_DRAWN_TOGETHER, AnyTask, FirstSymbol, Spelling
+from spec.training import AnyOutcome, NotStated, Training, Walk
 
 SHIPPED = Path(str(resources.files("spec") / "experiments"))
 """Where the experiments that come with ohlol stand."""
+
+COURSE_ROWS = "The course's rows: see the table in docs/experiments.md"
+"""Said where descriptions are listed, which name them."""
+
+
+NAME = re.compile(r"\w[\w +\-.()=,]*")
+"""What an experiment may be called."""
+
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
+"""Names that Windows keeps for devices, with whatever ending."""
+
+_PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')"""
+DEEP_KEY = re.compile(rf"(?:^[ \t]*\[{{0,2}}|[{{,])[ \t]*(?:{_PART}[ \t]*\.[ \t]*){{{DEEPEST}}}", re.MULTILINE)
+"""A dotted key of too many parts."""
 
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that is needed to train one model on one task, and to say whether it worked.
 
-    name: the file's, without its ending. description: one line, for the list. seeds: how many independent runs
-    crosscheck makes on either side to hold the outcome against.
+    name: the file's, without its ending. description: one line, for the list. outcome: left out where nobody knows.
+    seeds: how many independent runs crosscheck makes on either side to hold the outcome against.
     """
 
     name: str
-    description: Annotated[str, msgspec.Meta(min_length=1)]
-    seeds: Annotated[int, msgspec.Meta(ge=1)]
+    description: Annotated[str, msgspec.Meta(min_length=1, max_length=LARGEST_TEXT)]
+    seeds: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_RUNS)] = 20
     model: AnyModel
     task: AnyTask
     training: Training
-    outcome: AnyOutcome
+    outcome: AnyOutcome = NotStated()
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         model, task = self.model, self.task
         if task.indices != isinstance(model.inputs, Embedding):
             expected = "Embedding (the task gives indices)" if task.indices else "Features (the task gives features)"
@@ -57,6 +84,22 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         if (self.training.epochs == 0) != isinstance(self.outcome, Walk):
             expected = "0 with outcome Walk" if isinstance(self.outcome, Walk) else "at least 1"
             raise ValueError(f"training.epochs: expected {expected}, got {self.training.epochs}")
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        """Raise ValueError for products of sizes that are beyond spec.limits."""
+        model, task, training = self.model, self.task, self.training
+        together = STEPS_DRAWN_TOGETHER if isinstance(task, FirstSymbol) else 1
+        # Judged one sequence at a time where batches are one; a FirstSymbol's are bounded by the task.
+        outputs = task.batch_size * (1 if model.readout == "last step" else task.length) * model.classes
+        for key, what, got, largest in (
+            ("training.epochs", "optimizer steps in all", training.epochs * training.steps_per_epoch, LARGEST_STEPS),
+            ("model", "parameters", model.parameter_count, LARGEST_ARRAY),
+            ("task.batch_size", "input values in a batch", together * batch_elements(task), LARGEST_ARRAY),
+            ("task.batch_size", "logits of a batch", outputs, LARGEST_ARRAY),
+        ):
+            if got > largest:
+                raise ValueError(f"{key}: expected at most {largest} {what}, got {got}")
 
     @property
     def hash(self) -> str:
@@ -79,24 +122,34 @@ def load(name: str) -> Experiment:
     path = Path(name)
     if path.suffix != ".toml" and "/" not in name:
         path = SHIPPED / f"{name}.toml"
-        if not path.exists():
+        if name not in shipped():
             close = difflib.get_close_matches(name, shipped(), 3)
             hint = f" (close: {', '.join(close)})" if close else " (see --list)"
             raise SpecError(name, "experiment", f"a shipped name or the path of a .toml file{hint}", repr(name))
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SpecError(str(path), "file", "a readable TOML file", reason.lower()) from None
+        text = files.read(path, LARGEST_FILE).decode()
+    except UnicodeDecodeError as error:
+        raise SpecError(str(path), "file", "a readable TOML file", str(error)) from None
+    except UsageError as error:
+        expected, _, got = str(error).removeprefix(f"{path}: ").rpartition(", got ")
+        expected = expected.removeprefix("expected ") or "a readable TOML file"
+        got = got.removeprefix("cannot be read: ").lower() if got.startswith("cannot be read: ") else got
+        raise SpecError(str(path), "file", expected, got) from None
     return parse(text, path.stem, str(path))
 
 
 def parse(text: str, name: str, file: str = "<text>") -> Experiment:
     """Build an experiment from TOML text. Raises SpecError naming `file`, the key, what was expected, what came."""
+    if len(text) > LARGEST_FILE:
+        raise SpecError(file, "file", f"at most {LARGEST_FILE} characters", str(len(text)))
+    if DEEP_KEY.search(text):
+        raise SpecError(file, "file", f"keys of at most {DEEPEST} parts", "a longer one")
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # The parser's own error is one; so is an integer of too many digits.
         raise SpecError(file, "file", "valid TOML", str(error)) from None
+    except RecursionError:
+        raise SpecError(file, "file", "valid TOML", "values that are nested too deeply") from None
     if "name" in raw:
         raise SpecError(file, "name", "no such key (the file's name is the experiment's)", repr(raw["name"]))
     return convert({"name": name, **raw}, file)
@@ -109,6 +162,21 @@ def convert(raw: dict[str, Any], file: str) -> Experiment:
     except msgspec.ValidationError as error:
         key, expected, got = _explain(str(error), raw)
         raise SpecError(file, key, expected, got) from None
+    except RecursionError:
+        raise SpecError(file, "file", "values of an experiment", "values that are nested too deeply") from None
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless that can be an experiment's name, and so a part of paths on any system."""
+    if not NAME.fullmatch(name) or len(name.encode(errors="replace")) > LONGEST_NAME:
+        expected = f"letters, digits and any of ' +-._()=,', the first no sign, {LONGEST_NAME} bytes at most"
+    elif name.endswith((".", " ")):
+        expected = "a name that ends in neither a dot nor a space"
+    elif name.partition(".")[0].strip().lower() in RESERVED:
+        expected = "a name that no system has for a device"
+    else:
+        return
+    raise ValueError(f"name: expected {expected}, got {name!r}")
 
 
 def override(experiment: Experiment, **changes: Any) -> Experiment:
@@ -125,13 +193,11 @@ def override(experiment: Experiment, **changes: Any) -> Experiment:
 
 def _explain(message: str, raw: dict[str, Any]) -> tuple[str, str, str]:
     """(key, expected, got) out of msgspec's message, which names a place but not what stands there."""
-    message, _, place = message.partition(" - at `$")
-    path = [part for part in re.split(r"[.\[\]]+", place.rstrip("`")) if part and part != "..."]
-    ours = re.fullmatch(r"([\w.]+): expected (.*), got (.*)", message, re.DOTALL)
-    if ours:
+    message, path = _place(message)
+    if ours := OURS.fullmatch(message):
         return ".".join([*path, ours[1]]), ours[2], ours[3]
-    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message):
-        known = _fields(path, raw)
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
+        known = [field.encode_name for table in _tables(path, raw) for field in msgspec.structs.fields(table)]
         close = difflib.get_close_matches(unknown[1], known, 1)
         hint = f"{close[0]!r}?" if close else ", ".join(known)
         return ".".join([*path, unknown[1]]), f"a key that exists ({hint})", "an unknown key"
@@ -139,10 +205,20 @@ def _explain(message: str, raw: dict[str, Any]) -> tuple[str, str, str]:
         return ".".join([*path, missing[1]]), "a value", "nothing"
     got = _lookup(path, raw)
     if message.startswith("Invalid "):
-        known = sorted(MODELS) if path == ["model", "name"] else _choices(path)
+        known = _allowed(path, raw)
         return ".".join(path), f"one of {', '.join(known)}" if known else "a known value", repr(got)
     expected = re.sub(r"^Expected ", "", message).split(", got ")[0].replace("`", "")
     return ".".join(path) or "file", expected, repr(got)
+
+
+OURS = re.compile(r"([\w.]+): expected (.*), got (.*)", re.DOTALL)
+"""What a `__post_init__` says of a key of its table."""
+
+
+def _place(message: str) -> tuple[str, list[str]]:
+    """msgspec's message without the place that it names, and the keys that lead there."""
+    message, _, place = message.partition(" - at `$")
+    return message, [part for part in re.split(r"[.\[\]]+", place.rstrip("`")) if part and part != "..."]
 
 
 def _lookup(path: list[str], raw: Any) -> Any:
@@ -151,25 +227,44 @@ def _lookup(path: list[str], raw: Any) -> Any:
     return raw
 
 
-def _fields(path: list[str], raw: dict[str, Any]) -> list[str]:
-    """The keys that the table at `path` may have."""
-    node: Any = Experiment
-    for part in path:
-        node = msgspec.structs.fields(node)[[f.encode_name for f in msgspec.structs.fields(node)].index(part)].type
-        options = getattr(node, "__args__", None) or (node,)
-        name = _lookup([*path[: path.index(part) + 1], "name"], raw)
-        tagged = [o for o in options if isinstance(o, type) and issubclass(o, msgspec.Struct)]
-        node = next((o for o in tagged if o.__struct_config__.tag == name), tagged[0])
-    return [field.encode_name for field in msgspec.structs.fields(node)]
+def _parts(declared: Any) -> list[Any]:
+    """The types that a declared one is made of, without unions and annotations."""
+    if isinstance(declared, type) or get_origin(declared) is Literal:
+        return [declared]
+    inner = get_args(declared)[:1] if get_origin(declared) is Annotated else get_args(declared)
+    return [part for each in inner for part in _parts(each)]
 
 
-def _choices(path: list[str]) -> list[str]:
-    """The names that may stand at `path`, where it is a table's `name` or a plain choice."""
-    node: Any = Experiment
-    for part in path:
-        options = [o for o in (getattr(node, "__args__", None) or (node,)) if hasattr(o, "__struct_fields__")]
-        if part == "name":
-            return sorted(o.__struct_config__.tag for o in options)
-        found = [f.type for o in options for f in msgspec.structs.fields(o) if f.encode_name == part]
-        node = found[0] if found else None
-    return [str(choice) for choice in getattr(node, "__args__", ())]
+def _declared(path: list[str], raw: Any) -> list[Any]:
+    """The types of what may stand at `path`: of the one table at each key before it that its name says."""
+    tables = _tables(path[:-1], raw)
+    fields = [field for table in tables for field in msgspec.structs.fields(table) if field.encode_name == path[-1]]
+    return [part for field in fields for part in _parts(field.type)]
+
+
+def _tables(path: list[str], raw: Any) -> list[Any]:
+    """The tables that may stand at `path`: the one that its name says, all where it says none of them."""
+    tables = [t for t in _declared(path, raw) if hasattr(t, "__struct_config__")] if path else [Experiment]
+    name = _lookup([*path, "name"], raw)
+    return [table for table in tables if table.__struct_config__.tag == name] or tables
+
+
+def _allowed(path: list[str], raw: dict[str, Any]) -> list[str]:
+    """The choices at `path`, a table's `name` or a value, that the rest of the file allows."""
+    *before, last = path
+    tags = [table.__struct_config__.tag for table in _tables(before, raw)] if last == "name" else []
+    choices = sorted(tags) or [choice for part in _declared(path, raw) for choice in get_args(part)]
+    return [choice for choice in choices if not _refused(path, raw, choice)] or choices
+
+
+def _refused(path: list[str], raw: dict[str, Any], choice: str) -> bool:
+    """Whether another key forbids this choice."""
+    changed = copy.deepcopy(raw)
+    _lookup(path[:-1], changed)[path[-1]] = choice
+    try:
+        msgspec.convert(changed, Experiment)
+    except msgspec.ValidationError as error:
+        message, place = _place(str(error))
+        ours = OURS.fullmatch(message)
+        return ours is not None and [*place, *ours[1].split(".")] == path
+    return False

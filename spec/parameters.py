@@ -4,6 +4,7 @@ Canonical names and layouts are those of the `state_dict` of the equivalent stoc
 what people's checkpoints hold. A canonical safetensors file loads into such modules with `strict=True`.
 """
 
+import hashlib
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +17,21 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
-from spec.errors import ParameterMismatch, UsageError
-from spec.files import write
+from spec.errors import ParameterMismatch, UsageError, shorten
+from spec.files import check_regular, write
+from spec.machine import memory
 
 Parameters = dict[str, np.ndarray]
 """Canonical name -> array, float32 or float64."""
+
+CHECKSUM = "checksum"
+"""The key in a file's metadata under which `save` keeps what `load` holds its content against."""
+
+DTYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
+"""What can be read, as safetensors spells it: NumPy's own. Others depend on what else is installed."""
+
+LONGEST_PROBLEMS = 1000
+"""Characters of a message on what does not fit; a file of another model's parameters may have thousands of names."""
 
 
 class Uniform(msgspec.Struct, frozen=True, tag="uniform"):
@@ -159,40 +170,71 @@ def check(table: Sequence[Parameter], parameters: Mapping[str, np.ndarray], what
         if name in parameters and tuple(parameters[name].shape) != shape:
             problems.append(f"{name}: expected shape {shape}, got {tuple(parameters[name].shape)}")
     if problems:
-        raise ParameterMismatch(f"{what}: " + "; ".join(problems))
+        raise ParameterMismatch(f"{what}: " + shorten("; ".join(problems), LONGEST_PROBLEMS))
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file whole or not at all. Raises UsageError where it cannot be written."""
     # Contiguous copies: safetensors writes an array's buffer, and would write a transposed view untransposed.
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    described = {key: value for key, value in (metadata or {}).items() if key != CHECKSUM}
+    described[CHECKSUM] = checksum(contiguous, described)
     # Not safetensors' save_file, whose files nobody but their owner can read.
-    write(Path(path), serialize(contiguous, dict(metadata or {})))
+    write(Path(path), serialize(contiguous, described))
 
 
 def load(path: Path) -> tuple[Parameters, dict[str, str]]:
-    """Read a safetensors file: its arrays and its metadata. Raises UsageError when it is missing or damaged."""
+    """Read a safetensors file: its arrays and its metadata.
+
+    Raises UsageError when it is missing or damaged: where it bears the checksum that `save` gives it, also when any bit
+    of it is another.
+    """
     with _opened(path) as file:
-        arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        names = sorted(file.keys())
+        for name in names:
+            if (dtype := str(file.get_slice(name).get_dtype())) not in DTYPES:
+                raise UsageError(f"{path}: {name}: expected a dtype of {', '.join(DTYPES)}, got {dtype}")
+        arrays = {name: file.get_tensor(name) for name in names}
         metadata = dict(file.metadata() or {})
-    # Nor may it depend on whether another package has added such a dtype to NumPy.
-    if foreign := sorted({array.dtype.name for array in arrays.values() if array.dtype.kind not in "fiu"}):
-        raise UsageError(f"{path}: expected dtypes of NumPy's own, got {', '.join(foreign)}")
+    expected = metadata.pop(CHECKSUM, None)
+    if expected is not None and expected != (got := checksum(arrays, metadata)):
+        raise UsageError(f"{path}: expected the checksum {expected}, as it was written, got {got}: it was changed")
     return arrays, metadata
 
 
 def load_metadata(path: Path) -> dict[str, str]:
     """The same without the arrays, of which it is only checked that they are all there."""
     with _opened(path) as file:
-        return dict(file.metadata() or {})
+        return {key: value for key, value in (file.metadata() or {}).items() if key != CHECKSUM}
+
+
+def checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    """Twenty hexadecimal digits that change with any bit of arrays, names, shapes, dtypes and metadata."""
+    digest = hashlib.sha256()
+    for key, value in sorted(metadata.items()):
+        digest.update(f"{len(key)} {len(value)} {key}{value}".encode())
+    for name, array in sorted(arrays.items()):
+        contiguous = np.ascontiguousarray(array)
+        digest.update(f"{len(name)} {name} {array.dtype.str} {array.shape}".encode())
+        digest.update(contiguous.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()[:20]
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            yield file
+        path.lstat()
     except FileNotFoundError:
         raise UsageError(f"{path}: expected a safetensors file, got nothing: no such file") from None
-    except (SafetensorError, OSError, TypeError) as error:  # TypeError: a dtype that NumPy lacks, such as bfloat16.
+    except (OSError, ValueError):
+        pass  # What comes next says it.
+    check_regular(path)
+    available, size = memory(), path.stat().st_size
+    if available is not None and size > available:
+        raise UsageError(f"{path}: expected a file that fits into {available} bytes of memory, got {size}")
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            yield file
+    # The library has no errors of its own for much of what may be wrong with a file, and is not ours to predict.
+    except (SafetensorError, OSError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UsageError(f"{path}: expected a safetensors file, got one that cannot be read: {error}") from None

@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 
 from spec.errors import InvalidBatch
+from spec.limits import LARGEST_LENGTH
 from spec.models import Embedding, Model
-from spec.models.base import Size
+from spec.models.base import Length, Size
 from spec.parameters import generator_for
 
 IGNORED = -100
@@ -19,6 +20,9 @@ IGNORED = -100
 
 STEPS_DRAWN_TOGETHER = 100
 """Steps whose batches come out of one generator: to make one takes longer than to draw a hundred batches from it."""
+
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LARGEST_LENGTH)]
 
 
 class Batch(NamedTuple):
@@ -79,9 +83,9 @@ class Spelling(Task, frozen=True, kw_only=True, tag_field="name"):
     characters: the vocabulary, index by index. encoding: what the model is given.
     """
 
-    characters: Annotated[str, msgspec.Meta(min_length=1)]
-    source: Annotated[str, msgspec.Meta(min_length=1)]
-    target: Annotated[str, msgspec.Meta(min_length=1)]
+    characters: Text
+    source: Text
+    target: Text
     encoding: Literal["one-hot", "index"]
     batch_size: Size = 1
 
@@ -124,11 +128,11 @@ class Spelling(Task, frozen=True, kw_only=True, tag_field="name"):
         return self._batch(1, dtype)
 
     def _batch(self, size: int, dtype: str) -> Batch:
+        index = {character: number for number, character in enumerate(self.characters)}
         source, target = (
-            np.tile(np.array([self.characters.index(c) for c in text], np.int64), (size, 1))
-            for text in (self.source, self.target)
+            np.tile(np.array([index[c] for c in text], np.int64), (size, 1)) for text in (self.source, self.target)
         )
-        inputs = source if self.indices else np.eye(self.classes, dtype=dtype)[source]
+        inputs = source if self.indices else (source[..., None] == np.arange(self.classes)).astype(dtype)
         return Batch(inputs, target, decoder_inputs=shift_right(target, self.classes))
 
     def describe(self, predictions: np.ndarray, batch: Batch) -> str:
@@ -142,7 +146,7 @@ class FirstSymbol(Task, frozen=True, kw_only=True, tag_field="name"):
     """
 
     vocabulary: Size
-    length: Size
+    length: Length
     classes: Size
     batch_size: Size
 
@@ -191,7 +195,7 @@ class Noise(Task, frozen=True, kw_only=True, tag_field="name"):
     """One fixed draw of standard normal features and random targets: something to look at, nothing to learn."""
 
     features: Size
-    length: Size
+    length: Length
     classes: Size
     batch_size: Size = 1
 

@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from spec.models.base import Positive, Rate, Size
+from spec.limits import LARGEST_EPOCH, LARGEST_EPOCHS, LARGEST_STEPS, LARGEST_TEXT
+from spec.models.base import Positive, Rate
 from spec.parameters import Parameters
 from spec.tasks import IGNORED
 
@@ -92,6 +93,9 @@ AnyOptimizer = Adam | AdamW | SGD
 class ConstantSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="Constant", tag_field="name"):
     """The learning rate stays as it is."""
 
+    uses_epochs: ClassVar[bool] = False
+    """Whether a step's factor depends on how many epochs there are in all; such a training cannot be prolonged."""
+
     def factor(self, step: int) -> float:
         """What the learning rate is multiplied by at that step (from 0)."""
         del step
@@ -101,7 +105,9 @@ class ConstantSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 class WarmUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
     """Linear warm-up: the factor of step s = 0, 1, ... is min(1, (s + 1) / steps); the first step is not lost."""
 
-    steps: Size
+    steps: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_STEPS)]
+
+    uses_epochs: ClassVar[bool] = False
 
     def factor(self, step: int) -> float:
         """What the learning rate is multiplied by at that step (from 0)."""
@@ -138,8 +144,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     epochs = 0 is a walk: the model is looked at, not trained.
     """
 
-    epochs: Annotated[int, msgspec.Meta(ge=0)]
-    steps_per_epoch: Size = 1
+    epochs: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_EPOCHS)]
+    steps_per_epoch: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_EPOCH)] = 1
     loss: CrossEntropy
     optimizer: AnyOptimizer
     schedule: ConstantSchedule | WarmUp = ConstantSchedule()
@@ -183,7 +189,7 @@ class CannotLearn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """A negative control: no seed solves it, and the loss cannot fall below `loss_at_least`, for the given reason."""
 
     loss_at_least: Positive
-    reason: Annotated[str, msgspec.Meta(min_length=1)]
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=LARGEST_TEXT)]
 
     def reached(self, solved: bool, loss: float) -> bool:
         """Whether one run failed as it must."""
@@ -199,7 +205,16 @@ class Walk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="n
         return True
 
 
-AnyOutcome = Learns | LearnsSometimes | CannotLearn | Walk
+class NotStated(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """Nobody says what will come of it: what a file without an [outcome] has. Any training that ends has arrived."""
+
+    def reached(self, solved: bool, loss: float) -> bool:
+        """There is nothing to miss."""
+        del solved, loss
+        return True
+
+
+AnyOutcome = Learns | LearnsSometimes | CannotLearn | Walk | NotStated
 
 
 class State(NamedTuple):

@@ -1,8 +1,13 @@
 """What holds for every test."""
 
 import os
+import sys
+from pathlib import Path
 
 from spec.machine import THREADS
+
+# For what tests of several packages share.
+sys.path.append(str(Path(__file__).parent))
 
 # Before anything imports torch: tests already run in as many processes as there are cores, and threads of several
 # processes that wait for each other's cores take ten times as long as none.

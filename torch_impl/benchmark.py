@@ -15,6 +15,7 @@ from spec.experiment import Experiment
 from spec.framework import Settings
 from spec.training import initial_state
 from torch_impl import optimizer as optimizers
+from torch_impl.arrays import to_tensor
 from torch_impl.build import build
 from torch_impl.ensemble import train_ensemble
 from torch_impl.loss import cross_entropy
@@ -57,7 +58,7 @@ def prepare(contender: str, workload: AnyWorkload, settings: Settings) -> Prepar
 
 def product(workload: Product, settings: Settings) -> Prepared:
     """One matrix product."""
-    first, second = (torch.from_numpy(operand).to(device_of(settings)) for operand in workload.operands())
+    first, second = (to_tensor(operand, device=device_of(settings)) for operand in workload.operands())
 
     def once() -> Tensor:
         with torch.inference_mode():
@@ -72,10 +73,10 @@ def layer(workload: Layer, settings: Settings) -> Prepared:
     with torch.device("meta"):
         module = LAYERS[workload.cell](workload.features, workload.hidden)
     device = device_of(settings)
-    state = {name: torch.from_numpy(array).to(device) for name, array in names.items()}
+    state = {name: to_tensor(array, device=device) for name, array in names.items()}
     module.load_state_dict(state, assign=True)
     inputs, cotangent = (
-        torch.from_numpy(array.swapaxes(0, 1).copy()).to(device) for array in (workload.inputs(), workload.cotangent())
+        to_tensor(array.swapaxes(0, 1), device=device) for array in (workload.inputs(), workload.cotangent())
     )
     by = [inputs, *module.parameters()]
     if workload.gradients:

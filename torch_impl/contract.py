@@ -11,6 +11,7 @@ from spec.framework import Dropout, Gradients, LossGradient, Settings
 from spec.parameters import Parameters
 from spec.tasks import Batch, check
 from torch_impl import compilation
+from torch_impl.arrays import to_tensor
 from torch_impl.build import build
 from torch_impl.dropout import mode
 from torch_impl.ensemble import train_ensemble, train_starts
@@ -91,9 +92,8 @@ def gradients(
 def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
     """See spec.framework.Framework.loss_gradient."""
     with computing(settings):
-        # A copy: NumPy's array must not become part of a graph.
-        given = torch.tensor(logits, device=device_of(settings), requires_grad=True)
-        loss = cross_entropy(experiment.training.loss, given, torch.from_numpy(targets).to(given.device))
+        given = to_tensor(logits, device=device_of(settings)).requires_grad_()
+        loss = cross_entropy(experiment.training.loss, given, to_tensor(targets, device=given.device))
         (gradient,) = torch.autograd.grad(loss, given)
         return LossGradient(loss.item(), gradient.cpu().numpy())
 

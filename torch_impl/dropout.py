@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spec.errors import Unsupported
 from spec.framework import Dropout
+from torch_impl.arrays import to_tensor
 from torch_impl.model import Model
 from torch_impl.recurrent import Recurrent
 
@@ -22,7 +22,7 @@ def mode(model: Model, dropout: Dropout) -> Iterator[None]:
         yield
     elif isinstance(dropout, Mapping):
         reference = next(model.parameters())
-        masks = {name: torch.as_tensor(np.asarray(mask)).to(reference) for name, mask in dropout.items()}
+        masks = {name: to_tensor(mask, reference.dtype, reference.device) for name, mask in dropout.items()}
         with given(model, masks):
             yield
     else:

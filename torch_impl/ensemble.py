@@ -19,6 +19,7 @@ from spec.parameters import Parameters, generator_for
 from spec.tasks import Batch, stack_batches
 from spec.training import Clipping, State
 from torch_impl import optimizer as optimizers
+from torch_impl.arrays import to_tensor
 from torch_impl.build import build
 from torch_impl.dropout import given, mode
 from torch_impl.loss import cross_entropy
@@ -81,7 +82,7 @@ def train_starts(
             batch = task.batch(seed, step, settings.precision)
             size, time = batch.inputs.shape[:2]
             drawn = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", step))
-            masks = {name: torch.from_numpy(mask).to(dtype_of(settings)) for name, mask in drawn.items()}
+            masks = {name: to_tensor(mask, dtype_of(settings)) for name, mask in drawn.items()}
             losses.append(members.step(step, to_tensors(batch, settings), masks))
             trace.append(members.state())
         recorded = {name: np.stack([state[name] for state in trace], 1) for name in trace[0]}
@@ -101,7 +102,7 @@ def evaluated(experiment: Experiment, members: "Members", recorded: Parameters, 
     each, count = experiment.training.steps_per_epoch, len(next(iter(recorded.values())))
     batch = to_tensors(experiment.task.evaluation_batch(settings.precision), settings)
     ended = {name: recorded[name][:, each - 1 :: each] for name in members.parameters}
-    flat = {name: torch.from_numpy(array.reshape(-1, *array.shape[2:])) for name, array in ended.items()}
+    flat = {name: to_tensor(array.reshape(-1, *array.shape[2:])) for name, array in ended.items()}
     size = chunk_size(experiment, settings.precision)
     parts = [
         members.logits(batch, {name: array[part.start : part.stop] for name, array in flat.items()})
@@ -179,7 +180,7 @@ class Members:
         self.training = experiment.training
         self.rescaled = spec.inputs if getattr(spec.inputs, "max_norm", None) is not None else None
         self.padding = getattr(spec.inputs, "padding_idx", None)
-        self.trained = {name: nn.Parameter(torch.from_numpy(np.stack([s[name] for s in starts]))) for name in starts[0]}
+        self.trained = {name: nn.Parameter(to_tensor(np.stack([s[name] for s in starts]))) for name in starts[0]}
         self.parameters = {name: parameter.detach() for name, parameter in self.trained.items()}
         self.optimizer = optimizers.make(experiment.training.optimizer, nn.ParameterList(self.trained.values()))
         self.gradients = member_gradients(experiment, model, own_batches, own_masks)

@@ -5,6 +5,7 @@ from torch import nn
 
 from spec.parameters import Parameters
 from spec.training import SGD, Adam, AdamW, AnyOptimizer, Clipping
+from torch_impl.arrays import to_tensor
 
 
 def make(spec: AnyOptimizer, model: nn.Module) -> torch.optim.Optimizer:
@@ -47,9 +48,9 @@ def load_slots(optimizer: torch.optim.Optimizer, model: nn.Module, slots: Parame
         return
     for name, parameter in model.named_parameters():
         own = {key.removeprefix(f"{name}."): value for key, value in slots.items() if key.rpartition(".")[0] == name}
-        state = {slot: torch.tensor(value).to(parameter) for slot, value in own.items()}
+        state = {slot: to_tensor(value, parameter.dtype, parameter.device) for slot, value in own.items()}
         if "exp_avg" in state:
-            state["step"] = torch.tensor(float(step))
+            state["step"] = torch.full((), float(step))
         optimizer.state[parameter] = state
 
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from spec.experiment import Experiment
 from spec.framework import Settings
 from spec.parameters import Constant, Normal, Parameter, Parameters, Uniform, check
+from torch_impl.arrays import to_tensor
 from torch_impl.model import Model
 from torch_impl.settings import dtype_of
 
@@ -35,8 +36,7 @@ def draw(parameter: Parameter, generator: torch.Generator, dtype: torch.dtype) -
 def load(model: Model, parameters: Parameters, dtype: torch.dtype, device: torch.device) -> None:
     """Put canonical parameters into the model's modules. Raises ParameterMismatch."""
     check(model.spec.parameters(), parameters)
-    # torch.tensor copies: training must not write into the caller's arrays.
-    state = {name: torch.tensor(value, dtype=dtype, device=device) for name, value in parameters.items()}
+    state = {name: to_tensor(value, dtype, device) for name, value in parameters.items()}
     model.load_state_dict(state, strict=True, assign=True)
 
 

@@ -14,6 +14,7 @@ from spec.parameters import Parameters, check, generator_for, seed_for
 from spec.tasks import Batch
 from spec.training import State, Training
 from torch_impl import optimizer as optimizers
+from torch_impl.arrays import to_tensor
 from torch_impl.build import build
 from torch_impl.compilation import compile_model
 from torch_impl.dropout import mode
@@ -93,7 +94,7 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
         for step, given in enumerate(gradients):
             check(experiment.model.parameters(), given, "gradients")
             for name, parameter in model.named_parameters():
-                parameter.grad = torch.tensor(given[name]).to(parameter)
+                parameter.grad = to_tensor(given[name], parameter.dtype, parameter.device)
             descend(training, model, optimizer, step)
             trace.append((export(model), optimizers.slots(optimizer, model, training.optimizer.slots)))
         return Replay(stack([parameters for parameters, _ in trace]), stack([slots for _, slots in trace]))
@@ -132,11 +133,11 @@ def to_tensors(batch: Batch, settings: Settings) -> TensorBatch:
     """The batch on the device."""
     device = device_of(settings)
     return TensorBatch(
-        torch.from_numpy(batch.inputs).to(device),
-        torch.from_numpy(batch.targets).to(device),
-        None if batch.lengths is None else torch.from_numpy(batch.lengths).to(device),
-        None if batch.decoder_inputs is None else torch.from_numpy(batch.decoder_inputs).to(device),
-        None if batch.initial is None else {n: torch.from_numpy(s).to(device) for n, s in batch.initial.items()},
+        to_tensor(batch.inputs, device=device),
+        to_tensor(batch.targets, device=device),
+        None if batch.lengths is None else to_tensor(batch.lengths, device=device),
+        None if batch.decoder_inputs is None else to_tensor(batch.decoder_inputs, device=device),
+        None if batch.initial is None else {n: to_tensor(s, device=device) for n, s in batch.initial.items()},
     )
 
 

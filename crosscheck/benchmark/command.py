@@ -17,8 +17,10 @@ from crosscheck.benchmark.picture import picture
 from crosscheck.benchmark.report import duration, render_json, render_markdown, show
 from crosscheck.benchmark.result import Row, Summary, check
 from crosscheck.options import add_implementations, add_report, clear
+from crosscheck.report.rows import say
 from crosscheck.run import labels
-from spec.arguments import at_least
+from spec import text
+from spec.arguments import Parser, at_least
 from spec.benchmark import PEAK, QUICK, TARGETS, WORKLOADS, AnyWorkload, Faster, Growth
 from spec.errors import UsageError
 from spec.files import write
@@ -37,14 +39,12 @@ busy machine is no bug. The second implementation is the one that the others are
 
 FILES = ("bench.json", "bench.md", "bench.png")
 
-WIDTH = 170
-
 QUICK_ROUNDS = 5
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = argparse.ArgumentParser(prog="python -m crosscheck bench", description=DESCRIPTION, epilog=EPILOG)
+    made = Parser(prog="python -m crosscheck bench", description=DESCRIPTION, epilog=EPILOG)
     made.add_argument("--workloads", nargs="+", metavar="PATTERN", help="only those, such as 'gru-*' (default all)")
     made.add_argument("--list", action="store_true", help="list the workloads and what is to be reached")
     made.add_argument("--quick", action="store_true", help="the small ones alone, in few rounds")
@@ -89,10 +89,8 @@ def carry_out(
     if options.json:
         sys.stdout.write(contents[0].decode())
         return summary.exit_code
-    console = Console()
-    # A file or a pipe has no width of its own, and a table that is folded cannot be read.
-    show(summary, console if console.is_terminal else Console(width=max(WIDTH, console.width)))
-    print(f"report: {', '.join(str(options.out / file) for file in FILES)}")
+    show(summary, Console())
+    print(f"report: {', '.join(text.visible(str(options.out / file)) for file in FILES)}")
     return summary.exit_code
 
 
@@ -156,7 +154,7 @@ class Progress:
         lost = [f"{found.name} not measured: {found.lost}" for found in row.contenders if found.lost]
         said = ", ".join([*([f"{duration(own.wall.median)}"] if own else []), *ratios, *lost])
         line = f"[{self._done}/{self._workloads}] {row.workload.name}: {said}"
-        self._console.print(line, markup=False, soft_wrap=True)
+        say(self._console, line)
 
 
 def machine() -> dict[str, str]:
@@ -177,7 +175,7 @@ def _load() -> float:
 
 
 def _list(workloads: Sequence[AnyWorkload], targets: Sequence[Faster | Growth]) -> int:
-    width = max(len(workload.name) for workload in workloads)
+    rows = []
     for workload in workloads:
         counted = f"{workload.operations / 1e9:.3g} GFLOP" if workload.operations else ""
         wanted = [
@@ -189,5 +187,7 @@ def _list(workloads: Sequence[AnyWorkload], targets: Sequence[Faster | Growth]) 
             for target in targets
             if isinstance(target, Growth) and workload.name == target.last
         ]
-        print(f"{workload.name:<{width}}  {counted:>13}  {'; '.join(wanted)}".rstrip())
+        rows.append((workload.name, f"{counted:>13}", "; ".join(wanted)))
+    for lines in text.table(rows, text.width()):
+        print("\n".join(lines))
     return 0

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from crosscheck.benchmark.result import SCHEMA_VERSION, Checked, Contender, Row, Spread, Summary, peak, share_of_peak
-from crosscheck.report.data import finite
+from crosscheck.report import markup, rows
+from crosscheck.report.data import encode
+from crosscheck.report.markup import code, head, inline
+from crosscheck.report.rows import say
 
 HOW = (
     "Contenders took turns, a block of repetitions each, for as many rounds as stated; another one began each round. "
@@ -23,6 +23,10 @@ HOW = (
 )
 
 
+MISSED, NOT_REACHED = "MISSED", "bold magenta"
+"""The word for a target that is not reached, and its style."""
+
+
 class Line(NamedTuple):
     """One workload in the table of ratios, as text."""
 
@@ -33,6 +37,7 @@ class Line(NamedTuple):
     rate: str
     memory: str
     verdict: str
+    missed: bool
 
 
 def render_json(summary: Summary) -> bytes:
@@ -51,7 +56,7 @@ def render_json(summary: Summary) -> bytes:
                     entry[f"{what}_per_second"] = count / found.wall.median
     plain["peak_operations_per_second"] = most
     plain["exit_code"] = summary.exit_code
-    return msgspec.json.format(msgspec.json.encode(finite(plain)), indent=1) + b"\n"
+    return encode(plain, indent=1) + b"\n"
 
 
 def render_markdown(summary: Summary) -> str:
@@ -61,33 +66,30 @@ def render_markdown(summary: Summary) -> str:
 
 def show(summary: Summary, console: Console) -> None:
     """Print the ratios, the targets that were missed, and what could not be measured."""
-    others = against(summary)
-    title = f"{summary.subject}: how many times as fast as the others, median ± half the distance of the quartiles"
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("workload", no_wrap=True)
-    table.add_column(summary.subject, justify="right", no_wrap=True)
-    for name in others:
-        # Folded in its heading alone.
-        table.add_column(f"against {name}".replace(" ", "\n"), justify="right", no_wrap=True)
-    for name in ("of peak", "rate", "memory"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("target", no_wrap=True)
-    for line in lines(summary):
-        style = "yellow" if "missed" in line.verdict else None
-        ratios = [narrow(line.ratios[name]) if name in line.ratios else "" for name in others]
-        cells = [line.workload, line.time, *ratios, line.peak, line.rate, line.memory]
-        table.add_row(*(Text(cell) for cell in cells), Text(line.verdict, style or "green"))
-    console.print(table)
+    say(console, f"{summary.subject}: its time, and how many times as fast it is as each of the others", "bold")
+    say(console, f"median ± half the distance of the quartiles; {MISSED}: not all of its targets are reached")
+    say(console, "")
+    rows.show(console, [_row_of(line) for line in lines(summary)])
+    say(console, "")
     for text in _facts(summary):
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(console, text)
     missed = [target for target in summary.targets if not target.reached]
     for target in missed:
-        console.print(f"missed: {sentence(target)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"missed: {sentence(target)}", NOT_REACHED)
     for workload, found in summary.lost:
-        text = f"not measured: {workload}, {found.name}: {found.lost}"
-        console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
-    style = "bold yellow" if missed else "bold green"
-    console.print(conclusion(summary), style=style, highlight=False)
+        say(console, f"not measured: {workload}, {found.name}: {found.lost}", "bold red")
+    say(console, conclusion(summary), NOT_REACHED if missed else "bold green")
+
+
+def _row_of(line: Line) -> rows.Row:
+    """A workload's row on a terminal."""
+    ratios = [f"{narrow(ratio)} against {name}" for name, ratio in line.ratios.items()]
+    more = (f"{line.peak} of peak" if line.peak else "", line.rate, line.memory, line.verdict if line.missed else "")
+    said = [text for text in (line.time, *ratios, *more) if text]
+    word, style = ("-", "dim") if not line.verdict else ("reached", "green")
+    if line.missed:
+        word, style = MISSED, NOT_REACHED
+    return rows.Row(word, style, line.workload, "; ".join(said))
 
 
 def conclusion(summary: Summary) -> str:
@@ -127,7 +129,7 @@ def _line(summary: Summary, row: Row, most: float | None) -> Line:
     verdict = f"missed {len(missed)} of {len(targets)}" if missed else "reached" if targets else ""
     ratios = {ratio.against: ratio.wall for ratio in row.ratios(summary.subject)}
     if own is None:
-        return Line(row.workload.name, "-", ratios, "", "", "", verdict)
+        return Line(row.workload.name, "-", ratios, "", "", "", verdict, bool(missed))
     return Line(
         row.workload.name,
         duration(own.wall.median),
@@ -136,47 +138,47 @@ def _line(summary: Summary, row: Row, most: float | None) -> Line:
         rate(row, own),
         memory(own.memory),
         verdict,
+        bool(missed),
     )
 
 
 def _markdown(summary: Summary) -> Iterator[str]:
-    yield f"# {summary.subject} against the others\n"
+    yield f"# {inline(summary.subject)} against the others\n"
     yield f"**{conclusion(summary)}**\n"
-    yield from (f"- {text}" for text in _facts(summary))
+    yield from (f"- {inline(text)}" for text in _facts(summary))
     yield f"\n{HOW}\n"
     yield "![Ratios and growth](bench.png)\n"
     yield "## Ratios\n"
     others = against(summary)
-    yield _row("workload", summary.subject, *(f"against {name}" for name in others), "of peak", "rate", "target")
-    yield _row(*["---"] * (len(others) + 5))
+    names = [inline(name) for name in (summary.subject, *(f"against {name}" for name in others))]
+    yield head("workload", *names, "of peak", "rate", "target")
     for line in lines(summary):
         ratios = [bracketed(line.ratios[name]) if name in line.ratios else "" for name in others]
-        yield _row(line.workload, line.time, *ratios, line.peak, line.rate, line.verdict)
+        yield markup.row(inline(line.workload), line.time, *ratios, line.peak, line.rate, line.verdict)
     if summary.targets:
         yield "\n## Targets\n"
-        yield _row("", "workload", "what", "expected", "got")
-        yield _row(*["---"] * 5)
+        yield head("", "workload", "what", "expected", "got")
         for target in summary.targets:
             what = f"{target.subject}: {target.what}"
             wanted = f"{target.sense} {number(target.wanted)}"
             verdict = "reached" if target.reached else "**missed**"
-            yield _row(verdict, target.workload, what, wanted, bracketed(target.got))
+            yield markup.row(verdict, inline(target.workload), inline(what), wanted, bracketed(target.got))
     yield "\n## Every contender\n"
-    yield _row(
+    yield head(
         "workload", "contender", "time", "CPU seconds", "CPU ratio", "of peak", "rate", "memory", "process's peak",
         "compilation", "repetitions x rounds",
     )  # fmt: skip
-    yield _row(*["---"] * 11)
     most = peak(summary.rows)
-    for row in summary.rows:
-        ratios = {ratio.against: bracketed(ratio.cpu) for ratio in row.ratios(summary.subject)}
-        for found in row.contenders:
-            yield _row(row.workload.name, found.name, *_own(row, found, ratios.get(found.name, ""), most))
+    for each in summary.rows:
+        ratios = {ratio.against: bracketed(ratio.cpu) for ratio in each.ratios(summary.subject)}
+        for found in each.contenders:
+            own = _own(each, found, ratios.get(found.name, ""), most)
+            yield markup.row(inline(each.workload.name), inline(found.name), *own)
 
 
 def _own(row: Row, found: Contender, ratio: str, most: float | None) -> Sequence[str]:
     if not found.measured:
-        return [f"not measured: {found.lost}", *[""] * 8]
+        return [code(f"not measured: {found.lost}"), *[""] * 8]
     wall = found.wall
     return [
         f"{duration(wall.median)} ({duration(wall.low)} to {duration(wall.high)})",
@@ -249,7 +251,3 @@ def rate(row: Row, found: Contender) -> str:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"

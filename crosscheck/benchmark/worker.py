@@ -34,6 +34,7 @@ from crosscheck.benchmark.messages import (
     Weigh,
     Weighed,
 )
+from spec import text
 from spec.benchmark import Benchmark, Prepared
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, UsageError
 from spec.framework import Framework, Settings
@@ -61,7 +62,7 @@ def main(name: str, threads: int) -> int:
                 answer = server.answer(msgspec.json.decode(line, type=Request))
                 channel.write(msgspec.json.encode(answer).decode() + "\n")
         except OhlolError as error:
-            refusal = Refused(str(error), error.exit_code)
+            refusal = Refused(text.admit(str(error)), error.exit_code)
             channel.write(msgspec.json.encode(refusal).decode() + "\n")
     return 0
 
@@ -128,15 +129,14 @@ class Server:
             raise
         except Exception as error:
             traceback.print_exc()
-            return Broken(f"{type(error).__name__}: {error}")
+            return Broken(text.exception(error))
         finally:
             _rest()
             self._rested = time.process_time()
 
     def _introduce(self, request: Introduce) -> Introduced:
-        described = self._framework.describe(Settings(device=request.device))
         # Versions may be of classes of their own, which JSON does not know.
-        described = {str(key): str(text) for key, text in described.items()}
+        described = text.descriptions(self._framework.describe(Settings(device=request.device)))
         contenders = [list(self._benchmark.contenders(workload)) for workload in request.workloads]
         return Introduced(self._name, described, contenders, self._limits)
 

@@ -12,6 +12,7 @@ from crosscheck.blame.distance import Distance, decide, rounding
 from crosscheck.blame.finding import Blame, Departure
 from crosscheck.comparison import Arrays, Comparison, Value
 from crosscheck.rungs import LADDER, Rung
+from spec import text
 from spec.errors import OhlolError
 from spec.experiment import Experiment
 
@@ -40,7 +41,7 @@ def find(experiment: Experiment, comparisons: Sequence[Comparison], recorded: Re
         return _undecided(f"the reference cannot serve: {error}")
     except Exception as error:
         # A blame explains a verdict; it must not take its place.
-        return _undecided(f"the reference could not tell: {type(error).__name__}: {error}")
+        return _undecided(f"the reference could not tell: {text.exception(error)}")
 
 
 def _told(failure: Comparison, comparisons: Sequence[Comparison], names: list[str]) -> Blame | None:

@@ -16,6 +16,7 @@ from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
 from crosscheck.options import clear
 from crosscheck.rungs import BY_DEFAULT, LADDER
 from spec import experiment as experiments
+from spec import text
 from spec.arguments import at_least
 from spec.errors import UsageError
 
@@ -43,8 +44,6 @@ CLEAN = 70
 
 QUICK = 12
 """So many faults at most are planted by --quick."""
-
-WIDTH = 190
 
 PLOT = "faults-power.png"
 
@@ -140,14 +139,16 @@ def _size(fault: Fault) -> int:
 
 def _list(faults: Sequence[Fault]) -> int:
     """The table."""
+    columns = text.width()
     for fault in faults:
         entries = f" ({', '.join(fault.entries)})" if fault.entries else ""
-        print(f"{plant.label(fault)}{entries}")
-        print(f"  {fault.what}")
-        print(f"  {fault.experiment}, {fault.precision}: {fault.rung}, {fault.tensor}")
-    print(f"\n{len(faults)} faults. Of the catalogue of porting bugs, these do not apply:")
-    for entry, reason in sorted(NOT_APPLICABLE.items()):
-        print(f"  {entry}  {reason}")
+        place = f"{fault.experiment}, {fault.precision}: {fault.rung}, {fault.tensor}"
+        for line in (f"{plant.label(fault)}{entries}", f"  {fault.what}", f"  {place}"):
+            print("\n".join(text.fold(line, columns)))
+    print()
+    print("\n".join(text.fold(f"{len(faults)} faults. Of the catalogue of porting bugs, these do not apply:", columns)))
+    for lines in text.table([(f"  {entry}", reason) for entry, reason in sorted(NOT_APPLICABLE.items())], columns):
+        print("\n".join(lines))
     return 0
 
 
@@ -157,13 +158,14 @@ def _report(findings: "Findings", options: argparse.Namespace) -> int:
     from crosscheck import recording
     from crosscheck.faults import report
     from crosscheck.faults.power_plot import power_plot
+    from crosscheck.report import data
 
     plain = msgspec.to_builtins(findings)
     plain["exit_code"], plain["verdict"] = findings.exit_code, report.verdict(findings)
     plain["detection"] = msgspec.to_builtins(findings.detection())
     plain["false_alarms"] = msgspec.to_builtins(findings.false_alarms())
     plain["ensemble_alarms"] = msgspec.to_builtins(findings.ensemble_alarms())
-    rendered = msgspec.json.format(msgspec.json.encode(plain)) + b"\n"
+    rendered = data.encode(plain, indent=2) + b"\n"
     options.out.mkdir(parents=True, exist_ok=True)
     recording.write_whole(options.out / "faults.json", rendered)
     recording.write_whole(options.out / "faults.md", report.markdown(findings).encode())
@@ -174,10 +176,6 @@ def _report(findings: "Findings", options: argparse.Namespace) -> int:
     if options.json:
         print(rendered.decode())
     else:
-        console = Console()
-        if not console.is_terminal:
-            # A log has no width; the matrix needs about this one.
-            console.width = max(console.width, WIDTH)
-        report.show(findings, console)
-        print(f"report: {', '.join(str(options.out / name) for name in files)}")
+        report.show(findings, Console())
+        print(f"report: {', '.join(text.visible(str(options.out / name)) for name in files)}")
     return findings.exit_code

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from crosscheck.faults.conclusion import UNDECIDED
 from crosscheck.faults.findings import BAD, CONFIDENCE, Findings, Outcome, Rate, Trial
 from crosscheck.faults.power_report import POWER_LEGEND, power_rows
+from crosscheck.report import rows
+from crosscheck.report.markup import code, head, inline, row
+from crosscheck.report.rows import say
 from crosscheck.verdict import Status
 
 MARKS: Mapping[Status, str] = {
@@ -25,42 +25,51 @@ MARKS: Mapping[Status, str] = {
 
 LEGEND = "FIRED: a difference was seen; CRASH: no answer came; .: quiet; -: not applicable; blank: not climbed so high"
 
-STYLES: Mapping[Outcome, str] = {"caught": "green", "could not run": "yellow"}
+TERMINAL_LEGEND = (
+    "caught: seen where the table of faults says. FIRED: rungs that saw a difference; CRASH: rungs that got no answer"
+)
+
+STYLES: Mapping[Outcome, str] = {"caught": "green", "could not run": "bold magenta"}
 
 SHOWN = 5
 """So many failures of a clean run are listed; faults.json has them all."""
 
 
 def show(findings: Findings, console: Console) -> None:
-    """Print the matrix, what is wrong, the rates and the verdict."""
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("planted fault", no_wrap=True)
-    for rung in findings.rungs:
-        # A space lets a narrow terminal break the name instead of cutting it.
-        table.add_column(rung.replace("-", " "), justify="right")
-    table.add_column("as stated")
-    table.add_column("blamed")
-    for trial in findings.trials:
-        style = STYLES.get(trial.outcome, "bold red")
-        row = [Text(mark, style="bold" if mark in ("FIRED", "CRASH") else "dim") for mark in _marks(findings, trial)]
-        table.add_row(Text(_name(trial), style), *row, Text(_as_stated(trial), style), Text(_blamed(trial)))
+    """Print what became of each fault, what is wrong, the rates and the verdict."""
     if findings.trials:
-        console.print(table)
-        _print(console, LEGEND)
-    if rows := list(power_rows(findings.trials)):
-        power = Table(box=SIMPLE_HEAD)
-        for index, name in enumerate(rows[0]):
-            # Intervals may go below their shares.
-            power.add_column(name, no_wrap=index < 2)
-        for row in rows[1:]:
-            power.add_row(*row)
-        console.print(power)
-        _print(console, POWER_LEGEND)
+        say(console, TERMINAL_LEGEND)
+        say(console, "")
+        rows.show(console, [_row_of(findings, trial) for trial in findings.trials])
+        say(console, "")
+    if power := list(power_rows(findings.trials)):
+        say(console, POWER_LEGEND)
+        say(console, "")
+        header, *entries = power
+        for entry in entries:
+            known = [f"{name}: {text}" for name, text in zip(header[1:], entry[1:], strict=True) if text]
+            say(console, f"  {entry[0]}: {'; '.join(known)}", indent=4)
+        say(console, "")
     for text in problems(findings):
-        _print(console, text, "bold red")
+        say(console, text, "bold red")
     for text in facts(findings):
-        _print(console, text)
-    _print(console, verdict(findings), "bold green" if findings.exit_code == 0 else "bold red")
+        say(console, text)
+    say(console, verdict(findings), "bold green" if findings.exit_code == 0 else "bold red")
+
+
+def _row_of(findings: Findings, trial: Trial) -> rows.Row:
+    """A fault's row on a terminal: what became of it, which rungs saw it, and who is blamed."""
+    fired = [
+        f"{mark} in {', '.join(names)}"
+        for mark in ("FIRED", "CRASH", "?", "not checked")
+        if (
+            names := [
+                rung for rung, found in zip(findings.rungs, _marks(findings, trial), strict=True) if found == mark
+            ]
+        )
+    ]
+    said = [f"on {trial.experiment}", *(fired or ["quiet"]), f"blamed: {_blamed(trial)}"]
+    return rows.Row(trial.outcome, STYLES.get(trial.outcome, "bold red"), _name(trial), "; ".join(said))
 
 
 def markdown(findings: Findings) -> str:
@@ -142,31 +151,31 @@ def problems(findings: Findings) -> Iterator[str]:
 
 
 def _lines(findings: Findings) -> Iterator[str]:
-    yield f"# Planted faults\n\n**{verdict(findings)}**\n"
-    yield from (f"- {text}" for text in facts(findings))
+    yield f"# Planted faults\n\n**{inline(verdict(findings))}**\n"
+    yield from (f"- {inline(text)}" for text in facts(findings))
     found = list(problems(findings))
     if found:
         yield "\n## Problems\n"
-        yield from (f"- {_code(text)}" for text in found)
+        yield from (f"- {code(text)}" for text in found)
     if findings.trials:
         yield f"\n## Matrix\n\n{LEGEND}.\n"
-        yield _row("planted fault", "on", *findings.rungs, "as stated", "blamed")
-        yield _row(*["---"] * (len(findings.rungs) + 4))
+        yield head("planted fault", "on", *findings.rungs, "as stated", "blamed")
         for trial in findings.trials:
             marks = [f"**{m}**" if m in ("FIRED", "CRASH") else m for m in _marks(findings, trial)]
             on = f"{trial.experiment}, {trial.precision}"
-            yield _row(_name(trial), on, *marks, _as_stated(trial), _blamed(trial))
-        if rows := list(power_rows(findings.trials)):
+            yield row(inline(_name(trial)), inline(on), *marks, inline(_as_stated(trial)), inline(_blamed(trial)))
+        if power := list(power_rows(findings.trials)):
             yield f"\n## Detection against the number of seeds\n\n{POWER_LEGEND}.\n\n![curves](faults-power.png)\n"
-            yield from (_row(*row) for row in (rows[0], ["---"] * len(rows[0]), *rows[1:]))
+            yield head(*power[0])
+            yield from (row(*cells) for cells in power[1:])
         if findings.ensembles:
             yield "\n## Clean ensembles\n"
-            yield _row("experiment", "sides", "verdict")
-            yield _row(*["---"] * 3)
-            yield from (_row(pair.experiment, " / ".join(pair.sides), pair.word) for pair in findings.ensembles)
+            yield head("experiment", "sides", "verdict")
+            for pair in findings.ensembles:
+                yield row(inline(pair.experiment), inline(" / ".join(pair.sides)), inline(pair.word))
         yield "\n## Faults\n"
         for trial in findings.trials:
-            where = f"first {trial.first_rung}: {_code(trial.tensor)}" if trial.detected else "not seen"
+            where = f"first {trial.first_rung}: {code(trial.tensor)}" if trial.detected else "not seen"
             entries = f" ({', '.join(trial.entries)})" if trial.entries else ""
             yield f"- {_name(trial)}{entries}: {trial.what} {where[0].upper()}{where[1:]}."
 
@@ -193,16 +202,3 @@ def _share(rate: Rate) -> str:
 
 def _sides(findings: Findings) -> list[str]:
     return sorted({trial.implementation for trial in findings.trials})
-
-
-def _print(console: Console, text: str, style: str | None = None) -> None:
-    """A line as it is: its brackets are indices, and a terminal may wrap it but not we."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
-
-
-def _code(text: str) -> str:
-    return "`" + text.replace("`", "'").replace("\n", " ") + "`"

@@ -11,10 +11,9 @@ from spec.convergence import CONVERGENCE
 
 Row = tuple[str, ...]
 
-ENDPOINTS: tuple[Row, ...] = (
-    ("experiment", "endpoint", "of", "", "", "difference", "margin", "p for SAME", "p for DIFFERENT", "n", "verdict"),
-    ("---",) * 11,
-)
+ENDPOINTS: Row = (
+    "experiment", "endpoint", "of", "", "", "difference", "margin", "p for SAME", "p for DIFFERENT", "n", "verdict",
+)  # fmt: skip
 """The header of `endpoints`. p for SAME: the chance of such evidence where the difference is the margin or more; p for
 DIFFERENT: where it is the margin or less."""
 
@@ -82,13 +81,6 @@ def _word(comparison: Comparison, evidence: Evidence) -> str:
         return f"UNDERPOWERED {evidence.needed or ''}".strip()
     # A control need not be shown to be the same.
     return "not different" if evidence.control else "SAME"
-
-
-def speed_header(summary: Summary) -> Iterator[Row]:
-    """The header of `speeds`."""
-    names = [side.name for side in summary.sides]
-    yield ("experiment", *names, "second / first")
-    yield ("---",) * (len(names) + 2)
 
 
 def speeds(summary: Summary) -> Iterator[Row]:

@@ -6,27 +6,38 @@ from typing import Any
 import msgspec
 
 from crosscheck.summary import Summary
+from spec import text
 
 
 def render(summary: Summary) -> bytes:
     """The report as JSON. Fields are those of crosscheck.summary.Summary; a number that is not finite is a string."""
-    plain = msgspec.to_builtins(summary)
-    for row, verdict in zip(plain["experiments"], summary.experiments, strict=True):
+    entries = msgspec.to_builtins(summary)
+    for row, verdict in zip(entries["experiments"], summary.experiments, strict=True):
         row["status"] = verdict.status
         for entry, comparison in zip(row["comparisons"], verdict.comparisons, strict=True):
             entry["headroom"] = comparison.headroom
-    plain["comparisons"], plain["elements"] = summary.comparisons, summary.elements
-    return msgspec.json.encode(finite(plain)) + b"\n"
+    entries["comparisons"], entries["elements"] = summary.comparisons, summary.elements
+    return encode(entries) + b"\n"
 
 
-def finite(value: Any) -> Any:
-    """The same with NaN and infinities as strings, since JSON has no numbers for them."""
+def encode(value: Any, indent: int | None = None) -> bytes:
+    """Plain values as JSON that may be printed anywhere: no character of it commands a terminal or a CI system."""
+    encoded = msgspec.json.encode(plain(value))
+    if indent is not None:
+        encoded = msgspec.json.format(encoded, indent=indent)
+    return text.of_json(encoded.decode()).encode()
+
+
+def plain(value: Any) -> Any:
+    """The same in what JSON has: numbers that are not finite are strings, and a lone surrogate is written out."""
     match value:
         case dict():
-            return {key: finite(item) for key, item in value.items()}
+            return {key if key.isascii() else plain(key): plain(item) for key, item in value.items()}
         case list() | tuple():
-            return [finite(item) for item in value]
+            return [plain(item) for item in value]
         case float() if not math.isfinite(value):
             return str(value)
+        case str() if not value.isascii():
+            return value.encode("utf-8", "backslashreplace").decode()
         case _:
             return value

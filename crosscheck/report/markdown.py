@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from crosscheck.report import convergence
 from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked, unsteady
+from crosscheck.report.markup import code, fence, head, inline, row
 from crosscheck.summary import Summary
 from crosscheck.verdict import Cell, cell_text
 
@@ -17,28 +18,31 @@ SHOWN = 20
 
 def render(summary: Summary) -> str:
     """The report as Markdown."""
-    text = "\n".join(_lines(summary)) + "\n"
-    if len(text.encode()) > LARGEST:
-        text = text.encode()[:LARGEST].decode(errors="ignore") + "\n\n... cut here; report.json has it all.\n"
-    return text
+    kept, size = [], 0
+    for block in _lines(summary):
+        size += len(block.encode()) + 1
+        if size > LARGEST:
+            kept.append("\n... cut here; report.json has it all.")
+            break
+        kept.append(block)
+    return "\n".join(kept) + "\n"
 
 
 def _lines(summary: Summary) -> Iterator[str]:
-    names = " against ".join(f"`{side.name}`" for side in summary.sides)
+    names = " against ".join(code(side.name) for side in summary.sides)
     yield f"# crosscheck: {names}"
-    yield f"\n**{summary.verdict}**\n"
-    yield f"{summary.comparisons} comparisons of {summary.elements} values, seed {summary.seed}, {summary.device}, "
-    yield f"{summary.seconds:.0f} s.\n"
+    yield f"\n**{inline(summary.verdict)}**\n"
+    made = f"{summary.comparisons} comparisons of {summary.elements} values"
+    yield f"{made}, seed {summary.seed}, {inline(summary.device)}, {summary.seconds:.0f} s.\n"
     for side in summary.sides:
         versions = ", ".join(f"{name} {version}" for name, version in side.describe.items())
-        yield f"- `{side.name}`: {side.seconds:.0f} s in workers; {versions}"
-    yield from (f"- {text}" for text in reused(summary))
+        yield f"- {code(side.name)}: {side.seconds:.0f} s in workers; {inline(versions)}"
+    yield from (f"- {inline(text)}" for text in reused(summary))
     yield "\nok: the largest difference, in units of its bound.\n"
     yield from (f"{text}.\n" for text in convergence.legend(summary))
-    yield _row("experiment", *summary.rungs)
-    yield _row(*["---"] * (len(summary.rungs) + 1))
+    yield head("experiment", *summary.rungs)
     for verdict in summary.experiments:
-        yield _row(verdict.experiment, *(_cell(cell) for cell in verdict.cells))
+        yield row(inline(verdict.experiment), *(_cell(cell) for cell in verdict.cells))
     yield from _failures(summary)
     yield from _unchecked(summary)
     yield from _convergence(summary)
@@ -48,17 +52,17 @@ def _lines(summary: Summary) -> Iterator[str]:
 
 def _failures(summary: Summary) -> Iterator[str]:
     for verdict, found in failures(summary):
-        yield f"\n## {verdict.experiment}\n\nFirst failure:\n"
+        yield f"\n## {inline(verdict.experiment)}\n\nFirst failure:\n"
         for name, text in facts(found[0]):
-            yield f"- {name}: {_code(text)}"
+            yield f"- {inline(name)}: {code(text)}"
         if verdict.blame:
-            yield from (f"- {name}: {_code(text)}" for name, text in blame_facts(verdict.blame))
-        yield f"- reproduce: `{summary.reproduce(verdict, found[0])}`"
+            yield from (f"- {inline(name)}: {code(text)}" for name, text in blame_facts(verdict.blame))
+        yield f"- reproduce: {code(summary.reproduce(verdict, found[0]))}"
         if found[0].traceback:
-            yield f"\n```\n{found[0].traceback.strip()}\n```"
+            yield f"\n{fence(found[0].traceback)}"
         if len(found) > 1:
             yield f"\nAll {len(found)} failures, in order:\n"
-            yield from (f"- {_code(line(comparison))}" for comparison in found[:SHOWN])
+            yield from (f"- {code(line(comparison))}" for comparison in found[:SHOWN])
         if len(found) > SHOWN:
             yield f"- and {len(found) - SHOWN} more in report.json"
 
@@ -66,28 +70,29 @@ def _failures(summary: Summary) -> Iterator[str]:
 def _unchecked(summary: Summary) -> Iterator[str]:
     if found := unchecked(summary):
         yield "\n## Not checked\n"
-        yield from (f"- {experiment} ({', '.join(rungs)}): {_code(reason)}" for experiment, rungs, reason in found)
-    if found := list(unsteady(summary)):
+        yield from (
+            f"- {inline(experiment)} ({', '.join(rungs)}): {code(reason)}" for experiment, rungs, reason in found
+        )
+    if differing := list(unsteady(summary)):
         yield "\n## Not deterministic\n"
-        yield from (f"- {_code(text)}" for text in found)
+        yield from (f"- {code(text)}" for text in differing)
 
 
 def _convergence(summary: Summary) -> Iterator[str]:
     """Each endpoint of the ensembles, and how fast they were trained."""
     if rows := list(convergence.endpoints(summary)):
         yield "\n## Convergence\n\nMeans and rates with their 95 % intervals. n: members of each sample.\n"
-        yield from (_row(*row) for row in convergence.ENDPOINTS)
-        yield from (_row(*row) for row in rows)
+        yield head(*convergence.ENDPOINTS)
+        yield from (row(*map(inline, cells)) for cells in rows)
         yield "\n## Trainings per second\n\nIn each side's worker, starting up and compiling included.\n"
-        yield from (_row(*row) for row in convergence.speed_header(summary))
-        yield from (_row(*row) for row in convergence.speeds(summary))
+        yield head("experiment", *(inline(side.name) for side in summary.sides), "second / first")
+        yield from (row(*map(inline, cells)) for cells in convergence.speeds(summary))
 
 
 def _headroom(summary: Summary) -> Iterator[str]:
     """Where each rung comes closest to its bound."""
     yield "\n## Headroom\n\nHow many times the largest difference fits into its bound, where it is tightest:\n"
-    yield _row("rung", "precision", "headroom", "experiment", "tensor", "step")
-    yield _row(*["---"] * 6)
+    yield head("rung", "precision", "headroom", "experiment", "tensor", "step")
     for rung in summary.rungs:
         for precision in summary.precisions:
             measured = [
@@ -102,7 +107,7 @@ def _headroom(summary: Summary) -> Iterator[str]:
                 tightest = max(measured, key=lambda comparison: comparison.ratio or 0.0)
                 step = "" if tightest.step is None else str(tightest.step)
                 headroom = f"{tightest.headroom or 0.0:.3g}"
-                yield _row(rung, precision, headroom, tightest.experiment, _code(tightest.tensor), step)
+                yield row(rung, precision, headroom, inline(tightest.experiment), code(tightest.tensor), step)
     yield from _envelopes(summary)
 
 
@@ -122,15 +127,14 @@ def _names(summary: Summary) -> tuple[str, ...]:
 def _time(summary: Summary) -> Iterator[str]:
     """Where the seconds went."""
     yield "\n## Seconds\n\nIn the workers of either side, several of them side by side.\n"
-    yield _row("rung", *(side.name for side in summary.sides))
-    yield _row(*["---"] * (len(summary.sides) + 1))
+    yield head("rung", *(inline(side.name) for side in summary.sides))
     for rung in summary.rungs:
         spent = [cell.seconds for verdict in summary.experiments for cell in verdict.cells if cell.rung == rung]
-        yield _row(rung, *(f"{sum(seconds[i] for seconds in spent):.1f}" for i in range(len(summary.sides))))
+        yield row(rung, *(f"{sum(seconds[i] for seconds in spent):.1f}" for i in range(len(summary.sides))))
     kinds = {kind for side in summary.sides for kind in side.overhead}
     for kind in sorted(kinds, key=lambda kind: (kind != "starting", kind)):
         words = "before that, starting" if kind == "starting" else f"of these, {kind}"
-        yield _row(words, *(f"{side.overhead.get(kind, 0.0):.1f}" for side in summary.sides))
+        yield row(inline(words), *(f"{side.overhead.get(kind, 0.0):.1f}" for side in summary.sides))
     if any(side.reused for side in summary.sides):
         yield "\nA rung's seconds are those that its recording took, also where an earlier run made it."
     if summary.comparing:
@@ -140,11 +144,3 @@ def _time(summary: Summary) -> Iterator[str]:
 def _cell(cell: Cell) -> str:
     text = cell_text(cell)
     return f"**{text}**" if cell.status in ("different", "crashed", "underpowered") else text
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
-
-
-def _code(text: str) -> str:
-    return "`" + text.replace("`", "'").replace("\n", " ") + "`"

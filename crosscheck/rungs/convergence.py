@@ -16,7 +16,7 @@ from spec.errors import Unsupported
 from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 from spec.parameters import generator_for
-from spec.training import AnyOutcome, CannotLearn
+from spec.training import AnyOutcome, CannotLearn, NotStated
 
 NAME: str = "convergence"
 QUESTION: str = "do ensembles of runs from each side's own random numbers converge alike, and as the experiment says?"
@@ -75,18 +75,22 @@ def undecided(experiment: Experiment, place: Place, first: Arrays, second: Array
     if not all(comparison.passed for comparison in found):
         return found
     margin = CONVERGENCE.rate_margin(experiment.outcome)
+    # The margin of a rate follows from the rate that is stated.
+    stated = not isinstance(experiment.outcome, NotStated)
     endpoints: list[Comparison] = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
         alone = place._replace(sides=(side, "expected"))
         found.append(_repeats(alone, arrays["loss_auc"]))
-        endpoints.append(ensembles.learned(alone, experiment.outcome, _solved(arrays["solved"])))
+        if stated:
+            endpoints.append(ensembles.learned(alone, experiment.outcome, _solved(arrays["solved"])))
         if isinstance(experiment.outcome, CannotLearn):
             found.append(_above_floor(experiment.outcome, place._replace(sides=(side, "floor")), arrays))
     one, two = (np.log(arrays["loss_auc"].astype(np.float64)) for arrays in (first, second))
     rates = _solved(first["solved"]), _solved(second["solved"])
     endpoints.append(ensembles.log_means(place, "log loss-AUC", one, two))
-    solved = ensembles.rates(place, "solved rate", *rates, margin)
-    endpoints.append(ensembles.noted(solved, _times(place, first["first_solved"], second["first_solved"])))
+    if stated:
+        solved = ensembles.rates(place, "solved rate", *rates, margin)
+        endpoints.append(ensembles.noted(solved, _times(place, first["first_solved"], second["first_solved"])))
     if isinstance(experiment.outcome, CannotLearn):
         ended, also = (np.log(arrays["final_loss"].astype(np.float64)) for arrays in (first, second))
         endpoints.append(ensembles.log_means(place, "log final loss", ended, also, CONVERGENCE.floor_margin))
@@ -94,8 +98,9 @@ def undecided(experiment: Experiment, place: Place, first: Arrays, second: Array
         halves = place._replace(sides=(f"{side}, first half", f"{side}, second half"))
         half = len(values) // 2
         endpoints.append(ensembles.log_means(halves, "log loss-AUC", values[:half], values[half:], control=True))
-        counts = _solved(arrays["solved"][:half]), _solved(arrays["solved"][half:])
-        endpoints.append(ensembles.rates(halves, "solved rate", *counts, margin, control=True))
+        if stated:
+            counts = _solved(arrays["solved"][:half]), _solved(arrays["solved"][half:])
+            endpoints.append(ensembles.rates(halves, "solved rate", *counts, margin, control=True))
     return [*found, *endpoints]
 
 

@@ -14,7 +14,7 @@ from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 from spec.parameters import generator_for
 from spec.tasks import solved
-from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes
+from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes, NotStated
 
 NAME: str = "outcome"
 QUESTION: str = "do independent runs from each side's own random numbers learn as often as the experiment says?"
@@ -23,7 +23,9 @@ SAME_INPUTS: bool = False
 
 
 def inapplicable(experiment: Experiment) -> str:
-    return "" if experiment.training.epochs else "nothing is trained"
+    if not experiment.training.epochs:
+        return "nothing is trained"
+    return "the experiment states no outcome" if isinstance(experiment.outcome, NotStated) else ""
 
 
 def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:

@@ -1,5 +1,37 @@
-"""The command line that every implementation's train.py shares: `main` and what it is made of."""
+"""The command line that every implementation's train.py shares. See entry.py."""
 
-from spec.command.entry import main
+import os
+import sys
 
-__all__ = ["main"]
+from spec import signals
+
+
+def main(implementation_name: str, arguments: list[str] | None = None) -> int:
+    """Run the command with these arguments, or the process's own, and return its exit code.
+
+    See `spec.command.entry.main`, which is imported here: Ctrl-C may come meanwhile, and is no reason for a traceback.
+    """
+    own = arguments is None
+    if own:
+        open_standard_streams()
+    try:
+        with signals.noticed():
+            from spec.command import entry
+
+            return entry.main(implementation_name, arguments)
+    except KeyboardInterrupt:  # While there was nobody yet, or nobody any more, to say more about it.
+        signals.wind_down()
+        if sys.stderr is not None:
+            print("interrupted", file=sys.stderr)
+        return signals.exit_code()
+    finally:
+        if own:
+            signals.leave_to_the_system()
+
+
+def open_standard_streams() -> None:
+    """Have file descriptors 0 to 2 taken: where one was closed, a file that is opened later would get its number."""
+    handle = os.open(os.devnull, os.O_RDWR)
+    while handle <= 2:
+        handle = os.open(os.devnull, os.O_RDWR)
+    os.close(handle)

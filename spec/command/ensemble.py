@@ -4,7 +4,6 @@ It trains in chunks of seeds, each of which becomes a file of its own: Ctrl-C lo
 """
 
 import argparse
-import shlex
 import time
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,21 +11,26 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from spec import files, parameters
+from spec import files, parameters, signals, text
 from spec.command.ensemble_directory import ARRAYS, EnsembleDirectory, Plan
 from spec.command.ensemble_plot import ensemble_plot
 from spec.command.ensemble_summary import judge, summarize, text_of
 from spec.command.events import EnsembleStart, Members, Summary
 from spec.command.progress import Reporter
-from spec.command.session import Interrupted
+from spec.command.session import Interrupted, Unwritten, no_picture
 from spec.ensemble import chunk_size, cut, one_by_one, solved_members
-from spec.errors import UsageError
+from spec.errors import UsageError, encodable
+from spec.exit_codes import REACHED
 from spec.experiment import Experiment
 from spec.framework import Device, Ensemble, Framework, Settings
 from spec.training import Walk
 
 ALONE = ("init_weights", "export_weights", "trace", "log_every")
 """Flags that mean something for one training only."""
+
+
+MOST_CHUNKS = 10**6
+"""Chunks of an ensemble: each becomes a file."""
 
 
 class Request(NamedTuple):
@@ -63,7 +67,10 @@ def check(options: argparse.Namespace, experiment: Experiment, largest_seed: int
 
 
 def new_plan(experiment: Experiment, first_seed: int, seeds: int, settings: Settings, implementation: str) -> Plan:
-    """The plan of an ensemble, before anybody was asked for versions."""
+    """The plan of an ensemble, before anybody was asked for versions. Raises UsageError for too many seeds."""
+    chunk = chunk_size(experiment, settings.precision)
+    if seeds > MOST_CHUNKS * chunk:
+        raise UsageError(f"--seeds: expected at most {MOST_CHUNKS * chunk}, {chunk} of which fit at once, got {seeds}")
     return Plan(
         experiment=experiment.name,
         hash=experiment.hash,
@@ -71,7 +78,7 @@ def new_plan(experiment: Experiment, first_seed: int, seeds: int, settings: Sett
         versions={},
         first_seed=first_seed,
         seeds=seeds,
-        chunk=len(cut(seeds, chunk_size(experiment, settings.precision))[0]),
+        chunk=len(cut(seeds, chunk)[0]),
         precision=settings.precision,
     )
 
@@ -79,6 +86,14 @@ def new_plan(experiment: Experiment, first_seed: int, seeds: int, settings: Sett
 def resumed_plan(directory: EnsembleDirectory, options: argparse.Namespace, experiment: Experiment, name: str) -> Plan:
     """The plan to go on with. Raises UsageError where the options ask for another."""
     plan = directory.plan()
+    if plan.seeds > MOST_CHUNKS * plan.chunk:
+        raise UsageError(f"{directory.plan_file}: seeds: expected at most {MOST_CHUNKS * plan.chunk}, got {plan.seeds}")
+    there = directory.experiment().training.epochs
+    if options.epochs is not None and options.epochs != there:
+        raise UsageError(
+            f"--epochs: expected {there}, as in {directory.path}, got {options.epochs}: "
+            "an ensemble keeps no state of its members, from which they could be trained further"
+        )
     for flag, expected, got in (
         ("--seeds", plan.seeds, options.seeds),
         ("--seed", plan.first_seed, options.seed),
@@ -94,9 +109,11 @@ def resumed_plan(directory: EnsembleDirectory, options: argparse.Namespace, expe
 def run(framework: Framework, request: Request, directory: EnsembleDirectory, reporter: Reporter) -> Result:
     """Train the chunks that are not there yet, join all, and judge. Raises Interrupted for a KeyboardInterrupt."""
     plan, experiment = request.plan, request.experiment
-    parts = cut(plan.seeds, plan.chunk)
+    parts, steps = cut(plan.seeds, plan.chunk), steps_of(experiment)
     try:
         done = [number for number in range(len(parts)) if directory.chunk_file(number).exists()]
+        for number in done:
+            directory.check_chunk(number, [plan.first_seed + member for member in parts[number]], plan)
         start = EnsembleStart(
             experiment=experiment.name,
             hash=experiment.hash,
@@ -110,23 +127,26 @@ def run(framework: Framework, request: Request, directory: EnsembleDirectory, re
             chunk=plan.chunk,
             epochs=experiment.training.epochs,
             parameters=experiment.model.parameter_count,
-            directory=str(directory.path),
+            directory=encodable(str(directory.path)),
         )
         reporter.ensemble_start(start)
         per_second = None
         if directory.finished():
-            arrays, metadata = parameters.load(directory.arrays_file)
-            method = metadata["method"]
+            arrays, method = directory.load_arrays(plan, steps)
         else:
             per_second = train_chunks(framework, request, directory, reporter, start)
             arrays, method = join_chunks(request, directory)
-            parameters.save(directory.arrays_file, arrays, {**metadata_of(plan), "method": method})
-        return finish(request, directory, arrays, method, per_second)
-    except KeyboardInterrupt:
+            parameters.save(directory.arrays_file, arrays, {**plan.metadata(), "method": method})
+        return finish(request, directory, arrays, method, per_second, reporter)
+    except BaseException as error:
+        # A signal that was noticed, or one that became another error on its way through a framework.
+        if not isinstance(error, KeyboardInterrupt) and not signals.received():
+            raise
+        signals.wind_down()
         numbers = range(len(parts))
         done = sum(len(parts[number]) for number in numbers if directory.chunk_file(number).exists())
         done = plan.seeds if directory.finished() else done
-        command = f"python -m {plan.implementation}.train --resume --out {shlex.quote(str(directory.path))}"
+        command = f"python -m {plan.implementation}.train --resume --out {text.command([str(directory.path)])}"
         if request.device != Settings().device:
             command += f" --device {request.device}"
         if request.compiled:
@@ -151,12 +171,14 @@ def train_chunks(
             if directory.chunk_file(number).exists():
                 continue
             seeds = [plan.first_seed + member for member in part]
+            signals.check()
             found = train_members(framework, experiment, seeds, request.settings, plan.chunk)
-            directory.save_chunk(number, arrays_of(experiment, found, request.settings), found.method)
+            directory.save_chunk(number, arrays_of(experiment, found, request.settings), seeds, found.method, plan)
             done, trained = done + len(part), trained + len(part)
             elapsed = time.perf_counter() - began
             # Only now: what a user has seen is saved.
             report(Members(seeds_done=done, seeds=plan.seeds, method=found.method, per_second=trained / elapsed))
+    signals.check()
     return trained / (time.perf_counter() - began)
 
 
@@ -182,12 +204,12 @@ def arrays_of(experiment: Experiment, ensemble: Ensemble, settings: Settings) ->
 
 def join_chunks(request: Request, directory: EnsembleDirectory) -> tuple[dict[str, np.ndarray], str]:
     """All members' arrays, in the order of the seeds, and the methods that made them. Raises UsageError."""
-    training = request.experiment.training
-    steps = training.epochs * training.steps_per_epoch
+    steps = steps_of(request.experiment)
     joined: dict[str, np.ndarray] = {}
     methods: dict[str, None] = {}
     for number, part in enumerate(cut(request.plan.seeds, request.plan.chunk)):
-        arrays, method = directory.load_chunk(number, len(part), steps)
+        seeds = [request.plan.first_seed + member for member in part]
+        arrays, method = directory.load_chunk(number, seeds, steps, request.plan)
         methods[method] = None
         for name, array in arrays.items():
             # Filled in place: at no time are there two copies of all of it.
@@ -196,10 +218,9 @@ def join_chunks(request: Request, directory: EnsembleDirectory) -> tuple[dict[st
     return joined, ", ".join(methods)
 
 
-def metadata_of(plan: Plan) -> dict[str, str]:
-    """As safetensors keeps it, which knows strings only."""
-    values = msgspec.structs.asdict(plan)
-    return {k: v if isinstance(v, str) else msgspec.json.encode(v).decode() for k, v in values.items()}
+def steps_of(experiment: Experiment) -> int:
+    """Optimizer steps of each member."""
+    return experiment.training.epochs * experiment.training.steps_per_epoch
 
 
 def finish(
@@ -208,8 +229,12 @@ def finish(
     arrays: Mapping[str, np.ndarray],
     method: str,
     per_second: float | None,
+    reporter: Reporter,
 ) -> Result:
-    """Write the files that come at the end, and judge."""
+    """Judge, and write the files that come at the end. Raises Unwritten where one could not be written.
+
+    A picture that cannot be drawn or written is missing, and the ensemble is none the worse for it.
+    """
     plan, experiment = request.plan, request.experiment
     summary = summarize(
         experiment,
@@ -219,9 +244,18 @@ def finish(
         first_seed=plan.first_seed,
         per_second=per_second,
     )
-    if per_second is not None or not directory.summary_file.exists():
-        files.write(directory.summary_file, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+    code, text = judge(experiment, summary), text_of(experiment, summary)
+    try:
+        if per_second is not None or not directory.summary_file.exists():
+            files.write(directory.summary_file, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+    except UsageError as error:
+        raise Unwritten(str(error), code == REACHED, text) from None
     if per_second is not None or not directory.plot_file.exists():
-        files.write(directory.plot_file, ensemble_plot(experiment, summary, arrays))
+        try:
+            files.write(directory.plot_file, ensemble_plot(experiment, summary, arrays))
+        except Exception as error:
+            if signals.received():
+                raise
+            reporter.warn(f"no {directory.plot_file}: {no_picture(error)}")
     directory.drop_chunks()
-    return Result(summary, judge(experiment, summary), text_of(experiment, summary))
+    return Result(summary, code, text)

@@ -8,17 +8,21 @@ summary.json              see spec.command.ensemble_summary
 ensemble.png              the losses' quantiles over the steps, and the times to solve
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
 
 from spec import files, parameters
-from spec.command.run_directory import RunDirectory, read_experiment
-from spec.errors import UsageError
+from spec.arguments import LARGEST_SEED
+from spec.command.run_directory import RunDirectory, read_experiment, write_experiment
+from spec.errors import UsageError, shorten
 from spec.experiment import Experiment
 from spec.framework import Precision
+from spec.limits import LARGEST_FILE
 
 ARRAYS = ("losses", "evaluation_losses", "solved", "first_solved")
 """losses (seeds, steps); evaluation_losses float64 (seeds,) and solved uint8 (seeds,), after the last epoch;
@@ -32,10 +36,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
     implementation: str
     versions: dict[str, str]
-    first_seed: int
-    seeds: int
-    chunk: int
+    first_seed: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SEED)]
+    seeds: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SEED + 1)]
+    chunk: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SEED + 1)]
     precision: Precision
+
+    def metadata(self) -> dict[str, str]:
+        """As safetensors keeps it, which knows strings only."""
+        values = msgspec.structs.asdict(self)
+        return {k: v if isinstance(v, str) else msgspec.json.encode(v).decode() for k, v in values.items()}
 
 
 class EnsembleDirectory:
@@ -50,14 +59,17 @@ class EnsembleDirectory:
         self.summary_file = path / "summary.json"
         self.plot_file = path / "ensemble.png"
 
+    def files(self) -> list[Path]:
+        """All that an ensemble writes, but for its chunks."""
+        return [self.experiment_file, self.plan_file, self.arrays_file, self.summary_file, self.plot_file]
+
     def check_free(self) -> None:
         """Raise UsageError if there is something at this path already."""
         RunDirectory(self.path).check_free()
 
     def begin(self, experiment: Experiment, plan: Plan) -> None:
-        """Write a new ensemble's first files."""
-        files.write(self.experiment_file, msgspec.json.format(msgspec.json.encode(experiment), indent=2) + b"\n")
-        self.make_chunks()
+        """Write a new ensemble's first files, the one that makes it an ensemble last."""
+        write_experiment(self.experiment_file, experiment)
         files.write(self.plan_file, msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
 
     def make_chunks(self) -> None:
@@ -74,37 +86,66 @@ class EnsembleDirectory:
     def plan(self) -> Plan:
         """The plan. Raises UsageError when there is none."""
         try:
-            return msgspec.json.decode(self.plan_file.read_bytes(), type=Plan)
-        except OSError as error:
-            raise UsageError(f"{self.plan_file}: expected an ensemble's, got nothing: {error.strerror}") from None
-        except msgspec.MsgspecError as error:
+            return msgspec.json.decode(files.read(self.plan_file, LARGEST_FILE), type=Plan)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"{self.plan_file}: expected an ensemble's, got something else: {error}") from None
 
     def chunk_file(self, number: int) -> Path:
         """Where chunk `number`, from 0, is kept."""
         return self.chunks / f"{number}.safetensors"
 
-    def save_chunk(self, number: int, arrays: Mapping[str, np.ndarray], method: str) -> None:
-        """Write the members of a chunk."""
-        parameters.save(self.chunk_file(number), arrays, {"method": method})
+    def save_chunk(
+        self, number: int, arrays: Mapping[str, np.ndarray], seeds: Sequence[int], method: str, plan: Plan
+    ) -> None:
+        """Write the members of a chunk, with what they are of."""
+        parameters.save(self.chunk_file(number), arrays, {**chunk_of(plan, seeds), "method": method})
 
-    def load_chunk(self, number: int, members: int, steps: int) -> tuple[dict[str, np.ndarray], str]:
-        """The arrays of a chunk and its method. Raises UsageError unless it has that many members and steps."""
+    def load_chunk(
+        self, number: int, seeds: Sequence[int], steps: int, plan: Plan
+    ) -> tuple[dict[str, np.ndarray], str]:
+        """The arrays of a chunk and its method. Raises UsageError unless it is of that plan, those seeds and steps."""
+        return self._load(self.chunk_file(number), chunk_of(plan, seeds), len(seeds), steps)
+
+    def check_chunk(self, number: int, seeds: Sequence[int], plan: Plan) -> None:
+        """The same of what it says of itself, without reading it. Raises UsageError."""
         file = self.chunk_file(number)
+        self._check(file, chunk_of(plan, seeds), parameters.load_metadata(file))
+
+    def load_arrays(self, plan: Plan, steps: int) -> tuple[dict[str, np.ndarray], str]:
+        """The arrays of all members and their method. Raises UsageError unless they are that plan's."""
+        return self._load(self.arrays_file, plan.metadata(), plan.seeds, steps)
+
+    def _load(
+        self, file: Path, described: dict[str, str], members: int, steps: int
+    ) -> tuple[dict[str, np.ndarray], str]:
         arrays, metadata = parameters.load(file)
+        self._check(file, described, metadata)
         shapes = {name: array.shape for name, array in arrays.items()}
         expected = {name: (members, steps) if name == "losses" else (members,) for name in ARRAYS}
         if shapes != expected:
             raise UsageError(f"{file}: expected arrays of shapes {expected}, got {shapes}")
         return arrays, metadata.get("method", "")
 
+    def _check(self, file: Path, described: dict[str, str], metadata: dict[str, str]) -> None:
+        for key, expected in described.items():
+            if (got := metadata.get(key, "nothing")) != expected:
+                what = f"{key}: expected {expected}, as {self.plan_file.name} has"
+                raise UsageError(f"{file}: {what}, got {shorten(got)}: another ensemble's")
+
     def finished(self) -> bool:
         """Whether all members are in one file."""
         return self.arrays_file.exists()
 
     def drop_chunks(self) -> None:
-        """Remove the chunks, once their members stand in one file."""
-        for file in self.chunks.glob("*.safetensors"):
-            file.unlink(missing_ok=True)
-        if self.chunks.exists() and not any(self.chunks.iterdir()):
+        """Remove the chunks, once their members stand in one file; what cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            for file in self.chunks.glob("*.safetensors"):
+                file.unlink(missing_ok=True)
             self.chunks.rmdir()
+
+
+def chunk_of(plan: Plan, seeds: Sequence[int]) -> dict[str, str]:
+    """What a chunk says of itself: which seeds it is of, and of what training."""
+    span = f"{seeds[0]} to {seeds[-1]}"
+    of = {"experiment": plan.experiment, "hash": plan.hash, "implementation": plan.implementation}
+    return {**of, "precision": plan.precision, "seeds": span}

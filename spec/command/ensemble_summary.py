@@ -10,7 +10,7 @@ from spec.convergence import runs_to_show, stated
 from spec.ensemble import NEVER
 from spec.exit_codes import MISSED, REACHED, UNDERPOWERED
 from spec.experiment import Experiment
-from spec.training import CannotLearn, Learns, LearnsSometimes
+from spec.training import CannotLearn, Learns, LearnsSometimes, NotStated
 
 DEVIATE = 1.959963984540054
 """The 97.5 % quantile of the standard normal law, for intervals of 95 %."""
@@ -83,6 +83,8 @@ def judge(experiment: Experiment, summary: Summary) -> int:
 
     Too few where crosscheck's rung convergence would say so of them: see spec.convergence.stated.
     """
+    if isinstance(experiment.outcome, NotStated):
+        return REACHED
     good = reached(experiment, summary)
     if not good and isinstance(experiment.outcome, CannotLearn):
         return MISSED  # A single run that does what none can is enough.
@@ -150,4 +152,6 @@ def _verdict(experiment: Experiment, summary: Summary) -> str:
         case CannotLearn(floor, reason):
             got = f"{summary.solved} of {summary.seeds} did, lowest evaluation loss {summary.lowest:.7g}"
             return f"{word}: no seed can solve it, floor {floor:.7g}: {reason}; {got}.{more}"
+        case NotStated():
+            return f"Trained: {low} to {high} % of seeds solve it. The experiment states no outcome."
     return "Nothing was trained."

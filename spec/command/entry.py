@@ -1,26 +1,23 @@
 """The command line that every implementation's train.py shares."""
 
 import argparse
-import importlib
+import contextlib
 import os
-import signal
-import tempfile
-import threading
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import NamedTuple, get_args
 
 import msgspec
 
-from spec import cache, parameters
-from spec.arguments import LARGEST_SEED, at_least, seed
+from spec import crash, files, limits, machine, parameters, signals
+from spec.arguments import LARGEST_SEED, Parser, at_least, seed
 from spec.command import ensemble
 from spec.command.ensemble_directory import EnsembleDirectory
 from spec.command.events import End
+from spec.command.implementation import describe, load_implementation
 from spec.command.listing import list_experiments, show
-from spec.command.progress import LINES, JSONLines, Lines, Reporter
+from spec.command.progress import LINES, JSONLines, Lines, Reporter, Unread, silence
+from spec.command.resumption import load_checkpoint
 from spec.command.run_directory import (
     RUNS,
     Checkpoint,
@@ -29,15 +26,17 @@ from spec.command.run_directory import (
     new_run_directory,
     read_experiment,
 )
-from spec.command.session import Interrupted, Request, begin, resume, train
+from spec.command.session import Interrupted, Request, Unwritten, begin, resume, train
 from spec.command.verdict import verdict
 from spec.command.walk import introduction, text_of, walk
-from spec.errors import FrameworkMissing, OhlolError, Unsupported, UsageError
-from spec.exit_codes import COULD_NOT_RUN, REACHED, TRAIN, epilog
+from spec.errors import OhlolError, Unsupported, UsageError, one_line
+from spec.exit_codes import REACHED, TRAIN, epilog
 from spec.experiment import Experiment, load, override
-from spec.framework import CONTRACT, Device, Framework, Precision, Settings
+from spec.framework import Device, Framework, Precision, Settings
+from spec.lock import locked
 from spec.options import had, leaves_out
 from spec.parameters import Parameters
+from spec.text import any_encoding, width
 from spec.training import Walk, initial_state
 
 DEFAULT_EXPERIMENT = "hello-rnn"
@@ -45,8 +44,9 @@ DEFAULT_EXPERIMENT = "hello-rnn"
 
 DEFAULT_SEED = 0
 
-EXTRAS = {"torch_impl": "torch", "flax_impl": "flax"}
-"""The extra of the distribution `ohlol` that installs what an implementation needs."""
+
+RESULT_BYTES = 17
+"""Of an ensemble's member, beside its losses: see spec.command.ensemble_directory.ARRAYS."""
 
 
 class Plan(NamedTuple):
@@ -66,31 +66,59 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
     implementation_name: a module that satisfies spec.framework.Framework; imported only if there is something to
     compute. Errors of the user become one line on stderr. Wrong flags end the process, as argparse does it.
     """
-    options = parser(implementation_name).parse_args(arguments)
-    reporter = JSONLines(options.log_every) if options.json else Lines(options.log_every)
+    any_encoding()
     try:
-        with termination_as_interrupt():
-            return run(implementation_name, options, reporter)
+        options = parser(implementation_name).parse_args(arguments)
+    except SystemExit:
+        flush()
+        raise
+    reporter = JSONLines(options.log_every) if options.json else Lines(options.log_every)
+    reached = False
+    try:
+        code = run(implementation_name, options, reporter)
+        flush()
+    except Unread:
+        if options.list or options.dry_run:
+            return REACHED  # Who reads no further has seen what they wanted.
+        code, text = signals.exit_code(), "interrupted: nobody reads the output any more"
     except Interrupted as error:
         code, text = error.exit_code, str(error)
-    except KeyboardInterrupt as error:
-        code, text = Interrupted.exit_code, f"interrupted before anything was trained: {str(error) or 'Ctrl-C'}"
+    except Unwritten as error:
+        code, text, reached = error.exit_code, f"error: {error}", error.reached
+        with contextlib.suppress(Unread):
+            reporter.note(error.text)
     except OhlolError as error:
-        code, text = error.exit_code, f"error: {' '.join(str(error).split())}"
-    except SystemExit as error:
-        # A framework that ends the program while it is imported or computes; with 0 that would look like a success.
-        code = COULD_NOT_RUN
-        text = f"error: {implementation_name}: expected an answer, got SystemExit({error.code!r}): it ended the program"
-    except Exception:
-        # Python would leave with 1, which means here that a training missed its target.
-        code, text = COULD_NOT_RUN, traceback.format_exc().rstrip()
-    reporter.end(End(reached=False, exit_code=code, error=text.removeprefix("error: ")), text)
+        code, text = error.exit_code, f"error: {error}"
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or signals.received():
+            signals.wind_down()
+            word = str(error) if isinstance(error, KeyboardInterrupt) else ""
+            code, text = signals.exit_code(), f"interrupted before anything was trained: {word or 'Ctrl-C'}"
+        else:
+            # Python would leave with 1, which means here that a training missed its target.
+            code, text = crash.EXIT_CODE, f"error: {crash.tell(error)}"
+    else:
+        return code
+    text = one_line(text)
+    with contextlib.suppress(Unread):
+        reporter.end(End(reached=reached, exit_code=code, error=text.removeprefix("error: ")), text)
     return code
+
+
+def flush() -> None:
+    """Write what stdout still holds, while it can be dealt with that nobody reads it."""
+    stream = sys.stdout
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        silence(stream)
 
 
 def parser(implementation_name: str) -> argparse.ArgumentParser:
     """The flags, the same for every implementation."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog=f"python -m {implementation_name}.train",
         description="Train a model on a task as an experiment states, and say whether it came out as expected.",
         epilog=epilog(TRAIN),
@@ -101,7 +129,7 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     add("experiment", nargs="?", metavar="EXPERIMENT", help=f"shipped name or file (default: {DEFAULT_EXPERIMENT})")
     add("--seed", type=seed, metavar="N", help=f"of the start, the batches, the dropout (default: {DEFAULT_SEED})")
     add("--seeds", type=at_least(1), metavar="N", help="train an ensemble of N seeds, the first being --seed")
-    add("--epochs", type=int, metavar="N", help="instead of the experiment's")
+    add("--epochs", type=int, metavar="N", help="instead of the experiment's; with --resume, more than it had")
     add("--learning-rate", type=float, metavar="X", help="instead of the experiment's")
     add("--batch-size", type=int, metavar="N", help="instead of the experiment's")
     add("--device", choices=get_args(Device), default=default.device, help="to compute on (default: %(default)s)")
@@ -129,8 +157,30 @@ def run(implementation_name: str, options: argparse.Namespace, reporter: Reporte
     if options.list:
         list_experiments(options.json)
         return REACHED
-    if is_ensemble(options):
-        return run_ensemble(implementation_name, options, reporter)
+    if options.resume and (options.out is None or options.init_weights):
+        raise UsageError("--resume: expected --out with the directory to resume, and no --init-weights")
+    with contextlib.ExitStack() as stack:
+        if options.resume and not options.dry_run:
+            hold(options.out, stack, reporter)
+        if is_ensemble(options):
+            return run_ensemble(implementation_name, options, reporter, stack)
+        if options.resume and not options.dry_run:
+            RunDirectory(options.out).complete()
+        return run_one(implementation_name, options, reporter, stack)
+
+
+def hold(directory: Path, stack: contextlib.ExitStack, reporter: Reporter) -> None:
+    """Lock a run directory until the command ends. Raises UsageError where another process has it."""
+    if not os.path.isdir(directory):
+        return  # What is read from it next says so.
+    if not stack.enter_context(locked(directory)):
+        reporter.warn(f"{directory}: its file system has no locks; see to it that no other process writes there")
+
+
+def run_one(
+    implementation_name: str, options: argparse.Namespace, reporter: Reporter, stack: contextlib.ExitStack
+) -> int:
+    """Train, walk through or show one run, and return the exit code. Raises OhlolError."""
     plan = prepare(options)
     if options.dry_run:
         show(plan.experiment, options.json)
@@ -138,6 +188,7 @@ def run(implementation_name: str, options: argparse.Namespace, reporter: Reporte
     framework = load_implementation(implementation_name)
     if not plan.walking:
         check_options(implementation_name, framework, plan.experiment)
+    signals.check()
     versions = describe(framework, plan.settings)
     request = Request(implementation_name, plan.experiment, plan.seed, plan.settings, versions)
     if plan.resumed:
@@ -145,8 +196,9 @@ def run(implementation_name: str, options: argparse.Namespace, reporter: Reporte
     else:
         start = plan.weights or framework.initialize(plan.experiment, plan.seed, plan.settings)
         checkpoint = request.checkpoint(initial_state(plan.experiment.training.optimizer, start), 0)
+    signals.check()
     if plan.walking:
-        show_walk(framework, request, checkpoint.state.parameters, reporter)
+        show_walk(framework, request, checkpoint.state.parameters, reporter, drawn=not (plan.weights or plan.resumed))
         end, text = End(reached=True, exit_code=REACHED), "\nNothing was trained."
     else:
         if plan.resumed:
@@ -154,12 +206,18 @@ def run(implementation_name: str, options: argparse.Namespace, reporter: Reporte
             resume(request, checkpoint, directory, reporter)
         else:
             directory = new_run_directory(options.out, plan.experiment.name, implementation_name)
+            hold(directory.path, stack, reporter)
+            directory.check_free()
             begin(request, checkpoint, directory, reporter)
         checkpoint, last, end = train(framework, request, checkpoint, directory, reporter)
         text = verdict(plan.experiment, last)
     if options.export_weights:
-        parameters.save(options.export_weights, checkpoint.state.parameters, checkpoint.origin.metadata())
-    reporter.end(end, text)
+        try:
+            parameters.save(options.export_weights, checkpoint.state.parameters, checkpoint.origin.metadata())
+        except UsageError as error:
+            raise Unwritten(f"--export-weights {error}", end.reached, text) from None
+    with contextlib.suppress(Unread):  # All is written, and the exit code says it too.
+        reporter.end(end, text)
     return end.exit_code
 
 
@@ -167,21 +225,23 @@ def is_ensemble(options: argparse.Namespace) -> bool:
     """Whether many seeds are to be trained: as --seeds says, or the directory to resume."""
     if options.seeds is not None:
         return True
-    return options.resume and options.out is not None and EnsembleDirectory(options.out).plan_file.exists()
+    return options.resume and options.out is not None and os.path.exists(EnsembleDirectory(options.out).plan_file)
 
 
-def run_ensemble(implementation_name: str, options: argparse.Namespace, reporter: Reporter) -> int:
+def run_ensemble(
+    implementation_name: str, options: argparse.Namespace, reporter: Reporter, stack: contextlib.ExitStack
+) -> int:
     """Train the ensemble that the options ask for, and return the exit code. Raises OhlolError."""
-    if options.resume and options.out is None:
-        raise UsageError("--resume: expected --out with the directory to resume")
     experiment = resolve(options)
     ensemble.check(options, experiment, LARGEST_SEED)
+    check_memory(experiment, options.precision or Settings().precision, options.seeds or 1)
     if options.dry_run:
         show(experiment, options.json)
         return REACHED
     directory = EnsembleDirectory(options.out) if options.resume else None
     if directory:
         plan = ensemble.resumed_plan(directory, options, experiment, implementation_name)
+        check_memory(experiment, plan.precision, plan.seeds)
     else:
         settings = Settings(options.precision or Settings().precision, options.device)
         first = DEFAULT_SEED if options.seed is None else options.seed
@@ -189,6 +249,7 @@ def run_ensemble(implementation_name: str, options: argparse.Namespace, reporter
         if options.out is not None:
             EnsembleDirectory(options.out).check_free()
     framework = load_implementation(implementation_name)
+    signals.check()
     if options.compile and "compiling" not in getattr(framework, "overhead", dict)():
         raise UsageError(f"--compile: expected none with --seeds: {implementation_name} compiles single trainings only")
     check_options(implementation_name, framework, experiment)
@@ -198,23 +259,19 @@ def run_ensemble(implementation_name: str, options: argparse.Namespace, reporter
         framework.initialize(experiment, plan.first_seed, Settings(plan.precision, options.device))
         plan = msgspec.structs.replace(plan, versions=versions)
         directory = EnsembleDirectory(new_run_directory(options.out, experiment.name, implementation_name).path)
+        hold(directory.path, stack, reporter)
+        directory.check_free()
         directory.begin(experiment, plan)
     request = ensemble.Request(experiment, plan, options.device, options.compile)
     result = ensemble.run(framework, request, directory, reporter)
-    reporter.summary(result.summary)
-    reporter.end(End(reached=result.exit_code == REACHED, exit_code=result.exit_code), result.text)
+    with contextlib.suppress(Unread):  # All is written, and the exit code says it too.
+        reporter.summary(result.summary)
+        reporter.end(End(reached=result.exit_code == REACHED, exit_code=result.exit_code), result.text)
     return result.exit_code
-
-
-def describe(framework: Framework, settings: Settings) -> dict[str, str]:
-    """What computes. Plain strings: torch's version is of a type of its own, which JSON does not take."""
-    return {name: str(version) for name, version in framework.describe(settings).items()}
 
 
 def prepare(options: argparse.Namespace) -> Plan:
     """Resolve the options, and check all that can be checked before anything is computed. Raises OhlolError."""
-    if options.resume and (options.out is None or options.init_weights):
-        raise UsageError("--resume: expected --out with the directory to resume, and no --init-weights")
     experiment = resolve(options)
     walking = options.trace or isinstance(experiment.outcome, Walk)
     if walking and options.out is not None:
@@ -233,7 +290,8 @@ def prepare(options: argparse.Namespace) -> Plan:
     if options.init_weights:
         weights = load_parameters(options.init_weights, experiment, settings.precision)
     if options.export_weights:
-        check_writable(options.export_weights)
+        check_export(options)
+    check_memory(experiment, settings.precision)
     return Plan(experiment, seed, settings, walking, weights, resumed)
 
 
@@ -241,10 +299,15 @@ def resolve(options: argparse.Namespace) -> Experiment:
     """The experiment that is named, that of the run to resume, or the default; with the options' own values."""
     if options.experiment and options.experiment.endswith(".json"):
         experiment = read_experiment(Path(options.experiment))
-    elif options.experiment or not options.resume:
-        experiment = load(options.experiment or DEFAULT_EXPERIMENT)
+    elif options.experiment is not None or not options.resume:
+        experiment = load(DEFAULT_EXPERIMENT if options.experiment is None else options.experiment)
     else:
         experiment = RunDirectory(options.out).experiment()
+    return with_values(experiment, options)
+
+
+def with_values(experiment: Experiment, options: argparse.Namespace) -> Experiment:
+    """The experiment with the values that options name. Raises SpecError."""
     changes = {
         "training__epochs": options.epochs,
         "training__optimizer__learning_rate": options.learning_rate,
@@ -254,60 +317,31 @@ def resolve(options: argparse.Namespace) -> Experiment:
     return override(experiment, **given) if given else experiment
 
 
-def load_checkpoint(experiment: Experiment, options: argparse.Namespace) -> Checkpoint:
-    """The checkpoint to resume. Raises UsageError unless experiment, seed and precision are the ones it has."""
-    directory = RunDirectory(options.out)
-    there = directory.experiment()
-    if there.hash != experiment.hash:
-        differences = difference(msgspec.to_builtins(there), msgspec.to_builtins(experiment))
+def check_export(options: argparse.Namespace) -> None:
+    """Raise UsageError where the weights cannot be written, or would replace what the run is made of."""
+    path = options.export_weights
+    files.check_writable(path, "--export-weights")
+    directory = RunDirectory(options.out) if options.out is not None else None
+    own = [] if directory is None else [*directory.files(), *EnsembleDirectory(directory.path).files()]
+    for taken in [*own, *([Path(options.experiment)] if options.experiment else [])]:
+        if os.path.realpath(path) == os.path.realpath(taken):
+            raise UsageError(f"--export-weights {path}: expected a file of its own, got {taken}, which the run needs")
+
+
+def check_memory(experiment: Experiment, precision: Precision, seeds: int = 1) -> None:
+    """Raise UsageError for an experiment that cannot fit into this machine's memory, whoever computes it."""
+    itemsize = int(precision.removeprefix("float")) // 8
+    needed = limits.least_bytes(experiment, itemsize)
+    steps = experiment.training.epochs * experiment.training.steps_per_epoch
+    losses = seeds * (steps * itemsize + RESULT_BYTES) if seeds > 1 else 0
+    available = machine.memory()
+    if available is not None and needed + losses > available:
+        of = f", {limits.in_words(losses)} of it for the losses of {seeds} seeds" if losses > needed else ""
         raise UsageError(
-            f"--resume: expected {there.name} (spec {there.hash}), as in {directory.path}, "
-            f"got {experiment.name} (spec {experiment.hash}): {differences}"
+            f"{experiment.name}: expected an experiment that fits into {limits.in_words(available)} of memory, "
+            f"got one that takes {limits.in_words(needed + losses)} at least{of} "
+            f"({experiment.model.parameter_count} parameters)"
         )
-    checkpoint = directory.load_checkpoint(experiment)
-    origin = checkpoint.origin
-    for flag, expected, got in (
-        ("--seed", origin.seed, options.seed),
-        ("--precision", origin.precision, options.precision),
-    ):
-        if got is not None and got != expected:
-            raise UsageError(f"{flag}: expected {expected}, as in {directory.path}, got {got}")
-    return checkpoint
-
-
-def difference(there: Any, here: Any, path: str = "") -> str:
-    """The first key on which two experiments differ, with both values."""
-    if not (isinstance(there, dict) and isinstance(here, dict)):
-        return f"{path}: expected {there!r}, got {here!r}"
-    key = next(key for key in [*there, *here] if there.get(key) != here.get(key))
-    return difference(there.get(key), here.get(key), f"{path}.{key}".lstrip("."))
-
-
-def check_writable(path: Path) -> None:
-    """Raise UsageError now, not after hours of training, if the file cannot be written."""
-    if path.is_dir():
-        raise UsageError(f"--export-weights {path}: expected a file, got a directory")
-    try:
-        # The only test that is right about permissions, read-only disks and the like.
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise UsageError(f"--export-weights {path}: {path.parent} cannot be written to: {error.strerror}") from None
-
-
-def load_implementation(name: str) -> Framework:
-    """Import an implementation. Raises FrameworkMissing, naming what to install, where its framework is missing."""
-    os.environ.update(cache.variables())
-    try:
-        module = importlib.import_module(name)
-        for function in CONTRACT:
-            getattr(module, function, None)  # An implementation may import its framework only when it is first asked.
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] in (name, "spec"):
-            raise  # Not a missing framework: a fault of ours.
-        hint = f'; to install it: pip install "ohlol[{EXTRAS[name]}]"' if name in EXTRAS else ""
-        raise FrameworkMissing(f"{name}: {error}{hint}") from None
-    return cast(Framework, module)
 
 
 def check_options(name: str, framework: Framework, experiment: Experiment) -> None:
@@ -317,28 +351,12 @@ def check_options(name: str, framework: Framework, experiment: Experiment) -> No
         raise Unsupported(f"{name} leaves out {option}: {declared[option]}")
 
 
-def show_walk(framework: Framework, request: Request, start: Parameters, reporter: Reporter) -> None:
-    """One forward pass over the evaluation batch, shown step by step."""
+def show_walk(framework: Framework, request: Request, start: Parameters, reporter: Reporter, drawn: bool) -> None:
+    """One forward pass over the evaluation batch, shown step by step. drawn: whether `start` comes from the seed."""
     experiment, settings = request.experiment, request.settings
     batch = experiment.task.evaluation_batch(settings.precision)
-    reporter.start(request.start(0, None))
-    reporter.note(introduction(experiment, batch))
+    # Whatever the recipe says, none of its epochs will be trained.
+    reporter.start(msgspec.structs.replace(request.start(0, None), epochs=0))
+    reporter.note(introduction(experiment, batch, drawn))
     for step in walk(experiment, batch, framework.forward(experiment, start, batch, settings)):
-        reporter.step(step, text_of(step))
-
-
-@contextmanager
-def termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does, so that both leave a checkpoint."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Only the main thread may say what a signal does.
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        reporter.step(step, text_of(step, width()))

@@ -10,7 +10,8 @@ from spec.framework import Device, Precision
 class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="event"):
     """Something begins to compute; again for each resumption, which may be another implementation's.
 
-    parameters: how many values are trained. epochs: of the whole recipe. epochs_done: before this start.
+    parameters: how many values are trained. epochs: of the whole recipe; 0 for a walk, whatever the recipe says.
+    epochs_done: before this start.
     directory: where the run leaves its files, if it leaves any.
     """
 

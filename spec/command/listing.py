@@ -2,10 +2,11 @@
 
 import msgspec
 
-from spec.command.progress import say
-from spec.experiment import Experiment, load, shipped
+from spec.command.progress import say, tell
+from spec.experiment import COURSE_ROWS, Experiment, load, shipped
 from spec.parameters import Constant, Law, Normal, Uniform
-from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes
+from spec.text import of_json, table, width
+from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes, NotStated
 
 
 def list_experiments(as_json: bool) -> None:
@@ -16,35 +17,41 @@ def list_experiments(as_json: bool) -> None:
             entry = {"event": "experiment", "hash": experiment.hash, **msgspec.to_builtins(experiment)}
             say(msgspec.json.encode(entry).decode())
         return
-    rows = [(e.name, type(e.model).__name__, str(e.training.epochs), expected(e.outcome)) for e in experiments]
-    header = ("name", "model", "epochs", "expected")
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    descriptions = ["description", *(e.description for e in experiments)]
-    for row, description in zip([header, *rows], descriptions, strict=True):
-        say("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) + f"  {description}")
+    for lines in table([(e.name, _in_words(e)) for e in experiments], width()):
+        for line in lines:
+            say(line)
+    tell(COURSE_ROWS)
+
+
+def _in_words(experiment: Experiment) -> str:
+    epochs = experiment.training.epochs
+    length = f"{epochs} epoch{'s' if epochs != 1 else ''}, " if epochs else ""
+    what = f"{type(experiment.model).__name__}, {length}{expected(experiment.outcome)}"
+    return f"{experiment.description} ({what})"
 
 
 def show(experiment: Experiment, as_json: bool) -> None:
     """Print an experiment with every default filled in, and its model's table of parameters."""
-    table = experiment.model.parameters()
+    parameters = experiment.model.parameters()
     if as_json:
         entry = {
             "event": "dry-run",
             "hash": experiment.hash,
             "parameters": experiment.model.parameter_count,
-            "table": table,
+            "table": parameters,
             "experiment": experiment,
         }
-        say(msgspec.json.encode(entry).decode())
+        say(of_json(msgspec.json.encode(entry).decode()))
         return
-    say(f"{experiment.name} (spec {experiment.hash}): {experiment.description}")
-    say(msgspec.json.format(msgspec.json.encode(experiment), indent=2).decode())
+    tell(f"{experiment.name} (spec {experiment.hash}): {experiment.description}")
+    say(of_json(msgspec.json.format(msgspec.json.encode(experiment), indent=2).decode()))
     rows = [("parameter", "shape", "elements", "initial law")]
-    rows += [(p.name, str(p.shape), str(p.size), law(p.law)) for p in table]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, shape, elements, drawn in rows:
-        say(f"{name:{widths[0]}}  {shape:{widths[1]}}  {elements:>{widths[2]}}  {drawn}")
-    say(f"{experiment.model.parameter_count} parameters in all")
+    rows += [(p.name, str(p.shape), str(p.size), law(p.law)) for p in parameters]
+    digits = max(len(elements) for _, _, elements, _ in rows)
+    for lines in table([(name, shape, f"{n:>{digits}}", drawn) for name, shape, n, drawn in rows], width()):
+        for line in lines:
+            say(line)
+    tell(f"{experiment.model.parameter_count} parameters in all")
 
 
 def expected(outcome: AnyOutcome) -> str:
@@ -56,6 +63,8 @@ def expected(outcome: AnyOutcome) -> str:
             return f"about {100 * rate:.4g} % learn"
         case CannotLearn():
             return "cannot learn"
+        case NotStated():
+            return "no outcome stated"
     return "a walk"
 
 

@@ -1,13 +1,16 @@
 """What a run says while it goes on: lines for people, with a bar on a terminal, or JSON lines for programs."""
 
+import contextlib
 import math
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from spec.command.events import End, EnsembleStart, Epoch, Event, Members, Start, Step, Summary, encode
+from spec.errors import one_line
+from spec.text import fold, of_json, visible, width
 
 LINES = 15
 """About how many epoch lines a person is shown, whatever the number of epochs; the course trains for 15."""
@@ -27,6 +30,10 @@ class Reporter(Protocol):
     @contextmanager
     def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
         """Hand out the function that reports each epoch."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Something that went wrong and costs less than the run: for people, on stderr."""
         ...
 
     def step(self, event: Step, text: str) -> None:
@@ -58,14 +65,20 @@ class Lines:
         self.log_every = log_every
 
     def start(self, event: Start) -> None:
-        say(f"{event.experiment} (spec {event.hash}) by {event.implementation}")
-        say(", ".join(f"{name} {version}" for name, version in event.versions.items()))
-        say(f"precision {event.precision}, seed {event.seed}, {event.parameters} parameters, {event.epochs} epochs")
+        tell(f"{event.experiment} (spec {event.hash}) by {event.implementation}")
+        tell(", ".join(f"{name} {version}" for name, version in event.versions.items()))
+        length = f"{event.epochs} epochs" if event.epochs else "nothing is trained"
+        tell(f"precision {event.precision}, seed {event.seed}, {event.parameters} parameters, {length}")
+        tell(f"seed {event.seed} draws otherwise in each framework; --init-weights starts two alike")
         if event.directory is not None:
-            say(f"run directory {event.directory}")
+            tell(f"run directory {event.directory}")
 
     def note(self, text: str) -> None:
-        say(text)
+        # Paragraphs that are lines already: further in, a line would look like one of its own.
+        tell_lines(text, indent=0)
+
+    def warn(self, text: str) -> None:
+        complain(f"warning: {text}")
 
     @contextmanager
     def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
@@ -75,26 +88,26 @@ class Lines:
             def report(event: Epoch) -> None:
                 advance(event.epoch, f"{event.loss:.4f}")
                 if event.epoch % log_every == 0 or event.epoch == epochs:
-                    say(f"{event.predicted}, epoch {event.epoch}/{epochs}, loss {event.loss:.4f}")
+                    tell(f"{event.predicted}, epoch {event.epoch}/{epochs}, loss {event.loss:.4f}")
 
             yield report
 
     def step(self, event: Step, text: str) -> None:
         del event
-        say(text)
+        tell_lines(text)
 
     def ensemble_start(self, event: EnsembleStart) -> None:
-        say(f"{event.experiment} (spec {event.hash}) by {event.implementation}")
-        say(", ".join(f"{name} {version}" for name, version in event.versions.items()))
+        tell(f"{event.experiment} (spec {event.hash}) by {event.implementation}")
+        tell(", ".join(f"{name} {version}" for name, version in event.versions.items()))
         last = event.first_seed + event.seeds - 1
-        say(f"precision {event.precision}, seeds {event.first_seed} to {last}, {event.chunk} at once")
-        say(f"run directory {event.directory}")
+        tell(f"precision {event.precision}, seeds {event.first_seed} to {last}, {event.chunk} at once")
+        tell(f"run directory {event.directory}")
         if event.seeds_done:
-            say(f"{event.seeds_done} of {event.seeds} seeds are done already")
+            tell(f"{event.seeds_done} of {event.seeds} seeds are done already")
 
     @contextmanager
     def ensemble(self, event: EnsembleStart) -> Iterator[Callable[[Members], None]]:
-        with bar("seed", event.seeds, event.seeds_done, "trainings a second") as advance:
+        with bar("seed", event.seeds, event.seeds_done, "a second") as advance:
 
             def report(members: Members) -> None:
                 advance(members.seeds_done, f"{members.per_second:.4g}")
@@ -106,9 +119,9 @@ class Lines:
 
     def end(self, event: End, text: str) -> None:
         if event.error is None:
-            say(text)
+            tell_lines(text)
         else:
-            print(text, file=sys.stderr, flush=True)
+            complain(text)
 
 
 class JSONLines:
@@ -122,6 +135,9 @@ class JSONLines:
 
     def note(self, text: str) -> None:
         del text
+
+    def warn(self, text: str) -> None:
+        complain(f"warning: {text}")
 
     @contextmanager
     def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
@@ -151,49 +167,88 @@ class JSONLines:
     def end(self, event: End, text: str) -> None:
         self._write(event)
         if event.error is not None:
-            print(text, file=sys.stderr, flush=True)
+            complain(text)
 
     def _write(self, event: Event) -> None:
-        say(encode(event).decode())
+        say(of_json(encode(event).decode()))
 
 
-def say(text: str) -> None:
+def tell(line: str, indent: int = 2) -> None:
+    """Print a line for people: nothing in it is a terminal's or a CI system's command, and a terminal's is folded."""
+    for part in fold(visible(line), width(), indent):
+        say(part)
+
+
+def tell_lines(lines: str, indent: int = 2) -> None:
+    """The same for several."""
+    for line in lines.split("\n"):
+        tell(line, indent)
+
+
+class Unread(KeyboardInterrupt):
+    """Nobody reads the output any more: to go on would be to work for nobody."""
+
+
+def say(line: str) -> None:
     """Print a line at once, also into a pipe, which would otherwise hold it back.
 
-    Raises KeyboardInterrupt when nobody reads the pipe any more: to go on would be to work for nobody.
+    Raises Unread when nobody reads the pipe any more. An output that cannot be written for another reason, a disk that
+    is full, is complained about once, and what is computed goes on without it.
     """
     try:
-        print(text, flush=True)
+        print(line, flush=True)
     except BrokenPipeError:
-        # What is still buffered has to go somewhere, or Python complains about it at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise KeyboardInterrupt("nobody reads the output any more") from None
+        silence(sys.stdout)
+        raise Unread("nobody reads the output any more") from None
+    except OSError as error:
+        silence(sys.stdout)
+        complain(f"warning: the output cannot be written: {error.strerror}; what follows is lost")
+
+
+def complain(text: str) -> None:
+    """Print a line of an error or a warning on stderr, if there is one that can be written."""
+    if sys.stderr is None:
+        return
+    try:
+        print(one_line(text), file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Let what is still buffered, and all that follows, go nowhere; or Python complains about it at its exit."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 @contextmanager
 def bar(unit: str, total: int, done: int, value: str) -> Iterator[Callable[[int, str], None]]:
     """A progress bar on stderr if that is a terminal; hands out the function that moves it and shows a value."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda completed, shown: None
         return
     # Imported here: it takes longer than all the rest of --help or --list.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    console = Console(stderr=True)
     columns = (
         SpinnerColumn(),
         TextColumn(unit),
         MofNCompleteColumn(),
-        BarColumn(),
+        # What is left beside the words and numbers, which are never cut.
+        BarColumn(min(40, max(console.width - len(f"  {unit} {total}/{total}  {value} 0.1234e-10 0:00:00"), 1))),
         TextColumn(f"{value} {{task.fields[shown]}}"),
         TimeElapsedColumn(),
     )
     # Rich sends what is printed meanwhile to its own console, stderr; right only where both are the same terminal.
     progress = Progress(
         *columns,
-        console=Console(stderr=True),
+        console=console,
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         redirect_stderr=True,
     )
     with progress:

@@ -2,23 +2,31 @@
 
 experiment.json           the resolved experiment, overrides included; train it again by giving its path
 metrics.jsonl             a line a start, a line an epoch, a line at the end (see spec.command.events)
-checkpoint.safetensors    where the training stands: parameters, optimizer slots, and Origin as metadata
+checkpoint.safetensors    where the training stands: parameters, optimizer slots, and Origin as metadata, with the
+                          experiment and a checksum of the metrics, against which a resumption holds the other files
 parameters.safetensors    the final parameters under their canonical names, and Origin as metadata
 loss.png                  the loss over the epochs
+.lock                     there while a process works in the directory, see spec.lock
+
+The checkpoint is what makes a directory a run: without one, nothing was trained there, and a new run may begin.
 """
 
-from collections.abc import Sequence
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from spec import files, parameters
+from spec import files, lock, parameters
 from spec.command.events import Epoch, Event, Start, encode
-from spec.errors import ParameterMismatch, SpecError, UsageError
-from spec.experiment import Experiment, convert
+from spec.errors import ParameterMismatch, SpecError, UsageError, shorten
+from spec.experiment import Experiment, convert, override
 from spec.framework import Precision
+from spec.limits import LARGEST_FILE
 from spec.parameters import Parameters
 from spec.training import State, initial_state
 
@@ -26,20 +34,31 @@ RUNS = Path("runs")
 """Where run directories go when nobody says otherwise, relative to the working directory."""
 
 
+FORMAT = 2
+"""Of a checkpoint. The first had neither a checksum nor the experiment in it, and could be of any run."""
+
+BEGUN = {"experiment.json", "metrics.jsonl", lock.NAME}
+"""What a run writes before its first checkpoint."""
+
+
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where arrays came from: the metadata of every safetensors file that a run writes.
 
-    epochs, steps: trained so far; `steps` counts optimizer steps.
+    experiment, hash: its name and hash; resolved: all of it. epochs, steps: trained so far; `steps` counts optimizer
+    steps. metrics: a checksum of those epochs' lines in the metrics, see `chain`.
     """
 
+    format: int = FORMAT
     experiment: str
     hash: str
+    resolved: dict[str, Any]
     seed: int
     precision: Precision
     implementation: str
     versions: dict[str, str]
     epochs: int
     steps: int
+    metrics: str = ""
 
     def metadata(self) -> dict[str, str]:
         """As safetensors keeps it, which knows strings only; what is no string becomes JSON."""
@@ -49,10 +68,14 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], file: Path) -> "Origin":
         """The opposite of `metadata`. Raises UsageError when that is not what the file holds."""
+        if (found := metadata.get("format")) != str(FORMAT) and "steps" in metadata:
+            raise UsageError(
+                f"{file}: expected a checkpoint of format {FORMAT}, got format {found or 1}: of another version"
+            )
         try:
-            versions = msgspec.json.decode(metadata.get("versions", ""))
-            return msgspec.convert({**metadata, "versions": versions}, cls, strict=False)
-        except msgspec.MsgspecError as error:
+            decoded = {key: msgspec.json.decode(metadata.get(key, "")) for key in ("versions", "resolved")}
+            return msgspec.convert({**metadata, **decoded}, cls, strict=False)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise UsageError(f"{file}: expected a checkpoint's metadata, got something else: {error}") from None
 
 
@@ -74,18 +97,39 @@ class RunDirectory:
         self.parameters_file = path / "parameters.safetensors"
         self.plot_file = path / "loss.png"
 
+    def files(self) -> list[Path]:
+        """All that a run writes."""
+        return [
+            *(self.experiment_file, self.metrics_file, self.checkpoint_file, self.parameters_file, self.plot_file),
+            self.path / lock.NAME,
+        ]
+
     def check_free(self) -> None:
-        """Raise UsageError if there is something at this path already."""
-        if self.path.is_dir() and not any(self.path.iterdir()):
+        """Raise UsageError if there is something at this path already, other than a run that never began."""
+        try:
+            mode = self.path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                mode = self.path.stat().st_mode
+            there = {path.name for path in self.path.iterdir()} if stat.S_ISDIR(mode) else set()
+        except FileNotFoundError:
+            if self.path.is_symlink():
+                raise UsageError(f"--out {self.path}: expected a new or empty directory, got a broken link") from None
             return
-        if self.path.exists():
-            what = "a directory that is not empty (--resume continues it)" if self.path.is_dir() else "a file"
-            raise UsageError(f"--out {self.path}: expected a new or empty directory, got {what}")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(f"--out {self.path}: expected a new or empty directory, got none: {reason}") from None
+        if not stat.S_ISDIR(mode):
+            what = files.kind(mode) if not stat.S_ISREG(mode) else "a file"
+        elif {name for name in there if not name.endswith(files.PARTIAL)} <= BEGUN:
+            return
+        else:
+            what = "a directory that is not empty (--resume continues it)"
+        raise UsageError(f"--out {self.path}: expected a new or empty directory, got {what}")
 
     def begin(self, experiment: Experiment, start: Start, checkpoint: Checkpoint) -> None:
-        """Write a new run's first files."""
-        files.write(self.experiment_file, msgspec.json.format(msgspec.json.encode(experiment), indent=2) + b"\n")
-        self.append([start])
+        """Write a new run's first files, the one that makes it a run last."""
+        write_experiment(self.experiment_file, experiment)
+        files.write(self.metrics_file, encode(start) + b"\n")
         self.save_checkpoint(checkpoint)
 
     def experiment(self) -> Experiment:
@@ -94,25 +138,25 @@ class RunDirectory:
 
     def append(self, events: Sequence[Event]) -> None:
         """Add lines to the metrics."""
-        try:
-            with self.metrics_file.open("ab") as file:
-                file.write(b"".join(encode(event) + b"\n" for event in events))
-        except OSError as error:
-            raise UsageError(f"{self.metrics_file}: cannot be written: {error.strerror}") from None
+        files.append(self.metrics_file, b"".join(encode(event) + b"\n" for event in events))
 
     def events(self) -> list[Event]:
         """The metrics, up to a line that was cut short, if there is one. Raises UsageError without metrics."""
         decoder = msgspec.json.Decoder(Event)
         events = []
-        for line in _read(self.metrics_file).splitlines():
+        for line in files.read(self.metrics_file).splitlines():
             try:
                 events.append(decoder.decode(line))
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 break
         return events
 
     def rewind(self, epochs: int) -> None:
-        """Drop from the metrics all that came after that many epochs. Raises UsageError when there are fewer.
+        """Drop from the metrics all that came after that many epochs. Raises UsageError when there are fewer."""
+        files.write(self.metrics_file, b"".join(encode(event) + b"\n" for event in self.rewound(epochs)))
+
+    def rewound(self, epochs: int) -> list[Event]:
+        """The metrics without all that came after that many epochs. Raises UsageError when there are fewer.
 
         Metrics are written before the checkpoint they belong to, so a run that was stopped between the two has lines
         to spare, the last of them perhaps cut short.
@@ -123,10 +167,11 @@ class RunDirectory:
             if started or (isinstance(event, Epoch) and event.epoch <= epochs):
                 kept.append(event)
         numbers = [event.epoch for event in kept if isinstance(event, Epoch)]
-        if numbers != list(range(1, epochs + 1)):
+        # Counted first: a number of epochs that cannot be is no reason to make a list of them.
+        if len(numbers) != epochs or numbers != list(range(1, epochs + 1)):
             got = f"{len(numbers)} epochs" + (f", the last being {numbers[-1]}" if numbers else "")
             raise UsageError(f"{self.metrics_file}: expected the epochs 1 to {epochs} of the checkpoint, got {got}")
-        files.write(self.metrics_file, b"".join(encode(event) + b"\n" for event in kept))
+        return kept
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint."""
@@ -137,6 +182,7 @@ class RunDirectory:
         """Read the checkpoint. Raises UsageError or ParameterMismatch when it is not one of this experiment."""
         arrays, metadata = parameters.load(self.checkpoint_file)
         origin = Origin.from_metadata(metadata, self.checkpoint_file)
+        self._check_origin(origin, experiment)
         table = experiment.model.parameters()
         trained = {parameter.name: arrays.pop(parameter.name) for parameter in table if parameter.name in arrays}
         parameters.check(table, trained, str(self.checkpoint_file))
@@ -153,6 +199,80 @@ class RunDirectory:
                     f"{self.checkpoint_file}: {name}: expected {origin.precision}, got {array.dtype}"
                 )
         return Checkpoint(State(trained, slots, origin.steps), origin)
+
+    def _check_origin(self, origin: Origin, experiment: Experiment) -> None:
+        """Raise UsageError unless the checkpoint is of that experiment, and its counts can be."""
+        there, training = msgspec.to_builtins(experiment), experiment.training
+        if there != origin.resolved:
+            raise UsageError(
+                f"{self.experiment_file}: expected the experiment of {self.checkpoint_file.name}, got another: "
+                f"{difference(origin.resolved, there)}"
+            )
+        if not 0 <= origin.epochs <= training.epochs:
+            raise UsageError(
+                f"{self.checkpoint_file}: epochs: expected 0 to {training.epochs}, got {shorten(str(origin.epochs))}"
+            )
+        if origin.steps != (steps := origin.epochs * training.steps_per_epoch):
+            raise UsageError(
+                f"{self.checkpoint_file}: steps: expected {steps}, {training.steps_per_epoch} for each of "
+                f"{origin.epochs} epochs, got {shorten(str(origin.steps))}"
+            )
+
+    def check_metrics(self, origin: Origin) -> None:
+        """Raise UsageError unless the metrics are those of the checkpoint's run."""
+        events = self.rewound(origin.epochs)
+        starts = [event for event in events if isinstance(event, Start)]
+        for start in starts or ([event for event in self.events() if isinstance(event, Start)][:1]):
+            for what, expected, got in (
+                ("experiment", origin.experiment, start.experiment),
+                ("seed", origin.seed, start.seed),
+                ("precision", origin.precision, start.precision),
+            ):
+                if got != expected:
+                    raise UsageError(
+                        f"{self.metrics_file}: {what}: expected {expected}, as the checkpoint has, got {got}"
+                    )
+        found = chain("", (event for event in events if isinstance(event, Epoch)))
+        if found != origin.metrics:
+            raise UsageError(
+                f"{self.metrics_file}: expected the epochs of the checkpoint's run (checksum {origin.metrics or 'none'}"
+                f"), got others ({found or 'none'}): of another run, or changed"
+            )
+
+    def prolong(self, checkpoint: Checkpoint, start: Start, experiment: Experiment) -> None:
+        """Make it the run of an experiment that has more epochs, from the checkpoint that was prepared for it."""
+        self.append([start])
+        self.save_checkpoint(checkpoint)
+        write_experiment(self.experiment_file, experiment)
+
+    def complete(self) -> None:
+        """Finish what `prolong` was stopped in, if it was. Raises UsageError or SpecError."""
+        if not os.path.lexists(self.checkpoint_file) and os.path.exists(self.experiment_file):
+            raise UsageError(f"{self.path}: expected a run to resume, got one that never began: start it anew")
+        there = self.experiment()
+        origin = Origin.from_metadata(parameters.load_metadata(self.checkpoint_file), self.checkpoint_file)
+        epochs = (origin.resolved.get("training") or {}).get("epochs")
+        if origin.hash == there.hash or not isinstance(epochs, int) or epochs <= there.training.epochs:
+            return
+        prolonged = override(there, training__epochs=epochs)
+        hashes = [event.hash for event in self.events() if isinstance(event, Start)]
+        if prolonged.hash == origin.hash and there.hash in hashes and hashes[-1] == origin.hash:
+            write_experiment(self.experiment_file, prolonged)
+
+
+def chain(checksum: str, epochs: Iterable[Epoch]) -> str:
+    """The checksum of a run's epochs up to the last of these, from the one before the first; "" before any."""
+    for epoch in epochs:
+        checksum = hashlib.sha256(checksum.encode() + encode(epoch)).hexdigest()[:20]
+    return checksum
+
+
+def difference(there: Any, here: Any, path: str = "") -> str:
+    """The first key on which two experiments differ, with both values."""
+    if not (isinstance(there, dict) and isinstance(here, dict)):
+        return f"{path}: expected {shorten(repr(there))}, got {shorten(repr(here))}"
+    key = next(key for key in [*there, *here] if there.get(key) != here.get(key))
+    return difference(there.get(key), here.get(key), f"{path}.{key}".lstrip("."))
 
 
 def new_run_directory(out: Path | None, experiment: str, implementation: str) -> RunDirectory:
@@ -181,9 +301,11 @@ def new_run_directory(out: Path | None, experiment: str, implementation: str) ->
 def read_experiment(path: Path) -> Experiment:
     """The experiment in an experiment.json. Raises UsageError when it cannot be read, SpecError when it is wrong."""
     try:
-        raw = msgspec.json.decode(_read(path))
-    except msgspec.DecodeError as error:
+        raw = msgspec.json.decode(files.read(path, LARGEST_FILE))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SpecError(str(path), "file", "valid JSON", str(error)) from None
+    except RecursionError:
+        raise SpecError(str(path), "file", "valid JSON", "values that are nested too deeply") from None
     if not isinstance(raw, dict):
         raise SpecError(str(path), "file", "object", repr(raw))
     return convert(raw, str(path))
@@ -192,7 +314,8 @@ def read_experiment(path: Path) -> Experiment:
 def load_parameters(path: Path, experiment: Experiment, precision: Precision) -> Parameters:
     """Read canonical parameters for the experiment's model, cast to the precision.
 
-    Raises UsageError when there is no such file, ParameterMismatch when it does not fit the model's table.
+    Raises UsageError when there is no such file, ParameterMismatch when it does not fit the model's table, or where a
+    value is not finite, or not in that precision.
     """
     arrays, _ = parameters.load(path)
     table = experiment.model.parameters()
@@ -200,11 +323,25 @@ def load_parameters(path: Path, experiment: Experiment, precision: Precision) ->
     for name, array in arrays.items():
         if not np.issubdtype(array.dtype, np.floating):
             raise ParameterMismatch(f"{path}: {name}: expected a floating dtype, got {array.dtype}")
-    return {parameter.name: arrays[parameter.name].astype(precision) for parameter in table}
+    return {
+        parameter.name: _cast(arrays[parameter.name], precision, f"{path}: {parameter.name}") for parameter in table
+    }
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+def _cast(array: np.ndarray, precision: Precision, what: str) -> np.ndarray:
+    """The array in that precision. Raises ParameterMismatch for values that are not finite, or not any more."""
+    with np.errstate(over="ignore"):
+        cast = array.astype(precision)
+    wrong = np.flatnonzero(~np.isfinite(cast))
+    if wrong.size:
+        first = array.reshape(-1)[wrong[0]]
+        where = f"{first} at {tuple(map(int, np.unravel_index(wrong[0], array.shape)))}"
+        more = f", and {wrong.size - 1} more" if wrong.size > 1 else ""
+        beyond = f", which is beyond {precision}" if np.isfinite(first) else ""
+        raise ParameterMismatch(f"{what}: expected finite values, got {where}{beyond}{more}")
+    return cast
+
+
+def write_experiment(path: Path, experiment: Experiment) -> None:
+    """Write an experiment.json."""
+    files.write(path, msgspec.json.format(msgspec.json.encode(experiment), indent=2) + b"\n")

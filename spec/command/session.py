@@ -3,20 +3,22 @@
 It trains in chunks of epochs, so that progress shows, a checkpoint is at hand and Ctrl-C loses little.
 """
 
+import contextlib
 import math
-import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
-from spec import files, parameters
+from spec import crash, files, parameters, signals, text
 from spec.command.events import End, Epoch, Start
 from spec.command.plot import loss_plot
 from spec.command.progress import Reporter
-from spec.command.run_directory import Checkpoint, Origin, RunDirectory
-from spec.errors import NonFiniteLoss, OhlolError
-from spec.exit_codes import INTERRUPTED, MISSED, REACHED
+from spec.command.run_directory import Checkpoint, Origin, RunDirectory, chain
+from spec.command.verdict import verdict
+from spec.errors import NonFiniteLoss, OhlolError, UsageError, encodable
+from spec.exit_codes import MISSED, REACHED
 from spec.experiment import Experiment
 from spec.framework import Framework, Settings, Trajectory
 from spec.tasks import predictions, solved
@@ -28,11 +30,27 @@ CHUNKS = 10
 LONGEST_CHUNK = 100
 """Epochs in a chunk, at most; a longer training gets more chunks instead, or it would seem to hang."""
 
+MOST_STEPS = 10**5
+"""Optimizer steps in a chunk of more than one epoch, at most: all their batches are drawn, and kept, at once."""
+
 
 class Interrupted(OhlolError):
-    """The user stopped the run, by Ctrl-C or a signal."""
+    """The user stopped the run, by Ctrl-C or another signal, which the exit code says: 130 for Ctrl-C."""
 
-    exit_code = INTERRUPTED
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.exit_code = signals.exit_code()
+
+
+class Unwritten(UsageError):
+    """A training came to its end, and a file that it was to leave could not be written.
+
+    reached, text: the verdict, which stands all the same.
+    """
+
+    def __init__(self, message: str, reached: bool, text: str = ""):
+        super().__init__(message)
+        self.reached, self.text = reached, text
 
 
 class Request(NamedTuple):
@@ -57,20 +75,22 @@ class Request(NamedTuple):
             parameters=self.experiment.model.parameter_count,
             epochs=self.experiment.training.epochs,
             epochs_done=epochs_done,
-            directory=str(directory.path) if directory else None,
+            directory=encodable(str(directory.path)) if directory else None,
         )
 
-    def checkpoint(self, state: State, epochs: int) -> Checkpoint:
-        """The checkpoint of a training that has done that many epochs."""
+    def checkpoint(self, state: State, epochs: int, metrics: str = "") -> Checkpoint:
+        """The checkpoint of a training that has done that many epochs. metrics: see Origin."""
         origin = Origin(
             experiment=self.experiment.name,
             hash=self.experiment.hash,
+            resolved=msgspec.to_builtins(self.experiment),
             seed=self.seed,
             precision=self.settings.precision,
             implementation=self.implementation,
             versions=self.versions,
             epochs=epochs,
             steps=state.step,
+            metrics=metrics,
         )
         return Checkpoint(state, origin)
 
@@ -99,7 +119,12 @@ def resume(request: Request, checkpoint: Checkpoint, directory: RunDirectory, re
     if done == epochs:
         reporter.note(f"all {epochs} epochs are done already")
         return
-    directory.append([start])
+    if checkpoint.origin.hash != request.experiment.hash:
+        prolonged = request.checkpoint(checkpoint.state, done, checkpoint.origin.metrics)
+        directory.prolong(prolonged, start, request.experiment)
+        reporter.note(f"prolonged to {epochs} epochs")
+    else:
+        directory.append([start])
     before = checkpoint.origin.implementation
     reporter.note(f"resumed after epoch {done}" + (f" by {before}" if before != request.implementation else ""))
 
@@ -114,18 +139,23 @@ def train(
     """
     try:
         final = train_chunks(framework, request, checkpoint, directory, reporter)
-        return finish(request, final, directory)
-    except KeyboardInterrupt:
+        return finish(request, final, directory, reporter)
+    except BaseException as error:
+        # A signal that was noticed, or one that became another error on its way through a framework.
+        if not isinstance(error, KeyboardInterrupt) and not signals.received():
+            raise
+        signals.wind_down()
         # Asked of the file: the signal may have come between its writing and our assignment.
         done = directory.load_checkpoint(request.experiment).origin.epochs
-        command = f"python -m {request.implementation}.train --resume --out {shlex.quote(str(directory.path))}"
+        command = f"python -m {request.implementation}.train --resume --out {text.command([str(directory.path)])}"
         if request.settings.device != Settings().device:
             command += f" --device {request.settings.device}"
         if request.settings.compiled:
             command += " --compile"
         epochs = request.experiment.training.epochs
         error = Interrupted(f"interrupted; epoch {done} of {epochs} is saved, go on with: {command}")
-        directory.append([End(reached=False, exit_code=error.exit_code, error=str(error))])
+        with contextlib.suppress(UsageError):
+            directory.append([End(reached=False, exit_code=error.exit_code, error=encodable(str(error)))])
         raise error from None
 
 
@@ -136,40 +166,43 @@ def train_chunks(
     experiment, settings = request.experiment, request.settings
     epochs, done = experiment.training.epochs, checkpoint.origin.epochs
     with reporter.training(epochs, done) as report:
-        for length in chunk_lengths(epochs, done):
+        for length in chunk_lengths(epochs, done, experiment.training.steps_per_epoch):
+            signals.check()
             trajectory = framework.train(experiment, checkpoint.state, length, request.seed, settings)
             records, failure = measure(experiment, trajectory, checkpoint, settings)
             directory.append(records)
             if failure is None:
                 done += length
-                checkpoint = request.checkpoint(trajectory.state, done)
+                checkpoint = request.checkpoint(trajectory.state, done, chain(checkpoint.origin.metrics, records))
                 directory.save_checkpoint(checkpoint)
             # Only now: what a user has seen is saved.
             for record in records:
                 report(record)
             if failure is not None:
                 error = NonFiniteLoss(f"{failure}; {directory.checkpoint_file} stands at epoch {done}")
-                directory.append([End(reached=False, exit_code=error.exit_code, error=str(error))])
+                with contextlib.suppress(UsageError):
+                    directory.append([End(reached=False, exit_code=error.exit_code, error=encodable(str(error)))])
                 raise error
+    signals.check()
     return checkpoint
 
 
-def chunk_lengths(epochs: int, done: int = 0) -> Iterator[int]:
+def chunk_lengths(epochs: int, done: int = 0, steps_per_epoch: int = 1) -> Iterator[int]:
     """Lengths of the chunks that remain; the same cuts wherever a training was interrupted.
 
     JAX compiles once for each length, so chunks are equal where the number of epochs allows it, and the remainder,
     where it does not, is one more length. How often epochs are printed plays no part: a chunk reports all of its.
     """
-    size = chunk_length(epochs)
+    size = chunk_length(epochs, steps_per_epoch)
     while done < epochs:
         length = min(size - done % size, epochs - done)
         yield length
         done += length
 
 
-def chunk_length(epochs: int) -> int:
+def chunk_length(epochs: int, steps_per_epoch: int = 1) -> int:
     """A divisor that makes about CHUNKS chunks; where there is none, a length that leaves a remainder."""
-    shortest = min(max(1, math.ceil(epochs / CHUNKS)), LONGEST_CHUNK)
+    shortest = min(max(1, math.ceil(epochs / CHUNKS)), LONGEST_CHUNK, max(1, MOST_STEPS // steps_per_epoch))
     return next((size for size in range(shortest, 2 * shortest + 1) if epochs % size == 0), shortest)
 
 
@@ -202,15 +235,31 @@ def measure(
     return records, None
 
 
-def finish(request: Request, checkpoint: Checkpoint, directory: RunDirectory) -> Result:
-    """Write the files that come at the end, and judge."""
-    parameters.save(directory.parameters_file, checkpoint.state.parameters, checkpoint.origin.metadata())
+def finish(request: Request, checkpoint: Checkpoint, directory: RunDirectory, reporter: Reporter) -> Result:
+    """Judge, and write the files that come at the end. Raises Unwritten where one could not be written.
+
+    A picture that cannot be drawn or written is missing, and the run is none the worse for it.
+    """
     events = directory.events()
     epochs = [event for event in events if isinstance(event, Epoch)]
-    implementations = list(dict.fromkeys(event.implementation for event in events if isinstance(event, Start)))
-    files.write(directory.plot_file, loss_plot(request.experiment, implementations, request.seed, epochs))
     last = epochs[-1]
     reached = request.experiment.outcome.reached(last.solved, last.evaluation_loss)
     end = End(reached=reached, exit_code=REACHED if reached else MISSED)
-    directory.append([end])
+    try:
+        parameters.save(directory.parameters_file, checkpoint.state.parameters, checkpoint.origin.metadata())
+        implementations = list(dict.fromkeys(event.implementation for event in events if isinstance(event, Start)))
+        try:
+            files.write(directory.plot_file, loss_plot(request.experiment, implementations, request.seed, epochs))
+        except Exception as error:
+            if signals.received():
+                raise
+            reporter.warn(f"no {directory.plot_file}: {no_picture(error)}")
+        directory.append([end])
+    except UsageError as error:
+        raise Unwritten(str(error), reached, verdict(request.experiment, last)) from None
     return Result(checkpoint, last, end)
+
+
+def no_picture(error: Exception) -> str:
+    """Why there is none."""
+    return str(error) if isinstance(error, OhlolError) else crash.in_words(error)

@@ -2,29 +2,37 @@
 
 from spec.command.events import Epoch
 from spec.experiment import Experiment, load, shipped
-from spec.training import CannotLearn, Learns, LearnsSometimes
+from spec.training import CannotLearn, Learns, LearnsSometimes, NotStated
+
+
+def measured(experiment: Experiment) -> bool:
+    """Whether the outcome is what was measured of this very recipe: a shipped experiment, nothing of it changed."""
+    return experiment.name in shipped() and load(experiment.name).hash == experiment.hash
 
 
 def verdict(experiment: Experiment, last: Epoch) -> str:
-    """One line for people. last: the record of the last epoch."""
-    reached = experiment.outcome.reached(last.solved, last.evaluation_loss)
-    changed = experiment.name in shipped() and load(experiment.name).hash != experiment.hash
-    recipe = "the recipe as it ships" if changed else "this recipe"
-    match experiment.outcome:
+    """What came of one run, for people. last: the record of the last epoch."""
+    outcome = experiment.outcome
+    reached = outcome.reached(last.solved, last.evaluation_loss)
+    loss = f"evaluation loss {last.evaluation_loss:.7g}"
+    right = f"{'everything' if last.solved else 'not everything'} is predicted right"
+    word = "Reached" if reached else "Missed"
+    match outcome:
+        case Learns(rate) | LearnsSometimes(rate) if not measured(experiment):
+            return f"{word}: {right}. How many seeds learn it under this recipe was not measured: --seeds N does that."
         case Learns(rate):
-            expected = f"at least {100 * rate:.4g} % of seeds do under {recipe}"
-            if reached:
-                return f"Reached: everything is predicted right, as {expected}."
-            return f"Missed: not everything is predicted right, though {expected}."
+            expected = f"at least {100 * rate:.4g} % of seeds do under this recipe"
+            return f"{word}: {right}, {'as' if reached else 'though'} {expected}."
         case LearnsSometimes(rate):
-            expected = f"one seed is luck, about {100 * rate:.4g} % of seeds do under {recipe}"
-            if reached:
-                return f"Reached: everything is predicted right; {expected}."
-            return f"Missed: not everything is predicted right; {expected}. Try another --seed."
+            again = "" if reached else " Try another --seed."
+            return f"{word}: {right}; one seed is luck, about {100 * rate:.4g} % of seeds do under this recipe.{again}"
         case CannotLearn(floor, reason):
-            loss = f"evaluation loss {last.evaluation_loss:.7g}, floor {floor:.7g}"
+            told = f"{reason} ({loss}, floor {floor:.7g})."
             if reached:
-                return f"Reached: it failed, as it must: {reason} ({loss})."
+                how = "it failed, as it must" if measured(experiment) else "it failed, as the experiment says it must"
+                return f"Reached: {how}: {told}"
             how = "it predicted everything right" if last.solved else "its loss fell below the floor"
-            return f"Missed: {how}, which cannot be: {reason} ({loss})."
+            return f"Missed: {how}, which cannot be: {told}"
+        case NotStated():
+            return f"Trained: {right}, {loss}. The experiment states no outcome."
     return "Nothing was trained."

@@ -10,9 +10,14 @@ import numpy as np
 from spec.command.events import Step
 from spec.experiment import Experiment
 from spec.tasks import Batch, Noise, Spelling, predictions
+from spec.text import LEAST
 
 STATE = re.compile(r"(.+\.)?[hc](_l\d+)?(?P<reverse>_reverse)?")
 """Names of intermediates that are carried from step to step."""
+
+
+WIDTH = 118
+"""Columns of a log."""
 
 
 class Part(NamedTuple):
@@ -25,13 +30,25 @@ class Part(NamedTuple):
     initial: dict[str, np.ndarray]
 
 
-def introduction(experiment: Experiment, batch: Batch) -> str:
-    """What will be walked through: the model's equations, and how to read the lines below them."""
+DRAWN = (
+    "The parameters are what this framework's own generator draws from the seed; another framework's draws others from "
+    "the same seed. To walk or train from these in another one: --export-weights FILE here, --init-weights FILE there."
+)
+"""Why walks differ that begin with the same seed."""
+
+
+def introduction(experiment: Experiment, batch: Batch, drawn: bool = True) -> str:
+    """What will be walked through: the model's equations, and how to read the lines below them.
+
+    drawn: whether the parameters come from the seed.
+    """
     shown = f"values of the first of {len(batch.inputs)} sequences" if len(batch.inputs) > 1 else "values"
     teacher = "; the decoder is told the right symbols (teacher forcing)" if _has_decoder(experiment) else ""
     equations = inspect.getdoc(type(experiment.model)) or ""
+    origin = f"\n{DRAWN}" if drawn else ""
     return (
-        f"\n{type(experiment.model).__name__}: {equations}\n\nEach line: name, shape (batch first), {shown}{teacher}."
+        f"\n{type(experiment.model).__name__}: {equations}\n\n"
+        f"Each line: name, shape (batch first), {shown}{teacher}.{origin}"
     )
 
 
@@ -54,8 +71,11 @@ def walk(experiment: Experiment, batch: Batch, intermediates: dict[str, np.ndarr
     yield from _steps(experiment, batch, Part("decoder", "y[t-1]", batch.decoder_inputs, decoded, final))
 
 
-def text_of(step: Step) -> str:
-    """One step for people: a headline, then a line a tensor, with the first sequence's values."""
+def text_of(step: Step, columns: int | None = None) -> str:
+    """One step for people: a headline, then a line a tensor, with the first sequence's values.
+
+    columns: of the terminal, where there is one; where names and shapes leave little of it, values stand below them.
+    """
     symbols = {"reads": step.reads, "should say": step.should_say, "says": step.says}
     words = ", ".join(f"{verb} {symbol!r}" for verb, symbol in symbols.items() if symbol is not None)
     part = f"{step.part} step" if step.part else "step"
@@ -63,10 +83,14 @@ def text_of(step: Step) -> str:
     arrays = {name: np.array(value) for name, value in step.tensors.items()}
     name_width = max(map(len, arrays))
     shape_width = max(len(str(array.shape)) for array in arrays.values())
+    columns = columns or WIDTH
     for name, array in arrays.items():
-        start = f"  {name:{name_width}}  {array.shape!s:{shape_width}}  "
-        values = np.array2string(array[0], precision=4, suppress_small=True, max_line_width=118, prefix=start)
-        lines.append(start + values)
+        start, prefix = f"  {name:{name_width}}  {array.shape!s:{shape_width}}  ", ""
+        if columns - len(start) < LEAST:
+            prefix = start.rstrip() + "\n"
+            start = " " * 4
+        values = np.array2string(array[0], precision=4, suppress_small=True, max_line_width=columns, prefix=start)
+        lines.append(prefix + start + values)
     return "\n".join(lines)
 
 

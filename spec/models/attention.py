@@ -1,10 +1,8 @@
 """Attention, from scores over a recurrent network's states to several heads."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-import msgspec
-
-from spec.models.base import Model, Size
+from spec.models.base import Length, Model, Size
 from spec.parameters import Parameter, linear, recurrent
 
 
@@ -55,7 +53,7 @@ class SelfAttention(Model, frozen=True, kw_only=True, tag_field="name"):
 
     hidden_size: Size
     positions: Literal["none", "one-hot"]
-    max_length: Annotated[int, msgspec.Meta(ge=1)] | None = None  # pyright: ignore[reportIncompatibleMethodOverride]
+    max_length: Length | None = None  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __post_init__(self) -> None:
         if (self.positions == "one-hot") != (self.max_length is not None):

@@ -7,9 +7,12 @@ import msgspec
 import numpy as np
 
 from spec.errors import InvalidBatch
+from spec.limits import LARGEST_DEPTH, LARGEST_LENGTH, LARGEST_SIZE
 from spec.parameters import Normal, Parameter, linear
 
-Size = Annotated[int, msgspec.Meta(ge=1)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SIZE)]
+Depth = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_DEPTH)]
+Length = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_LENGTH)]
 Rate = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
 """Above zero and finite: TOML can write `inf`, and JSON, which the hash is made of, cannot."""
@@ -46,7 +49,7 @@ class Embedding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
 
     num_embeddings: Size
     embedding_dim: Size
-    padding_idx: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    padding_idx: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SIZE)] | None = None
     max_norm: Positive | None = None
     norm_type: Positive = 2.0
     scale_grad_by_freq: bool = False

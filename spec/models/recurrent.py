@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from spec.models.base import DropoutSite, Model, Rate, Size
+from spec.models.base import Depth, DropoutSite, Model, Rate, Size
 from spec.parameters import Parameter, directions, recurrent
 
 
@@ -19,7 +19,7 @@ class Recurrent(Model, frozen=True, kw_only=True):
     """
 
     hidden_size: Size
-    num_layers: Size = 1
+    num_layers: Depth = 1
     bidirectional: bool = False
     dropout: Rate = 0.0
     readout: Literal["every step", "last step"] = "every step"  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -3,7 +3,7 @@
 import math
 from typing import Literal
 
-from spec.models.base import DropoutSite, Model, Positive, Rate, Size
+from spec.models.base import Depth, DropoutSite, Model, Positive, Rate, Size
 from spec.parameters import Constant, Parameter, Uniform, layer_norm, linear
 
 
@@ -35,7 +35,7 @@ class TransformerEncoder(Model, frozen=True, kw_only=True, tag_field="name"):
 
     hidden_size: Size
     heads: Size
-    num_layers: Size
+    num_layers: Depth
     feed_forward_size: Size
     activation: Literal["relu", "gelu"]
     positions: Literal["none", "sinusoidal"]
@@ -52,10 +52,10 @@ class TransformerEncoder(Model, frozen=True, kw_only=True, tag_field="name"):
             raise ValueError(f"hidden_size: expected an even number (sine and cosine in pairs), got {self.hidden_size}")
 
     def parameters(self) -> tuple[Parameter, ...]:
-        table = self.inputs.parameters() + linear("input", self.inputs.size, self.hidden_size)
+        table = [*self.inputs.parameters(), *linear("input", self.inputs.size, self.hidden_size)]
         for layer in range(self.num_layers):
             table += self._layer(f"encoder.layers.{layer}")
-        return table + self._head(self.hidden_size)
+        return (*table, *self._head(self.hidden_size))
 
     def _layer(self, name: str) -> tuple[Parameter, ...]:
         width = self.hidden_size

@@ -1,4 +1,4 @@
-"""Who may import whom, how long a file may be, and that the two implementations mirror each other."""
+"""Who may import whom, and that the two implementations mirror each other."""
 
 import ast
 import sys
@@ -12,10 +12,9 @@ COMMON = {"numpy", "spec"}
 MAY_IMPORT = {
     "spec": {"numpy", "spec", "msgspec", "safetensors", "rich", "matplotlib"},
     "torch_impl": COMMON | {"torch_impl", "torch", "jaxtyping"},
-    "flax_impl": COMMON | {"flax_impl", "jax", "flax", "optax", "jaxtyping"},
+    "flax_impl": COMMON | {"flax_impl", "jax", "jaxlib", "flax", "optax", "jaxtyping"},
     "crosscheck": COMMON | {"crosscheck", "msgspec", "scipy", "rich", "matplotlib"},
 }
-MAX_LINES = 400
 # flax_impl alone: how products are written for XLA, and how a recurrence is differentiated. torch has no compiler in
 # this loop, and its layers bring their own backward pass. Nor has it stock layers to be measured against: its own are
 # stock.
@@ -64,11 +63,6 @@ def test_imports_are_allowed(package: str) -> None:
 )
 def test_a_forbidden_import_is_seen(package: str, line: str, other: str) -> None:
     assert violations(package, {"planted.py": line}) == [f"planted.py imports {other}"]
-
-
-def test_files_are_short() -> None:
-    everything = [*ROOT.glob("tests/**/*.py"), *(path for package in MAY_IMPORT for path in files(package))]
-    assert {str(p): n for p in everything if (n := len(p.read_text().splitlines())) > MAX_LINES} == {}
 
 
 def test_implementations_have_the_same_files() -> None:

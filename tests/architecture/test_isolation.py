@@ -14,7 +14,7 @@ TORCH = "torch"
 
 def run(blocked: str, *module_and_arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(BLOCKED), blocked, "-m", *module_and_arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.mark.parametrize(

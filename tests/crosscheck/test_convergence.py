@@ -19,7 +19,7 @@ from crosscheck.summary import conclude
 from crosscheck.verdict import Verdict
 from spec.convergence import CONVERGENCE
 from spec.experiment import load
-from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes
+from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes, NotStated
 from tests.crosscheck.conftest import FAKE, Check, edited
 
 ROOT = Path(__file__).parents[2]
@@ -178,6 +178,15 @@ def test_a_solved_rate_against_the_stated_one(outcome: AnyOutcome, solved: int, 
     # At the level of 30 experiments.
     (group,) = ensembles.settle([[ensembles.learned(PLACE, outcome, (solved, 1000))]], LEVEL / 30)
     assert word(group) == expected
+
+
+def test_without_a_stated_outcome_losses_are_compared_and_rates_are_not():
+    experiment = msgspec.structs.replace(load("hello-rnn"), outcome=NotStated())
+    same = convergence.compare(experiment, PLACE, ensemble(1), ensemble(2, rate=0.5))
+    assert word(same) == "same"
+    assert {comparison.tensor for comparison in same if comparison.evidence} == {"log loss-AUC"}
+    slower = convergence.compare(experiment, PLACE, ensemble(1), ensemble(2, shift=0.17))
+    assert failing(slower) == {"log loss-AUC"}
 
 
 def test_a_floor_that_is_fallen_below():

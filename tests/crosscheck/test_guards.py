@@ -244,6 +244,17 @@ def test_nothing_to_train_is_not_applicable(check: Check):
     assert outcome.status("lock-step") == outcome.status("outcome") == "not applicable"
 
 
+def test_an_outcome_that_is_not_stated_is_not_held_against_anybody(check: Check, experiment: Path):
+    text = experiment.read_text()
+    experiment.write_text(text[: text.index("[outcome]")].replace("seeds = 3\n", ""))
+    outcome = check()
+    assert outcome.exit_code == 0
+    assert outcome.status("outcome") == "not applicable"
+    (cell,) = (c for c in outcome.report["experiments"][0]["cells"] if c["rung"] == "outcome")
+    assert cell["reason"] == "the experiment states no outcome"
+    assert outcome.status("lock-step") == "same"
+
+
 def test_every_shipped_experiment_is_there_once_and_in_order(check: Check):
     outcome = check(str(FAKE), "--rungs", "structure,round-trip,forward", experiments=tuple(shipped()))
     # The fake has no `predict`, and so no forward pass of a model that decodes.

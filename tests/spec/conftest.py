@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -41,8 +42,19 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def run(fake: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def kept(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the tracebacks of unforeseen errors are kept."""
+    place = tmp_path_factory.mktemp("kept")
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
+
+
+@pytest.fixture
+def run(
+    fake: ModuleType, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
     """Run the command with the fake implementation in an empty working directory, without drawing plots."""
+    del kept
     monkeypatch.chdir(tmp_path)
     # A plot takes longer than all the rest of a run; tests/spec/test_plot.py draws some.
     monkeypatch.setattr(session, "loss_plot", lambda *_: b"a plot")

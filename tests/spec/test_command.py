@@ -12,6 +12,7 @@ import pytest
 
 from spec import parameters
 from spec.command import entry as command
+from spec.command.implementation import EXTRAS
 from spec.exit_codes import TRAIN, epilog
 from spec.experiment import SHIPPED, load, shipped
 from spec.framework import Settings
@@ -24,6 +25,7 @@ START = """\
 hello-rnn (spec {hash}) by fake_impl
 fake 1.0, device cpu (paper)
 precision float32, seed 0, 148 parameters, 60 epochs
+seed 0 draws otherwise in each framework; --init-weights starts two alike
 run directory runs/hello-rnn/fake_impl-1
 """
 
@@ -38,7 +40,7 @@ def test_without_arguments_the_default_is_trained_and_all_is_written(run: Run) -
     assert outcome.err == ""
     assert command.DEFAULT_EXPERIMENT == "hello-rnn"
     assert outcome.out.startswith(START.format(hash=load("hello-rnn").hash))
-    epochs, end = outcome.out.splitlines()[4:-1], outcome.out.splitlines()[-1]
+    epochs, end = outcome.out.splitlines()[5:-1], outcome.out.splitlines()[-1]
     assert [line.split(", ")[1] for line in epochs] == [f"epoch {n}/60" for n in range(4, 61, 4)]
     assert epochs[-1] == "Predicted string: ohlol, epoch 60/60, loss 0.0167"
     assert end.startswith("Reached: everything is predicted right")
@@ -135,12 +137,14 @@ def test_json_is_all_there_is_on_stdout(run: Run) -> None:
 
 
 def test_list_names_every_experiment(run: Run, fake: ModuleType) -> None:
-    lines = run("--list").out.splitlines()
-    assert [line.split()[0] for line in lines] == ["name", *shipped()]
-    for name, line in zip(shipped(), lines[1:], strict=True):
-        assert line.endswith(load(name).description)
-    assert "about 45 % learn" in lines[1 + shipped().index("course-rnn")]
-    assert "cannot learn" in lines[1 + shipped().index("hello-transformer-no-positions")]
+    *lines, rows = run("--list").out.splitlines()
+    assert rows.endswith("docs/experiments.md")
+    assert [line.split()[0] for line in lines] == shipped()
+    for name, line in zip(shipped(), lines, strict=True):
+        assert load(name).description in line
+    assert lines[shipped().index("course-rnn")].endswith("(RNN, 15 epochs, about 45 % learn)")
+    assert lines[shipped().index("hello-transformer-no-positions")].endswith("cannot learn)")
+    assert lines[shipped().index("course-rnn-walk")].endswith("(RNN, a walk)")
     events = run("--list", "--json").events
     assert [(event["name"], event["hash"]) for event in events] == [(n, load(n).hash) for n in shipped()]
     assert fake.calls == []
@@ -174,6 +178,9 @@ def test_a_walk_shows_every_step_and_trains_nothing(run: Run, fake: ModuleType, 
     steps = {"course-rnn-cell-walk": 3, "course-rnn-cell": 5}[arguments[0]]
     assert sum(line.startswith("step ") for line in outcome.out.splitlines()) == steps
     assert outcome.out.endswith("Nothing was trained.\n")
+    assert "seed 3, " in outcome.out
+    assert ", nothing is trained\n" in outcome.out
+    assert "epochs" not in outcome.out
     assert [name for name, _ in fake.calls] == ["describe", "initialize", "forward"]
     assert list(Path().iterdir()) == []
 
@@ -181,6 +188,7 @@ def test_a_walk_shows_every_step_and_trains_nothing(run: Run, fake: ModuleType, 
 def test_a_walk_in_json_holds_the_forward_pass(run: Run, fake: ModuleType) -> None:
     events = run("course-rnn-cell-walk", "--json", "--precision", "float64").events
     assert [event["event"] for event in events] == ["start", "step", "step", "step", "end"]
+    assert run("hello-gru", "--trace", "--json").events[0]["epochs"] == 0
     experiment = load("course-rnn-cell-walk")
     settings = Settings(precision="float64")
     batch = experiment.task.evaluation_batch("float64")
@@ -253,9 +261,9 @@ WRONG = [
     (("--out", "x", "course-rnn-walk"), "--out: expected none where nothing is trained"),
     (("--init-weights", "no"), "no: expected a safetensors file, got nothing: no such file"),
     (("--init-weights", "gru"), "gru: rnn.weight_ih_l0: expected shape (8, 4), got (24, 4); rnn.weight_hh_l0: "),
-    (("--export-weights", "no/w"), "--export-weights no/w: no cannot be written to: No such file or directory"),
+    (("--export-weights", "no/w"), "--export-weights no/w: cannot be written: No such file or directory"),
     (("--export-weights", "full"), "--export-weights full: expected a file, got a directory"),
-    (("--export-weights", "gru/w"), "--export-weights gru/w: gru cannot be written to: Not a directory"),
+    (("--export-weights", "gru/w"), "--export-weights gru/w: cannot be written: Not a directory"),
 ]
 
 
@@ -359,9 +367,7 @@ def test_a_framework_that_ends_the_program_is_no_success(
     for implementation in ("leaving_impl", "fake_impl"):
         outcome = run("hello-gru", implementation=implementation)
         assert (outcome.code, outcome.err.count("\n")) == (3, 1)
-        assert outcome.err == (
-            f"error: {implementation}: expected an answer, got SystemExit({code!r}): it ended the program\n"
-        )
+        assert "SystemExit" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -374,7 +380,7 @@ def test_a_framework_that_ends_the_program_is_no_success(
 def test_a_missing_framework_is_exit_3(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> None:
     Path(f"{name}.py").write_text(code + "\n")
     monkeypatch.syspath_prepend(str(Path.cwd()))
-    monkeypatch.setitem(command.EXTRAS, name, "needy")
+    monkeypatch.setitem(EXTRAS, name, "needy")
     outcome = run(implementation=name)
     assert outcome.code == 3
     assert outcome.err == (
@@ -383,22 +389,30 @@ def test_a_missing_framework_is_exit_3(run: Run, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_import_that_is_our_own_fault_is_not_called_a_missing_framework(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("faulty_impl.py").write_text("from spec.tasks import no_such_thing\n")
     monkeypatch.syspath_prepend(str(Path.cwd()))
     outcome = run(implementation="faulty_impl")
     assert outcome.code == 3
-    assert "Traceback" in outcome.err
-    assert "cannot import name 'no_such_thing'" in outcome.err
+    assert outcome.err.startswith("error: ImportError: cannot import name 'no_such_thing'")
+    assert outcome.err.count("\n") == 1
+    (file,) = kept.iterdir()
+    assert f"its traceback is kept in {file}" in outcome.err
     assert "pip install" not in outcome.err
 
 
-def test_a_crash_is_not_mistaken_for_a_missed_target(run: Run, fake: ModuleType) -> None:
+def test_a_crash_is_one_line_and_a_file_and_not_mistaken_for_a_missed_target(
+    run: Run, fake: ModuleType, kept: Path
+) -> None:
     fake.behaviour.crash = RuntimeError("a fault of ours")
     outcome = run("--json")
     assert outcome.code == 3
-    assert "Traceback" in outcome.err
-    assert outcome.err.endswith("RuntimeError: a fault of ours\n")
+    (file,) = kept.iterdir()
+    assert outcome.err == (
+        f"error: RuntimeError: a fault of ours (an error that was not foreseen; its traceback is kept in {file})\n"
+    )
+    assert file.read_text().startswith("Traceback (most recent call last):\n")
+    assert file.read_text().endswith("RuntimeError: a fault of ours\n")
     assert outcome.events[-1]["exit_code"] == 3
     assert "a fault of ours" in outcome.events[-1]["error"]

@@ -148,10 +148,50 @@ def test_a_damaged_chunk_is_named(
     with monkeypatch.context() as patch:
         interrupting(fake, patch, chunk=2)
         run("hello-gru", "--seeds", 8, "--epochs", 4, "--out", "a")
-    parameters.save(Path("a/chunks/0.safetensors"), {"losses": np.zeros((3, 2))})
-    outcome = run("--resume", "--out", "a")
-    assert outcome.code == 2
-    assert "a/chunks/0.safetensors: expected arrays of shapes" in outcome.err
+    chunk = Path("a/chunks/0.safetensors")
+    whole, metadata = chunk.read_bytes(), parameters.load(chunk)[1]
+    small_chunks.clear()
+    for content, message in (
+        (whole[:-1] + bytes([whole[-1] ^ 1]), "expected the checksum"),
+        (whole[:-9], "expected a safetensors file"),
+        (metadata, "expected arrays of shapes"),
+        ({**metadata, "seeds": "3 to 5"}, "seeds: expected 0 to 2, as ensemble.json has, got 3 to 5"),
+        ({**metadata, "hash": "0"}, "hash: expected "),
+        ({}, "experiment: expected hello-gru, as ensemble.json has, got nothing"),
+    ):
+        if isinstance(content, bytes):
+            chunk.write_bytes(content)
+        else:
+            parameters.save(chunk, {"losses": np.zeros((3, 2))}, content)
+        outcome = run("--resume", "--out", "a")
+        assert outcome.code == 2
+        assert f"a/chunks/0.safetensors: {message}" in outcome.err
+
+
+def test_an_edited_plan_relabels_nothing(
+    run: Run, fake: ModuleType, small_chunks: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupting(fake, patch, chunk=3)
+        run("hello-gru", "--seeds", 8, "--epochs", 4, "--out", "a")
+    plan, small = json.loads(Path("a/ensemble.json").read_text()), len(small_chunks)
+    for changes, message in (
+        ({"first_seed": 1}, "a/chunks/0.safetensors: seeds: expected 1 to 3, as ensemble.json has, got 0 to 2"),
+        ({"chunk": 2}, "a/chunks/0.safetensors: seeds: expected 0 to 1, as ensemble.json has, got 0 to 2"),
+        ({"precision": "float64"}, "a/chunks/0.safetensors: precision: expected float64"),
+        ({"hash": "0"}, "--resume: expected hello-gru (spec 0)"),
+        ({"seeds": 10**12}, "a/ensemble.json: expected an ensemble's, got something else"),
+        ({"chunk": 0}, "a/ensemble.json: expected an ensemble's, got something else"),
+    ):
+        Path("a/ensemble.json").write_text(json.dumps({**plan, **changes}))
+        outcome = run("--resume", "--out", "a")
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+        assert message in outcome.err
+    assert len(small_chunks) == small
+    Path("a/ensemble.json").write_text(json.dumps(plan))
+    assert run("--resume", "--out", "a").code == 0
+    Path("a/ensemble.json").write_text(json.dumps({**plan, "first_seed": 1}))
+    assert "a/ensemble.safetensors: first_seed: expected 1, as" in run("--resume", "--out", "a").err
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -204,8 +244,9 @@ def test_a_walk_has_no_ensemble(run: Run) -> None:
         (("--seeds", "9"), "--seeds: expected 8, as in a, got 9"),
         (("--seed", "1"), "--seed: expected 0, as in a, got 1"),
         (("--precision", "float64"), "--precision: expected float32, as in a, got float64"),
-        (("--epochs", "5"), "--resume: expected hello-gru (spec "),
-        (("--init-weights", "w"), "--init-weights: expected none"),
+        (("--epochs", "5"), "--epochs: expected 4, as in a, got 5: an ensemble keeps no state"),
+        (("hello-lstm",), "--resume: expected hello-gru (spec "),
+        (("--init-weights", "w"), "--resume: expected --out with the directory to resume, and no --init-weights"),
     ],
 )
 def test_resuming_as_something_else_is_refused(

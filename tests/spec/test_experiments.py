@@ -1,14 +1,18 @@
 """Experiment files: those that ship load, and every kind of wrong one gets one line that says what is wrong."""
 
+import copy
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from spec.errors import SpecError
-from spec.experiment import SHIPPED, Experiment, load, override, parse, shipped
-from spec.training import CannotLearn, LearnsSometimes, Walk
+from spec.experiment import SHIPPED, Experiment, convert, load, override, parse, shipped
+from spec.training import CannotLearn, LearnsSometimes, NotStated, Walk
 
 HELLO = """\
 description = "A Transformer for tests, so that a change to those that ship breaks none of them"
@@ -89,6 +93,93 @@ def test_hash_is_the_same_in_every_process() -> None:
     assert said == {load("hello-gru").hash + "\n"}
 
 
+CHOSEN = {
+    "model.name", "model.cell", "model.readout", "model.nonlinearity", "model.activation", "model.positions",
+    "model.inputs.name", "task.name", "task.encoding", "training.loss.name", "training.loss.reduction",
+    "training.optimizer.name", "training.schedule.name", "outcome.name",
+}  # fmt: skip
+"""Every key at which a name is chosen out of some; `model.positions` differs from model to model."""
+
+
+def words(schema: Any) -> set[str]:
+    """Every name that may stand anywhere in an experiment, by its JSON Schema."""
+    if isinstance(schema, list):
+        return {word for item in schema for word in words(item)}
+    if not isinstance(schema, dict):
+        return set()
+    found = {word for word in schema.get("enum", []) if isinstance(word, str)}
+    return found.union(*(words(value) for value in schema.values()))
+
+
+def texts(table: dict[str, Any], before: str = "") -> Iterator[str]:
+    """The keys of a resolved experiment that have a text, as dotted paths."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from texts(value, f"{before}{key}.")
+        elif isinstance(value, str):
+            yield before + key
+
+
+def refusal(raw: dict[str, Any], key: str, value: str) -> SpecError | None:
+    """What is said of an experiment with that value there; None where it is about another key, or nothing."""
+    changed = copy.deepcopy(raw)
+    table = changed
+    for part in key.split(".")[:-1]:
+        table = table[part]
+    table[key.split(".")[-1]] = value
+    try:
+        convert(changed, "mine.toml")
+    except SpecError as error:
+        return error if error.key == key else None
+    return None
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_wrong_choice_is_told_all_that_would_be_accepted_there_and_no_other(name: str) -> None:
+    raw = msgspec.to_builtins(load(name))
+    known = words(msgspec.json.schema(Experiment))
+    assert {"sinusoidal", "one-hot", "AdamW", "WarmUp", "LSTM", "EncoderDecoder", "NotStated"} <= known
+    for key in CHOSEN & set(texts(raw)):
+        error = refusal(raw, key, "no such choice")
+        assert error is not None
+        assert error.expected.startswith("one of "), (key, error)
+        accepted = {word for word in known if refusal(raw, key, word) is None}
+        assert set(error.expected.removeprefix("one of ").split(", ")) == accepted, (key, error)
+
+
+def test_every_key_with_a_choice_is_tried_above() -> None:
+    found = set()
+    for name in shipped():
+        raw = msgspec.to_builtins(load(name))
+        for key in texts(raw):
+            error = refusal(raw, key, "no such choice")
+            found |= {key} if error is not None and error.expected.startswith("one of ") else set()
+    assert found == CHOSEN
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "expected"),
+    [
+        ("hello-transformer", "model.positions", "one of none, sinusoidal"),
+        ("hello-self-attention", "model.positions", "one of none, one-hot"),
+        ("last-step-classifier", "model.readout", "one of last step"),
+        ("hello-encoder-decoder", "model.cell", "one of LSTM, GRU"),
+    ],
+)
+def test_the_choices_are_those_of_the_table_that_is_named(name: str, key: str, expected: str) -> None:
+    error = refusal(msgspec.to_builtins(load(name)), key, "learned")
+    assert error is not None
+    assert (error.expected, error.got) == (expected, "'learned'")
+
+
+def test_an_outcome_may_be_left_out() -> None:
+    text = HELLO[: HELLO.index("[outcome]")].replace("seeds = 20\n", "")
+    experiment = parse(text, "mine")
+    assert isinstance(experiment.outcome, NotStated)
+    assert experiment.hash != parse(HELLO, "mine").hash
+    assert convert(msgspec.to_builtins(experiment), "experiment.json") == experiment
+
+
 def test_the_file_that_is_made_wrong_below_is_right() -> None:
     assert parse(HELLO, "mine").model.parameter_count == 1276
 
@@ -100,7 +191,7 @@ def test_the_file_that_is_made_wrong_below_is_right() -> None:
         ("seeds = 20", "seeds = 20\nfoo = 1", "foo: expected a key that exists (name, description, seeds, model, "),
         ("seeds = 20", 'seeds = "20"', "seeds: expected int, got '20'"),
         ("seeds = 20", "seeds = true", "seeds: expected int, got True"),
-        ("seeds = 20\n", "", "seeds: expected a value, got nothing"),
+        ("epochs = 150\n", "", "training.epochs: expected a value, got nothing"),
         ("seeds = 20", 'seeds = 20\nname = "x"', "name: expected no such key (the file's name is the experiment's)"),
         ("hidden_size = 8", "hidden_size = 0", "model.hidden_size: expected int >= 1, got 0"),
         ("heads = 2", "heads = 3", "model.heads: expected a divisor of hidden_size = 8, got 3"),
@@ -184,8 +275,8 @@ def test_an_experiment_that_is_not_there(name: str, message: str) -> None:
 def test_a_directory_and_bytes_are_no_experiments(tmp_path: Path) -> None:
     (tmp_path / "a.toml").mkdir()
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
-    for name, got in (("a", "is a directory"), ("b", "can't decode byte")):
-        with pytest.raises(SpecError, match=f"{name}.toml: file: expected a readable TOML file, got .*{got}"):
+    for name, expected, got in (("a", "file", "a directory"), ("b", "readable TOML file", ".*can't decode byte")):
+        with pytest.raises(SpecError, match=f"{name}.toml: file: expected a {expected}, got {got}"):
             load(str(tmp_path / f"{name}.toml"))
 
 

@@ -103,7 +103,7 @@ def test_the_entry_points_are_the_shared_command(tmp_path: Path) -> None:
         assert '"name":"hello-gru"' in done.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
     process = subprocess.Popen(
         python(command(HANDLED + SLOW), "hello-gru", "--epochs", "100", "--log-every", "1", "--out", "a b"),
@@ -117,7 +117,7 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(number: signal.Signa
         assert process.poll() is None
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     directory = RunDirectory(tmp_path / "a b")
     saved = directory.load_checkpoint(directory.experiment()).origin.epochs
     assert saved in range(10, 100, 10)

@@ -13,6 +13,7 @@ from crosscheck.faults.table import (
     feedback,
     initial,
     layers,
+    layouts,
     loss,
     optimizer,
     points,
@@ -33,6 +34,7 @@ FAULTS: tuple[Fault, ...] = (
     + initial.FAULTS
     + loss.FAULTS
     + optimizer.FAULTS
+    + layouts.FAULTS
     + schedule.FAULTS
     + clipping.FAULTS
     + training.FAULTS
