@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from crosscheck import output
+from crosscheck.exit_codes import TABLE
 from crosscheck.options import add_implementations, add_report, seconds, whole
 from crosscheck.rungs import BY_DEFAULT, LADDER, ON_REQUEST
 from crosscheck.summary import Summary
@@ -20,6 +21,7 @@ from spec.arguments import Parser, seed
 from spec.command.progress import complain, silence
 from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError, shorten
+from spec.exit_codes import COULD_NOT_RUN, INTERRUPTED, SIGNALS, epilog
 from spec.experiment import Experiment
 from spec.framework import Device, Precision, Recurrence, Settings
 from spec.limits import LARGEST_RUNS
@@ -30,15 +32,12 @@ if TYPE_CHECKING:
 FILES = ("report.md", "report.json")
 """What a comparison leaves in its directory."""
 
-INTERRUPTED = {130: "interrupted", 143: "terminated", 129: "hung up"}
+ENDED = {row.code: row.word for row in SIGNALS}
 """What is said of the signal that ended a command, by the exit code that it gives."""
 
 LATER = ",".join(rung.NAME for rung in ON_REQUEST)
 
-EPILOG = """\
-exit codes: 0 the same, 1 different, 2 usage or bad spec, 3 could not run (framework or device missing, crash),
-4 underpowered: more --seeds are needed to tell
-"""
+EPILOG = epilog(TABLE)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
             if isinstance(error, KeyboardInterrupt) or signals.received():
                 signals.wind_down()
                 code = signals.exit_code()
-                told = INTERRUPTED.get(code, "interrupted")
+                told = ENDED.get(code, ENDED[INTERRUPTED])
             else:
                 # Python would leave with 1, which means here that something differs.
                 code, told = crash.EXIT_CODE, f"error: {crash.tell(error)}"
@@ -130,7 +129,7 @@ def _record(options: argparse.Namespace) -> int:
         manifest = run.record(plan, options.implementation, options.out, progress)
     made = len(manifest.experiments) - len(manifest.lost)
     output.say(f"{made} of {len(manifest.experiments)} recorded in {text.visible(str(options.out))}")
-    return 3 if manifest.lost else 0
+    return COULD_NOT_RUN if manifest.lost else 0
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -204,7 +203,7 @@ def _plan(options: argparse.Namespace) -> "Plan":
     chosen: dict[str, Experiment] = {}
     for argument in options.experiments or experiments.shipped():
         experiment = experiments.load(argument)
-        if any(experiment.name == other.name for other in chosen.values()) and argument not in chosen:
+        if any(experiment.name == other.name for other in chosen.values()):
             raise UsageError(f"{argument}: expected each experiment's name once, got {experiment.name} twice")
         chosen[argument] = experiment
     rungs, precisions = _rungs(options.rungs, options.thorough), options.precision or list(get_args(Precision))

@@ -7,12 +7,16 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from crosscheck.determinism import Unsteady
 from spec.framework import Precision
 
 Arrays = Mapping[str, np.ndarray]
 """What one side recorded for one case of a rung, by name."""
 
 Value = float | str
+
+NOT_DETERMINISTIC = "not deterministic"
+"""How the note of such a comparison begins."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,13 +82,14 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Place(NamedTuple):
-    """Where comparisons are made, and between whom."""
+    """Where comparisons are made, and between whom. seed: of the recordings, so that what was drawn can be again."""
 
     experiment: str
     rung: str
     precision: Precision
     case: str
     sides: tuple[str, str]
+    seed: int = 0
 
     def failed(self, tensor: str, note: str, values: tuple[Value, Value] | None = None) -> Comparison:
         """A comparison that could not be made, which counts as a difference."""
@@ -124,6 +129,29 @@ class Place(NamedTuple):
             ratio=ratio,
             note=note,
         )
+
+    def unsteady(self, side: str, found: Unsteady, passed: bool) -> Comparison:
+        """An answer of one side that was another one when it was asked again. passed: whether that is allowed."""
+        note = f"{NOT_DETERMINISTIC}: {found.function} was asked twice with the same arguments; "
+        note += f"{found.differing} of {found.elements} elements are not the same bits"
+        values = found.values
+        numbers = [value for value in values if isinstance(value, float)]
+        difference = abs(numbers[0] - numbers[1]) if len(numbers) == 2 else None
+        return self._replace(sides=(side, f"{side}, asked again"))._comparison(
+            found.tensor or found.function,
+            passed=passed,
+            elements=0,
+            index=found.index,
+            values=values,
+            difference=difference,
+            bound=None if passed else 0.0,
+            ratio=None if passed else math.inf,
+            note=note,
+        )
+
+    def too_few(self, tensor: str, note: str) -> Comparison:
+        """A test that so few runs cannot fail, and which therefore shows nothing."""
+        return self._comparison(tensor, passed=False, elements=0, note=note, underpowered=True)
 
     def identical(
         self, tensor: str, first: np.ndarray | None, second: np.ndarray | None, sides: tuple[str, str]
@@ -241,7 +269,9 @@ class Place(NamedTuple):
         ]
 
     def _comparison(self, tensor: str, **fields: Any) -> Comparison:
-        return Comparison(tensor=tensor, **{**self._asdict(), **fields})
+        place = self._asdict()
+        del place["seed"]
+        return Comparison(tensor=tensor, **{**place, **fields})
 
 
 def _flat(values: float | np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from crosscheck import equivalence
 from crosscheck.comparison import Comparison, Evidence, Place
 from crosscheck.equivalence import Equivalence, Rate
-from spec.convergence import CONVERGENCE, stated_rate
+from spec.convergence import CONVERGENCE, stated, stated_rate
 from spec.training import AnyOutcome, Learns, LearnsSometimes
 
 
@@ -118,36 +118,16 @@ def rates(place: Place, name: str, first: Rate, second: Rate, margin: float, con
 
 
 def learned(place: Place, outcome: AnyOutcome, rate: Rate) -> Comparison:
-    """One side's solved rate against what the experiment says, by exact binomial tests.
-
-    At least r: within the margin where a rate of r - margin is ruled out, different where r is. About r: within where
-    r - margin and r + margin are both ruled out, different where all between them are. Never: different at the first
-    that is solved, within where a rate of the margin is ruled out.
-    """
-    from scipy.stats import binom
-
+    """One side's solved rate against what the experiment says, see spec.convergence.stated."""
     count, of = rate
-    margin, stated = CONVERGENCE.rate_margin(outcome), stated_rate(outcome)
-
-    def at_most(chance: float) -> float:
-        """The chance of so few, or fewer, at that rate."""
-        return float(binom.cdf(count, of, min(chance, 1.0)))
-
-    def at_least(chance: float) -> float:
-        return float(binom.sf(count - 1, of, max(chance, 0.0)))
-
-    difference = count / of - stated
+    margin, expected = CONVERGENCE.rate_margin(outcome), stated_rate(outcome)
+    difference, words = count / of - expected, "never"
     match outcome:
         case Learns():
-            words, difference = f"at least {stated:g}", min(difference, 0.0)
-            same, different = at_least(stated - margin), at_most(stated)
+            words, difference = f"at least {expected:g}", min(difference, 0.0)
         case LearnsSometimes():
-            words = f"about {stated:g}"
-            beyond = (at_most(stated - margin), at_least(stated + margin) if stated + margin < 1 else 1.0)
-            same = max(at_least(stated - margin), at_most(stated + margin) if stated + margin < 1 else 0.0)
-            different = min(2 * min(beyond), 1.0)
-        case _:
-            words, same, different = "never", at_most(margin), 0.0 if count else 1.0
+            words = f"about {expected:g}"
+    same, different = stated(outcome, count, of)
     found = Equivalence(difference, margin, same, different)
     evidence = Evidence(same=same, different=different, members=(of,), rate=count / of)
     return _compared(place, "solved, as stated", (_rate(rate), words), found, evidence)

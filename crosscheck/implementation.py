@@ -1,6 +1,7 @@
-"""From a module's name or path to an implementation. Runs in a worker only: here a framework gets imported."""
+"""From a module's name or path to an implementation. Only workers load one, since that imports its framework."""
 
 import importlib
+import importlib.util
 import sys
 import traceback
 from pathlib import Path
@@ -61,6 +62,18 @@ def not_installed(name: str, error: ModuleNotFoundError) -> str:
     """What to install for an implementation."""
     said = f"{name}: expected {error.name} to be installed, got none"
     return f"{said}; {requirements.hint(requirements.EXTRAS[name])}" if name in requirements.EXTRAS else said
+
+
+def origin(name: str) -> Path | None:
+    """The file of that module, by its name or path, without importing it; None where there is none to be found."""
+    path = Path(name)
+    if path.exists() and (path.suffix == ".py" or len(path.parts) > 1):
+        return (path / "__init__.py" if path.is_dir() else path).resolve()
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return Path(found.origin).resolve() if found and found.origin else None
 
 
 def load_afresh(name: str) -> Framework:

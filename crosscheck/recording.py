@@ -9,13 +9,14 @@ import msgspec
 import numpy as np
 
 from crosscheck.comparison import Arrays
+from crosscheck.determinism import Unsteady
 from spec import experiment as experiments
 from spec import files, parameters, text
 from spec.errors import SpecError, UsageError
 from spec.experiment import Experiment
 from spec.framework import Precision
 
-FORMAT = 7
+FORMAT = 8
 """To be raised with every change of what is asked of an implementation, or of how it is recorded."""
 
 MANIFEST = "manifest.json"
@@ -29,7 +30,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one request.
 
     inputs: digest of all that was handed to the implementation, see crosscheck.witness. reason: why there are no
-    arrays, and `traceback` where that was an exception.
+    arrays, and `traceback` where that was an exception. unsteady: answers that were others when asked for again.
     """
 
     rung: str
@@ -40,11 +41,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     inputs: str = ""
     reason: str = ""
     traceback: str = ""
+    unsteady: list[Unsteady] = []
 
     @property
     def key(self) -> str:
         """What the names of its arrays begin with."""
-        return f"{self.precision}/{self.rung}/{self.case}/"
+        return key_of(self.precision, self.rung, self.case)
+
+
+def key_of(precision: Precision, rung: str, case: str) -> str:
+    """What the names of the arrays of an answer begin with."""
+    return f"{precision}/{rung}/{case}/"
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +60,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     token: of the run that made it, so that no earlier run's file can be taken for this one's. experiment: as it was,
     so that recordings can be compared when the file has changed since. overhead: seconds of the process by kind that
     went into anything but computing, "starting" of the process's first recording, the others among `seconds`.
+    leaves_out: what the implementation declares, see spec.options.
     """
 
     format: int
@@ -67,6 +75,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     answers: list[Answer]
     seconds: float
     overhead: dict[str, float] = {}
+    leaves_out: dict[str, str] = {}
 
     def resolved(self) -> Experiment:
         """The experiment that was recorded."""

@@ -31,7 +31,11 @@ class Request(msgspec.Struct, frozen=True):
     def settings(self) -> Settings:
         """The settings to hand to the implementation."""
         return Settings(
-            precision=self.precision, device=self.device, recurrence=self.recurrence, compiled=self.compiled
+            precision=self.precision,
+            device=self.device,
+            recurrence=self.recurrence,
+            compiled=self.compiled,
+            deterministic=self.device != "cpu",
         )
 
     def start(self, experiment: Experiment) -> Parameters:

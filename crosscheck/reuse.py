@@ -104,7 +104,9 @@ class Shelf:
 
     def keep(self, implementation: str, job: Job, found: Recording, arrays: Arrays, read: Sources | None) -> None:
         """Keep a recording for later runs, unless something failed in it or nobody can say what it was made from."""
-        if self._directory is None or read is None or any(answer.status == "failed" for answer in found.answers):
+        if self._directory is None or read is None:
+            return
+        if any(answer.status == "failed" or answer.unsteady for answer in found.answers):
             return
         encoded = msgspec.json.encode(read, order="deterministic")
         key = self._key(implementation, job)

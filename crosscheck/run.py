@@ -13,11 +13,12 @@ import msgspec
 from crosscheck import output, recording, scratch
 from crosscheck.comparison import Comparison, Place
 from crosscheck.crew import Crew, Result
+from crosscheck.implementation import origin
 from crosscheck.progress import Progress
 from crosscheck.recording import Manifest, Stale
 from crosscheck.reuse import Shelf
 from crosscheck.rungs import LADDER
-from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude
+from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude, narrows
 from crosscheck.verdict import Cell, Selection, Side, Sides, Verdict, judge, settle
 from crosscheck.worker import Job
 from spec import text
@@ -89,7 +90,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
             progress.judged(verdicts[name])
     chosen = list(plan.experiments.values())
     ordered = settle(chosen, [verdicts[experiment.name] for experiment in chosen], shown)
-    exit_code, verdict = conclude(ordered)
+    exit_code, verdict = conclude(ordered, narrows(plan.wanted, verdicts))
     return Summary(
         schema_version=SCHEMA_VERSION,
         sides=_side_summaries(implementations, shown, all_sides),
@@ -103,7 +104,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
         seconds=time.perf_counter() - begin,
         comparing=comparing,
         exit_code=exit_code,
-        verdict=verdict,
+        verdict=verdict + _alike(implementations),
         experiments=ordered,
         thorough=plan.wanted.thorough,
     )
@@ -187,6 +188,9 @@ def compare(
     """
     begin = time.perf_counter()
     manifests = [recording.read_manifest(directory) for directory in directories]
+    _check_two(directories, manifests)
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise UsageError(f"--experiments: expected each once, got {repeated[0]} {names.count(repeated[0])} times")
     implementations = (manifests[0].implementation, manifests[1].implementation)
     shown = labels(implementations)
     known = sorted({name for manifest in manifests for name in manifest.experiments})
@@ -223,7 +227,7 @@ def compare(
     wanted.check_case(compared)
     judged = {verdict.experiment: verdict for verdict in settle(compared, verdicts, shown)} | lost
     verdicts = [judged[name] for name in names or known]
-    exit_code, verdict = conclude(verdicts)
+    exit_code, verdict = conclude(verdicts, narrows(wanted, [verdict.experiment for verdict in verdicts]))
     recordings = [side.recording for pair in all_sides for side in pair if side.recording]
     return Summary(
         schema_version=SCHEMA_VERSION,
@@ -234,7 +238,7 @@ def compare(
         device=" and ".join(sorted({recording.device for recording in recordings})),
         seconds=time.perf_counter() - begin,
         exit_code=exit_code,
-        verdict=verdict,
+        verdict=verdict + _alike(implementations),
         experiments=verdicts,
         directories=[str(directory) for directory in directories],
         thorough=wanted.thorough,
@@ -259,6 +263,23 @@ def labels(implementations: Sequence[str]) -> tuple[str, str]:
     """The two names, told apart where they are the same."""
     first, second = (text.admit(name, text.NAME) for name in implementations)
     return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
+
+
+def _alike(implementations: Sequence[str]) -> str:
+    """For the end of the verdict, where a module was compared with itself, by its name or by a path."""
+    first, second = implementations
+    origins = [origin(name) for name in implementations]
+    alike = first == second or (origins[0] is not None and origins[0] == origins[1])
+    return f"; both sides are {first}" if alike else ""
+
+
+def _check_two(directories: Sequence[Path], manifests: Sequence[Manifest]) -> None:
+    """Raise UsageError where both are recordings of one run: whatever it is, it agrees with itself."""
+    first, second = directories
+    if first.resolve() == second.resolve():
+        raise UsageError(f"compare: expected two directories, got one twice: {first} and {second}")
+    if manifests[0].token == manifests[1].token:
+        raise UsageError(f"compare: expected recordings of two runs, got copies of one's: {first} and {second}")
 
 
 def _jobs(plan: Plan, directory: Path, token: str, envelope: bool) -> list[Job]:

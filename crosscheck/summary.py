@@ -1,14 +1,20 @@
 """A whole run in one record: what the report's formats are made from, and what the exit code says."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import get_args
 
 import msgspec
 
 from crosscheck.comparison import Comparison
-from crosscheck.verdict import Verdict
+from crosscheck.exit_codes import DIFFERENT, PARTLY_CHECKED, SAME, UNDERPOWERED
+from crosscheck.rungs import BY_DEFAULT
+from crosscheck.verdict import Selection, Verdict
+from spec import experiment as experiments
 from spec import text
 from spec.convergence import CONVERGENCE
-from spec.framework import Recurrence, Settings
+from spec.exit_codes import COULD_NOT_RUN
+from spec.framework import Precision, Recurrence, Settings
 
 SCHEMA_VERSION = 1
 """Of report.json; raised when a field changes its meaning or goes away."""
@@ -95,24 +101,59 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         return sum(c.elements for verdict in self.experiments for c in verdict.comparisons)
 
 
-def conclude(verdicts: Sequence[Verdict]) -> tuple[int, str]:
-    """The exit code and the verdict line."""
-    total = f"{len(verdicts)} experiment{'s' if len(verdicts) != 1 else ''}"
+def conclude(verdicts: Sequence[Verdict], narrowed: bool = False) -> tuple[int, str]:
+    """The exit code and the verdict line. narrowed: whether not everything was asked for, see `narrows`."""
+    total = _experiments(len(verdicts))
     made = sum(len(verdict.comparisons) for verdict in verdicts)
-    unchecked = sum(cell.status == "not checked" for verdict in verdicts for cell in verdict.cells)
-    left = f", {unchecked} rung{'s' if unchecked != 1 else ''} not checked" if unchecked else ""
+    left = _left_out(verdicts)
     for status, exit_code, word in (
-        ("different", 1, "DIFFERENT"),
-        ("crashed", 3, "COULD NOT RUN"),
-        ("underpowered", 4, "UNDERPOWERED"),
+        ("different", DIFFERENT, "DIFFERENT"),
+        ("crashed", COULD_NOT_RUN, "COULD NOT RUN"),
+        ("underpowered", UNDERPOWERED, "UNDERPOWERED"),
+        ("partly checked", PARTLY_CHECKED, "PARTLY CHECKED"),
     ):
-        found = [verdict.experiment for verdict in verdicts if verdict.status == status]
+        found = [verdict for verdict in verdicts if verdict.status == status]
         if found:
-            names = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-            return exit_code, f"{word}: {len(found)} of {total} ({names}){left}{_enough(verdicts, status)}"
-    if not made:
-        return 3, f"COULD NOT RUN: nothing was checked in {total}{left}"
-    return 0, f"THE SAME: {total}, {made} comparisons{left}"
+            names = ", ".join(verdict.experiment for verdict in found[:5]) + (", ..." if len(found) > 5 else "")
+            why = _enough(verdicts, status) if status != "partly checked" else f": {_listed(found)}"
+            return exit_code, f"{word}: {len(found)} of {total} ({names}){left}{why}"
+    same = sum(verdict.status == "same" for verdict in verdicts)
+    if not same:
+        return PARTLY_CHECKED, f"PARTLY CHECKED: nothing was compared in {total}{left}"
+    compared = total if same == len(verdicts) else f"{same} of {total}, nothing to compare in the others"
+    return SAME, f"THE SAME{' in what was asked' if narrowed else ''}: {compared}, {made} comparisons{left}"
+
+
+def narrows(wanted: Selection, names: Iterable[str]) -> bool:
+    """Whether less was asked for than everything: rungs, precisions, a case, or experiments. names: of the latter."""
+    everything = (
+        {rung.NAME for rung in BY_DEFAULT} <= set(wanted.rungs)
+        and set(get_args(Precision)) <= set(wanted.precisions)
+        and not wanted.case
+        and set(experiments.shipped()) <= set(names)
+    )
+    return not everything
+
+
+def _experiments(count: int) -> str:
+    return f"{count} experiment{'s' if count != 1 else ''}"
+
+
+def _listed(partly: Sequence[Verdict]) -> str:
+    """Why experiments are checked in part only, each reason once."""
+    return "; ".join(dict.fromkeys(verdict.lacking for verdict in partly))
+
+
+def _left_out(verdicts: Sequence[Verdict]) -> str:
+    """What sides left out, for the end of the verdict."""
+    cells = [cell for verdict in verdicts for cell in verdict.cells]
+    unchecked = sum(cell.status == "not checked" for cell in cells)
+    said = [f"{unchecked} rung{'s' if unchecked != 1 else ''} not checked"] if unchecked else []
+    declared = [dict.fromkeys(said for cell in verdict.cells for said in cell.declared) for verdict in verdicts]
+    for what, count in Counter(what for each in declared for what in each).items():
+        whose = f"{count} experiments'" if count != 1 else "1 experiment's"
+        said.append(f"{whose} training left out by {what}")
+    return "".join(f", {part}" for part in said)
 
 
 def _enough(verdicts: Sequence[Verdict], status: str) -> str:
@@ -120,5 +161,7 @@ def _enough(verdicts: Sequence[Verdict], status: str) -> str:
     cells = [cell for verdict in verdicts for cell in verdict.cells if cell.status == status == "underpowered"]
     if not cells:
         return ""
+    if few := [cell.reason for cell in cells if not cell.shown]:
+        return f"; {few[0]}"
     needed = max(cell.needed for cell in cells)
     return f"; --seeds {needed} would do for alike sides" if needed else "; differences seen are about the margins"

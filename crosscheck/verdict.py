@@ -10,15 +10,20 @@ from crosscheck.blame import vote
 from crosscheck.blame.finding import Blame
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.recording import Answer, Recording
-from crosscheck.rungs import LADDER, ON_REQUEST, Rung
+from crosscheck.rungs import ESSENTIAL, LADDER, ON_REQUEST, TRAINING, Rung, structure
+from spec import options
 from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.framework import Precision
 
-Status = Literal["same", "different", "crashed", "underpowered", "not checked", "not applicable"]
+Status = Literal[
+    "same", "different", "crashed", "underpowered", "not checked", "left out", "not applicable", "partly checked"
+]
+"""Of a rung on an experiment, or of a whole experiment. left out: a side declares that it has no such option, see
+spec.options; not checked: it left something out without that. partly checked: of a whole experiment only."""
 
-WORST_FIRST: tuple[Status, ...] = ("different", "crashed", "underpowered", "not checked", "same", "not applicable")
-"""Which cell's status is the whole row's."""
+WORST_FIRST: tuple[Status, ...] = ("different", "crashed", "underpowered")
+"""Of these, one rung's status is the whole experiment's."""
 
 
 class Side(NamedTuple):
@@ -35,6 +40,14 @@ class Side(NamedTuple):
 
 
 Sides = tuple[Side, Side]
+
+
+class LeftOut(NamedTuple):
+    """What a side raised Unsupported for. declared: its options of the experiment that cover that, see spec.options."""
+
+    case: str
+    reason: str
+    declared: list[str]
 
 
 class Selection(NamedTuple):
@@ -71,7 +84,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     ratio: largest difference in units of its bound. comparisons, elements: how many were made, of how many values.
     seconds: what recording it took on either side. shown: whether "same" was shown by tests of equivalence, and is not
     only the want of a difference. needed: where it is underpowered, the members a side that would do; 0 where none is
-    known to.
+    known to. declared: where it is left out, by whom and which options: "flax_impl: sparse embedding gradients".
     """
 
     rung: str
@@ -83,6 +96,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     seconds: tuple[float, float] = (0.0, 0.0)
     shown: bool = False
     needed: int = 0
+    declared: list[str] = []
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,12 +116,30 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def status(self) -> Status:
-        """The worst of the cells."""
+        """What is known of the experiment. Nothing that a side left out makes it the same."""
         found = {cell.status for cell in self.cells}
         for status in WORST_FIRST:
             if status in found:
                 return status
-        return "not applicable"
+        if self.lacking:
+            return "partly checked"
+        if any(cell.elements for cell in self.cells):
+            return "same"
+        return "left out" if "left out" in found else "not applicable"
+
+    @property
+    def lacking(self) -> str:
+        """Why it counts as checked in part only; empty where it does not. What was not asked for is not lacking."""
+        asked = [cell for cell in self.cells if cell.status != "not applicable"]
+        compared = {cell.rung for cell in asked if cell.elements}
+        missing = [cell.rung for cell in asked if cell.rung in ESSENTIAL and cell.status == "not checked"]
+        if missing:
+            return f"{', '.join(missing)} not checked"
+        if not compared and any(cell.status == "not checked" for cell in asked):
+            return "nothing compared"
+        if compared == {structure.NAME} and len(asked) > 1:
+            return f"{structure.NAME} alone compared"
+        return ""
 
 
 def judge(experiment: Experiment, argument: str, wanted: Selection, sides: Sides) -> Verdict:
@@ -161,8 +193,12 @@ def _blame(experiment: Experiment, comparisons: list[Comparison], sides: Sides) 
     if failure is None:
         return None
     key = f"{failure.precision}/{failure.rung}/{failure.case}/"
-    seed = next((side.recording.seed for side in sides if side.recording), 0)
-    return vote.find(experiment, comparisons, {side.name: _arrays(side, key) for side in sides}, seed)
+    return vote.find(experiment, comparisons, {side.name: _arrays(side, key) for side in sides}, _seed(sides))
+
+
+def _seed(sides: Sides) -> int:
+    """Of the recordings; they are held to be handed the same inputs."""
+    return next((side.recording.seed for side in sides if side.recording), 0)
 
 
 def _climb(experiment: Experiment, rung: Rung, wanted: Selection, sides: Sides) -> tuple[Cell, list[Comparison]]:
@@ -175,21 +211,21 @@ def _climb(experiment: Experiment, rung: Rung, wanted: Selection, sides: Sides) 
         return Cell(rung=rung.NAME, status="not applicable", reason=reason), []
     names = (sides[0].name, sides[1].name)
     comparisons: list[Comparison] = []
-    left_out: list[tuple[str, str]] = []
+    left_out: list[LeftOut] = []
     if any(side.lost for side in sides):
         place = Place(experiment.name, rung.NAME, chosen[0], "", names)
         comparisons = [place.crashed(f"{side.name}: {side.lost}") for side in sides if side.lost]
     else:
         for precision in chosen:
             for case in wanted.cases(experiment, rung, precision):
-                place = Place(experiment.name, rung.NAME, precision, case, names)
+                place = Place(experiment.name, rung.NAME, precision, case, names, _seed(sides))
                 found, unsupported = _compare(experiment, rung, place, sides)
                 comparisons += found
-                left_out += [(f"{precision}, {case}", reason) for reason in unsupported]
+                left_out += unsupported
     return _cell(rung.NAME, comparisons, left_out, sides), comparisons
 
 
-def _compare(experiment: Experiment, rung: Rung, place: Place, sides: Sides) -> tuple[list[Comparison], list[str]]:
+def _compare(experiment: Experiment, rung: Rung, place: Place, sides: Sides) -> tuple[list[Comparison], list[LeftOut]]:
     """One case: its comparisons, and what a side leaves out."""
     answers = [_answer(side, place) for side in sides]
     named = list(zip(sides, answers, strict=True))
@@ -198,19 +234,37 @@ def _compare(experiment: Experiment, rung: Rung, place: Place, sides: Sides) -> 
     given = [(side, answer) for side, answer in named if answer is not None]
     if broken := [(side, answer) for side, answer in given if answer.status == "failed"]:
         return [place.crashed(f"{side.name}: {answer.reason}", answer.traceback) for side, answer in broken], []
-    if left_out := [f"{side.name}: {answer.reason}" for side, answer in given if answer.status == "unsupported"]:
-        return [], left_out
+    unsteady = [comparison for side, answer in given for comparison in _unsteady(place, side, answer)]
+    if left_out := [
+        LeftOut(f"{place.precision}, {place.case}", f"{side.name}: {answer.reason}", _declared(experiment, rung, side))
+        for side, answer in given
+        if answer.status == "unsupported"
+    ]:
+        return unsteady, left_out
     (_, one), (_, two) = given
     if rung.SAME_INPUTS and one.inputs != two.inputs:
         seeds = " and ".join(str(side.recording.seed) for side in sides if side.recording)
         return [place.failed("", f"the two sides were not handed the same inputs (seeds {seeds})")], []
     found = rung.compare(experiment, place, *(_arrays(side, one.key) for side in sides))
     if not sum(comparison.elements for comparison in found) and all(comparison.passed for comparison in found):
-        return [place.failed("", "nothing was compared")], []
-    return found, []
+        return [*unsteady, place.failed("", "nothing was compared")], []
+    return unsteady + found, []
 
 
-def _cell(rung: str, comparisons: list[Comparison], left_out: list[tuple[str, str]], sides: Sides) -> Cell:
+def _unsteady(place: Place, side: Side, answer: Answer) -> list[Comparison]:
+    """Answers that were others when they were asked for again: a failure on a CPU, and elsewhere said."""
+    allowed = side.recording is not None and side.recording.device != "cpu"
+    return [place.unsteady(side.name, found, allowed) for found in answer.unsteady]
+
+
+def _declared(experiment: Experiment, rung: Rung, side: Side) -> list[str]:
+    """The options of the experiment that the side says it leaves out, where that covers the rung."""
+    if rung.NAME not in TRAINING or side.recording is None:
+        return []
+    return [f"{side.name}: {option}" for option in options.had(experiment, side.recording.leaves_out)]
+
+
+def _cell(rung: str, comparisons: list[Comparison], left_out: list[LeftOut], sides: Sides) -> Cell:
     """The rung's place in the table."""
     cell = Cell(
         rung=rung,
@@ -221,8 +275,14 @@ def _cell(rung: str, comparisons: list[Comparison], left_out: list[tuple[str, st
     )
     if (left_out or not comparisons) and not any(comparison.failed for comparison in comparisons):
         # Also where the other cases agree: half a rung is not a pass.
-        reason = _reasons(left_out, bool(comparisons))
-        return msgspec.structs.replace(cell, status="not checked", reason=reason, ratio=_largest(comparisons))
+        covered = bool(left_out) and all(entry.declared for entry in left_out)
+        return msgspec.structs.replace(
+            cell,
+            status="left out" if covered else "not checked",
+            reason=_reasons(left_out, bool(comparisons)),
+            ratio=_largest(comparisons),
+            declared=list(dict.fromkeys(text for entry in left_out for text in entry.declared)) if covered else [],
+        )
     return _decided(cell, comparisons)
 
 
@@ -251,12 +311,12 @@ def _largest(comparisons: list[Comparison]) -> float | None:
     return max((comparison.ratio for comparison in comparisons if comparison.ratio is not None), default=None)
 
 
-def _reasons(left_out: list[tuple[str, str]], partly: bool) -> str:
+def _reasons(left_out: list[LeftOut], partly: bool) -> str:
     """Why cases were left out; which ones, where others were not."""
-    reasons = dict.fromkeys(reason for _, reason in left_out)
+    reasons = dict.fromkeys(entry.reason for entry in left_out)
     if not partly:
         return "; ".join(reasons)
-    cases = {reason: "; ".join(case for case, other in left_out if other == reason) for reason in reasons}
+    cases = {reason: "; ".join(entry.case for entry in left_out if entry.reason == reason) for reason in reasons}
     return "; ".join(f"{reason} ({which})" for reason, which in cases.items())
 
 
@@ -283,4 +343,4 @@ def cell_text(cell: Cell) -> str:
         return f"UNDERPOWERED {cell.needed or ''}".strip()
     if cell.status == "same":
         return f"ok {cell.ratio:.0e}" if cell.ratio else "ok"
-    return {"different": "FAIL", "crashed": "CRASH", "not checked": "not checked", "not applicable": "-"}[cell.status]
+    return {"different": "FAIL", "crashed": "CRASH", "not applicable": "-"}.get(cell.status, cell.status)

@@ -1,4 +1,4 @@
-"""Notes what an implementation is given, so that both sides can be shown to have been asked the same."""
+"""Stands before an implementation: notes what it is given, looks at what it gives, and has it asked again."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -7,7 +7,15 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
+from crosscheck import plain
+from crosscheck.determinism import Repeats
 from spec.framework import Framework
+
+ASIDE = ("train_starts",)
+"""What is asked again although the other side is not asked: nothing else shows whether it is deterministic."""
+
+INFORMING = ("describe", "overhead")
+"""Functions that give words and times."""
 
 
 class ArgumentChanged(Exception):
@@ -15,10 +23,15 @@ class ArgumentChanged(Exception):
 
 
 class Witness:
-    """Stands between a rung and an implementation; `digest` changes with every byte that was handed over."""
+    """Stands between a rung and an implementation; `digest` changes with every byte that was handed over.
 
-    def __init__(self, framework: Framework):
+    repeats: who asks again; None for nobody. aside: whether the calls are made of one side alone.
+    """
+
+    def __init__(self, framework: Framework, repeats: Repeats | None = None, aside: bool = False):
         self._framework = framework
+        self._repeats = repeats
+        self._aside = aside
         self._hash = hashlib.sha256()
 
     @property
@@ -35,6 +48,10 @@ class Witness:
             result = function(*arguments, **options)
             if _encode((name, arguments, options)) != given:
                 raise ArgumentChanged(f"{name}: expected its arguments to stay as they are, got one changed in place")
+            if name not in INFORMING:
+                plain.check(name, result)
+                if self._repeats and (name in ASIDE or not self._aside):
+                    self._repeats.ask(name, arguments, options, result)
             return result
 
         return call
@@ -44,7 +61,7 @@ def aside(framework: Framework) -> Framework:
     """The same implementation, where it is asked what the other side is not: that counts in no digest."""
     if not isinstance(framework, Witness):
         return framework
-    return cast(Framework, Witness(framework._framework))
+    return cast(Framework, Witness(framework._framework, framework._repeats, aside=True))
 
 
 def _encode(value: Any) -> bytes:

@@ -6,15 +6,17 @@ Started by crosscheck.crew as `python -m crosscheck.worker IMPLEMENTATION`; both
 import platform
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import msgspec
 import numpy as np
 
-from crosscheck import channel, implementation, recording
+from crosscheck import channel, envelope, implementation, recording
+from crosscheck.determinism import Repeats
 from crosscheck.implementation import CannotStart
-from crosscheck.recording import Answer, Recording
+from crosscheck.recording import Answer, Recording, key_of
 from crosscheck.request import Request
 from crosscheck.rungs import LADDER, Rung
 from crosscheck.sources import Sources, Unfit, Watch
@@ -22,7 +24,7 @@ from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
 from crosscheck.verdict import Selection
 from crosscheck.witness import Witness
 from spec import experiment as experiments
-from spec import text
+from spec import options, text
 from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment
@@ -147,7 +149,9 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
         raise
     except BaseException as error:
         raise CannotStart(f"{name}: describe: {text.exception(error)}") from error
+    declared = options.leaves_out(name, framework)
     wanted = Selection(job.rungs, job.precisions, job.thorough, job.case)
+    repeats = Repeats(framework, "compiling" in before)
     for rung in LADDER:
         if rung.NAME not in job.rungs or rung.inapplicable(experiment):
             continue
@@ -157,9 +161,12 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
                     precision, job.device, job.seed, job.envelope, job.seeds, job.recurrence, job.compiled
                 )
                 for case in wanted.cases(experiment, rung, precision):
-                    answer, arrays = ask(framework, rung, experiment, case, request)
+                    answer, arrays = ask(framework, rung, experiment, case, request, repeats)
                     answers.append(answer)
                     kept |= {answer.key + key: array for key, array in arrays.items()}
+    repeats.finish()
+    answers = [msgspec.structs.replace(a, unsteady=repeats.found.get(a.key, [])) for a in answers]
+    kept |= _without_envelopes(answers, kept)
     seconds = time.perf_counter() - begin
     spent = {kind: after - before.get(kind, 0.0) for kind, after in _overhead(framework).items()}
     made = Recording(
@@ -175,6 +182,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
         answers=answers,
         seconds=seconds,
         overhead={"starting": starting, **spent},
+        leaves_out=declared,
     )
     try:
         recording.write(recording.file(Path(job.directory), experiment.name), made, kept)
@@ -184,6 +192,12 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
     return Done(experiment=experiment.name, seconds=seconds)
 
 
+def _without_envelopes(answers: Sequence[Answer], kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Envelopes of zero for the answers that are not deterministic: chance is no rounding, and widens no bound."""
+    keys = tuple(answer.key + envelope.PREFIX for answer in answers if answer.unsteady)
+    return {name: np.zeros_like(array) for name, array in kept.items() if name.startswith(keys)}
+
+
 def _overhead(framework: Framework) -> dict[str, float]:
     """What the implementation says of itself, if it does."""
     told = getattr(framework, "overhead", None)
@@ -191,11 +205,21 @@ def _overhead(framework: Framework) -> dict[str, float]:
 
 
 def ask(
-    framework: Framework, rung: Rung, experiment: Experiment, case: str, request: Request
+    framework: Framework,
+    rung: Rung,
+    experiment: Experiment,
+    case: str,
+    request: Request,
+    repeats: Repeats | None = None,
 ) -> tuple[Answer, dict[str, np.ndarray]]:
-    """One request and what became of it. Only a missing framework or device is raised, since it ends everything."""
+    """One request and what became of it. Only a missing framework or device is raised, since it ends everything.
+
+    repeats: who asks the implementation again.
+    """
     begin = time.perf_counter()
-    witness = Witness(framework)
+    witness = Witness(framework, repeats)
+    if repeats:
+        repeats.begin(key_of(request.precision, rung.NAME, case), request.precision)
 
     def answer(status: Any, **fields: Any) -> Answer:
         return Answer(

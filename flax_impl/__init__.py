@@ -5,6 +5,9 @@ JAX is imported when a function of the contract is first asked for, so that `--h
 
 from typing import Any
 
+LEAVES_OUT: dict[str, str] = {"sparse embedding gradients": "JAX has no sparse gradients of an embedding"}
+"""See spec.options."""
+
 
 def __getattr__(name: str) -> Any:
     # Here, since `python -m` imports the package first, and a signal that comes meanwhile is nobody's to notice yet.

@@ -26,12 +26,16 @@ def build(spec: Spec) -> tuple[nnx.GraphDef, Layout]:
         model_class = getattr(importlib.import_module(f"flax_impl.{file}"), name)
     except (ModuleNotFoundError, AttributeError):
         raise Unsupported(f"flax_impl has no {name}: expected a class of that name in flax_impl/{file}.py") from None
-    if isinstance(spec.inputs, Embedding) and spec.inputs.sparse:
-        raise Unsupported("embedding.sparse: expected false (JAX has no sparse gradients of an embedding), got true")
     # Without values, so that no random numbers are drawn only to be overwritten.
     model: Model = nnx.eval_shape(lambda: model_class(spec, rngs=nnx.Rngs(0)))
     graph, _ = nnx.split(model, nnx.Param)
     return graph, layout(model)
+
+
+def check_gradients(spec: Spec) -> None:
+    """Raise Unsupported where the model asks for gradients that JAX does not have: those of LEAVES_OUT."""
+    if isinstance(spec.inputs, Embedding) and spec.inputs.sparse:
+        raise Unsupported("embedding.sparse: expected false (JAX has no sparse gradients of an embedding), got true")
 
 
 def load(spec: Spec, parameters: Parameters, settings: Settings) -> nnx.State:

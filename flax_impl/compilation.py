@@ -52,6 +52,8 @@ def listen() -> None:
 
 listen()
 
+DETERMINISTIC: Options = {"xla_gpu_deterministic_ops": True}
+"""The same bits in every run on a GPU, where sums else have the order in which threads happen to arrive."""
 
 LARGE = 10**9
 """Multiplications above which a training outweighs its compilation: about a second of one core."""
@@ -93,16 +95,16 @@ def jit(function: Callable, options: Options | None = None, **keywords: Any) -> 
 
 
 def options(settings: Settings, quick: bool) -> Options:
-    """Compiler options for `jit`. They exist for the CPU alone."""
+    """Compiler options for `jit`. How hard to try can be said for the CPU alone."""
     if settings.device != "cpu":
-        return {}
+        return known(DETERMINISTIC) if settings.deterministic and settings.device == "cuda" else {}
     return right(known(QUICK if quick and not settings.compiled else {}))
 
 
 def ensemble_options(settings: Settings) -> Options:
     """The same for an ensemble."""
     if settings.device != "cpu":
-        return {}
+        return options(settings, quick=False)
     return right(known(THOROUGH if settings.compiled else ENSEMBLE))
 
 

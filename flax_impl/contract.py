@@ -13,7 +13,7 @@ from flax import nnx
 
 from flax_impl import compilation
 from flax_impl.arrays import to_array
-from flax_impl.build import build, load
+from flax_impl.build import build, check_gradients, load
 from flax_impl.dropout import set_mode
 from flax_impl.ensemble import train_ensemble, train_starts
 from flax_impl.loss import cross_entropy
@@ -82,6 +82,7 @@ def gradients(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> Gradients:
     """See spec.framework.Framework.gradients."""
+    check_gradients(experiment.model)
     _, (loss, native, by_inputs) = _compute(experiment, parameters, batch, settings, dropout)
     canonical = to_canonical(build(experiment.model)[1], native)
     return Gradients(float(loss), canonical, None if by_inputs is None else np.array(by_inputs))

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from flax_impl import compilation
 from flax_impl import optimizer as optimizers
 from flax_impl.arrays import to_array
-from flax_impl.build import build, load
+from flax_impl.build import build, check_gradients, load
 from flax_impl.dropout import set_mode
 from flax_impl.loss import cross_entropy
 from flax_impl.model import ArrayBatch, Model, predict, run, valid_steps
@@ -123,8 +123,9 @@ def compile_epochs(experiment: Experiment, settings: Settings, record: bool, mas
 def make_step(
     experiment: Experiment, record: bool, masks: MaskSource
 ) -> Callable[[Carry, Inputs, Array], tuple[Carry, Outputs]]:
-    """One step of training as a pure function."""
+    """One step of training as a pure function. Raises Unsupported where the gradients are not to be had."""
     training = experiment.training
+    check_gradients(experiment.model)
     graph, _ = build(experiment.model)
 
     def step(carry: Carry, inputs: Inputs, key: Array) -> tuple[Carry, Outputs]:

@@ -1,8 +1,10 @@
 """When do two ensembles converge alike? The margins and error rates, set before any ensemble is looked at."""
 
 import math
+from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from spec.training import AnyOutcome, Learns, LearnsSometimes
 
@@ -51,3 +53,73 @@ def stated_rate(outcome: AnyOutcome) -> float:
             return rate
         case _:
             return 0.0
+
+
+class Stated(NamedTuple):
+    """What a solved rate says for the experiment's statement and against it, by exact binomial tests.
+
+    same, different: p-values; the chance, at most, of evidence as strong as this for a rate within the margin of what
+    is stated when it is not, and for one beyond it when it is not.
+    """
+
+    same: float
+    different: float
+
+    @property
+    def underpowered(self) -> bool:
+        """Whether it is shown neither that the rate is as stated nor that it is not."""
+        return min(self.same, self.different) > CONVERGENCE.level
+
+
+def stated(outcome: AnyOutcome, solved: int, of: int) -> Stated:
+    """`solved` of `of` runs against what the experiment says.
+
+    At least r: within the margin where a rate of r - margin is ruled out, different where r is. About r: within where
+    r - margin and r + margin are both ruled out, different where all between them are. Never: different at the first
+    that is solved, within where a rate of the margin is ruled out.
+    """
+    margin, rate = CONVERGENCE.rate_margin(outcome), stated_rate(outcome)
+
+    def at_most(chance: float) -> float:
+        return float(at_most_of_each(chance, of)[solved])
+
+    def at_least(chance: float) -> float:
+        # Of the others, so that a small chance keeps its digits.
+        return float(at_most_of_each(1 - chance, of)[of - solved])
+
+    match outcome:
+        case Learns():
+            return Stated(at_least(rate - margin), at_most(rate))
+        case LearnsSometimes():
+            beyond = (at_most(rate - margin), at_least(rate + margin) if rate + margin < 1 else 1.0)
+            same = max(at_least(rate - margin), at_most(rate + margin) if rate + margin < 1 else 0.0)
+            return Stated(same, min(2 * min(beyond), 1.0))
+        case _:
+            return Stated(at_most(margin), 0.0 if solved else 1.0)
+
+
+def runs_to_show(outcome: AnyOutcome) -> int:
+    """Runs with which a rate that is just as stated is shown to be so, with a chance of CONVERGENCE.power."""
+    rate, runs = stated_rate(outcome), 4
+    while True:
+        shown = [stated(outcome, solved, runs).same <= CONVERGENCE.level for solved in range(runs + 1)]
+        if float(np.sum(chances(rate, runs)[shown])) >= CONVERGENCE.power:
+            return runs
+        runs = math.ceil(runs * 1.1)
+
+
+def at_most_of_each(rate: float, of: int) -> np.ndarray:
+    """The chance of so many successes or fewer, (of + 1,), of `of` runs at that rate."""
+    return np.minimum(np.cumsum(chances(rate, of)), 1.0)
+
+
+def chances(rate: float, of: int) -> np.ndarray:
+    """The binomial law: the chance of each number of successes, (of + 1,)."""
+    rate = min(max(rate, 0.0), 1.0)
+    if rate in (0.0, 1.0):
+        return (np.arange(of + 1) == rate * of).astype(np.float64)
+    # By logarithms: the factorials of a thousand runs are beyond any float.
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, of + 1)))])
+    count = np.arange(of + 1)
+    logs = factorials[of] - factorials - factorials[::-1] + count * math.log(rate) + (of - count) * math.log1p(-rate)
+    return np.exp(logs)

@@ -6,8 +6,9 @@ import traceback
 from pathlib import Path
 
 from spec.errors import shorten
+from spec.exit_codes import COULD_NOT_RUN
 
-EXIT_CODE = 3
+EXIT_CODE = COULD_NOT_RUN
 """Of a fault in the program: like whatever else could not run. Never 1, which is a verdict."""
 
 

@@ -1,5 +1,6 @@
 """The errors a user can cause, each with the exit code that the command line gives it."""
 
+from spec.exit_codes import COULD_NOT_RUN, NON_FINITE, USAGE
 from spec.text import admit
 
 LONGEST_VALUE = 200
@@ -29,7 +30,7 @@ def one_line(text: str) -> str:
 class OhlolError(Exception):
     """Base of the errors whose message is meant for the user; printed as one line, without a traceback."""
 
-    exit_code = 2
+    exit_code = USAGE
 
 
 class SpecError(OhlolError):
@@ -56,19 +57,19 @@ class UsageError(OhlolError):
 class Unsupported(OhlolError):
     """Something the spec allows and this implementation leaves out; reported as not checked, never as passed."""
 
-    exit_code = 3
+    exit_code = COULD_NOT_RUN
 
 
 class DeviceMissing(OhlolError):
     """A device that was asked for and is not there; never a silent run on another one."""
 
-    exit_code = 3
+    exit_code = COULD_NOT_RUN
 
 
 class FrameworkMissing(OhlolError):
     """An implementation whose framework is not installed."""
 
-    exit_code = 3
+    exit_code = COULD_NOT_RUN
 
 
 class BrokenFramework(FrameworkMissing):
@@ -78,4 +79,4 @@ class BrokenFramework(FrameworkMissing):
 class NonFiniteLoss(OhlolError):
     """Training arrived at a loss that is NaN or infinite."""
 
-    exit_code = 4
+    exit_code = NON_FINITE

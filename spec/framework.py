@@ -1,7 +1,8 @@
 """The contract: a few functions that make a module an implementation. NumPy arrays and canonical names throughout.
 
 Any module that has these functions is one (`torch_impl`, `flax_impl`, a stranger's `my_mlx_impl`); crosscheck imports
-it by name. What an implementation leaves out it says by raising `spec.errors.Unsupported`.
+it by name. What an implementation leaves out it says by raising `spec.errors.Unsupported`; options of the spec that it
+neither differentiates nor trains it may declare beforehand, in a mapping `LEAVES_OUT`: see `spec.options`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True):
     by size. Implementations that have one formulation ignore it.
     compiled: whether to spend seconds on compiling so that trainings run faster, which moves results by rounding alone:
     for an implementation that compiles nothing otherwise, or with less effort. Others ignore it.
+    deterministic: whether to compute the same bits every time on an accelerator too, where the framework has a choice:
+    slower, and what crosscheck asks for. On a CPU everything is deterministic, whatever this says.
     """
 
     precision: Precision = "float32"
@@ -38,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True):
     matmul_precision: Literal["highest", "default"] = "highest"
     recurrence: Recurrence = "automatic"
     compiled: bool = False
+    deterministic: bool = False
 
 
 class Gradients(NamedTuple):

@@ -5,6 +5,9 @@ torch is imported when a function of the contract is first asked for, so that `-
 
 from typing import Any
 
+LEAVES_OUT: dict[str, str] = {}
+"""See spec.options."""
+
 
 def __getattr__(name: str) -> Any:
     # Here, since `python -m` imports the package first, and a signal that comes meanwhile is nobody's to notice yet.

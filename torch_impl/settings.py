@@ -1,5 +1,6 @@
 """From settings to torch's dtype and device."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -45,6 +46,19 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
+def deterministic() -> Iterator[None]:
+    """Let torch take only algorithms that give the same bits every time, where it has one; elsewhere it warns."""
+    # What cuBLAS asks for, before its first call in the process.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@contextmanager
 def computing(settings: Settings, experiment: Experiment | None = None) -> Iterator[None]:
     """Compute on the asked device in the asked precision; puts torch's global switches back as they were.
 
@@ -56,12 +70,13 @@ def computing(settings: Settings, experiment: Experiment | None = None) -> Itera
     # cuDNN's recurrent kernels round their products to TF32 unless told otherwise; cuBLAS does not.
     threads = one_thread() if experiment is not None and is_small(experiment) else nullcontext()
     cudnn = torch.backends.cudnn
-    cudnn_before = cudnn.enabled, cudnn.allow_tf32
-    with threads:
+    cudnn_before = cudnn.enabled, cudnn.allow_tf32, cudnn.deterministic
+    steady = settings.deterministic and settings.device == "cuda"
+    with threads, deterministic() if steady else nullcontext():
         try:
-            cudnn.enabled, cudnn.allow_tf32 = True, shortcut
+            cudnn.enabled, cudnn.allow_tf32, cudnn.deterministic = True, shortcut, steady
             torch.set_float32_matmul_precision("high" if shortcut else "highest")
             yield
         finally:
             torch.set_float32_matmul_precision(before)
-            cudnn.enabled, cudnn.allow_tf32 = cudnn_before
+            cudnn.enabled, cudnn.allow_tf32, cudnn.deterministic = cudnn_before

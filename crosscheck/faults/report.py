@@ -18,6 +18,8 @@ MARKS: Mapping[Status, str] = {
     "crashed": "CRASH",
     "underpowered": "?",
     "not checked": "not checked",
+    "left out": "left out",
+    "partly checked": "partly checked",
     "not applicable": "-",
 }
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from crosscheck.blame.finding import Blame, Departure
-from crosscheck.comparison import Comparison, Value
+from crosscheck.comparison import NOT_DETERMINISTIC, Comparison, Value
 from crosscheck.summary import Summary
 from crosscheck.verdict import Verdict
 
@@ -23,9 +23,23 @@ def unchecked(summary: Summary) -> list[tuple[str, list[str], str]]:
     by_reason: dict[tuple[str, str], list[str]] = {}
     for verdict in summary.experiments:
         for cell in verdict.cells:
-            if cell.status == "not checked":
+            if cell.status in ("not checked", "left out"):
                 by_reason.setdefault((verdict.experiment, cell.reason), []).append(cell.rung)
     return [(experiment, rungs, reason) for (experiment, reason), rungs in by_reason.items()]
+
+
+def unsteady(summary: Summary) -> Iterator[str]:
+    """What an accelerator did not compute twice alike, which is no failure there: the largest of each side and rung."""
+    found: dict[tuple[str, str], list[Comparison]] = {}
+    for verdict in summary.experiments:
+        for comparison in verdict.comparisons:
+            if comparison.passed and comparison.note.startswith(NOT_DETERMINISTIC):
+                found.setdefault((comparison.sides[0], comparison.rung), []).append(comparison)
+    for (side, rung), comparisons in found.items():
+        worst = max(comparisons, key=lambda comparison: comparison.difference or 0.0)
+        where = f"{worst.experiment}, {worst.precision}, {worst.tensor}"
+        largest = f", by {worst.difference:.2g} at most" if worst.difference is not None else ""
+        yield f"not deterministic: {side}, {rung}: {len(comparisons)} answers{largest} ({where}); they widen no bound"
 
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator
 
 from crosscheck.report import convergence
-from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked
+from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked, unsteady
 from crosscheck.report.markup import code, fence, head, inline, row
 from crosscheck.summary import Summary
 from crosscheck.verdict import Cell, cell_text
@@ -73,6 +73,9 @@ def _unchecked(summary: Summary) -> Iterator[str]:
         yield from (
             f"- {inline(experiment)} ({', '.join(rungs)}): {code(reason)}" for experiment, rungs, reason in found
         )
+    if differing := list(unsteady(summary)):
+        yield "\n## Not deterministic\n"
+        yield from (f"- {code(text)}" for text in differing)
 
 
 def _convergence(summary: Summary) -> Iterator[str]:

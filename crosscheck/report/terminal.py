@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from crosscheck.report import convergence, rows
-from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked
+from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked, unsteady
 from crosscheck.report.rows import LABELS, say
 from crosscheck.summary import Summary
 from spec.text import visible
@@ -26,6 +26,8 @@ def show(summary: Summary, console: Console) -> None:
     say(console, "")
     for experiment, rungs, reason in unchecked(summary):
         say(console, f"not checked: {experiment} ({', '.join(rungs)}): {reason}", LABELS["not checked"].style)
+    for text in unsteady(summary):
+        say(console, text, LABELS["not checked"].style)
     _failures(summary, console)
     for verdict, comparison in convergence.underpowered(summary):
         style = LABELS["underpowered"].style

@@ -90,3 +90,12 @@ ON_REQUEST: tuple[Settling, ...] = (convergence,)
 
 LADDER: tuple[Rung, ...] = BY_DEFAULT + ON_REQUEST
 """Every rung, from the ground up."""
+
+ESSENTIAL: tuple[str, ...] = (forward.NAME, gradients.NAME, lock_step.NAME)
+"""The rungs without which two sides are not known to be the same. The others say where a difference comes from, or look
+at what these three have looked at from another side."""
+
+TRAINING: tuple[str, ...] = tuple(
+    rung.NAME for rung in (gradients, optimizer, lock_step, train_mode, outcome, convergence)
+)
+"""The rungs that a declared leave-out covers, see spec.options."""

@@ -54,14 +54,15 @@ def _points(experiment: Experiment, case: str, request: Request) -> list[Point]:
 
 
 def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    points = _points(experiment, place.case, Request(place.precision, "cpu", 0))
+    points = _points(experiment, place.case, Request(place.precision, "cpu", place.seed))
     tensors = [DECODED] if place.case == DECODED else list(points[0].experiment.model.intermediates())
     found: list[Comparison] = []
 
     def close(point: Point, name: str, label: str, one: np.ndarray | None, two: np.ndarray | None, **options) -> None:
         entered = tolerance.largest(one, two, np.array(tolerance.ENTERED))
         allowed = tolerance.allowed(place.precision, variation.measured(point, name, first), entered)
-        found.append(place.close(name + label, one, two, allowed=allowed, **options))
+        shape = _shape(point, name, one, two)
+        found.append(place.close(name + label, one, two, allowed=allowed, shape=shape, **options))
 
     for point in points:
         for name in tensors:
@@ -78,3 +79,14 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
                 sides = (f"{side}, first point", f"{side}, {point.name}")
                 close(point, name, f" ({point.name} against the first point)", here, there, sides=sides)
     return found + place.only(variation.names(points, tensors), first, second)
+
+
+def _shape(point: Point, name: str, one: np.ndarray | None, two: np.ndarray | None) -> tuple[int, ...] | None:
+    """What the spec says it must be, where it says so: of logits, and of what does not have each sequence's values."""
+    logits = (*point.batch.targets.shape, point.experiment.model.classes)
+    if name in ("logits", DECODED):
+        return logits
+    sequences = len(point.batch.inputs)
+    if one is None or two is None or one.shape != two.shape or sequences in one.shape:
+        return None
+    return (sequences, *one.shape[1:])

@@ -41,7 +41,7 @@ def record(framework: Framework, experiment: Experiment, case: str, request: Req
 
 
 def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    points = variation.points(experiment, place.case, Request(place.precision, "cpu", 0))
+    points = variation.points(experiment, place.case, Request(place.precision, "cpu", place.seed))
     found: list[Comparison] = []
     for point in points:
         one, two = _at(point, first), _at(point, second)

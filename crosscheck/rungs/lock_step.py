@@ -246,7 +246,9 @@ def _loss(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -
         bounds = allowance.within_horizon(allowance.loss(measured, size, place.precision), size)
     loss = _close(place, "loss", one, two, bounds, (steps,))
     if _fits(one, (steps,)) and _fits(two, (steps,)) and loss.elements:
-        unit = np.maximum(np.maximum.accumulate(measured), float(np.finfo(place.precision).eps) * size)
+        # Losses that are all zero have no unit of their own.
+        least = np.maximum(float(np.finfo(place.precision).eps) * size, float(np.finfo(place.precision).tiny))
+        unit = np.maximum(np.maximum.accumulate(measured), least)
         apart = np.abs(one.astype(np.float64) - two)[np.isfinite(bounds)] / unit[np.isfinite(bounds)]
         loss = msgspec.structs.replace(loss, envelopes=float(np.median(apart)))
     yield loss

@@ -92,7 +92,7 @@ def record(framework: Framework, experiment: Experiment, case: str, request: Req
 
 
 def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    sets = draw(experiment, place.case, Request(place.precision, "cpu", 0))
+    sets = draw(experiment, place.case, Request(place.precision, "cpu", place.seed))
     found, expected = [], []
     for name, given in sets.items():
         asked = given.targets != IGNORED

@@ -1,5 +1,6 @@
 """Independent runs on either side, from its own initialization, against what the experiment says will come of it."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,12 +8,13 @@ import numpy as np
 from crosscheck import tolerance
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
+from spec.convergence import stated_rate
 from spec.ensemble import one_by_one
 from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 from spec.parameters import generator_for
 from spec.tasks import solved
-from spec.training import CannotLearn, Learns, LearnsSometimes, NotStated
+from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes, NotStated
 
 NAME: str = "outcome"
 QUESTION: str = "do independent runs from each side's own random numbers learn as often as the experiment says?"
@@ -62,33 +64,58 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
         found.append(_judge(experiment, place._replace(sides=(side, "expected")), count, arrays["logits"]))
         if isinstance(outcome, CannotLearn):
             found.append(_above_floor(experiment, outcome, place._replace(sides=(side, "floor")), arrays["logits"]))
-    return [*found, _agree(experiment, place, *counts)]
+    # Against each other only where that can fail; what they are held against is what the experiment says.
+    runs = experiment.seeds
+    return [*found, _agree(experiment, place, *counts)] if _fails(_fisher(runs, 0, runs)) else found
 
 
 def _judge(experiment: Experiment, place: Place, count: int, logits: np.ndarray) -> Comparison:
     """How many runs solved it, against the stated rate."""
-    # Not at the top: workers never judge, and SciPy takes longer to import than their work on a small model.
-    from scipy.stats import binomtest
-
     runs = len(logits)
     match experiment.outcome:
         case Learns(solved_rate_at_least=rate):
-            probability = float(binomtest(count, runs, rate, alternative="less").pvalue)
-            return _test(place, f"{count} of {runs}", f"at least {rate:g}", probability, runs)
+            words = f"at least {rate:g}"
         case LearnsSometimes(solved_rate=rate):
-            probability = float(binomtest(count, runs, rate).pvalue)
-            return _test(place, f"{count} of {runs}", f"about {rate:g}", probability, runs)
+            words = f"about {rate:g}"
         case _:
             return place.equal("solved", f"{count} of {runs}", f"0 of {runs}")
+    if not can_fail(experiment.outcome, runs):
+        enough = next(n for n in itertools.count(runs) if can_fail(experiment.outcome, n))
+        note = f"expected at least {enough} seeds in the experiment, got {runs}: no count of them could fail the test"
+        return place.too_few("solved", note)
+    return _test(place, f"{count} of {runs}", words, _chance(experiment.outcome, count, runs), runs)
+
+
+def can_fail(outcome: AnyOutcome, runs: int) -> bool:
+    """Whether any count of so many runs would be told from what the experiment says."""
+    if not isinstance(outcome, (Learns, LearnsSometimes)):
+        return True
+    return any(_fails(_chance(outcome, count, runs)) for count in (0, runs))
+
+
+def _chance(outcome: AnyOutcome, count: int, runs: int) -> float:
+    """The exact test's p."""
+    # Not at the top: workers never judge, and SciPy takes longer to import than their work on a small model.
+    from scipy.stats import binomtest
+
+    if isinstance(outcome, Learns):
+        return float(binomtest(count, runs, outcome.solved_rate_at_least, alternative="less").pvalue)
+    return float(binomtest(count, runs, stated_rate(outcome)).pvalue)
+
+
+def _fails(probability: float) -> bool:
+    return _unlikely(probability) > -math.log10(tolerance.OUTCOME_LEVEL)
+
+
+def _unlikely(probability: float) -> float:
+    # max: -log10 of 1 is -0.
+    return max(-math.log10(probability), 0.0) if probability else math.inf
 
 
 def _test(place: Place, got: str, expected: str, probability: float, runs: int) -> Comparison:
-    unlikely = -math.log10(probability) if probability else math.inf
     note = f"p = {probability:.2g}; difference and bound are -log10 of p and of the level"
-    # max: -log10 of 1 is -0.
-    return place.limited(
-        "solved", (got, expected), max(unlikely, 0.0), -math.log10(tolerance.OUTCOME_LEVEL), runs, note
-    )
+    level = -math.log10(tolerance.OUTCOME_LEVEL)
+    return place.limited("solved", (got, expected), _unlikely(probability), level, runs, note)
 
 
 def _above_floor(experiment: Experiment, outcome: CannotLearn, place: Place, logits: np.ndarray) -> Comparison:
@@ -106,9 +133,14 @@ def _above_floor(experiment: Experiment, outcome: CannotLearn, place: Place, log
 
 
 def _agree(experiment: Experiment, place: Place, first: int, second: int) -> Comparison:
-    """Both sides' counts against each other: Fisher's exact test."""
+    """Both sides' counts against each other."""
+    runs = experiment.seeds
+    values = (f"{first} of {runs}", f"{second} of {runs}")
+    return _test(place, *values, _fisher(runs, first, second), 2 * runs)
+
+
+def _fisher(runs: int, first: int, second: int) -> float:
+    """The p of Fisher's exact test."""
     from scipy.stats import fisher_exact
 
-    runs = experiment.seeds
-    probability = float(np.asarray(fisher_exact([[first, runs - first], [second, runs - second]]))[1])
-    return _test(place, f"{first} of {runs}", f"{second} of {runs}", probability, 2 * runs)
+    return float(np.asarray(fisher_exact([[first, runs - first], [second, runs - second]]))[1])

@@ -14,12 +14,13 @@ import numpy as np
 from spec import files, parameters, signals, text
 from spec.command.ensemble_directory import ARRAYS, EnsembleDirectory, Plan
 from spec.command.ensemble_plot import ensemble_plot
-from spec.command.ensemble_summary import reached, summarize, text_of
+from spec.command.ensemble_summary import judge, summarize, text_of
 from spec.command.events import EnsembleStart, Members, Summary
 from spec.command.progress import Reporter
-from spec.command.session import MISSED, REACHED, Interrupted, Unwritten, no_picture
+from spec.command.session import Interrupted, Unwritten, no_picture
 from spec.ensemble import chunk_size, cut, one_by_one, solved_members
 from spec.errors import UsageError, encodable
+from spec.exit_codes import REACHED
 from spec.experiment import Experiment
 from spec.framework import Device, Ensemble, Framework, Settings
 from spec.training import Walk
@@ -243,12 +244,12 @@ def finish(
         first_seed=plan.first_seed,
         per_second=per_second,
     )
-    arrived, text = reached(experiment, summary), text_of(experiment, summary)
+    code, text = judge(experiment, summary), text_of(experiment, summary)
     try:
         if per_second is not None or not directory.summary_file.exists():
             files.write(directory.summary_file, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
     except UsageError as error:
-        raise Unwritten(str(error), arrived, text) from None
+        raise Unwritten(str(error), code == REACHED, text) from None
     if per_second is not None or not directory.plot_file.exists():
         try:
             files.write(directory.plot_file, ensemble_plot(experiment, summary, arrays))
@@ -257,4 +258,4 @@ def finish(
                 raise
             reporter.warn(f"no {directory.plot_file}: {no_picture(error)}")
     directory.drop_chunks()
-    return Result(summary, REACHED if arrived else MISSED, text)
+    return Result(summary, code, text)

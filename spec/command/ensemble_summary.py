@@ -6,7 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from spec.command.events import Summary
+from spec.convergence import runs_to_show, stated
 from spec.ensemble import NEVER
+from spec.exit_codes import MISSED, REACHED, UNDERPOWERED
 from spec.experiment import Experiment
 from spec.training import CannotLearn, Learns, LearnsSometimes, NotStated
 
@@ -76,6 +78,21 @@ def summarize(
     )
 
 
+def judge(experiment: Experiment, summary: Summary) -> int:
+    """The exit code, of spec.exit_codes: whether the runs are as the experiment states, or too few to tell.
+
+    Too few where crosscheck's rung convergence would say so of them: see spec.convergence.stated.
+    """
+    if isinstance(experiment.outcome, NotStated):
+        return REACHED
+    good = reached(experiment, summary)
+    if not good and isinstance(experiment.outcome, CannotLearn):
+        return MISSED  # A single run that does what none can is enough.
+    if stated(experiment.outcome, summary.solved, summary.seeds).underpowered:
+        return UNDERPOWERED
+    return REACHED if good else MISSED
+
+
 def reached(experiment: Experiment, summary: Summary) -> bool:
     """Whether the interval holds what the experiment states."""
     low, high = summary.interval
@@ -111,19 +128,30 @@ def _quantiles(values: tuple[float, float, float]) -> str:
     return ", ".join(f"{100 * q:.0f} %: {value:.6g}" for q, value in zip(QUANTILES, values, strict=True))
 
 
+WORDS = {REACHED: "Reached", MISSED: "Missed", UNDERPOWERED: "Underpowered"}
+
+
 def _verdict(experiment: Experiment, summary: Summary) -> str:
-    good = reached(experiment, summary)
-    word = "Reached" if good else "Missed"
+    code = judge(experiment, summary)
+    word = WORDS[code]
     low, high = (f"{100 * bound:.4g}" for bound in summary.interval)
+    more = ""
+    if code == UNDERPOWERED:
+        needed = runs_to_show(experiment.outcome)
+        more = f" Too few seeds to tell: {summary.seeds}; " + (
+            f"--seeds {needed} would do where it is as stated."
+            if needed > summary.seeds
+            else "what they came to is at the edge of what is stated, --seeds with more."
+        )
     match experiment.outcome:
         case Learns(rate):
-            return f"{word}: at least {100 * rate:.4g} % of seeds should solve it, and {low} to {high} % do."
+            return f"{word}: at least {100 * rate:.4g} % of seeds should solve it, and {low} to {high} % do.{more}"
         case LearnsSometimes(rate):
             expected = f"about {100 * rate:.4g} % of seeds (to {100 * ABOUT:.0f} points) should solve it"
-            return f"{word}: {expected}, and {low} to {high} % do."
+            return f"{word}: {expected}, and {low} to {high} % do.{more}"
         case CannotLearn(floor, reason):
             got = f"{summary.solved} of {summary.seeds} did, lowest evaluation loss {summary.lowest:.7g}"
-            return f"{word}: no seed can solve it, floor {floor:.7g}: {reason}; {got}."
+            return f"{word}: no seed can solve it, floor {floor:.7g}: {reason}; {got}.{more}"
         case NotStated():
             return f"Trained: {low} to {high} % of seeds solve it. The experiment states no outcome."
     return "Nothing was trained."

@@ -26,13 +26,15 @@ from spec.command.run_directory import (
     new_run_directory,
     read_experiment,
 )
-from spec.command.session import REACHED, Interrupted, Request, Unwritten, begin, resume, train
+from spec.command.session import Interrupted, Request, Unwritten, begin, resume, train
 from spec.command.verdict import verdict
 from spec.command.walk import introduction, text_of, walk
-from spec.errors import OhlolError, UsageError, one_line
+from spec.errors import OhlolError, Unsupported, UsageError, one_line
+from spec.exit_codes import REACHED, TRAIN, epilog
 from spec.experiment import Experiment, load, override
 from spec.framework import Device, Framework, Precision, Settings
 from spec.lock import locked
+from spec.options import had, leaves_out
 from spec.parameters import Parameters
 from spec.text import any_encoding, width
 from spec.training import Walk, initial_state
@@ -119,8 +121,7 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     made = Parser(
         prog=f"python -m {implementation_name}.train",
         description="Train a model on a task as an experiment states, and say whether it came out as expected.",
-        epilog="exit codes: 0 target reached; 1 missed; 2 usage or bad experiment; 3 could not run: framework or "
-        "device missing, something this implementation leaves out, a crash; 4 non-finite loss; 130 Ctrl-C, 143 SIGTERM",
+        epilog=epilog(TRAIN),
         allow_abbrev=False,
     )
     add = made.add_argument
@@ -185,6 +186,8 @@ def run_one(
         show(plan.experiment, options.json)
         return REACHED
     framework = load_implementation(implementation_name)
+    if not plan.walking:
+        check_options(implementation_name, framework, plan.experiment)
     signals.check()
     versions = describe(framework, plan.settings)
     request = Request(implementation_name, plan.experiment, plan.seed, plan.settings, versions)
@@ -249,6 +252,7 @@ def run_ensemble(
     signals.check()
     if options.compile and "compiling" not in getattr(framework, "overhead", dict)():
         raise UsageError(f"--compile: expected none with --seeds: {implementation_name} compiles single trainings only")
+    check_options(implementation_name, framework, experiment)
     versions = describe(framework, Settings(plan.precision, options.device, compiled=options.compile))
     if directory is None:
         # An implementation that cannot do it says so before there is a directory.
@@ -338,6 +342,13 @@ def check_memory(experiment: Experiment, precision: Precision, seeds: int = 1) -
             f"got one that takes {limits.in_words(needed + losses)} at least{of} "
             f"({experiment.model.parameter_count} parameters)"
         )
+
+
+def check_options(name: str, framework: Framework, experiment: Experiment) -> None:
+    """Raise Unsupported, before there is a directory, for options that the implementation says it does not train."""
+    declared = leaves_out(name, framework)
+    for option in had(experiment, declared):
+        raise Unsupported(f"{name} leaves out {option}: {declared[option]}")
 
 
 def show_walk(framework: Framework, request: Request, start: Parameters, reporter: Reporter, drawn: bool) -> None:

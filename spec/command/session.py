@@ -18,6 +18,7 @@ from spec.command.progress import Reporter
 from spec.command.run_directory import Checkpoint, Origin, RunDirectory, chain
 from spec.command.verdict import verdict
 from spec.errors import NonFiniteLoss, OhlolError, UsageError, encodable
+from spec.exit_codes import MISSED, REACHED
 from spec.experiment import Experiment
 from spec.framework import Framework, Settings, Trajectory
 from spec.tasks import predictions, solved
@@ -31,9 +32,6 @@ LONGEST_CHUNK = 100
 
 MOST_STEPS = 10**5
 """Optimizer steps in a chunk of more than one epoch, at most: all their batches are drawn, and kept, at once."""
-
-REACHED, MISSED = 0, 1
-"""Exit codes of a training that came to its end; those of errors stand with the errors."""
 
 
 class Interrupted(OhlolError):

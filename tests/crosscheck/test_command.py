@@ -43,6 +43,10 @@ def test_list_names_experiments_and_rungs(capsys: pytest.CaptureFixture[str]):
         (["hello-gru", "--case", "batch 1", "--rungs", "forward", "--precision", "float32"], "got 'batch 1'"),
         (["hello-gru", str(experiments.SHIPPED / "hello-gru.toml")], "expected each experiment's name once"),
         (
+            ["hello-gru", "hello-rnn", "hello-gru"],
+            "hello-gru: expected each experiment's name once, got hello-gru twice",
+        ),
+        (
             ["hello-gru", "--implementations", "no_such_module", str(FAKE)],
             "expected an importable module, got 'no_such",
         ),

@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from crosscheck import ensembles
 from crosscheck.command import main
 from crosscheck.comparison import Comparison, Evidence, Place
+from crosscheck.exit_codes import PARTLY_CHECKED
 from crosscheck.rungs import convergence
 from crosscheck.summary import conclude
 from crosscheck.verdict import Verdict
@@ -291,7 +292,7 @@ def test_it_does_not_run_unless_it_is_asked_for(check: Check, capsys: pytest.Cap
 def test_an_implementation_without_ensembles_is_not_checked(check: Check):
     outcome = check(str(FAKE), *RUNG)
     assert outcome.status("convergence") == "not checked"
-    assert outcome.exit_code == 3
+    assert outcome.exit_code == PARTLY_CHECKED
 
 
 def test_what_is_known_to_differ_comes_before_what_is_not_known():

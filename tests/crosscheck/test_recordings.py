@@ -1,6 +1,7 @@
 """Recordings: of this run and no other, and as good on another day as at once."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from crosscheck import recording
+from crosscheck import recording, tolerance
 from crosscheck.command import main
 from crosscheck.recording import Stale
-from crosscheck.rungs import BY_DEFAULT
+from crosscheck.request import Request
+from crosscheck.rungs import BY_DEFAULT, loss
 from spec import parameters
 from spec.errors import UsageError
+from spec.experiment import load
 from spec.lock import locked
 
 FAKE = Path(__file__).parent / "fake_framework.py"
@@ -61,6 +64,51 @@ def test_a_difference_is_found_and_the_command_names_the_directories(
     assert [cell["status"] for cell in report["experiments"][0]["cells"]] == ["same", "different"]
     command = f"python -m crosscheck compare {one} {two} --experiments short --rungs gradients --precision float64"
     assert command in capsys.readouterr().out
+
+
+def test_a_recording_is_not_compared_with_itself(
+    tmp_path: Path, recorded: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+):
+    one = recorded("one", str(FAKE), "--rungs", "forward")
+    link, copy = tmp_path / "link", tmp_path / "copy"
+    link.symlink_to(one)
+    shutil.copytree(one, copy)
+    for other, problem in ((one, "got one twice"), (link, "got one twice"), (copy, "got copies of one's")):
+        assert main(["compare", str(one), str(other), "--out", str(tmp_path / "report")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert problem in line
+
+
+def test_an_experiment_named_twice_is_refused(
+    tmp_path: Path, recorded: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+):
+    one, two = (recorded(name, str(FAKE), "--rungs", "forward") for name in ("one", "two"))
+    arguments = ["compare", str(one), str(two), "--experiments", "short", "short", "--out", str(tmp_path / "report")]
+    assert main(arguments) == 2
+    assert "--experiments: expected each once, got short 2 times" in capsys.readouterr().err
+
+
+def test_that_both_sides_are_one_module_is_said(tmp_path: Path, recorded: Callable[..., Path], fake: Edit):
+    one, two = (recorded(name, str(FAKE), "--rungs", "forward") for name in ("one", "two"))
+    assert compared(tmp_path, one, two)[1]["verdict"].endswith(f"; both sides are {FAKE}")
+    three = recorded("three", fake(("1.0", "1.1")), "--rungs", "forward")
+    assert "both sides" not in compared(tmp_path, one, three)[1]["verdict"]
+
+
+def test_bounds_are_of_what_was_drawn(tmp_path: Path, recorded: Callable[..., Path]):
+    """Logits of the seed that was recorded, not of another one."""
+    options = ("--rungs", "loss", "--precision", "float64", "--seed", "5")
+    one, two = (recorded(name, str(FAKE), *options) for name in ("one", "two"))
+    found = {c["tensor"]: c["bound"] for c in compared(tmp_path, one, two)[1]["experiments"][0]["comparisons"]}
+    short = load(str(tmp_path / "short.toml"))
+    envelopes = parameters.load(one / "short.safetensors")[0]
+    bounds = {}
+    for seed in (0, 5):
+        given = loss.draw(short, "every step", Request("float64", "cpu", seed))["huge"]
+        entered = tolerance.largest(given.logits, envelopes["float64/loss/every step/huge/loss"])
+        envelope = float(np.max(envelopes["float64/loss/every step/envelope/huge/loss"]))
+        bounds[seed] = tolerance.allowed("float64", envelope, entered, given.targets.size)
+    assert found["loss (huge)"] == bounds[5] != bounds[0]
 
 
 def test_a_case_that_was_not_recorded(

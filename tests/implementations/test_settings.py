@@ -60,6 +60,22 @@ def test_a_small_model_gets_one_thread_and_gives_the_others_back(monkeypatch: py
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_gpu_is_asked_for_deterministic_algorithms(asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_settings, "device_of", lambda _: torch.device("cpu"))
+    monkeypatch.setattr(torch_settings.os, "environ", {})
+    settings = Settings(device="cuda", deterministic=asked)
+    with computing(settings):
+        assert torch.are_deterministic_algorithms_enabled() == torch.backends.cudnn.deterministic == asked
+        assert not torch.backends.cudnn.benchmark
+        assert ("CUBLAS_WORKSPACE_CONFIG" in torch_settings.os.environ) == asked
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.deterministic
+    # An option that this XLA does not know would be left out.
+    expected = {"compiler_options": {"xla_gpu_deterministic_ops": True}} if asked else {}
+    assert compilation.options(settings, quick=True) == compilation.ensemble_options(settings) == expected
+
+
 def test_evaluation_is_in_inference_mode_and_spoils_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     sinusoids.cache_clear()
     seen: list[bool] = []

@@ -1,6 +1,7 @@
 """The command line, with an implementation that needs no framework: what it prints, writes and exits with."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ import pytest
 
 from spec import parameters, requirements
 from spec.command import entry as command
+from spec.exit_codes import TRAIN, epilog
 from spec.experiment import SHIPPED, load, shipped
 from spec.framework import Settings
 from spec.parameters import draw
@@ -323,7 +325,7 @@ def test_help_names_every_flag_and_exit_code(capsys: pytest.CaptureFixture[str])
         *("--json", "--list", "--dry-run", "--trace"),
     ):
         assert flag in said
-    assert "0 target reached; 1 missed; 2 usage" in said
+    assert " ".join(epilog(TRAIN).split()) in said
 
 
 def test_a_missing_device_is_exit_3_and_leaves_nothing(run: Run) -> None:
@@ -336,6 +338,35 @@ def test_a_missing_device_is_exit_3_and_leaves_nothing(run: Run) -> None:
 def test_what_an_implementation_leaves_out_is_exit_3(run: Run) -> None:
     outcome = run("hello-embedding-sparse")
     assert (outcome.code, outcome.err) == (3, "error: sparse: not here\n")
+
+
+def test_what_an_implementation_declares_to_leave_out_is_said_before_there_is_a_directory(
+    run: Run, fake: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake, "LEAVES_OUT", {"sparse embedding gradients": "not on paper"}, raising=False)
+    for arguments in ((), ("--seeds", 3)):
+        outcome = run("hello-embedding-sparse", *arguments)
+        assert (outcome.code, outcome.err) == (
+            3,
+            "error: fake_impl leaves out sparse embedding gradients: not on paper\n",
+        )
+        assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [0, 1, None])
+def test_a_framework_that_ends_the_program_is_no_success(
+    run: Run, fake: ModuleType, monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    def leave(*_: object) -> None:
+        sys.exit(code)
+
+    Path("leaving_impl.py").write_text(f"import sys\nsys.exit({code})\n")
+    monkeypatch.syspath_prepend(str(Path().resolve()))
+    monkeypatch.setattr(fake, "initialize", leave)
+    for implementation in ("leaving_impl", "fake_impl"):
+        outcome = run("hello-gru", implementation=implementation)
+        assert (outcome.code, outcome.err.count("\n")) == (3, 1)
+        assert "SystemExit" in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from crosscheck.faults.fault import Fault
 from crosscheck.faults.table import (
     attention,
     cells,
+    chance,
     clipping,
     convergence,
     conversion,
@@ -41,6 +42,7 @@ FAULTS: tuple[Fault, ...] = (
     + feedback.FAULTS
     + conversion.FAULTS
     + convergence.FAULTS
+    + chance.FAULTS
 )
 """In the order of the ladder, roughly: what a step computes first."""
 

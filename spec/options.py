@@ -1,0 +1,53 @@
+"""Options of the spec that an implementation may say beforehand that it leaves out.
+
+It neither differentiates nor trains experiments that have one, and computes their forward pass all the same:
+
+    LEAVES_OUT = {"sparse embedding gradients": "JAX has no sparse gradients of an embedding"}
+
+crosscheck counts such experiments in its verdict. What is left out without having been declared makes an experiment one
+that is checked in part only.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spec.errors import UsageError
+from spec.experiment import Experiment
+from spec.models import Embedding
+
+ATTRIBUTE = "LEAVES_OUT"
+"""The implementation's mapping, option -> reason; may be missing from a module."""
+
+
+def _sparse(experiment: Experiment) -> bool:
+    return isinstance(experiment.model.inputs, Embedding) and experiment.model.inputs.sparse
+
+
+def _attention_dropout(experiment: Experiment) -> bool:
+    return getattr(experiment.model, "attention_dropout", 0.0) > 0
+
+
+OPTIONS: Mapping[str, Callable[[Experiment], bool]] = {
+    "sparse embedding gradients": _sparse,
+    "attention dropout": _attention_dropout,
+}
+"""Each with whether an experiment has it. Only what makes no difference to a forward pass in eval mode."""
+
+
+def leaves_out(name: str, implementation: Any) -> dict[str, str]:
+    """What that module declares. Raises UsageError unless it is a mapping from some of OPTIONS to reasons."""
+    declared = getattr(implementation, ATTRIBUTE, {})
+    known = ", ".join(map(repr, OPTIONS))
+    if not isinstance(declared, Mapping):
+        raise UsageError(f"{name}: {ATTRIBUTE}: expected a mapping from some of {known} to reasons, got {declared!r}")
+    for option, reason in declared.items():
+        if option not in OPTIONS:
+            raise UsageError(f"{name}: {ATTRIBUTE}: expected some of {known}, got {option!r}")
+        if not isinstance(reason, str) or not reason.strip():
+            raise UsageError(f"{name}: {ATTRIBUTE}: expected a reason for {option!r}, got {reason!r}")
+    return dict(declared)
+
+
+def had(experiment: Experiment, options: Mapping[str, str]) -> list[str]:
+    """Those of the options that the experiment has."""
+    return [option for option in options if option in OPTIONS and OPTIONS[option](experiment)]

@@ -1,0 +1,192 @@
+"""Implementations that do nothing, or hardly anything: none of them is ever the same as one that works."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crosscheck.exit_codes import DIFFERENT, PARTLY_CHECKED, SAME
+from crosscheck.rungs import BY_DEFAULT
+from spec.exit_codes import COULD_NOT_RUN, USAGE
+from spec.framework import OPTIONAL
+
+FAKE = str(Path(__file__).parent / "fake_framework.py")
+
+Check = Callable[..., Any]
+Edit = Callable[..., str]
+
+QUICK = ",".join(rung.NAME for rung in BY_DEFAULT if rung.NAME not in ("initial-law", "train-mode", "outcome"))
+"""The rungs that take the fake implementation milliseconds."""
+
+UNSUPPORTED = "    from spec.errors import Unsupported\n"
+BODIES = {
+    "initialize": "    return spec_parameters.draw(",
+    "round_trip": "    return {name: array.astype(settings.precision)",
+    "forward": "    inputs = batch.inputs.astype(",
+    "gradients": "    found = {}\n",
+    "loss_gradient": "    right = np.arange(experiment.model.classes) == targets",
+    "train": "    task, training = experiment.task",
+    "replay": "    training = experiment.training\n    parameters, slots",
+}
+"""Where each function of the fake implementation begins."""
+
+DECLARED = "LEAVES_OUT = {'sparse embedding gradients': 'for no reason', 'attention dropout': 'for none'}\n\n\n"
+DESCRIBE = "def describe(settings"
+
+
+def raising(function: str, when: str = "True") -> tuple[str, str]:
+    """An edit: that function leaves everything out that `when` is true of."""
+    body = BODIES[function]
+    return body, f"{UNSUPPORTED}    if {when}: raise Unsupported('not here')\n{body}"
+
+
+@pytest.mark.parametrize(
+    ("functions", "when", "rungs"),
+    [
+        (tuple(BODIES), "True", QUICK),
+        (("forward", "gradients", "train"), "True", QUICK),
+        (("forward",), "True", QUICK),
+        (("gradients",), "True", QUICK),
+        (("train",), "True", QUICK),
+        (("forward", "gradients", "train"), "settings.precision == 'float64'", QUICK),
+        (("forward", "gradients", "train"), "settings.precision == 'float32'", QUICK),
+        (("train",), "settings.precision == 'float32'", QUICK),
+        (("forward",), "batch.lengths is not None", "forward"),
+        (("gradients",), "batch.lengths is None", "gradients"),
+        (("forward",), "len(batch.inputs) == 1", "forward"),
+        (("train",), "state.step > 0", "lock-step"),
+        (("round_trip", "forward"), "True", "structure,round-trip,forward"),
+        (("loss_gradient",), "True", "structure,loss"),
+        (("replay",), "True", "optimizer"),
+    ],
+)
+@pytest.mark.parametrize("both", [False, True])
+def test_what_is_left_out_is_never_the_same(
+    check: Check, fake: Edit, functions: tuple[str, ...], when: str, rungs: str, both: bool
+):
+    """It declares that it leaves out options, of which the experiment has none."""
+    lazy = fake((DESCRIBE, DECLARED + DESCRIBE), *(raising(function, when) for function in functions))
+    outcome = check(lazy, "--rungs", rungs, **({"first": lazy} if both else {}))
+    assert outcome.exit_code == PARTLY_CHECKED
+    assert outcome.report["verdict"].startswith("PARTLY CHECKED: 1 of 1 experiment (short), ")
+    assert outcome.report["experiments"][0]["status"] == "partly checked"
+    assert "THE SAME" not in outcome.output
+
+
+@pytest.mark.parametrize(
+    ("function", "answer"),
+    [
+        ("forward", "{}"),
+        ("forward", "{name: np.float64(0) for name in experiment.model.intermediates()}"),
+        ("forward", "{name: np.zeros((), settings.precision) for name in experiment.model.intermediates()}"),
+        ("forward", "{name: np.zeros(0, settings.precision) for name in experiment.model.intermediates()}"),
+        ("forward", "None"),
+        ("gradients", "Gradients(0.0, {})"),
+        ("gradients", "Gradients(0.0, {name: np.zeros(0) for name in parameters})"),
+        ("loss_gradient", "LossGradient(0.0, np.zeros(()))"),
+        ("loss_gradient", "LossGradient(0.0, np.zeros_like(logits)[:0])"),
+        ("replay", "Replay({}, {})"),
+        ("round_trip", "{}"),
+        ("initialize", "{}"),
+        ("train", "Trajectory(state, np.zeros(0), np.zeros(0), {}, {})"),
+    ],
+)
+@pytest.mark.parametrize("both", [False, True])
+def test_an_answer_of_nothing_is_not_an_answer(check: Check, fake: Edit, function: str, answer: str, both: bool):
+    empty = fake((BODIES[function], f"    if True: return {answer}\n{BODIES[function]}"))
+    outcome = check(empty, "--rungs", QUICK, **({"first": empty} if both else {}))
+    assert outcome.exit_code in (DIFFERENT, COULD_NOT_RUN)
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONAL if name in BODIES])
+def test_an_optional_function_that_is_missing_is_said(check: Check, fake: Edit, name: str):
+    outcome = check(fake((f"def {name}(", f"def _{name}(")), "--rungs", QUICK)
+    assert outcome.exit_code == SAME
+    assert f"it has no function `{name}`" in outcome.output
+    assert "1 rung not checked" in outcome.report["verdict"]
+
+
+def test_a_decoder_without_greedy_decoding_is_partly_checked(check: Check):
+    outcome = check(FAKE, "--precision", "float64", "--rungs", "forward", experiments=("hello-encoder-decoder",))
+    assert outcome.exit_code == PARTLY_CHECKED
+    assert "it has no function `predict`" in outcome.output
+
+
+SPARSE = "hello-embedding-sparse"
+HAS = "getattr(experiment.model.inputs, 'sparse', False)"
+RUNGS = "structure,round-trip,forward,loss,gradients,optimizer,lock-step"
+
+
+@pytest.mark.parametrize(
+    ("functions", "declares", "code"),
+    [
+        (("gradients", "train", "replay"), True, SAME),
+        (("gradients",), True, SAME),
+        ((), True, SAME),
+        (("gradients", "train", "replay"), False, PARTLY_CHECKED),
+        (("gradients",), False, PARTLY_CHECKED),
+        (("forward", "gradients", "train"), True, PARTLY_CHECKED),
+        (("forward",), True, PARTLY_CHECKED),
+    ],
+)
+def test_a_declared_option_covers_training_and_never_forward(
+    check: Check, fake: Edit, functions: tuple[str, ...], declares: bool, code: int
+):
+    declaration = "LEAVES_OUT = {'sparse embedding gradients': 'not on paper'}\n\n\n"
+    edits = [raising(function, HAS) for function in functions]
+    second = fake(*edits, *([(DESCRIBE, declaration + DESCRIBE)] if declares else []))
+    outcome = check(second, "--rungs", RUNGS, experiments=(SPARSE, "hello-embedding-rnn"))
+    assert outcome.exit_code == code, outcome.output
+    left = f"1 experiment's training left out by {second}: sparse embedding gradients"
+    assert (left in outcome.report["verdict"]) == bool(declares and "gradients" in functions)
+    if code == SAME and functions:
+        cells = {cell["rung"]: cell for cell in outcome.report["experiments"][0]["cells"]}
+        assert cells["gradients"]["status"] == "left out"
+        assert cells["forward"]["status"] == "same"
+        assert outcome.report["experiments"][1]["status"] == "same"
+
+
+def test_nothing_but_what_is_declared_to_be_left_out_is_not_the_same(check: Check, fake: Edit):
+    declaration = "LEAVES_OUT = {'sparse embedding gradients': 'not on paper'}\n\n\n"
+    second = fake(raising("gradients", HAS), (DESCRIBE, declaration + DESCRIBE))
+    outcome = check(second, "--rungs", "gradients", experiments=(SPARSE,))
+    assert outcome.exit_code == PARTLY_CHECKED
+    assert "nothing was compared in 1 experiment, 1 experiment's training left out" in outcome.report["verdict"]
+    # Beside one that is compared it does not count among the same.
+    outcome = check(second, "--rungs", "gradients", experiments=(SPARSE, "hello-embedding-rnn"))
+    assert outcome.exit_code == SAME
+    assert "1 of 2 experiments, nothing to compare in the others" in outcome.report["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("declaration", "problem"),
+    [
+        ("{'forward': 'too hard'}", "expected some of 'sparse embedding gradients'"),
+        ("{'dropout': 'too hard'}", "got 'dropout'"),
+        ("{'sparse embedding gradients': ''}", "expected a reason"),
+        ("{'sparse embedding gradients': 3}", "expected a reason"),
+        ("['sparse embedding gradients']", "expected a mapping"),
+        ("True", "expected a mapping"),
+    ],
+)
+def test_a_declaration_of_what_cannot_be_declared_is_refused(check: Check, fake: Edit, declaration: str, problem: str):
+    outcome = check(fake((DESCRIBE, f"LEAVES_OUT = {declaration}\n\n\n{DESCRIBE}")), "--rungs", "forward")
+    assert outcome.exit_code == USAGE
+    assert problem in outcome.errors
+    assert outcome.errors.count("error: ") == 1
+    assert outcome.report == {}
+
+
+@pytest.mark.parametrize(
+    "narrowing",
+    [
+        ("--rungs", "structure"),
+        ("--rungs", "structure,forward", "--precision", "float64"),
+        ("--rungs", "forward", "--case", "own"),
+    ],
+)
+def test_what_the_user_leaves_out_is_scope(check: Check, narrowing: tuple[str, ...]):
+    outcome = check(FAKE, *narrowing)
+    assert outcome.exit_code == SAME
+    assert outcome.report["verdict"].startswith("THE SAME in what was asked: 1 experiment")
