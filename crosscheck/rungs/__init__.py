@@ -96,6 +96,6 @@ ESSENTIAL: tuple[str, ...] = (forward.NAME, gradients.NAME, lock_step.NAME)
 at what these three have looked at from another side."""
 
 TRAINING: tuple[str, ...] = tuple(
-    rung.NAME for rung in (gradients, optimizer, lock_step, train_mode, outcome, convergence)
+    rung.NAME for rung in (gradients, optimizer, layouts, lock_step, train_mode, outcome, convergence)
 )
 """The rungs that a declared leave-out covers, see spec.options."""

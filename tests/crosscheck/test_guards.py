@@ -50,7 +50,7 @@ def test_not_finite(check: Check, fake: Edit, value: str, both: bool):
             "forward",
             (FORWARD, FORWARD + '    outputs["logits"] = outputs["logits"][:, 1:]\n'),
             "logits",
-            "shapes differ",
+            "expected shape (1, 5, 4), got (1, 4, 4)",
         ),
         (
             "forward",

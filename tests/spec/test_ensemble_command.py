@@ -189,7 +189,7 @@ def test_an_edited_plan_relabels_nothing(
         assert message in outcome.err
     assert len(small_chunks) == small
     Path("a/ensemble.json").write_text(json.dumps(plan))
-    assert run("--resume", "--out", "a").code == 0
+    assert run("--resume", "--out", "a").code == UNDERPOWERED
     Path("a/ensemble.json").write_text(json.dumps({**plan, "first_seed": 1}))
     assert "a/ensemble.safetensors: first_seed: expected 1, as" in run("--resume", "--out", "a").err
 
