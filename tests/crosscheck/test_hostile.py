@@ -153,7 +153,9 @@ ENDINGS = {
     "floods the answers": (
         "forward",
         "import os, stat\nwhile True:\n    for n in range(3, 100):\n        try:\n"
-        "            if stat.S_ISFIFO(os.fstat(n).st_mode): os.write(n, b'x' * 60000)\n        except OSError: pass\n",
+        "            if not stat.S_ISFIFO(os.fstat(n).st_mode): continue\n"
+        # A pipe that nobody empties is not to keep it from the one that answers go through.
+        "            os.set_blocking(n, False)\n            os.write(n, b'x' * 60000)\n        except OSError: pass\n",
         "where an answer is expected",
     ),
     "answers for its worker": (
@@ -180,7 +182,7 @@ ENDINGS = {
         "import numpy\nnumpy.no_such_thing\n",
         "import: AttributeError: module 'numpy' has no attr",
     ),
-    "says more than a message holds": ("forward", "raise ValueError('x' * 30_000_000)\n", "(30000000 characters)"),
+    "says more than a message holds": ("forward", "raise ValueError('x' * 30_000_000)\n", "of 30,000,012 characters]"),
 }
 
 
