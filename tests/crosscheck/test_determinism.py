@@ -182,6 +182,7 @@ MASKED = "np.ma.masked_array({0}, mask=np.zeros(np.shape({0}), bool))"
         ),
         ("forward", FORWARD, 'outputs["query"] = outputs["query"].astype(object)', "one of dtype object"),
         ("forward", FORWARD, 'outputs["query"] = outputs["query"].astype(complex)', "one of dtype complex128"),
+        ("forward", FORWARD, 'outputs["query"] = outputs["query"].astype(np.longdouble)', "one of dtype float128"),
         (
             "forward",
             FORWARD,
