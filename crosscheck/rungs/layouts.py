@@ -104,26 +104,27 @@ def _ask(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """What every function of the contract answers, by "<function>/<array>". Those that are missing are left out."""
     settings = request.settings
+    # What one side may lack, and what is trained beyond the first epoch, differs by side, and so counts in no digest.
+    own = witness.aside(framework)
     point = variation.points(experiment, "ragged", request)[0]
     start, batch = _lay(point.parameters, layouts.parameters), _lay(point.batch, layouts.batch)
     yield from _named("round_trip", framework.round_trip(experiment, start, settings))
     yield from _named("forward", framework.forward(experiment, start, batch, settings))
     answered = framework.gradients(experiment, start, batch, settings)
     yield from _named("gradients", {"loss": np.array([answered.loss]), **answered.parameters})
-    if experiment.model.decodes and hasattr(framework, "predict"):
-        yield "predict/logits", framework.predict(experiment, start, batch, settings)
-    if hasattr(framework, "loss_gradient"):
+    if experiment.model.decodes and hasattr(own, "predict"):
+        yield "predict/logits", own.predict(experiment, start, batch, settings)
+    if hasattr(own, "loss_gradient"):
         given = loss.draw(experiment, loss.cases(experiment, request.precision, False)[0], request)[""]
         logits, targets = (_lay(array, layouts.batch) for array in given)
-        yield "loss_gradient/logits", framework.loss_gradient(experiment, logits, targets, settings).logits
+        yield "loss_gradient/logits", own.loss_gradient(experiment, logits, targets, settings).logits
     if not experiment.training.epochs:
         return
-    if hasattr(framework, "replay"):
+    if hasattr(own, "replay"):
         given = _lay(optimizer.draw(experiment, request), layouts.updates)
-        replayed = framework.replay(experiment, start, given, settings)
+        replayed = own.replay(experiment, start, given, settings)
         yield from _named("replay", {**replayed.parameters, **replayed.slots})
-    # What is trained beyond the first epoch differs by side, and so counts in no digest.
-    trained = _train(witness.aside(framework), experiment, request, start, layouts.updates)
+    trained = _train(own, experiment, request, start, layouts.updates)
     each = experiment.training.steps_per_epoch
     stretch = {"loss": trained.losses, **trained.parameters, **trained.slots}
     yield from _named("train", {name: array[:each] for name, array in stretch.items()})
