@@ -23,4 +23,5 @@ for _ in range(2):
     rows.append((float(weight[0]), parameter.item()))
     print(f"step {len(rows)}: optax {rows[-1][0]:.4g}, torch {rows[-1][1]:.4g}")
 assert rows[0][0] == 0 and abs(rows[0][1] + 0.1) < 1e-6
+assert abs(rows[1][0] + 0.1) < 1e-6 and abs(rows[1][1] + 0.22) < 1e-6
 PYTHON

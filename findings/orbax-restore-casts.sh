@@ -5,8 +5,12 @@ set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 python3.11 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install -q --disable-pip-version-check jax==0.10.2 orbax-checkpoint==0.12.8 numpy==2.4.6
-JAX_PLATFORMS=cpu "$folder/venv/bin/python" -W ignore - "$folder/saved" 2>/dev/null <<'PYTHON'
+JAX_PLATFORMS=cpu "$folder/venv/bin/python" - "$folder/saved" <<'PYTHON'
+import contextlib
+import io
+import logging
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +25,13 @@ with ocp.StandardCheckpointer() as checkpointer:
         "a": jax.ShapeDtypeStruct((2,), jnp.int32),
         "b": jax.ShapeDtypeStruct((1,), jnp.float16),
     }
-    cast = checkpointer.restore(path, target)
+    logged = io.StringIO()
+    logging.getLogger().addHandler(handler := logging.StreamHandler(logged))
+    handler.setLevel(logging.WARNING)
+    with warnings.catch_warnings(record=True) as warned, contextlib.redirect_stderr(logged):
+        warnings.simplefilter("always")
+        cast = checkpointer.restore(path, target)
 print(f"float32 [1.5, -2.75] into int32: {cast['a']}, 70000 into float16: {cast['b']}")
+print(f"warned while it restored: {[str(w.message) for w in warned]} {logged.getvalue()!r}")
 assert cast["a"].tolist() == [1, -2] and np.isinf(cast["b"]).all()
 PYTHON

@@ -177,8 +177,12 @@ def check(table: Sequence[Parameter], parameters: Mapping[str, np.ndarray], what
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file whole or not at all. Raises UsageError where it cannot be written."""
-    # Contiguous copies: safetensors writes an array's buffer, and would write a transposed view untransposed.
-    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    # Contiguous copies: safetensors writes an array's buffer, and would write a transposed view untransposed. In the
+    # machine's byte order, which is what `load` gives: the checksum is over bytes.
+    contiguous = {
+        name: np.asarray(array, dtype=np.asarray(array).dtype.newbyteorder("="), order="C")
+        for name, array in arrays.items()
+    }
     described = {key: value for key, value in (metadata or {}).items() if key != CHECKSUM}
     described[CHECKSUM] = checksum(contiguous, described)
     # Not safetensors' save_file, whose files nobody but their owner can read.
