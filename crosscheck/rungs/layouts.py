@@ -114,48 +114,40 @@ def _ask(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """What every function of the contract answers, by "<function>/<array>". Those that are missing are left out."""
     settings = request.settings
-<<<<<<< HEAD
+    # What one side may lack, and what is trained beyond the first epoch, differs by side, and so counts in no digest.
+    own = witness.aside(framework)
     points = {point.name: point for point in variation.points(experiment, "ragged", request)}
     # Where there are none, the first.
     point = points.get(variation.INITIAL, points[""])
     start, batch = lay(point.parameters, layouts.parameters), lay(point.batch, layouts.batch)
-=======
-    # What one side may lack, and what is trained beyond the first epoch, differs by side, and so counts in no digest.
-    own = witness.aside(framework)
-    point = variation.points(experiment, "ragged", request)[0]
-    start, batch = _lay(point.parameters, layouts.parameters), _lay(point.batch, layouts.batch)
->>>>>>> newcomer
     yield from _named("round_trip", framework.round_trip(experiment, start, settings))
     yield from _named("forward", framework.forward(experiment, start, batch, settings))
     answered = framework.gradients(experiment, start, batch, settings)
     yield from _named("gradients", {"loss": np.array([answered.loss]), **answered.parameters})
-<<<<<<< HEAD
     if experiment.model.has_dropout:
-        yield from _masked(witness.aside(framework), experiment, request, start, point.batch, layouts.batch)
+        yield from _masked(own, experiment, request, start, point.batch, layouts.batch)
     compiles = hasattr(framework, "overhead") and "compiling" in framework.overhead()
     # Of models that do not decode no other rung asks for it, and so it would have to be compiled.
-    if hasattr(framework, "predict") and (experiment.model.decodes or not compiles):
-        asked = framework if experiment.model.decodes else witness.aside(framework)
-        yield "predict/logits", asked.predict(experiment, start, batch, settings)
-    if hasattr(framework, "loss_gradient"):
+    if hasattr(own, "predict") and (experiment.model.decodes or not compiles):
+        yield "predict/logits", own.predict(experiment, start, batch, settings)
+    if hasattr(own, "loss_gradient"):
         given = loss.draw(experiment, loss.cases(experiment, request.precision, False)[0], request)[""]
         logits, targets = (lay(array, layouts.batch) for array in given)
-        yield "loss_gradient/logits", framework.loss_gradient(experiment, logits, targets, settings).logits
+        yield "loss_gradient/logits", own.loss_gradient(experiment, logits, targets, settings).logits
     if not experiment.training.epochs:
         return
-    if hasattr(framework, "replay"):
+    if hasattr(own, "replay"):
         given = lay(optimizer.draw(experiment, request), layouts.updates)
-        replayed = framework.replay(experiment, start, given, settings)
+        replayed = own.replay(experiment, start, given, settings)
         yield from _named("replay", {**replayed.parameters, **replayed.slots})
-    # What is trained beyond the first epoch differs by side, and so counts in no digest.
-    trained = _train(witness.aside(framework), experiment, request, start, layouts.updates, compiles)
+    trained = _train(own, experiment, request, start, layouts.updates, compiles)
     yield from _named("train", _begun(experiment, trained))
     if request.envelope and hasattr(framework, "train_starts"):
         # Of this side alone the rung lock-step asks for that.
         short = experiment if compiles else determinism.shortened(experiment)
         starts = [lay(given, layouts.parameters) for given in lock_step.starts(experiment, request, point.parameters)]
         starts = starts if compiles else starts[: determinism.MEMBERS]
-        runs = witness.aside(framework).train_starts(short, starts, request.seed, settings)
+        runs = own.train_starts(short, starts, request.seed, settings)
         yield from _named("train_starts", _begun(short, runs[-1]))
 
 
@@ -180,22 +172,6 @@ def _masked(
 
 def _begun(experiment: Experiment, trained: Trajectory) -> Parameters:
     """The first epoch of a training."""
-=======
-    if experiment.model.decodes and hasattr(own, "predict"):
-        yield "predict/logits", own.predict(experiment, start, batch, settings)
-    if hasattr(own, "loss_gradient"):
-        given = loss.draw(experiment, loss.cases(experiment, request.precision, False)[0], request)[""]
-        logits, targets = (_lay(array, layouts.batch) for array in given)
-        yield "loss_gradient/logits", own.loss_gradient(experiment, logits, targets, settings).logits
-    if not experiment.training.epochs:
-        return
-    if hasattr(own, "replay"):
-        given = _lay(optimizer.draw(experiment, request), layouts.updates)
-        replayed = own.replay(experiment, start, given, settings)
-        yield from _named("replay", {**replayed.parameters, **replayed.slots})
-    trained = _train(own, experiment, request, start, layouts.updates)
-    each = experiment.training.steps_per_epoch
->>>>>>> newcomer
     stretch = {"loss": trained.losses, **trained.parameters, **trained.slots}
     return {name: array[: experiment.training.steps_per_epoch] for name, array in stretch.items()}
 
