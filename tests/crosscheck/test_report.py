@@ -180,6 +180,21 @@ def test_a_bar_shows_its_numbers_however_narrow_it_is(width: int, monkeypatch: p
         assert len(line.rstrip()) <= width
 
 
+def test_a_bar_can_be_read_on_white(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+
+    def console(**given: Any) -> Console:
+        colours = {"force_terminal": True, "color_system": "standard", "_environ": {}}
+        return Console(**(given | {"file": file, "width": 80} | colours))
+
+    monkeypatch.setattr("crosscheck.progress.Console", console)
+    progress = Progress(["torch_impl"], 2)
+    assert progress._bars is not None
+    progress._console.print(progress._bars.get_renderable())
+    assert "0:00:00" in file.getvalue()
+    assert "\x1b[33m" not in file.getvalue()
+
+
 def test_a_fault_planted_in_a_copy_is_whole_in_a_log(check: Check, fake: Edit) -> None:
     outcome = check(fake(("    loss = sum(", "    found['head.bias'] = found['head.bias'] * 2\n    loss = sum(")))
     (line,) = (line for line in outcome.output.splitlines() if line.startswith("  FAIL  short"))
