@@ -136,6 +136,19 @@ def test_the_legend_stands_above_the_table(width: int | None) -> None:
     assert "CRASH" not in only
 
 
+def test_the_legend_has_what_stands_among_the_details() -> None:
+    found = verdict("hello-embedding-sparse", "same")
+    cells = [
+        Cell(rung=cell.rung, status="left out")
+        if cell.rung == "gradients"
+        else msgspec.structs.replace(cell, elements=4)
+        for cell in found.cells
+    ]
+    lines = without_colours(shown(summary(msgspec.structs.replace(found, cells=cells)), None)).splitlines()
+    assert "LEFT OUT: a side declares that it has no such option" in lines
+    assert any("LEFT OUT in gradients" in line for line in lines)
+
+
 @pytest.mark.parametrize("width", [40, 80])
 def test_nothing_is_said_by_a_colour_alone(width: int) -> None:
     plain = shown(ALL, width, {"NO_COLOR": "1"})
