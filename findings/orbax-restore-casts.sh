@@ -33,5 +33,6 @@ with ocp.StandardCheckpointer() as checkpointer:
         cast = checkpointer.restore(path, target)
 print(f"float32 [1.5, -2.75] into int32: {cast['a']}, 70000 into float16: {cast['b']}")
 print(f"warned while it restored: {[str(w.message) for w in warned]} {logged.getvalue()!r}")
+assert not warned and not logged.getvalue()
 assert cast["a"].tolist() == [1, -2] and np.isinf(cast["b"]).all()
 PYTHON
