@@ -15,6 +15,13 @@ endif
 
 # Empty where there is no such Python, or one that is too old: the setup says which.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+# A name that was given and is no Python: .venv is not what was asked for, however ready it is.
+ifeq ($(VERSION)$(filter file default,$(origin PYTHON)),)
+ifneq ($(MAKECMDGOALS),clean)
+$(error expected Python 3.11 or newer as '$(PYTHON)', got no such command. \
+  Install Python 3.11, or name another: make PYTHON=/path/to/python)
+endif
+endif
 # Both sides on Python 3.11 have .venv, others a name that says what is in them.
 VENV ?= .venv$(if $(filter-out 3.11,$(VERSION)),-$(VERSION))$(if $(SIDE),-$(SIDE))
 # The versions that were tried together on that Python, if any were; `make CONSTRAINTS=` takes the newest of everything.

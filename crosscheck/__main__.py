@@ -1,16 +1,11 @@
 """`python -m crosscheck`."""
 
-import atexit
-import os
 import signal
 import sys
 from contextlib import suppress
 
 from spec import signals
 from spec.command import open_standard_streams
-
-SIGNALLED = 128
-"""An exit code beyond this is that of a signal."""
 
 
 def main() -> int:
@@ -32,11 +27,7 @@ def main() -> int:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if code > SIGNALLED:
-        # Python ends itself by SIGINT where a KeyboardInterrupt has ever left text that was handed to exec, as modules
-        # do while they are imported, whoever has dealt with it since.
-        atexit._run_exitfuncs()
-        os._exit(code)
+    signals.leave(code)
     return code
 
 

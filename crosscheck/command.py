@@ -195,7 +195,7 @@ def _list() -> int:
         print(title)
         for lines in text.table([("  " + name, words) for name, words in rows], text.width()):
             print("\n".join(lines))
-    print(experiments.COURSE_ROWS)
+    print("\n".join(text.fold(experiments.COURSE_ROWS, text.width())))
     return 0
 
 

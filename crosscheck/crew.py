@@ -91,7 +91,7 @@ class Worker:
     ):
         self._log = log
         self._answers = answers
-        self._received = b""
+        self._received = bytearray()
         self._closed = False
         self._pid: int | None = None
         taken, self._jobs = os.pipe()
@@ -169,7 +169,10 @@ class Worker:
         """The next line that it sends; "late", "flood", or "ended" where there will be none."""
         gone = _pipe(self.process.stdout).fileno()
         watched = [self._channel, gone]
-        while b"\n" not in self._received:
+        searched = 0
+        # Of a large answer only what is new is searched, and nothing is copied.
+        while self._received.find(b"\n", searched) < 0:
+            searched = len(self._received)
             left = end - time.monotonic()
             if left <= 0:
                 return "late"
@@ -188,10 +191,10 @@ class Worker:
                 # What it sent before it ended has come through the other pipe by now.
                 while (found := self._take()) and len(self._received) <= LARGEST_ANSWER:
                     self._received += found
-                if b"\n" not in self._received:
+                if self._received.find(b"\n", searched) < 0:
                     return "ended"
         line, _, self._received = self._received.partition(b"\n")
-        return line
+        return bytes(line)
 
     def _take(self) -> bytes:
         try:

@@ -43,14 +43,20 @@ def check(directory: Path, names: Sequence[str]) -> None:
     """Raise UsageError, before any work, where files of those names cannot be written into the directory."""
     found = directory
     try:
+        missing: list[str] = []
         while not found.exists() and found != found.parent:
             if found.is_symlink():
                 break
+            missing.append(found.name)
             found = found.parent
         if not found.is_dir():
             mode = found.lstat().st_mode
             got = "a file or a broken link" if found.is_file() or found.is_symlink() else files.kind(mode)
             raise UsageError(f"--out: expected a directory to write to, got {directory}: {found} is {got}")
+        for name in missing:
+            # A name that is too long is told only where the folder that it is to be in is there.
+            with suppress(FileNotFoundError):
+                (found / name).lstat()
         if found == directory:
             for name in names:
                 files.check_writable(directory / name, "--out")

@@ -3,8 +3,16 @@
 import ast
 from pathlib import Path
 
-UNSEEN = frozenset({"cffi", "ctypes", "_ctypes", "dbm", "multiprocessing", "shelve", "sqlite3"})
-"""Modules of Python that read by themselves, or let others read: native libraries, databases, other processes."""
+UNSEEN = frozenset(
+    {
+        *("cffi", "ctypes", "_ctypes", "dbm", "multiprocessing", "shelve", "sqlite3"),
+        *("_multiprocessing", "_posixshmem", "_posixsubprocess", "_sqlite3", "nt", "posix"),
+    }
+)
+"""Modules of Python that read by themselves, or let others read: native libraries, databases, other processes.
+
+`posix` has what `os` has, and is not watched.
+"""
 
 SEEN = frozenset(
     {
@@ -46,11 +54,15 @@ def _reason(node: ast.AST, unknown: set[str]) -> str:
         case ast.ImportFrom(module=str(module), level=0, names=aliases):
             names = [module, *(f"{module}.{alias.name}" for alias in aliases)]
         case ast.Attribute(attr=name):
-            if name in NATIVE or (name == "load" and _last(node.value) in NATIVE_LOADS):
+            owner = _last(node.value)
+            if name in NATIVE or (name == "load" and owner in NATIVE_LOADS) or (name == "_data" and "environ" in owner):
                 return f"names {ast.unparse(node)[:100]}"
         case ast.Name(id=name):
             if name in NATIVE:
                 return f"names {name}"
+        case ast.keyword(arg="dir_fd"):
+            # No event tells which folder that is.
+            return "opens by a handle of a folder (dir_fd)"
         case ast.Constant(value=str(text)):
             # A module's name may be handed to who imports it.
             if text.replace(".", "").isidentifier() and text.partition(".")[0] in unknown | UNSEEN:

@@ -115,6 +115,29 @@ def signature(path: str) -> str:
         return f"unreadable: {error.errno}"
 
 
+def outline(path: str) -> str:
+    """A text that changes with what a process sees that asks what stands here, and not what is in it."""
+    try:
+        target = os.readlink(path) if os.path.islink(path) else ""
+        status = os.stat(path)
+    except FileNotFoundError:
+        return ABSENT
+    except OSError as error:
+        return f"unreadable: {error.errno}"
+    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return f"{stat.S_IFMT(status.st_mode):o} {size} {target}"
+
+
+def names(folder: str) -> str:
+    """A text that changes with what a process sees that lists this folder."""
+    try:
+        return digest("\n".join(sorted(os.listdir(folder))).encode(errors="surrogateescape"))
+    except FileNotFoundError:
+        return ABSENT
+    except OSError as error:
+        return f"unreadable: {error.errno}"
+
+
 def listing(folder: str) -> list[str]:
     """What of a folder can matter to an import, or to who looks for a file: reports and runs are folders."""
     with os.scandir(folder) as entries:

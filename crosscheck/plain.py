@@ -8,6 +8,9 @@ import numpy as np
 NUMBERS = "biuf"
 """Kinds of dtypes that can be written down and compared: bool, signed and unsigned integers, floats."""
 
+WIDEST = 8
+"""Bytes of a number, at most: no file has a place for longer floats."""
+
 
 class NotPlain(Exception):
     """An answer that holds something other than NumPy's own arrays of numbers."""
@@ -52,6 +55,6 @@ def _problem(value: Any) -> str:
         return f"a subclass of it, {kind}"
     if not isinstance(value, (np.ndarray, np.generic)):
         return f"{kind}"
-    if value.dtype.kind not in NUMBERS:
+    if value.dtype.kind not in NUMBERS or value.dtype.itemsize > WIDEST:
         return f"one of dtype {value.dtype}"
     return "" if value.dtype.isnative else f"one of foreign byte order, {value.dtype.str}"

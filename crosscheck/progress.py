@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
+from rich.theme import Theme
 
 from crosscheck.output import Forgiving
 from crosscheck.report import rows
 from crosscheck.verdict import Verdict
+from spec.command.progress import STYLES
 from spec.text import visible
 
 BAR = 20
@@ -23,7 +25,9 @@ class Progress:
     """Shows on standard error, so that standard output holds the report alone."""
 
     def __init__(self, labels: Sequence[str], experiments: int, quiet: bool = False):
-        self._console = Console(file=cast(TextIO, Forgiving(sys.stderr)), quiet=quiet, highlight=False)
+        self._console = Console(
+            file=cast(TextIO, Forgiving(sys.stderr)), quiet=quiet, highlight=False, theme=Theme(STYLES)
+        )
         self._experiments = experiments
         self._done = 0
         self._unfit: set[str] = set()

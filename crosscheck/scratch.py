@@ -38,8 +38,10 @@ def directory(what: str = "") -> Iterator[Path]:
     _mine[path] = None
     try:
         path.mkdir(mode=0o700)
-        (path / LOCK).touch()
-        _mine[path] = _lock(path)
+        # Under another name until it is locked: no run takes this one for one that was killed, however young it is.
+        (path / f"{LOCK}.new").touch()
+        _mine[path] = _lock(path / f"{LOCK}.new")
+        os.rename(path / f"{LOCK}.new", path / LOCK)
         yield path
     finally:
         undisturbed(lambda: remove(path))
@@ -67,10 +69,9 @@ def remove_stale() -> None:
             status, lock = path.lstat(), path / LOCK
             if path in _mine or not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
                 continue
-            # One that is this young may not have been locked yet.
-            if time.time() - status.st_mtime < 2 * LEFT or not stat.S_ISREG(lock.lstat().st_mode):
+            if not stat.S_ISREG(lock.lstat().st_mode):
                 continue
-            handle = _lock(path)
+            handle = _lock(lock)
             if handle is not None:
                 shutil.rmtree(path, ignore_errors=True)
                 os.close(handle)
@@ -103,11 +104,11 @@ def undisturbed(work: Callable[[], object]) -> None:
 
 
 def _lock(path: Path) -> int | None:
-    """A handle that holds the lock, or None where somebody else has it or there are no locks."""
+    """A handle that holds the lock of a file, or None where somebody else has it or there are no locks."""
     try:
         import fcntl
 
-        handle = os.open(path / LOCK, os.O_RDWR)
+        handle = os.open(path, os.O_RDWR)
     except (ImportError, OSError):
         return None
     try:

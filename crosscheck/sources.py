@@ -4,13 +4,14 @@ Python reports imports, opened files, searched folders, native libraries and pro
 cannot be seen that way makes a recording unfit to be kept: see `Watch.found`. docs/crosscheck.md has it in words.
 """
 
+import functools
 import importlib.machinery
 import importlib.util
 import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import FrameType, ModuleType
 from typing import Any
@@ -19,8 +20,9 @@ import msgspec
 
 from crosscheck import own_code
 from crosscheck.packages import Packages
-from crosscheck.places import Places, digest, importable, signature
+from crosscheck.places import Places, digest, importable, names, outline, signature
 from spec import cache
+from spec.machine import THREADS
 
 NO_FILES = ("/proc/", "/sys/", "/dev/")
 """Where the system answers in the place of files."""
@@ -33,6 +35,9 @@ TEMPORARY = ("TMPDIR", "TEMP", "TMP")
 
 GRAIN = 10**8
 """Nanoseconds that a file's time may lag behind the clock: a system counts in ticks, of 10 ms at most."""
+
+LOOKS = ("access", "lstat", "readlink", "stat")
+"""Functions of os that tell of a file without opening it, for which there are no events. All others use these."""
 
 LISTINGS = frozenset({"os.listdir", "os.scandir"})
 
@@ -52,14 +57,18 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     """All that a recording was made from, but for what is the same for a whole run, see crosscheck.reuse.
 
     packages: installed distributions, see crosscheck.packages. files: by name, see crosscheck.places; folders: those
-    that stand next to own modules, or that were listed. searched: what the folders of the import path hold of the
+    that stand next to own modules. listed: folders that own files have listed; looked: what they have asked about
+    without opening it. searched: what the folders of the import path, and the `paths` that were put on it, hold of the
     modules that were `asked` for, and those of installed packages of the `missing` ones. variables: those of the
-    environment that own files have read, with their values.
+    environment that own files have read, with the values that they had at first.
     """
 
     packages: dict[str, str]
     files: dict[str, str]
     folders: dict[str, str]
+    listed: dict[str, str]
+    looked: dict[str, str]
+    paths: list[str]
     asked: list[str]
     missing: list[str]
     searched: dict[str, str]
@@ -82,10 +91,15 @@ class Watch:
         self._fixed: set[str] = set()
         self._written: set[str] = set()
         self._listed: set[str] = set()
+        self._looked: set[str] = set()
+        self._paths: set[str] = set()
         self._asked: set[str] = set()
         self._variables: set[str] = set()
         self._scanned: dict[str, str] = {}
         self._unfit = ""
+        # What it sets itself comes from nowhere else.
+        self._environment = dict(os.environ)
+        _watch_looks(self)
         _watch_environment(self)
         sys.addaudithook(self._note)
 
@@ -94,12 +108,13 @@ class Watch:
             self._note_open(*arguments)
         elif event == "import":
             self._asked.add(arguments[0])
+            self._paths.update(os.path.abspath(path) for path in arguments[2] or () if isinstance(path, str))
             if arguments[1] and self._places.kind(arguments[1]) == "own":
                 self._blame(f"{arguments[1]} is compiled")
         elif event in LISTINGS:
             # What a package lists, its hashes stand for.
-            if not isinstance(arguments[0], int) and self._nearest() == "own":
-                self._listed.add(os.path.abspath(os.fsdecode(arguments[0] or ".")))
+            if self._nearest() == "own":
+                self._note_listed(arguments[0])
         elif event in PROCESSES:
             if self._among():
                 self._blame(f"it starts a process ({event})")
@@ -110,6 +125,24 @@ class Watch:
                 self._blame(f"it calls native code ({event})")
         elif event.partition(".")[0] in ELSEWHERE and self._among():
             self._blame(f"it reads from elsewhere than files ({event})")
+
+    def _note_listed(self, folder: Any) -> None:
+        if isinstance(folder, int):
+            try:
+                folder = os.readlink(f"/proc/self/fd/{folder}")
+            except OSError:
+                self._blame("it lists a folder by a handle")
+                return
+        self._listed.add(os.path.abspath(os.fsdecode(folder or ".")))
+
+    def note_look(self, path: Any) -> None:
+        """Somebody asks what stands at a path."""
+        if isinstance(path, str | bytes | os.PathLike) and self._nearest(otherwise="python") == "own":
+            place = os.path.abspath(os.fsdecode(path))
+            if not place.startswith(NO_FILES):
+                self._looked.add(place)
+                if os.path.isabs(os.fsdecode(path)):
+                    self._fixed.add(place)
 
     def _note_open(self, path: Any, mode: Any, flags: int) -> None:
         if isinstance(path, int):
@@ -138,7 +171,8 @@ class Watch:
         if self._nearest(otherwise="python") == "own":
             if name is None:
                 self._blame("it goes through the whole environment")
-            elif name not in TEMPORARY:
+            # Those that say how many threads to use are the same for a whole run, see crosscheck.reuse.
+            elif name not in TEMPORARY and name not in THREADS:
                 self._variables.add(name)
 
     def _blame(self, reason: str) -> None:
@@ -185,8 +219,12 @@ class Watch:
         paths = {_source(path) for path in self._read | {path for _, path in modules}} - self._written
         kept = os.environ.get(cache.VARIABLE)
         aside = os.path.join(kept, "") if kept else "\0"
+
+        def aside_has(path: str) -> bool:
+            return os.path.join(path, "").startswith(aside)
+
         files: dict[str, str] = {}
-        folders = set(self._listed)
+        folders: set[str] = set()
         packages: set[str] = set()
         for path in paths:
             # A folder is opened to be synchronized, too.
@@ -203,6 +241,8 @@ class Watch:
         for path in sorted(paths):
             if self._places.kind(path) == "own":
                 self._scan(path, own)
+        known = {folder for _, folder in self._places.roots()}
+        added = sorted(self._places.name(path) for path in self._paths - known if self._places.kind(path) == "own")
         tops = {name.partition(".")[0] for name in self._asked | set(sys.modules)}
         return Sources(
             packages={name: self._packages.signature(name) for name in packages},
@@ -210,14 +250,25 @@ class Watch:
             folders={
                 self._places.name(path): signature(path)
                 for path in folders
-                if self._places.kind(path) in ("own", "ours")
-                and not (aside and os.path.join(path, "").startswith(aside))
+                if self._places.kind(path) in ("own", "ours") and not aside_has(path)
             },
+            listed={self._places.name(path): names(path) for path in self._listed if not aside_has(path)},
+            looked=self._outlines(aside_has),
+            paths=added,
             asked=sorted(tops),
             missing=sorted(tops - set(sys.modules)),
-            searched=searched(self._places, tops, tops - set(sys.modules)),
-            variables={name: os.environ.get(name, "") for name in self._variables},
+            searched=searched(self._places, tops, tops - set(sys.modules), added),
+            variables={name: self._environment.get(name, "") for name in self._variables},
         )
+
+    def _outlines(self, aside_has: Callable[[str], bool]) -> dict[str, str]:
+        """Of what was looked at. Folders above are where a tree stands, and no matter: `resolve` looks at each."""
+        roots = tuple(os.path.join(folder, "") for _, folder in self._places.roots())
+        return {
+            self._places.name(path, path in self._fixed): outline(path)
+            for path in self._looked - self._written
+            if not aside_has(path) and not any(root.startswith(os.path.join(path, "")) for root in roots)
+        }
 
     def _sign(self, path: str) -> str:
         with suppress(OSError):
@@ -257,15 +308,43 @@ def unchanged(then: Sources, places: Places, packages: Packages, signatures: dic
         all(os.environ.get(name, "") == value for name, value in then.variables.items())
         and all(packages.signature(name) == value for name, value in then.packages.items())
         and all(now(name) == value for name, value in (then.files | then.folders).items())
-        and searched(places, set(then.asked), set(then.missing)) == then.searched
+        and all(names(places.path(name)) == value for name, value in then.listed.items())
+        and all(outline(places.path(name)) == value for name, value in then.looked.items())
+        and searched(places, set(then.asked), set(then.missing), then.paths) == then.searched
     )
 
 
-def searched(places: Places, asked: set[str], missing: set[str]) -> dict[str, str]:
-    """What an import of these modules would find in each folder of the import path; those without any are left out."""
+def searched(places: Places, asked: set[str], missing: set[str], paths: list[str]) -> dict[str, str]:
+    """What an import of these modules would find in each folder of the import path; those without any are left out.
+
+    paths: the names of folders that were put on it.
+    """
     found = {label: importable(folder) & asked for label, folder in places.roots()}
+    found |= {name: importable(places.path(name)) & asked for name in paths}
     found["installed"] = {name for site in places.sites for name in importable(site)} & missing
     return {label: digest("\n".join(sorted(names)).encode()) for label, names in found.items() if names}
+
+
+def _watch_looks(watch: Watch) -> None:
+    """Have the watch told of every path that os is asked about, os.path and pathlib included."""
+    groups: list[Any] = [getattr(os, name) for name in dir(os) if name.startswith("supports_")]
+    for name in LOOKS:
+        before: Any = getattr(os, name, None)
+        if before is None:
+            continue
+        setattr(os, name, told := _told(watch, before))
+        for group in groups:
+            if isinstance(group, set) and before in group:
+                group.add(told)
+
+
+def _told(watch: Watch, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def look(path: Any, *arguments: Any, **named: Any) -> Any:
+        watch.note_look(path)
+        return function(path, *arguments, **named)
+
+    return look
 
 
 def _watch_environment(watch: Watch) -> None:
@@ -281,6 +360,10 @@ def _watch_environment(watch: Watch) -> None:
         def __iter__(self) -> Any:
             watch.note_variable(None)
             return super().__iter__()
+
+        def __len__(self) -> int:
+            watch.note_variable(None)
+            return super().__len__()
 
     given: list[Any] = [os.environ, *([os.environb] if os.supports_bytes_environ else [])]
     for variables in given:

@@ -53,6 +53,9 @@ their code is shared and a compilation each costs seconds in all. An experiment 
 CLEAN, PERMUTED = "clean padding", "permuted rows"
 """Points that must give what the case's first point gave, on the same side."""
 
+INITIAL = "initial states"
+"""The point with initial states that are not zero, of a model that takes any."""
+
 LENGTHS: dict[str, list[int]] = {
     "batch 1": [LONGEST],
     "batch 2": [LONGEST, 2],
@@ -159,7 +162,7 @@ def points(experiment: Experiment, case: str, request: Request) -> list[Point]:
             request.precision,
             initial=True,
         ).initial
-        found.append(Point("initial states", experiment, start, littered._replace(initial=states)))
+        found.append(Point(INITIAL, experiment, start, littered._replace(initial=states)))
     return found
 
 

@@ -2,13 +2,17 @@
 
 import argparse
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from spec.errors import one_line
 
 
 class Parser(argparse.ArgumentParser):
-    """One whose errors are one line, as all that this program says of what is wrong."""
+    """One whose errors are one line, as all that this program says of what is wrong; flags are written in full."""
+
+    def __init__(self, *arguments: Any, **named: Any):
+        # Half a word is not to be enough to delete something.
+        super().__init__(*arguments, **{"allow_abbrev": False, **named})
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, on stderr, and leave with 2."""

@@ -63,7 +63,7 @@ class LossGradient(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """What a stretch of training left behind.
+    """What a stretch of training left behind, all floating arrays in the settings' precision.
 
     state: after the last step.
     losses: (steps,), the loss of each step's batch, before the step and as it was minimized.

@@ -222,8 +222,9 @@ def checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> s
     for key, value in sorted(metadata.items()):
         digest.update(f"{len(key)} {len(value)} {key}{value}".encode())
     for name, array in sorted(arrays.items()):
-        contiguous = np.ascontiguousarray(array)
-        digest.update(f"{len(name)} {name} {array.dtype.str} {array.shape}".encode())
+        # As a file holds them, whatever order an array or this machine has its bytes in.
+        contiguous = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        digest.update(f"{len(name)} {name} {contiguous.dtype.str} {array.shape}".encode())
         digest.update(contiguous.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:20]
 

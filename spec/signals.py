@@ -1,11 +1,16 @@
 """Signals that ask a run to end: noticed even where somebody swallows the exception that they raise."""
 
+import atexit
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+SIGNALLED = 128
+"""An exit code beyond this is that of a signal."""
 
 WORDS = {"SIGINT": "Ctrl-C"}
 """What people call a signal, where they do not say its name."""
@@ -66,7 +71,22 @@ def wind_down() -> None:
 
 def exit_code() -> int:
     """What a shell makes of the signal: 130 for Ctrl-C, also where it was none; 143 for SIGTERM, 129 for SIGHUP."""
-    return 128 + (_received[0] if _received else signal.SIGINT)
+    return SIGNALLED + (_received[0] if _received else signal.SIGINT)
+
+
+def leave(code: int) -> None:
+    """End this process where its exit code is a signal's; returns where it is not.
+
+    Python ends itself by SIGINT, whatever the exit code is to be, where a KeyboardInterrupt has ever left text that was
+    handed to exec, as modules do while they are imported, whoever has dealt with it since.
+    """
+    if code <= SIGNALLED:
+        return
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def leave_to_the_system() -> None:

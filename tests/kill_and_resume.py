@@ -31,17 +31,13 @@ EXPERIMENT = ("hello-stacked-lstm-dropout", "--epochs", "300", "--seed", "3")
 """With dropout, whose own masks must go on where they stopped."""
 
 
-PATIENCE = 20.0
+PATIENCE = 5.0
 """Seconds in which a gentle stop is to be over, on a machine that others use as well."""
 
 
 def command(implementation: str, *arguments: str) -> list[str]:
-    """A train command; Ctrl-C is heard, although a process in the background may have been told to ignore it."""
-    program = (
-        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        f"runpy.run_module('{implementation}.train', run_name='__main__', alter_sys=True)"
-    )
-    return [sys.executable, "-c", program, *arguments]
+    """A train command as users start it: Python ends one by -m in another way than one by -c."""
+    return [sys.executable, "-m", f"{implementation}.train", *arguments]
 
 
 def start(implementation: str, cwd: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -110,6 +106,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--implementations", nargs="+", default=["torch_impl", "flax_impl"])
     options = parser.parse_args()
+    # A process in the background may have been told to ignore Ctrl-C, and hands that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     wrong = 0
     for implementation in options.implementations:
         moments = random.Random(f"{options.seed} {implementation}")

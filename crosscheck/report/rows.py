@@ -1,6 +1,6 @@
 """An experiment's verdict in words, for whatever shows lines: the report on a terminal, and the progress of a run."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rich.console import Console
@@ -34,6 +34,10 @@ FIGURES = ("underpowered",)
 """Statuses that come with a figure of their own."""
 
 
+UNNAMED = ("same", "not applicable")
+"""Statuses of rungs that a row does not name."""
+
+
 class Row(NamedTuple):
     """A line of a table in words: what became of something, what that is, and more about it, which may be folded."""
 
@@ -54,7 +58,7 @@ def details(verdict: Verdict) -> str:
     parts = []
     for status in LABELS:
         cells = [cell for cell in verdict.cells if cell.status == status]
-        if not cells or status in ("same", "not applicable"):
+        if not cells or status in UNNAMED:
             continue
         names = ", ".join(_named(cell) for cell in cells)
         parts.append(f"in {names}" if status == verdict.status else f"{LABELS[status].word} in {names}")
@@ -83,9 +87,10 @@ def _passed(cells: list[Cell], alone: bool) -> str:
     return f"{count}, {nearest.ratio:.2g} ({nearest.rung})"
 
 
-def legend(statuses: Iterable[str]) -> Iterator[str]:
-    """What the words mean that are used."""
-    used = set(statuses)
+def legend(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """What the words mean that are used, of experiments and of rungs among their details."""
+    used = {verdict.status for verdict in verdicts}
+    used |= {cell.status for verdict in verdicts for cell in verdict.cells if cell.status not in UNNAMED}
     yield from (f"{label.word}: {label.meaning}" for status, label in LABELS.items() if status in used)
 
 

@@ -19,7 +19,7 @@ def show(summary: Summary, console: Console) -> None:
     """Print the legend, the table, the failures and the verdict."""
     say(console, " against ".join(side.name for side in summary.sides), "bold")
     say(console, f"rungs: {', '.join(summary.rungs)}")
-    for text in (*rows.legend(verdict.status for verdict in summary.experiments), *convergence.legend(summary)):
+    for text in (*rows.legend(summary.experiments), *convergence.legend(summary)):
         say(console, text)
     say(console, "")
     rows.show(console, [rows.row(verdict) for verdict in summary.experiments])

@@ -1,22 +1,27 @@
 """The same numbers, lying otherwise in memory: a caller's arrays may be transposed views, slices, in Fortran order.
 
 Kernels that read memory as if every array were in C order are right as long as all of them lie alike. So parameters
-are handed over in Fortran order, their gradients and slots as slices of larger arrays, backwards, and batches as such
-slices in Fortran order, in one go. Every shape is one that another rung asks for too, so that nothing more is compiled.
+and starts are handed over in Fortran order, by turns whole and as slices of larger arrays; gradients and slots as
+slices, by turns in C order backwards and in Fortran order, so that they lie otherwise than their parameters; batches
+and masks as slices in Fortran order; all in one go. Every shape is one that another rung asks for too, so that nothing
+more is compiled, but for masks that are handed over by name.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from crosscheck import tolerance, variation, witness, zero_gradient
+from crosscheck import determinism, tolerance, variation, witness, zero_gradient
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
-from crosscheck.rungs import loss, optimizer
+from crosscheck.rungs import lock_step, loss, optimizer
+from spec.errors import Unsupported
 from spec.experiment import Experiment
 from spec.framework import Framework, Precision, Trajectory
-from spec.parameters import Parameters
+from spec.models import keep_masks
+from spec.parameters import Parameters, generator_for
 from spec.tasks import Batch
 from spec.training import State
 
@@ -27,6 +32,9 @@ SAME_INPUTS: bool = True
 
 PLAIN, LAID = "C order/", "otherwise/"
 """Before the names of what was answered to arrays in C order, and to the same ones in other layouts."""
+
+TRAINED = ("train", "train_starts")
+"""Functions whose answers have a leading axis of steps."""
 
 SEED = 1
 """Added to the request's, for slots in the middle of a training."""
@@ -56,8 +64,8 @@ def strided(array: np.ndarray) -> np.ndarray:
 
 
 def transposed(array: np.ndarray) -> np.ndarray:
-    """Both at once."""
-    return fortran(array) if array.ndim < 2 else np.asfortranarray(np.repeat(array, 2, axis=-1))[..., ::2]
+    """A slice in Fortran order; of one axis, backwards."""
+    return strided(array) if array.ndim < 2 else np.asfortranarray(np.repeat(array, 2, axis=-1))[..., ::2]
 
 
 def plain(array: np.ndarray) -> np.ndarray:
@@ -69,32 +77,34 @@ Layout = Callable[[np.ndarray], np.ndarray]
 
 
 class Layouts(NamedTuple):
-    """Of parameters; of their gradients and slots; of batches, logits and targets."""
+    """Of parameters; of their gradients and slots; of batches, masks, logits and targets. Each to be had by turns."""
 
-    parameters: Layout
-    updates: Layout
-    batch: Layout
+    parameters: Sequence[Layout]
+    updates: Sequence[Layout]
+    batch: Sequence[Layout]
 
 
-def _lay(value: Any, layout: Layout) -> Any:
-    """Every array in it, in that layout."""
+def lay(value: Any, layouts: Sequence[Layout], turn: int = 0) -> Any:
+    """Every array in it in one of those layouts, neighbours in different ones, and so the same name in two steps."""
     match value:
         case np.ndarray():
-            return layout(value)
+            return layouts[turn % len(layouts)](value)
         case dict():
-            return {name: _lay(item, layout) for name, item in value.items()}
+            return {name: lay(item, layouts, turn + number) for number, (name, item) in enumerate(value.items())}
         case list():
-            return [_lay(item, layout) for item in value]
+            return [lay(item, layouts, turn + number) for number, item in enumerate(value)]
         case Batch():
-            return Batch(*(_lay(item, layout) for item in value))
+            return Batch(*(lay(item, layouts, turn) for item in value))
     return value
 
 
 def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
     del case
     asked = {
-        PLAIN: _ask(framework, experiment, request, Layouts(plain, plain, plain)),
-        LAID: _ask(framework, experiment, request, Layouts(fortran, strided, transposed)),
+        PLAIN: _ask(framework, experiment, request, Layouts((plain,), (plain,), (plain,))),
+        LAID: _ask(
+            framework, experiment, request, Layouts((fortran, transposed), (strided, transposed), (transposed,))
+        ),
     }
     return {part + name: array for part, found in asked.items() for name, array in found}
 
@@ -104,29 +114,66 @@ def _ask(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """What every function of the contract answers, by "<function>/<array>". Those that are missing are left out."""
     settings = request.settings
-    point = variation.points(experiment, "ragged", request)[0]
-    start, batch = _lay(point.parameters, layouts.parameters), _lay(point.batch, layouts.batch)
+    # What one side may lack, and what is trained beyond the first epoch, differs by side, and so counts in no digest.
+    own = witness.aside(framework)
+    points = {point.name: point for point in variation.points(experiment, "ragged", request)}
+    # Where there are none, the first.
+    point = points.get(variation.INITIAL, points[""])
+    start, batch = lay(point.parameters, layouts.parameters), lay(point.batch, layouts.batch)
     yield from _named("round_trip", framework.round_trip(experiment, start, settings))
     yield from _named("forward", framework.forward(experiment, start, batch, settings))
     answered = framework.gradients(experiment, start, batch, settings)
     yield from _named("gradients", {"loss": np.array([answered.loss]), **answered.parameters})
-    if experiment.model.decodes and hasattr(framework, "predict"):
-        yield "predict/logits", framework.predict(experiment, start, batch, settings)
-    if hasattr(framework, "loss_gradient"):
+    if experiment.model.has_dropout:
+        yield from _masked(own, experiment, request, start, point.batch, layouts.batch)
+    compiles = hasattr(framework, "overhead") and "compiling" in framework.overhead()
+    # Of models that do not decode no other rung asks for it, and so it would have to be compiled.
+    if hasattr(own, "predict") and (experiment.model.decodes or not compiles):
+        yield "predict/logits", own.predict(experiment, start, batch, settings)
+    if hasattr(own, "loss_gradient"):
         given = loss.draw(experiment, loss.cases(experiment, request.precision, False)[0], request)[""]
-        logits, targets = (_lay(array, layouts.batch) for array in given)
-        yield "loss_gradient/logits", framework.loss_gradient(experiment, logits, targets, settings).logits
+        logits, targets = (lay(array, layouts.batch) for array in given)
+        yield "loss_gradient/logits", own.loss_gradient(experiment, logits, targets, settings).logits
     if not experiment.training.epochs:
         return
-    if hasattr(framework, "replay"):
-        given = _lay(optimizer.draw(experiment, request), layouts.updates)
-        replayed = framework.replay(experiment, start, given, settings)
+    if hasattr(own, "replay"):
+        given = lay(optimizer.draw(experiment, request), layouts.updates)
+        replayed = own.replay(experiment, start, given, settings)
         yield from _named("replay", {**replayed.parameters, **replayed.slots})
-    # What is trained beyond the first epoch differs by side, and so counts in no digest.
-    trained = _train(witness.aside(framework), experiment, request, start, layouts.updates)
-    each = experiment.training.steps_per_epoch
+    trained = _train(own, experiment, request, start, layouts.updates, compiles)
+    yield from _named("train", _begun(experiment, trained))
+    if request.envelope and hasattr(framework, "train_starts"):
+        # Of this side alone the rung lock-step asks for that.
+        short = experiment if compiles else determinism.shortened(experiment)
+        starts = [lay(given, layouts.parameters) for given in lock_step.starts(experiment, request, point.parameters)]
+        starts = starts if compiles else starts[: determinism.MEMBERS]
+        runs = own.train_starts(short, starts, request.seed, settings)
+        yield from _named("train_starts", _begun(short, runs[-1]))
+
+
+def _masked(
+    framework: Framework,
+    experiment: Experiment,
+    request: Request,
+    start: Parameters,
+    batch: Batch,
+    laid: Sequence[Layout],
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Logits and gradients with masks by name. Nothing where they are left out, which other rungs say."""
+    size, time = batch.inputs.shape[:2]
+    drawn = keep_masks(experiment.model, size, time, generator_for(request.seed, "layouts"))
+    masks = lay(drawn, laid)
+    with suppress(Unsupported):
+        asked = (experiment, start, lay(batch, laid), request.settings)
+        logits = framework.forward(*asked, dropout=masks)["logits"]
+        found = framework.gradients(*asked, dropout=masks).parameters
+        yield from _named("masked", {"logits": logits, **found})
+
+
+def _begun(experiment: Experiment, trained: Trajectory) -> Parameters:
+    """The first epoch of a training."""
     stretch = {"loss": trained.losses, **trained.parameters, **trained.slots}
-    yield from _named("train", {name: array[:each] for name, array in stretch.items()})
+    return {name: array[: experiment.training.steps_per_epoch] for name, array in stretch.items()}
 
 
 def _named(function: str, arrays: Parameters) -> Iterator[tuple[str, np.ndarray]]:
@@ -134,7 +181,12 @@ def _named(function: str, arrays: Parameters) -> Iterator[tuple[str, np.ndarray]
 
 
 def _train(
-    framework: Framework, experiment: Experiment, request: Request, start: Parameters, of_slots: Layout
+    framework: Framework,
+    experiment: Experiment,
+    request: Request,
+    start: Parameters,
+    of_slots: Sequence[Layout],
+    compiles: bool,
 ) -> Trajectory:
     """An epoch from a state in the middle of the recipe; all epochs of who compiles, for which that is done already."""
     training = experiment.training
@@ -143,8 +195,7 @@ def _train(
         for number, slot in enumerate(training.optimizer.slots, SEED)
         for name, values in Request(request.precision, "cpu", request.seed + number).start(experiment).items()
     }
-    state = State(start, _lay(slots, of_slots), training.steps_per_epoch)
-    compiles = hasattr(framework, "overhead") and "compiling" in framework.overhead()
+    state = State(start, lay(slots, of_slots), training.steps_per_epoch)
     epochs = training.epochs if compiles else 1
     return framework.train(experiment, state, epochs, request.seed, request.settings, record=True, masks="spec")
 
@@ -175,7 +226,7 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
                     bound=tolerance.WIDEST[place.precision],
                     floor=floor,
                     keep=keep,
-                    stepwise=function == "train",
+                    stepwise=function in TRAINED,
                     sides=(f"{side}, C order", f"{side}, other layouts"),
                 )
             )
@@ -196,4 +247,5 @@ def _kept(experiment: Experiment) -> dict[str, np.ndarray]:
         return {}
     kept = {parameter.name: zero_gradient.kept(parameter) for parameter in experiment.model.parameters()}
     ends = ("", *(f".{slot}" for slot in experiment.training.optimizer.slots))
-    return {f"train/{name}{end}": keep for name, keep in kept.items() if keep is not None for end in ends}
+    every = [(f"{function}/", end) for function in TRAINED for end in ends]
+    return {f"{at}{name}{end}": keep for name, keep in kept.items() if keep is not None for at, end in every}

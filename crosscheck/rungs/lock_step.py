@@ -72,12 +72,17 @@ def _repeat(
     framework: Framework, experiment: Experiment, request: Request, start: Parameters
 ) -> list[dict[str, np.ndarray]]:
     """What is compared, of the recipe from the start itself and from nudged ones, all run in the same way."""
-    starts = [start, *envelope.nudged(start, request.seed, _runs(experiment))]
+    nudged = starts(experiment, request, start)
     if hasattr(framework, "train_starts"):
-        runs = framework.train_starts(experiment, starts, request.seed, request.settings)
+        runs = framework.train_starts(experiment, nudged, request.seed, request.settings)
     else:
-        runs = [_train(framework, experiment, RECIPE, request, nudged) for nudged in starts]
+        runs = [_train(framework, experiment, RECIPE, request, each) for each in nudged]
     return [_measured(experiment, _named(run)) for run in runs]
+
+
+def starts(experiment: Experiment, request: Request, start: Parameters) -> list[Parameters]:
+    """The start itself, and those that are moved in their last bits."""
+    return [start, *envelope.nudged(start, request.seed, _runs(experiment))]
 
 
 def _resume(

@@ -11,9 +11,18 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
 
     See `spec.command.entry.main`, which is imported here: Ctrl-C may come meanwhile, and is no reason for a traceback.
     """
-    own = arguments is None
-    if own:
-        open_standard_streams()
+    if arguments is not None:
+        return _main(implementation_name, arguments)
+    open_standard_streams()
+    try:
+        code = _main(implementation_name, arguments)
+    finally:
+        signals.leave_to_the_system()
+    signals.leave(code)
+    return code
+
+
+def _main(implementation_name: str, arguments: list[str] | None) -> int:
     try:
         with signals.noticed():
             from spec.command import entry
@@ -24,9 +33,6 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
         if sys.stderr is not None:
             print("interrupted", file=sys.stderr)
         return signals.exit_code()
-    finally:
-        if own:
-            signals.leave_to_the_system()
 
 
 def open_standard_streams() -> None:

@@ -122,7 +122,6 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
         prog=f"python -m {implementation_name}.train",
         description="Train a model on a task as an experiment states, and say whether it came out as expected.",
         epilog=epilog(TRAIN),
-        allow_abbrev=False,
     )
     add = made.add_argument
     default = Settings()

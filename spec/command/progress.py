@@ -223,6 +223,10 @@ def silence(stream: TextIO) -> None:
         os.close(nowhere)
 
 
+STYLES = {"progress.elapsed": "none"}
+"""Of rich's, those that are replaced: its yellow cannot be read on white."""
+
+
 @contextmanager
 def bar(unit: str, total: int, done: int, value: str) -> Iterator[Callable[[int, str], None]]:
     """A progress bar on stderr if that is a terminal; hands out the function that moves it and shows a value."""
@@ -232,8 +236,9 @@ def bar(unit: str, total: int, done: int, value: str) -> Iterator[Callable[[int,
     # Imported here: it takes longer than all the rest of --help or --list.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.theme import Theme
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, theme=Theme(STYLES))
     columns = (
         SpinnerColumn(),
         TextColumn(unit),

@@ -243,6 +243,7 @@ OUT = [
                 fifo("pipe"),
             ),
             Row(f"{command} --out {'x' * 300}", "--out"),
+            Row(f"{command} --out not/there/{'x' * 300}/below", "--out"),
             Row(f"{command} --out lost", "lost is a file or a broken link", link("lost", "nowhere/at/all")),
         )
     ),
@@ -256,6 +257,8 @@ OUT = [
     Row("faults gru-* --out full", "full/faults.md: expected a file, got a FIFO", fifo("full/faults.md")),
     Row("bench --quick --out full", "full/bench.png: expected a file, got a FIFO", fifo("full/bench.png")),
     Row("good.toml --out /proc/here", "--out"),
+    Row("cache --clea", "unrecognized arguments: --clea"),
+    Row("good.toml --prec float32", "unrecognized arguments: --prec"),
 ]
 
 SIDES = "good.toml --rungs forward --implementations"

@@ -172,7 +172,7 @@ def test_the_copy_is_blamed(planted: Planted, tmp_path: Path, capsys: pytest.Cap
     assert (departure["stage"], departure["step"], departure["time"]) == (planted.stage, planted.step, planted.time)
     if planted.wrong:
         assert (departure["wrong"], departure["dragged"]) == (list(planted.wrong), list(planted.dragged))
-    assert f"departs      {copy} (" in capsys.readouterr().out
+    assert f" departs {copy} (" in " ".join(capsys.readouterr().out.split())
     assert f"- departs: `{copy} (" in (tmp_path / "report" / "report.md").read_text()
 
 

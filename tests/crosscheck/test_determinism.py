@@ -182,6 +182,13 @@ MASKED = "np.ma.masked_array({0}, mask=np.zeros(np.shape({0}), bool))"
         ),
         ("forward", FORWARD, 'outputs["query"] = outputs["query"].astype(object)', "one of dtype object"),
         ("forward", FORWARD, 'outputs["query"] = outputs["query"].astype(complex)', "one of dtype complex128"),
+        pytest.param(
+            "forward",
+            FORWARD,
+            'outputs["query"] = outputs["query"].astype(np.longdouble)',
+            f"one of dtype {np.dtype(np.longdouble)}",
+            marks=pytest.mark.skipif(np.dtype(np.longdouble).itemsize <= 8, reason="no longer floats on this system"),
+        ),
         (
             "forward",
             FORWARD,

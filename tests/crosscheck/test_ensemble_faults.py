@@ -153,7 +153,7 @@ def test_members_that_are_all_alike_are_caught(run: Any):
     assert outcome.exit_code == 0, outcome.output
     assert outcome.trial("alike")["power"]["points"][-1]["detected"] == 1
     # In units of no spread at all; JSON has no such number.
-    assert outcome.trial("alike")["power"]["effect"] is None
+    assert outcome.trial("alike")["power"]["effect"] == "inf"
 
 
 def test_clean_runs_have_no_ensembles(run: Any):

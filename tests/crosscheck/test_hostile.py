@@ -153,7 +153,9 @@ ENDINGS = {
     "floods the answers": (
         "forward",
         "import os, stat\nwhile True:\n    for n in range(3, 100):\n        try:\n"
-        "            if stat.S_ISFIFO(os.fstat(n).st_mode): os.write(n, b'x' * 60000)\n        except OSError: pass\n",
+        "            if not stat.S_ISFIFO(os.fstat(n).st_mode): continue\n"
+        # A pipe that nobody empties is not to keep it from the one that answers go through.
+        "            os.set_blocking(n, False)\n            os.write(n, b'x' * 60000)\n        except OSError: pass\n",
         "where an answer is expected",
     ),
     "answers for its worker": (
@@ -180,7 +182,7 @@ ENDINGS = {
         "import numpy\nnumpy.no_such_thing\n",
         "import: AttributeError: module 'numpy' has no attr",
     ),
-    "says more than a message holds": ("forward", "raise ValueError('x' * 30_000_000)\n", "(30000000 characters)"),
+    "says more than a message holds": ("forward", "raise ValueError('x' * 30_000_000)\n", "of 30,000,012 characters]"),
 }
 
 
@@ -304,10 +306,8 @@ def test_workers_end_with_a_run_that_is_killed(busy: str, experiment: Path, tmp_
     run.process.kill()
     run.process.communicate()
     run.nothing_left(IN_TIME)
-    (left,) = scratch_directory.iterdir()
-    # The next run tidies up after it, unless that has only just begun.
-    long_ago = time.time() - 3 * scratch.LEFT
-    os.utime(left, (long_ago, long_ago))
+    assert len(list(scratch_directory.iterdir())) == 1
+    # The next run tidies up after it, however soon it begins.
     again = Run(tmp_path, scratch_directory, *arguments, str(FAKE), str(FAKE))
     assert again.end(60)[0] == 0
 
@@ -329,15 +329,29 @@ def test_directories_of_runs_that_go_on_are_left_alone(scratch_directory: Path, 
         assert not mine.exists()
         assert theirs.is_dir()
         other.kill()
-    # A run that has only just begun may not have its lock yet.
-    monkeypatch.setattr(scratch, "LEFT", 0.0)
     with scratch.directory():
         assert not theirs.exists()
 
 
+def test_a_directory_is_marked_when_it_is_locked(scratch_directory: Path, monkeypatch: pytest.MonkeyPatch):
+    """Else another run, which begins at the same moment, would take it for one of a run that was killed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch_directory))
+    seen: list[list[str]] = []
+    lock = scratch._lock
+
+    def look(path: Path) -> int | None:
+        seen.append([child.name for child in path.parent.iterdir()])
+        return lock(path)
+
+    monkeypatch.setattr(scratch, "_lock", look)
+    with scratch.directory() as mine:
+        assert (mine / scratch.LOCK).exists()
+    assert seen
+    assert all(scratch.LOCK not in names for names in seen)
+
+
 def test_what_is_somebody_elses_is_left_alone(scratch_directory: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(scratch_directory))
-    monkeypatch.setattr(scratch, "LEFT", 0.0)
     theirs = scratch_directory / f"{scratch.PREFIX}results"
     theirs.mkdir()
     (theirs / "figures.csv").write_text("1")

@@ -71,7 +71,7 @@ def test_a_list_whose_reader_has_read_enough():
 def test_progress_that_cannot_be_shown_costs_nothing(words: Callable[..., Any]):
     done = executed("2> /dev/full", *words())
     assert done.returncode == 0
-    assert "THE SAME: 1 experiment" in done.stdout
+    assert "THE SAME in what was asked: 1 experiment" in done.stdout
 
 
 @pytest.mark.parametrize("wrong", [False, True])

@@ -136,6 +136,19 @@ def test_the_legend_stands_above_the_table(width: int | None) -> None:
     assert "CRASH" not in only
 
 
+def test_the_legend_has_what_stands_among_the_details() -> None:
+    found = verdict("hello-embedding-sparse", "same")
+    cells = [
+        Cell(rung=cell.rung, status="left out")
+        if cell.rung == "gradients"
+        else msgspec.structs.replace(cell, elements=4)
+        for cell in found.cells
+    ]
+    lines = without_colours(shown(summary(msgspec.structs.replace(found, cells=cells)), None)).splitlines()
+    assert "LEFT OUT: a side declares that it has no such option" in lines
+    assert any("LEFT OUT in gradients" in line for line in lines)
+
+
 @pytest.mark.parametrize("width", [40, 80])
 def test_nothing_is_said_by_a_colour_alone(width: int) -> None:
     plain = shown(ALL, width, {"NO_COLOR": "1"})
@@ -178,6 +191,21 @@ def test_a_bar_shows_its_numbers_however_narrow_it_is(width: int, monkeypatch: p
         assert line[:9] == label[:9]
         assert " 1/35 0:00:00" in line
         assert len(line.rstrip()) <= width
+
+
+def test_a_bar_can_be_read_on_white(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+
+    def console(**given: Any) -> Console:
+        colours = {"force_terminal": True, "color_system": "standard", "_environ": {}}
+        return Console(**(given | {"file": file, "width": 80} | colours))
+
+    monkeypatch.setattr("crosscheck.progress.Console", console)
+    progress = Progress(["torch_impl"], 2)
+    assert progress._bars is not None
+    progress._console.print(progress._bars.get_renderable())
+    assert "0:00:00" in file.getvalue()
+    assert "\x1b[33m" not in file.getvalue()
 
 
 def test_a_fault_planted_in_a_copy_is_whole_in_a_log(check: Check, fake: Edit) -> None:

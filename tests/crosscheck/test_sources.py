@@ -106,6 +106,14 @@ def watched(folder: Path, **environment: str) -> str:
         ("import importlib\nimportlib.import_module('safetensors.numpy')", "names safetensors.numpy"),
         ("import rich.console", "imports rich"),
         ("import os\nfor name in os.environ: pass", "goes through the whole environment"),
+        ("import os\nlen(os.environ)", "goes through the whole environment"),
+        ("import os\nos.environ._data.get(b'SCALE')", "names os.environ._data"),
+        ("import posix\nposix.environ", "imports posix"),
+        ("import _posixsubprocess", "imports _posixsubprocess"),
+        (
+            "import os\nhandle = os.open('folder', os.O_RDONLY)\nos.open('count', os.O_RDONLY, dir_fd=handle)",
+            "opens by a handle of a folder (dir_fd)",
+        ),
         ("import os\ndict(os.environb)", "goes through the whole environment"),
         ("open('/proc/self/status').read()", "reads /proc/self/status"),
         ("import os\nos.listdir('.')\nopen('count', 'r+').write('2')", "changes "),
@@ -124,6 +132,7 @@ def test_what_is_not_seen_is_not_vouched_for(old: Write, source: str, reason: st
     folder = old("count", "1").parent
     (folder / "folder").mkdir()
     (folder / "folder" / "hidden").write_text("")
+    (folder / "folder" / "count").write_text("")
     if "xxlimited" in source:
         found = list(Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("xxlimited.*.so"))
         if not found:
@@ -201,6 +210,70 @@ def test_the_environment(old: Write, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(folder)
     then = json_to_sources(found)
     monkeypatch.setenv("SCALE", "2")
+    assert unchanged(then, Places("./ported.py"), Packages(), {})
+    monkeypatch.setenv("SCALE", "3")
+    assert not unchanged(then, Places("./ported.py"), Packages(), {})
+
+
+LOOKED = {
+    "exists": ("import os\nos.path.exists('below/new')", lambda below: (below / "new").write_text("")),
+    "pathlib": ("from pathlib import Path\nPath('below/new').is_file()", lambda below: (below / "new").write_text("")),
+    "access": ("import os\nos.access('below/new', os.R_OK)", lambda below: (below / "new").write_text("")),
+    "a folder": ("import os\nos.path.isdir('below/new')", lambda below: (below / "new").mkdir()),
+    "a size": ("import os\nos.stat('below/data').st_size", lambda below: (below / "data").write_text("longer")),
+    "a link": ("import os\nos.readlink('below/link')", lambda below: relink(below / "link")),
+    "listed": ("import os\nos.listdir('below')", lambda below: (below / "new").mkdir()),
+    "a pattern": ("import glob\nglob.glob('below/*')", lambda below: (below / "new").mkdir()),
+    "listed by a handle": (
+        "import os\nos.listdir(os.open('below', os.O_RDONLY))",
+        lambda below: (below / "new").write_text(""),
+    ),
+    "in front of a module": (
+        "import sys\nsys.path[:0] = ['below', 'beside']\nimport extra\ndel sys.path[:2]",
+        lambda below: (below / "extra.py").write_text(""),
+    ),
+    "in place of none": (
+        "import sys\nsys.path[:0] = ['below']\ntry:\n    import lacking\nexcept ImportError:\n    pass",
+        lambda below: (below / "lacking").mkdir(),
+    ),
+}
+
+
+def relink(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("way", LOOKED)
+def test_what_is_looked_at_is_seen(old: Write, monkeypatch: pytest.MonkeyPatch, way: str):
+    """A choice by what stands there, none of which is opened, and none of which stands next to a module."""
+    source, change = LOOKED[way]
+    resolved = "from pathlib import Path\nHERE = Path(__file__).resolve().parent\n"
+    folder = old("ported.py", resolved + source).parent
+    for name in ("below", "beside"):
+        (folder / name).mkdir()
+    (folder / "below" / "data").write_text("1")
+    (folder / "below" / "link").symlink_to("data")
+    (folder / "beside" / "extra.py").write_text("")
+    os.utime(folder / "beside" / "extra.py", (1, 1))
+    then = json_to_sources(json.loads(watched(folder)))
+    # Where the tree stands is no matter.
+    assert not any(name.startswith("/") and Path(name) in folder.parents for name in then.looked)
+    monkeypatch.chdir(folder)
+    assert unchanged(then, Places("./ported.py"), Packages(), {})
+    change(folder / "below")
+    assert not unchanged(then, Places("./ported.py"), Packages(), {})
+
+
+def test_what_it_sets_itself_is_no_matter(old: Write, monkeypatch: pytest.MonkeyPatch):
+    folder = old(
+        "ported.py",
+        "import os\nos.environ.setdefault('SCALE', '1')\nos.environ['OTHER'] = '2'\nos.environ['OTHER']\n"
+        "os.environ['OMP_NUM_THREADS']",
+    ).parent
+    then = json_to_sources(json.loads(watched(folder, OMP_NUM_THREADS="1")))
+    assert then.variables == {"OTHER": "", "SCALE": ""}
+    monkeypatch.chdir(folder)
     assert unchanged(then, Places("./ported.py"), Packages(), {})
     monkeypatch.setenv("SCALE", "3")
     assert not unchanged(then, Places("./ported.py"), Packages(), {})

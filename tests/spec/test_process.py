@@ -127,6 +127,21 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(number: signal.Signa
     )
 
 
+def test_a_signal_within_text_that_is_executed_has_its_own_exit_code(tmp_path: Path) -> None:
+    """Python itself would end the process by SIGINT then, although the exception was dealt with."""
+    program = (
+        "import os, runpy, signal, sys\nfrom spec.command import entry\n"
+        "def executing(*_): exec('os.kill(os.getpid(), signal.SIGTERM)\\nsignal.pause()')\n"
+        "entry.run = executing\nsys.argv = ['train']\n"
+        "runpy.run_module('torch_impl.train', run_name='__main__', alter_sys=True)\n"
+    )
+    (tmp_path / "started.py").write_text(program)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "started"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "interrupted before anything was trained: SIGTERM\n")
+
+
 def test_a_reader_that_leaves_ends_the_run_without_a_traceback(tmp_path: Path) -> None:
     process = subprocess.Popen(
         python(command(SLOW), "hello-gru", "--json", "--out", "a"),

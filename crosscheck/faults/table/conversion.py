@@ -2,7 +2,7 @@
 
 from crosscheck.faults.fault import Edit, Fault
 
-LOADED = "torch.tensor(value, dtype=dtype, device=device)"
+LOADED = "to_tensor(value, dtype, device)"
 EXPORTED = "{name: parameter.detach().cpu().numpy().copy() for"
 CELL_KERNEL = '(*path, name, "kernel"), True)'
 
@@ -15,7 +15,7 @@ def _torch_reordered(expression: str) -> tuple[Edit, ...]:
     function = f"def _reordered(name, value):\n    return {expression}\n\n\ndef load(model"
     return (
         Edit("parameters.py", "def load(model", function),
-        Edit("parameters.py", LOADED, LOADED.replace("value", "_reordered(name, value).copy()")),
+        Edit("parameters.py", LOADED, LOADED.replace("value", "_reordered(name, value)")),
         Edit(
             "parameters.py",
             EXPORTED,

@@ -272,7 +272,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "parameters.py",
-                "torch.tensor(value, dtype=dtype, device=device)",
+                "to_tensor(value, dtype, device)",
                 "torch.as_tensor(value, dtype=dtype, device=device)",
             ),
         ),
