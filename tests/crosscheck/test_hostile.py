@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -236,11 +237,11 @@ def test_what_it_prints_is_kept_at_its_end_alone(fake: Edit, experiment: Path, t
     )
     largest = 0
     while run.process.poll() is None:
-        for file in scratch_directory.rglob("*"):
-            try:
-                largest = max(largest, file.stat().st_size)
-            except OSError:
-                continue
+        # Not rglob, which raises where a directory goes away while it is read.
+        for folder, _, names in os.walk(scratch_directory):
+            for name in names:
+                with suppress(OSError):
+                    largest = max(largest, os.stat(os.path.join(folder, name)).st_size)
         time.sleep(0.01)
     code, output, _ = run.end(5)
     assert code == 3
