@@ -4,7 +4,8 @@ import hashlib
 import os
 import resource
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,9 +42,18 @@ def check_message(err: str, message: str) -> None:
     assert message in err, err
 
 
-def limit_memory() -> None:
-    """Give this process no more than MEMORY; for a process of its own, before it does anything."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+def prepared(preparation: str, command: Sequence[str]) -> list[str]:
+    """The command, in whose process these lines run first.
+
+    Not by subprocess's preexec_fn, which runs them in a fork of this process: JAX warns of that once it was imported.
+    """
+    launcher = f"import os, resource, signal, sys\n{preparation}\nos.execv(sys.argv[1], sys.argv[1:])"
+    return [sys.executable, "-c", launcher, *command]
+
+
+def limited(command: Sequence[str], kind: str = "RLIMIT_AS", size: int = MEMORY) -> list[str]:
+    """The command with no more of that than so many bytes."""
+    return prepared(f"resource.setrlimit(resource.{kind}, ({size}, {size}))", command)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from bad_input import check_message, limit_memory, limited_memory, snapshot
+from bad_input import check_message, limited, limited_memory, snapshot
 
 from crosscheck import recording
 from crosscheck.command import main
@@ -355,7 +355,7 @@ def test_in_a_fresh_process(row: Row, playground: Path, tmp_path: Path):
         row.change(tmp_path)
     before = snapshot(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-m", "crosscheck", *row.arguments.split(" ")],
+        limited([sys.executable, "-m", "crosscheck", *row.arguments.split(" ")]),
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         stdin=subprocess.DEVNULL,
@@ -363,7 +363,6 @@ def test_in_a_fresh_process(row: Row, playground: Path, tmp_path: Path):
         text=True,
         timeout=60,
         check=False,
-        preexec_fn=limit_memory,
     )
     _check(row, done.returncode, done.stderr, before, tmp_path)
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from bad_input import prepared
 
 from crosscheck import keeper, scratch
 
@@ -74,15 +75,17 @@ class Run:
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self.temporary = temporary
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "crosscheck", *arguments, "--out", str(place / "report")],
+            # A process in the background may have been told to ignore Ctrl-C, and hands that on.
+            prepared(
+                "signal.signal(signal.SIGINT, signal.SIG_DFL)",
+                [sys.executable, "-m", "crosscheck", *arguments, "--out", str(place / "report")],
+            ),
             cwd=ROOT,
             env={**os.environ, MARK: self.mark, "TMPDIR": str(temporary), "JAX_ENABLE_COMPILATION_CACHE": "false"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A process in the background may have been told to ignore Ctrl-C, and hands that on.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def processes(self, number: int) -> None:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from bad_input import check_message, limit_memory, limited_memory, snapshot
+from bad_input import check_message, limited, limited_memory, snapshot
 from bad_train_changes import GRU, Row
 from bad_train_input import FRESH, ROWS
 
@@ -95,14 +95,13 @@ def test_bad_input_in_a_process_of_its_own(row: Row, playground: Path, tmp_path:
     program = "import sys; from spec.command import main; sys.exit(main('fake_impl'))"
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{HERE}", "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(
-        [sys.executable, "-c", program, *row.arguments.split(" ")],
+        limited([sys.executable, "-c", program, *row.arguments.split(" ")]),
         cwd=place,
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=60,
-        preexec_fn=limit_memory,
         check=False,
     )
     check_message(done.stderr, row.message)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -126,10 +125,8 @@ def test_a_reader_that_leaves_at_the_end_costs_neither_files_nor_verdict(tmp_pat
 
 @pytest.mark.parametrize(("bytes_at_most", "left"), [(500, set()), (5000, {"experiment.json", "metrics.jsonl"})])
 def test_a_disk_that_fills_up(bytes_at_most: int, left: set[str], tmp_path: Path) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_at_most, bytes_at_most))
-
-    done = execute(FAKE, *QUICK, cwd=tmp_path, preexec_fn=limit)
+    program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes_at_most}, {bytes_at_most})); {FAKE}"
+    done = execute(program, *QUICK, cwd=tmp_path)
     assert done.returncode == 2
     check_message(done.stderr, "cannot be written: File too large")
     assert {path.name for path in (tmp_path / "a").iterdir()} == left
