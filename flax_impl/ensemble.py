@@ -13,9 +13,9 @@ from jaxtyping import Array
 from flax_impl import compilation
 from flax_impl import optimizer as optimizers
 from flax_impl.build import build
+from flax_impl.fast.products import rows_first
 from flax_impl.model import ArrayBatch
 from flax_impl.parameters import assemble, initialize, key_of, sample
-from flax_impl.products import rows_first
 from flax_impl.settings import computing
 from flax_impl.training import Carry, Inputs, evaluate, make_step, stack_constants, to_arrays, train
 from spec.ensemble import NEVER, chunk_size, cut, join, member_bytes, one_by_one, start_by_start

@@ -6,12 +6,14 @@ bias inside the reset product, and `nnx.RNN` neither stops at a sequence's lengt
 
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from flax_impl.dropout import Dropout
-from flax_impl.kernels import FORMULATIONS, At
+from flax_impl.fast.choice import chosen
+from flax_impl.fast.linearization import At
 from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
 from flax_impl.settings import recurrence
 from spec.models.recurrent import Recurrent as Spec
@@ -146,7 +148,10 @@ def unroll_cell(
     reverse: bool = False,
     initial: State | None = None,
 ) -> tuple[Float[Array, "batch time hidden"], ...]:
-    """h, and c for an LSTM, over time, in the order of time; a padded step hands the state on as it is."""
+    """h, and c for an LSTM, over time, in the order of time; a padded step hands the state on as it is.
+
+    A faster formulation of the same may take the place of the scan: see flax_impl.fast.
+    """
 
     def step(cell: Cell, state: State, at: At) -> State:
         step_inputs, step_valid = at
@@ -157,5 +162,15 @@ def unroll_cell(
 
     # Padding must reach no product: a gradient of zero times NaN would be NaN.
     inputs = zero_padding(inputs, valid)
-    unroll = FORMULATIONS[recurrence.value]
-    return unroll(cell, step, initial or cell.zeros(inputs), (inputs, valid), reverse=reverse)
+    start = initial or cell.zeros(inputs)
+    if (fast := chosen(recurrence.value, cell, inputs)) is not None:
+        return fast(cell, step, start, (inputs, valid), reverse=reverse)
+
+    def carry(state: State, at: At) -> tuple[State, State]:
+        state = step(cell, state, at)
+        return state, state
+
+    # lax.scan wants time first.
+    by_time = jax.tree.map(lambda values: values.swapaxes(0, 1), (inputs, valid))
+    _, trace = jax.lax.scan(carry, start, by_time, reverse=reverse)
+    return tuple(values.swapaxes(0, 1) for values in trace)

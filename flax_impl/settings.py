@@ -11,7 +11,7 @@ from spec.errors import DeviceMissing
 from spec.framework import Settings
 
 recurrence = jax.make_user_context(Settings().recurrence)
-"""How recurrences are scanned and differentiated: a name in flax_impl.kernels. As with JAX's own switches, what is
+"""How recurrences are scanned and differentiated: a name for flax_impl.fast.choice. As with JAX's own switches, what is
 compiled under one value is not used under another.
 """
 
@@ -27,7 +27,7 @@ def device_of(settings: Settings) -> Any:
 
 
 def formulation(settings: Settings) -> str:
-    """How recurrences are scanned: a name in flax_impl.kernels."""
+    """How recurrences are scanned: a name for flax_impl.fast.choice."""
     return "unrolled" if settings.compiled and settings.recurrence == "automatic" else settings.recurrence
 
 

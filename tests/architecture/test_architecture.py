@@ -19,10 +19,14 @@ MAY_IMPORT = {
 # this loop, and its layers bring their own backward pass. Nor has it stock layers to be measured against: its own are
 # stock.
 UNPAIRED = {
-    "flax_impl/jaxprs.py",
-    "flax_impl/kernels.py",
-    "flax_impl/linearization.py",
-    "flax_impl/products.py",
+    "flax_impl/fast/__init__.py",
+    "flax_impl/fast/choice.py",
+    "flax_impl/fast/fused.py",
+    "flax_impl/fast/jaxprs.py",
+    "flax_impl/fast/linearization.py",
+    "flax_impl/fast/products.py",
+    "flax_impl/fast/recomputed.py",
+    "flax_impl/fast/unrolled.py",
     "flax_impl/stock.py",
 }
 
@@ -69,6 +73,23 @@ def test_imports_are_allowed(package: str) -> None:
 )
 def test_a_forbidden_import_is_seen(package: str, line: str, other: str) -> None:
     assert violations(package, {"planted.py": line}) == [f"planted.py imports {other}"]
+
+
+def strangers_to_the_room(sources: dict[str, str]) -> list[str]:
+    """What flax_impl/fast imports of flax_impl beside itself: it is handed what it speeds up, and knows no model."""
+    return [
+        f"{name} imports {node.module}"
+        for name, source in sources.items()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+        if node.module.startswith("flax_impl") and not node.module.startswith("flax_impl.fast")
+    ]
+
+
+def test_the_fast_room_knows_nothing_of_the_models() -> None:
+    assert strangers_to_the_room({p.name: p.read_text() for p in files("flax_impl/fast")}) == []
+    for line in ("from flax_impl.gru import GRUCell", "from flax_impl import gru"):
+        assert strangers_to_the_room({"planted.py": line})
 
 
 def test_implementations_have_the_same_files() -> None:

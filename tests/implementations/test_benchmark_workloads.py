@@ -1,6 +1,6 @@
 """Every contender of a workload computes the same numbers, so that what is compared is the same work.
 
-Tolerance: as in test_kernels, 4 times the square root of about time * (features + hidden + 10) roundings.
+Tolerance: as in test_formulations, 4 times the square root of about time * (features + hidden + 10) roundings.
 """
 
 from collections.abc import Callable

@@ -19,7 +19,7 @@ from spec.experiment import load, override
 from spec.framework import Settings
 from spec.training import initial_state
 
-SOURCES = sorted(Path(flax_impl.__file__).parent.glob("*.py"))
+SOURCES = sorted(Path(flax_impl.__file__).parent.rglob("*.py"))
 
 MANY = {"float32": 32_769, "float64": 16_385}
 """Rows from which jaxlib 0.10.2 is wrong."""

@@ -1,6 +1,6 @@
 """What JAX and torch do not document may go away: then runs go on, slower. Each test takes something away."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -19,9 +19,10 @@ DROPPING = override(load("hello-stacked-lstm-dropout"), training__epochs=2)
 @pytest.fixture
 def tried_anew() -> Iterator[None]:
     """What JAX lets be done is tried again in the test, and after it."""
-    from flax_impl import ensemble, kernels, products
+    from flax_impl import ensemble
+    from flax_impl.fast import choice, products
 
-    tried: list[Any] = [kernels.usable, products.usable, ensemble.compile_members]
+    tried: list[Any] = [choice.usable, products.usable, ensemble.compile_members]
     for each in tried:
         each.cache_clear()
     yield
@@ -34,16 +35,17 @@ def test_this_jax_has_everything(wide: bool, tried_anew: None) -> None:
     """Else the tests of the recurrences and of the products would be tests of what stands in for them."""
     import jax
 
-    from flax_impl import kernels, products
+    from flax_impl.fast import choice, products
 
     with jax.enable_x64(wide):
-        assert kernels.usable()
+        assert choice.usable()
         assert products.usable()
 
 
 @pytest.mark.parametrize("name", ["Jaxpr", "jaxpr_as_fun", "dot_general_p"])
 def test_products_stay_as_they_are(name: str, tried_anew: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flax_impl import ensemble, jaxprs, products
+    from flax_impl import ensemble
+    from flax_impl.fast import jaxprs, products
 
     seeds = range(ensemble.WORTH_COMPILING)
     expected = ensemble.train_ensemble(SHORT, seeds, SETTINGS)
@@ -58,7 +60,7 @@ def test_products_stay_as_they_are(name: str, tried_anew: None, monkeypatch: pyt
 
 def test_equations_without_end_are_not_followed(tried_anew: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a closed jaxpr is its own `jaxpr`, and is taken for one that holds another."""
-    from flax_impl import products
+    from flax_impl.fast import products
 
     def endless(value: Any) -> Any:
         return endless(value)
@@ -67,31 +69,29 @@ def test_equations_without_end_are_not_followed(tried_anew: None, monkeypatch: p
     assert products.rows_first(abs) is abs
 
 
-def derivative(formulation: Callable) -> str:
+def derivative(formulation: str) -> str:
     """Of a recurrence, as JAX writes it down."""
     import jax
     from flax import nnx
 
     from flax_impl.gru import GRUCell
+    from flax_impl.recurrent import unroll_cell
+    from flax_impl.settings import recurrence
 
-    cell = GRUCell(2, 3, rngs=nnx.Rngs(0))
-    graph, parameters = nnx.split(cell)
+    graph, parameters = nnx.split(GRUCell(2, 3, rngs=nnx.Rngs(0)))
 
     def loss(parameters: nnx.State, inputs: Any) -> Any:
-        def step(cell: Any, state: Any, at: Any) -> Any:
-            return (jax.numpy.tanh(cell.dense_h(state[0])[:, :3] + cell.dense_i(at[0])[:, :3]),)
+        return unroll_cell(nnx.merge(graph, parameters), inputs)[0].sum()
 
-        state = (jax.numpy.zeros((1, 3)),)
-        return formulation(nnx.merge(graph, parameters), step, state, (inputs, None))[0].sum()
-
-    return str(jax.make_jaxpr(jax.grad(loss))(parameters, jax.numpy.ones((1, 4, 2))))
+    with recurrence(formulation):
+        return str(jax.make_jaxpr(jax.grad(loss))(parameters, jax.numpy.ones((1, 4, 2))))
 
 
 @pytest.mark.parametrize("formulation", ["fused", "recomputed"])
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        *(("flax_impl.jaxprs", name) for name in ("ClosedJaxpr", "jaxpr_as_fun")),
+        *(("flax_impl.fast.jaxprs", name) for name in ("ClosedJaxpr", "jaxpr_as_fun")),
         ("jax.lax", "empty"),
         ("jax.custom_derivatives", "SymbolicZero"),
         ("jax.custom_derivatives", "custom_vjp_primal_tree_values"),
@@ -100,18 +100,18 @@ def derivative(formulation: Callable) -> str:
 def test_recurrences_are_scanned(
     formulation: str, place: str, name: str, tried_anew: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flax_impl import kernels
+    from flax_impl.fast import choice
 
-    scanned, chosen = derivative(kernels.scan), kernels.FORMULATIONS[formulation]
-    assert derivative(chosen) != scanned
-    kernels.usable.cache_clear()
+    scanned = derivative("scan")
+    assert derivative(formulation) != scanned
+    choice.usable.cache_clear()
     monkeypatch.delattr(f"{place}.{name}")
-    assert not kernels.usable()
-    assert derivative(chosen) == scanned
+    assert not choice.usable()
+    assert derivative(formulation) == scanned
 
 
 def test_a_name_that_is_not_there_is_missing() -> None:
-    from flax_impl import jaxprs
+    from flax_impl.fast import jaxprs
 
     assert jaxprs.find("jax.no_such_module", "Jaxpr") is jaxprs.Missing
     assert jaxprs.find("jax.extend.core", "NoSuchName") is jaxprs.Missing

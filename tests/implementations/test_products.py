@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from flax_impl import ensemble, jaxprs, products
-from flax_impl.products import rows_first
+from flax_impl import ensemble
+from flax_impl.fast import jaxprs, products
+from flax_impl.fast.products import rows_first
 from spec.experiment import load, override
 from spec.framework import Settings
 

@@ -48,7 +48,7 @@ FAULTS: tuple[Fault, ...] = (
         name="backward-direction-runs-forward",
         what="Both directions read the sequence from first to last.",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", "(inputs, valid), reverse=reverse)", "(inputs, valid))"),),
+        edits=(Edit("recurrent.py", "by_time, reverse=reverse)", "by_time)"),),
         experiment="hello-bidirectional-gru",
         rung="forward",
         tensor="rnn.h_l0_reverse",
@@ -61,9 +61,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "recurrent.py",
-                "return unroll(cell, step, initial or cell.zeros(inputs), (inputs, valid), reverse=reverse)",
-                "trace = unroll(cell, step, initial or cell.zeros(inputs), (inputs, valid), reverse=reverse)\n"
-                "    return tuple(values[:, :: -1 if reverse else 1] for values in trace)",
+                "return tuple(values.swapaxes(0, 1) for values in trace)",
+                "return tuple(values.swapaxes(0, 1)[:, :: -1 if reverse else 1] for values in trace)",
             ),
         ),
         experiment="hello-bidirectional-lstm",

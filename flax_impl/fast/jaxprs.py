@@ -1,7 +1,7 @@
 """The names of JAX's equations (jaxprs), which are no part of its stable interface: all that flax_impl knows of them.
 
 A name that this JAX lacks is `Missing`, and whoever needs it tries first whether it does what is wanted: see
-flax_impl.products.usable and flax_impl.kernels.usable.
+flax_impl.fast.products.usable and flax_impl.fast.fused.usable.
 """
 
 import importlib

@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from flax_impl import kernels, linearization, recurrent
+import flax_impl.fast
+from flax_impl import recurrent
 from flax_impl.compilation import QUICK, known
 from flax_impl.contract import forward, gradients, train
+from flax_impl.fast import choice, fused, linearization, unrolled
+from flax_impl.fast import recomputed as stretches
 from flax_impl.gru import GRUCell
 from flax_impl.lstm import LSTMCell
 from flax_impl.recurrent import Cell, unroll_cell
@@ -39,7 +42,7 @@ VALID = np.arange(TIME) < LENGTHS[:, None]
 @pytest.fixture(autouse=True)
 def no_cell_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """These are as small as can be, and go as large ones do."""
-    monkeypatch.setattr(kernels, "NARROW", 0)
+    monkeypatch.setattr(fused, "NARROW", 0)
 
 
 class OddCell(Cell):
@@ -175,19 +178,26 @@ WRONG = {
         "tanh",
     ),
 }
-"""Text of kernels.py or linearization.py, what to put in its place, and a cell with which it shows."""
+"""Text of a file of flax_impl.fast, what to put in its place, and a cell with which it shows."""
+
+ROOM = (linearization, fused, stretches, unrolled)
 
 
 def planted(old: str, new: str) -> ModuleType:
-    """kernels.py with that change, in itself or in what it imports."""
-    sources = [Path(module.__file__ or "").read_text() for module in (linearization, kernels)]
+    """The formulations with that change, in themselves or in what they import."""
+    sources = [Path(module.__file__ or "").read_text() for module in ROOM]
     assert sum(source.count(old) for source in sources) == 1, old
-    modules = [ModuleType("planted"), ModuleType("planted")]
-    for source, module in zip(sources, modules, strict=True):
+    changed: dict[str, Any] = {}
+    for source in sources:
+        module = ModuleType("planted")
         exec(compile(source.replace(old, new), "planted.py", "exec"), vars(module))
-    changed = {name: value for name, value in vars(modules[0]).items() if getattr(value, "__module__", "") == "planted"}
-    vars(modules[1]).update(changed, NARROW=0)
-    return modules[1]
+        vars(module).update(changed, NARROW=0)
+        changed |= {
+            name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == "planted"
+        }
+    found = ModuleType("planted")
+    vars(found).update(changed)
+    return found
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -198,7 +208,8 @@ def test_a_wrong_kernel_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     )
     graph, arguments = made(cell)
     with jax.enable_x64(True):
-        monkeypatch.setitem(kernels.FORMULATIONS, formulation, getattr(planted(old, new), formulation))
+        wrong = getattr(planted(old, new), formulation)
+        monkeypatch.setattr(recurrent, "chosen", lambda name, *_: wrong if name == formulation else None)
         assert apart(right(cell, reverse=True), derivatives(formulation, graph, arguments, reverse=True)) > 1e6
 
 
@@ -210,12 +221,12 @@ def test_a_narrow_cell_takes_products_of_the_inputs_before_the_scan_everywhere(
         raise AssertionError(f"the platform was asked for: {arguments}, {branches}")
 
     graph, arguments = made(cell)
-    monkeypatch.setattr(kernels, "NARROW", 4 * HIDDEN)
+    monkeypatch.setattr(fused, "NARROW", 4 * HIDDEN)
     with jax.enable_x64(True):
         expected = right(cell, reverse=True)
         monkeypatch.setattr(jax.lax, "platform_dependent", never)
         assert apart(expected, derivatives("fused", graph, arguments, reverse=True)) < 1
-        monkeypatch.setattr(kernels, "NARROW", HIDDEN - 1)
+        monkeypatch.setattr(fused, "NARROW", HIDDEN - 1)
         with pytest.raises(AssertionError, match="platform"):
             derivatives("fused", graph, arguments, reverse=True)
 
@@ -288,7 +299,7 @@ def test_second_derivatives(cell: str, formulation: str, monkeypatch: pytest.Mon
                 "transposed, output: (output, transposed)",
                 "transposed, output: (output, jax.lax.stop_gradient(transposed))",
             )
-            monkeypatch.setitem(kernels.FORMULATIONS, "fused", cut.fused)
+            monkeypatch.setattr(recurrent, "chosen", lambda *_: cut.fused)
             assert apart(expected, second("fused")) > 1e6
 
 
@@ -328,14 +339,13 @@ def test_settings_choose_and_intermediates_stay(formulation: str, monkeypatch: p
     settings = Settings("float64", recurrence=formulation)  # type: ignore[arg-type]
     called = []
 
-    def seen(*arguments: Any, **options: Any) -> Any:
-        called.append(formulation)
-        return getattr(kernels, formulation)(*arguments, **options)
+    def seen(name: str, *arguments: Any) -> Any:
+        called.append(name)
+        return choice.FORMULATIONS[formulation]
 
-    monkeypatch.setattr(kernels, "FORMULATIONS", {})
-    monkeypatch.setattr(recurrent, "FORMULATIONS", {formulation: seen})
+    monkeypatch.setattr(recurrent, "chosen", seen)
     found = forward(experiment, parameters, batch, settings)
-    assert called
+    assert set(called) == {formulation}
     assert found.keys() == set(experiment.model.intermediates())
     for name in ("rnn.h_l0", "rnn.c_l0", "rnn.h_l0_reverse", "rnn.c_l0_reverse"):
         padding = np.arange(4) >= np.array([4, 0, 2])[:, None]
@@ -343,7 +353,7 @@ def test_settings_choose_and_intermediates_stay(formulation: str, monkeypatch: p
         assert found[name][~padding].all()
     called.clear()
     trained = train(experiment, initial_state(experiment.training.optimizer, parameters), 2, 0, settings)
-    assert called
+    assert set(called) == {formulation}
     monkeypatch.undo()
     plain = Settings("float64", recurrence="scan")
     losses = train(experiment, initial_state(experiment.training.optimizer, parameters), 2, 0, plain).losses
@@ -353,22 +363,25 @@ def test_settings_choose_and_intermediates_stay(formulation: str, monkeypatch: p
         np.testing.assert_allclose(ours.parameters[name], value, rtol=0, atol=1e-14 * max(1, np.abs(value).max()))
 
 
-@pytest.mark.parametrize(("batch", "chosen"), [(1, "scan"), (kernels.SMALL // 100, "fused")])
-def test_small_layers_are_scanned(batch: int, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    called = []
-    for name in ("scan", "fused"):
-        monkeypatch.setattr(
-            kernels, name, lambda *_, name=name, **__: called.append(name) or (jnp.zeros((batch, TIME, HIDDEN)),)
-        )
-    unroll_cell(CELLS["GRU"](FEATURES, HIDDEN, rngs=nnx.Rngs(0)), jnp.zeros((batch, TIME, FEATURES)))
-    assert called == [chosen]
+@pytest.mark.parametrize(("batch", "chosen"), [(1, None), (choice.SMALL // 100, fused.fused)])
+def test_small_layers_are_scanned(batch: int, chosen: Callable | None) -> None:
+    cell = CELLS["GRU"](FEATURES, HIDDEN, rngs=nnx.Rngs(0))
+    assert choice.chosen("automatic", cell, jnp.zeros((batch, TIME, FEATURES))) is chosen
+    assert choice.chosen("unrolled", cell, jnp.zeros((batch, unrolled.FEW + 1, FEATURES))) is chosen
+    assert choice.chosen("unrolled", cell, jnp.zeros((batch, unrolled.FEW, FEATURES))) is unrolled.unrolled
+
+
+def test_the_room_says_from_which_sizes() -> None:
+    said = " ".join((flax_impl.fast.__doc__ or "").split())
+    assert f"from `choice.SMALL` = {choice.SMALL:,} multiplications" in said
+    assert f"up to `unrolled.FEW` = {unrolled.FEW} steps" in said
 
 
 @pytest.mark.parametrize("longer", [0, 1])
 def test_compiling_harder_unrolls_few_steps(longer: int) -> None:
     """As `--compile` asks for."""
     graph, parameters = nnx.split(CELLS["LSTM"](FEATURES, HIDDEN, rngs=nnx.Rngs(0)))
-    inputs = jnp.zeros((BATCH, kernels.FEW + longer, FEATURES))
+    inputs = jnp.zeros((BATCH, unrolled.FEW + longer, FEATURES))
 
     def loops(settings: Settings) -> int:
         with computing(settings):

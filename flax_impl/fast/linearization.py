@@ -2,7 +2,7 @@
 
 `jax.vjp` would keep all that a step's backward pass reads. Much of that is the state, which the layer's results hold
 anyway, or takes one operation to compute again, such as the 1 - tanh(x) beside a tanh(x). None of this knows a cell's
-equations. See flax_impl.kernels, which runs the steps; torch has this inside its layers.
+equations. See flax_impl.fast.fused, which runs the steps; torch has this inside its layers.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array
 
-from flax_impl import jaxprs
+from flax_impl.fast import jaxprs
 
 State = tuple[Array, ...]
 """Of a cell, each (batch, hidden); over time, each (batch, time, hidden)."""

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from flax_impl import jaxprs
+from flax_impl.fast import jaxprs
 
 
 def rows_first(function: Callable) -> Callable:

@@ -1,0 +1,18 @@
+"""Faster ways to compute what the rest of flax_impl says plainly: the same results, but for rounding.
+
+A model is read without this room. It holds no model's equations; what it speeds up is handed to it as a function, which
+JAX traces and whose equations (jaxprs) are then rearranged. torch has the like inside its layers.
+
+A recurrence is the `lax.scan` of `flax_impl.recurrent.unroll_cell` unless `choice.chosen` names another:
+
+- `fused`, from `choice.SMALL` = 1,000,000 multiplications of a layer's forward pass on, or with `--recurrence fused`: a
+  backward pass of its own, with one product over all steps for each weight. `linearization` takes a step apart for it.
+- `recomputed`, with `--recurrence recomputed` alone: the same in stretches of time, for long sequences in less memory.
+- `unrolled`, with `--compile` alone, up to `unrolled.FEW` = 16 steps: no loop.
+
+`products` writes the batched products of an ensemble so that XLA makes loops of them, from
+`flax_impl.compilation.LARGE_ENSEMBLE` multiplications, or `MANY` members, on.
+
+`jaxprs` has the names of JAX's undocumented equations; where this JAX lacks one, or lets a step not be taken apart, the
+plain way is run. Measurements are in docs/performance.md.
+"""
