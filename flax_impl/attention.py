@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from flax_impl.linear import RowLinear
 from flax_impl.lstm import LSTMCell
-from flax_impl.model import ArrayBatch, Linear, Model, one_hot, valid_steps, zero_padding
+from flax_impl.model import ArrayBatch, Model, one_hot, valid_steps, zero_padding
 from flax_impl.recurrent import Layers, initial_state, record_final
 from spec.models.attention import LSTMAttention as LSTMAttentionSpec
 from spec.models.attention import MultiHeadAttention as MultiHeadAttentionSpec
@@ -28,8 +29,8 @@ class LSTMAttention(Model):
     def __init__(self, spec: LSTMAttentionSpec, *, rngs: nnx.Rngs):
         super().__init__(spec, rngs=rngs)
         self.rnn = Layers(LSTMCell, spec.inputs.size, spec.hidden_size, rngs=rngs)
-        self.attention = Linear(spec.hidden_size, spec.hidden_size, use_bias=False, rngs=rngs)
-        self.head = Linear(2 * spec.hidden_size, spec.classes, rngs=rngs)
+        self.attention = RowLinear(spec.hidden_size, spec.hidden_size, use_bias=False, rngs=rngs)
+        self.head = RowLinear(2 * spec.hidden_size, spec.classes, rngs=rngs)
 
     def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
@@ -54,10 +55,10 @@ class SelfAttention(Model):
         self.width = spec.hidden_size
         self.max_length = spec.max_length
         projected = heads * spec.hidden_size
-        self.query = Linear(spec.input_size, projected, rngs=rngs)
-        self.key = Linear(spec.input_size, projected, rngs=rngs)
-        self.value = Linear(spec.input_size, projected, rngs=rngs)
-        self.head = Linear(spec.hidden_size, spec.classes, rngs=rngs)
+        self.query = RowLinear(spec.input_size, projected, rngs=rngs)
+        self.key = RowLinear(spec.input_size, projected, rngs=rngs)
+        self.value = RowLinear(spec.input_size, projected, rngs=rngs)
+        self.head = RowLinear(spec.hidden_size, spec.classes, rngs=rngs)
 
     def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
@@ -89,7 +90,7 @@ class MultiHeadAttention(SelfAttention):
     def __init__(self, spec: MultiHeadAttentionSpec, *, rngs: nnx.Rngs):
         super().__init__(spec, spec.heads, rngs=rngs)
         self.heads = spec.heads
-        self.output = Linear(spec.heads * spec.hidden_size, spec.hidden_size, rngs=rngs)
+        self.output = RowLinear(spec.heads * spec.hidden_size, spec.hidden_size, rngs=rngs)
 
     def mix(
         self, query: Array, key: Array, value: Array, valid: Bool[Array, "batch time"] | None

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from flax_impl.attention import attend
 from flax_impl.gru import GRUCell
+from flax_impl.linear import Linear
 from flax_impl.lstm import LSTMCell
 from flax_impl.model import ArrayBatch, Model, one_hot, valid_steps
 from flax_impl.recurrent import Layers, State, initial_state, record_final
@@ -24,7 +25,7 @@ class EncoderDecoder(Model):
         self.start = spec.classes
         self.encoder = Layers(cell, spec.inputs.size, spec.hidden_size, rngs=rngs)
         self.decoder = Layers(cell, spec.classes + 1, spec.hidden_size, rngs=rngs)
-        self.head = nnx.Linear(2 * spec.hidden_size, spec.classes, rngs=rngs)
+        self.head = Linear(2 * spec.hidden_size, spec.classes, rngs=rngs)
 
     def __call__(self, batch: ArrayBatch) -> Float[Array, "batch target_time classes"]:
         """Logits under teacher forcing: each step is told the right symbol before it."""

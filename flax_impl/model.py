@@ -1,12 +1,13 @@
 """What every model shares: its input layer, padding, and the recording of named intermediates."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from flax_impl.linear import initializer
 from spec.models import Embedding as EmbeddingSpec
 from spec.models import Model as Spec
 
@@ -57,21 +58,12 @@ def predict(model: Model, batch: ArrayBatch) -> Array:
     return logits
 
 
-class Linear(nnx.Linear):
-    """`nnx.Linear` of rows: the gradients of its matrix from more axes take XLA's CPU backend twice the time."""
-
-    def __call__(
-        self, inputs: Float[Array, "*batch features"], out_sharding: Any = None
-    ) -> Float[Array, "*batch outputs"]:
-        rows = super().__call__(inputs.reshape(-1, inputs.shape[-1]), out_sharding)
-        return rows.reshape(*inputs.shape[:-1], -1)
-
-
 class Embedding(nnx.Embed):
     """`nnx.Embed` with the options it lacks. See spec.models.Embedding."""
 
     def __init__(self, spec: EmbeddingSpec, *, rngs: nnx.Rngs):
-        super().__init__(spec.num_embeddings, spec.embedding_dim, rngs=rngs)
+        (rows,) = spec.parameters()
+        super().__init__(spec.num_embeddings, spec.embedding_dim, embedding_init=initializer(rows.law), rngs=rngs)
         self.spec = spec
 
     def __call__(

@@ -14,10 +14,11 @@ from jaxtyping import Array, Bool, Float
 from flax_impl.dropout import Dropout
 from flax_impl.fast.choice import chosen
 from flax_impl.fast.linearization import At
+from flax_impl.linear import Linear
 from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
 from flax_impl.settings import recurrence
 from spec.models.recurrent import Recurrent as Spec
-from spec.parameters import directions
+from spec.parameters import directions, recurrent
 
 State = tuple[Array, ...]
 """(h,), or (h, c) for an LSTM: each (batch, hidden) for a cell, (layers * directions, batch, hidden) for layers, in
@@ -32,8 +33,9 @@ class Cell(nnx.Module):
 
     def __init__(self, input_size: int, hidden_size: int, *, rngs: nnx.Rngs):
         self.hidden_size = hidden_size
-        self.dense_i = nnx.Linear(input_size, self.gates * hidden_size, rngs=rngs)
-        self.dense_h = nnx.Linear(hidden_size, self.gates * hidden_size, rngs=rngs)
+        laws = [parameter.law for parameter in recurrent("", self.gates, input_size, hidden_size)]
+        self.dense_i = Linear(input_size, self.gates * hidden_size, rngs=rngs, laws=laws[0::2])
+        self.dense_h = Linear(hidden_size, self.gates * hidden_size, rngs=rngs, laws=laws[1::2])
 
     def __call__(self, state: State, inputs: Float[Array, "batch features"]) -> tuple[State, Array]:
         raise NotImplementedError
@@ -107,7 +109,7 @@ class Recurrent(Model):
             rngs=rngs,
             **options,
         )
-        self.head = nnx.Linear(spec.output_size, spec.classes, rngs=rngs) if spec.head else None
+        self.head = Linear(spec.output_size, spec.classes, rngs=rngs) if spec.head else None
         self.last_step = spec.readout == "last step"
         self.directions = len(directions(spec.bidirectional))
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flax_impl.linear import Linear
 from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
 from flax_impl.recurrent import Cell, Recurrent, State, initial_state, record_final, unroll_cell
 from spec.models.rnn import RNN as RNNSpec
@@ -32,7 +33,7 @@ class RNNCell(Model):
     def __init__(self, spec: RNNCellSpec, *, rngs: nnx.Rngs):
         super().__init__(spec, rngs=rngs)
         self.cell = ElmanCell(spec.inputs.size, spec.hidden_size, nonlinearity=spec.nonlinearity, rngs=rngs)
-        self.head = nnx.Linear(spec.hidden_size, spec.classes, rngs=rngs) if spec.head else None
+        self.head = Linear(spec.hidden_size, spec.classes, rngs=rngs) if spec.head else None
 
     def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)

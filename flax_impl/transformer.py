@@ -11,8 +11,10 @@ from jaxtyping import Array, Bool, Float
 
 from flax_impl.attention import attend, merge_heads, split_heads
 from flax_impl.dropout import Dropout
-from flax_impl.model import ArrayBatch, Linear, Model, valid_steps, zero_padding
+from flax_impl.linear import RowLinear
+from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
 from spec.models.transformer import TransformerEncoder as Spec
+from spec.parameters import self_attention
 
 
 class TransformerEncoder(Model):
@@ -20,10 +22,10 @@ class TransformerEncoder(Model):
 
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
         super().__init__(spec, rngs=rngs)
-        self.input = Linear(spec.inputs.size, spec.hidden_size, rngs=rngs)
+        self.input = RowLinear(spec.inputs.size, spec.hidden_size, rngs=rngs)
         self.position_base = spec.position_base if spec.positions == "sinusoidal" else None
         self.encoder = Encoder(spec, rngs=rngs)
-        self.head = Linear(spec.hidden_size, spec.classes, rngs=rngs)
+        self.head = RowLinear(spec.hidden_size, spec.classes, rngs=rngs)
 
     def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
@@ -63,8 +65,8 @@ class EncoderLayer(nnx.Module):
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
         self.norm_first = spec.norm_first
         self.self_attn = PackedSelfAttention(spec.hidden_size, spec.heads, spec.attention_dropout, rngs=rngs)
-        self.linear1 = Linear(spec.hidden_size, spec.feed_forward_size, rngs=rngs)
-        self.linear2 = Linear(spec.feed_forward_size, spec.hidden_size, rngs=rngs)
+        self.linear1 = RowLinear(spec.hidden_size, spec.feed_forward_size, rngs=rngs)
+        self.linear2 = RowLinear(spec.feed_forward_size, spec.hidden_size, rngs=rngs)
         # The fast variance, E[x^2] - E[x]^2, loses digits where the mean is large.
         norm = partial(nnx.LayerNorm, spec.hidden_size, epsilon=spec.layer_norm_epsilon, use_fast_variance=False)
         self.norm1, self.norm2 = norm(rngs=rngs), norm(rngs=rngs)
@@ -103,8 +105,9 @@ class PackedSelfAttention(nnx.Module):
 
     def __init__(self, hidden_size: int, heads: int, dropout: float, *, rngs: nnx.Rngs):
         self.heads = heads
-        self.in_proj = Linear(hidden_size, 3 * hidden_size, rngs=rngs)
-        self.out_proj = Linear(hidden_size, hidden_size, rngs=rngs)
+        laws = [parameter.law for parameter in self_attention("", hidden_size)]
+        self.in_proj = RowLinear(hidden_size, 3 * hidden_size, laws=laws[:2], rngs=rngs)
+        self.out_proj = RowLinear(hidden_size, hidden_size, laws=laws[2:], rngs=rngs)
         self.dropout = Dropout(dropout)
 
     def __call__(

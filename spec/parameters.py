@@ -113,6 +113,20 @@ def directions(bidirectional: bool) -> tuple[str, ...]:
     return ("", "_reverse") if bidirectional else ("",)
 
 
+def self_attention(name: str, width: int) -> tuple[Parameter, ...]:
+    """`torch.nn.MultiheadAttention`: in_proj uniform within Xavier's bound of the packed (3 width, width) matrix.
+
+    Its bias and out_proj's start at zero. That of the keys, in_proj_bias's middle third, has an exact gradient of zero.
+    """
+    out_weight, out_bias = linear(f"{name}.out_proj", width, width)
+    return (
+        Parameter(f"{name}.in_proj_weight", (3 * width, width), Uniform(math.sqrt(6 / (4 * width)))),
+        Parameter(f"{name}.in_proj_bias", (3 * width,), Constant(0.0), (width, 2 * width)),
+        out_weight,
+        Parameter(out_bias.name, out_bias.shape, Constant(0.0)),
+    )
+
+
 def layer_norm(name: str, features: int) -> tuple[Parameter, ...]:
     """`torch.nn.LayerNorm`: gain 1, bias 0."""
     return (

@@ -19,19 +19,25 @@ class TransformerEncoder(Model):
         super().__init__(spec)
         self.input = nn.Linear(spec.inputs.size, spec.hidden_size)
         self.position_base = spec.position_base if spec.positions == "sinusoidal" else None
-        layer = nn.TransformerEncoderLayer(
-            spec.hidden_size,
-            spec.heads,
-            dim_feedforward=spec.feed_forward_size,
-            dropout=spec.dropout,
-            activation=spec.activation,
-            layer_norm_eps=spec.layer_norm_epsilon,
-            batch_first=True,
-            norm_first=spec.norm_first,
-        )
-        # The layer gives its one rate to the attention weights too, where the spec has a rate of their own.
-        layer.self_attn.dropout = spec.attention_dropout
-        self.encoder = nn.TransformerEncoder(layer, spec.num_layers, enable_nested_tensor=False)
+
+        def new_layer() -> nn.TransformerEncoderLayer:
+            layer = nn.TransformerEncoderLayer(
+                spec.hidden_size,
+                spec.heads,
+                dim_feedforward=spec.feed_forward_size,
+                dropout=spec.dropout,
+                activation=spec.activation,
+                layer_norm_eps=spec.layer_norm_epsilon,
+                batch_first=True,
+                norm_first=spec.norm_first,
+            )
+            # The layer gives its one rate to the attention weights too, where the spec has a rate of their own.
+            layer.self_attn.dropout = spec.attention_dropout
+            return layer
+
+        self.encoder = nn.TransformerEncoder(new_layer(), spec.num_layers, enable_nested_tensor=False)
+        # It fills itself with copies of the layer that it is given, which would all start the same.
+        self.encoder.layers = nn.ModuleList(new_layer() for _ in range(spec.num_layers))
         self.head = nn.Linear(spec.hidden_size, spec.classes)
 
     def forward(self, batch: TensorBatch) -> Float[Tensor, "batch time classes"]:

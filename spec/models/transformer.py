@@ -1,10 +1,9 @@
 """The Transformer's encoder."""
 
-import math
 from typing import Literal
 
 from spec.models.base import Depth, DropoutSite, Model, Positive, Rate, Size
-from spec.parameters import Constant, Parameter, Uniform, layer_norm, linear
+from spec.parameters import Parameter, layer_norm, linear, self_attention
 
 
 class TransformerEncoder(Model, frozen=True, kw_only=True, tag_field="name"):
@@ -59,12 +58,8 @@ class TransformerEncoder(Model, frozen=True, kw_only=True, tag_field="name"):
 
     def _layer(self, name: str) -> tuple[Parameter, ...]:
         width = self.hidden_size
-        out_weight, out_bias = linear(f"{name}.self_attn.out_proj", width, width)
         return (
-            Parameter(f"{name}.self_attn.in_proj_weight", (3 * width, width), Uniform(math.sqrt(6 / (4 * width)))),
-            Parameter(f"{name}.self_attn.in_proj_bias", (3 * width,), Constant(0.0), (width, 2 * width)),
-            out_weight,
-            Parameter(out_bias.name, out_bias.shape, Constant(0.0)),
+            *self_attention(f"{name}.self_attn", width),
             *linear(f"{name}.linear1", width, self.feed_forward_size),
             *linear(f"{name}.linear2", self.feed_forward_size, width),
             *layer_norm(f"{name}.norm1", width),

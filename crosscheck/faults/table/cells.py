@@ -89,8 +89,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "recurrent.py",
-                "nnx.Linear(hidden_size, self.gates * hidden_size, rngs",
-                "nnx.Linear(hidden_size, self.gates * hidden_size, use_bias=False, rngs",
+                "Linear(hidden_size, self.gates * hidden_size, rngs",
+                "Linear(hidden_size, self.gates * hidden_size, use_bias=False, rngs",
             ),
             Edit(
                 "parameters.py",
