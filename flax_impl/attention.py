@@ -32,7 +32,7 @@ class LSTMAttention(Model):
         self.attention = RowLinear(spec.hidden_size, spec.hidden_size, use_bias=False, rngs=rngs)
         self.head = RowLinear(2 * spec.hidden_size, spec.classes, rngs=rngs)
 
-    def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
+    def forward(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
         states, final, trace = self.rnn(inputs, valid, initial_state(batch, "rnn"))
@@ -60,7 +60,7 @@ class SelfAttention(Model):
         self.value = RowLinear(spec.input_size, projected, rngs=rngs)
         self.head = RowLinear(spec.hidden_size, spec.classes, rngs=rngs)
 
-    def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
+    def forward(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
         if self.max_length is not None:

@@ -27,7 +27,7 @@ class EncoderDecoder(Model):
         self.decoder = Layers(cell, spec.classes + 1, spec.hidden_size, rngs=rngs)
         self.head = Linear(2 * spec.hidden_size, spec.classes, rngs=rngs)
 
-    def __call__(self, batch: ArrayBatch) -> Float[Array, "batch target_time classes"]:
+    def forward(self, batch: ArrayBatch) -> Float[Array, "batch target_time classes"]:
         """Logits under teacher forcing: each step is told the right symbol before it."""
         valid, encoded, state = self.encode(batch)
         symbols = one_hot(self.decoder_inputs(batch), self.start + 1, encoded)

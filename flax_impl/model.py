@@ -1,15 +1,18 @@
 """What every model shares: its input layer, padding, and the recording of named intermediates."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from flax_impl.linear import initializer
 from spec.models import Embedding as EmbeddingSpec
 from spec.models import Model as Spec
+from spec.tasks import check_shapes
 
 
 class ArrayBatch(NamedTuple):
@@ -29,9 +32,38 @@ class Model(nnx.Module):
         self.spec = spec
         self.embedding = Embedding(spec.inputs, rngs=rngs) if isinstance(spec.inputs, EmbeddingSpec) else None
 
+    def __call__(
+        self,
+        inputs: ArrayBatch | ArrayLike,
+        lengths: ArrayLike | None = None,
+        *,
+        decoder_inputs: ArrayLike | None = None,
+        initial: Mapping[str, ArrayLike] | None = None,
+    ) -> Array:
+        """Logits: (batch, time, classes), or (batch, classes) where the model reads out the last step.
+
+        inputs: a batch record, which is taken as it is. Or its inputs alone: floating (batch, time, features), or
+            integer indices (batch, time) for an embedding, which are not looked at and have to be in its range.
+        lengths, decoder_inputs, initial: then the rest of the record, as `spec.tasks.Batch` has it; initial by names
+            such as "rnn.h_0". Raises InvalidBatch for shapes that the model cannot take.
+        """
+        if not isinstance(inputs, ArrayBatch):
+            arrays: Any = jax.tree.map(jnp.asarray, (inputs, lengths, decoder_inputs, dict(initial or {}) or None))
+            is_integer = jnp.issubdtype(arrays[0].dtype, jnp.integer)
+            check_shapes(self.spec, *jax.tree.map(jnp.shape, arrays), is_integer)
+            # A model reads no targets.
+            inputs = ArrayBatch(arrays[0], jnp.zeros(0, int), *arrays[1:])
+        # Flax refuses to record anything that nobody captures.
+        logits, _ = nnx.capture(self.forward, nnx.Intermediate)(inputs)
+        return logits
+
+    def forward(self, batch: ArrayBatch) -> Array:
+        """The same of a record, for who captures the named intermediates that it records; see `run`."""
+        raise NotImplementedError
+
     def predict(self, batch: ArrayBatch) -> Array:
-        """Logits for judging the model; those of `__call__` unless the model decodes step by step."""
-        return self(batch)
+        """Logits for judging the model; those of `forward` unless the model decodes step by step."""
+        return self.forward(batch)
 
     def embed(self, batch: ArrayBatch, valid: Bool[Array, "batch time"] | None) -> Float[Array, "batch time features"]:
         """The features of each step: the inputs themselves or their embeddings, zero at padding."""
@@ -48,7 +80,7 @@ class Model(nnx.Module):
 
 def run(model: Model, batch: ArrayBatch) -> tuple[Array, dict[str, Array]]:
     """The model's logits and its named intermediates."""
-    logits, recorded = nnx.capture(model, nnx.Intermediate)(batch)
+    logits, recorded = nnx.capture(model.forward, nnx.Intermediate)(batch)
     return logits, {str(path[0]): variable[...] for path, variable in nnx.to_flat_state(recorded)}
 
 

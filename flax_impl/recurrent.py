@@ -113,7 +113,7 @@ class Recurrent(Model):
         self.last_step = spec.readout == "last step"
         self.directions = len(directions(spec.bidirectional))
 
-    def __call__(self, batch: ArrayBatch) -> Float[Array, "batch *time classes"]:
+    def forward(self, batch: ArrayBatch) -> Float[Array, "batch *time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
         outputs, final, trace = self.rnn(inputs, valid, initial_state(batch, "rnn"))

@@ -35,7 +35,7 @@ class RNNCell(Model):
         self.cell = ElmanCell(spec.inputs.size, spec.hidden_size, nonlinearity=spec.nonlinearity, rngs=rngs)
         self.head = Linear(spec.hidden_size, spec.classes, rngs=rngs) if spec.head else None
 
-    def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
+    def forward(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
         (trace,) = unroll_cell(self.cell, inputs, valid, initial=initial_state(batch, "cell"))

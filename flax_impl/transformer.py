@@ -27,7 +27,7 @@ class TransformerEncoder(Model):
         self.encoder = Encoder(spec, rngs=rngs)
         self.head = RowLinear(spec.hidden_size, spec.classes, rngs=rngs)
 
-    def __call__(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
+    def forward(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
         hidden = self.input(self.embed(batch, valid))
         self.record("input", zero_padding(hidden, valid))

@@ -1,7 +1,7 @@
 """What is learned: batches as a pure function of (task, seed, step), so that every side sees the same bytes."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -252,6 +252,41 @@ def check(model: Model, batch: Batch) -> None:
         state = batch.initial[name]
         if state.shape != shape or not np.issubdtype(state.dtype, np.floating):
             raise InvalidBatch(f"initial: {name}: expected floating {shape}, got {state.dtype} {state.shape}")
+
+
+Shape = tuple[int, ...]
+
+
+def check_shapes(
+    model: Model,
+    inputs: Shape,
+    lengths: Shape | None,
+    decoder_inputs: Shape | None,
+    initial: Mapping[str, Shape] | None,
+    is_integer: bool,
+) -> None:
+    """Raise InvalidBatch for arrays of shapes that the model cannot take; for who must not look at values.
+
+    is_integer: whether the inputs are; they are floating otherwise.
+    """
+    if isinstance(model.inputs, Embedding):
+        expected, fits = "integer (batch, time)", is_integer and len(inputs) == 2
+    else:
+        size = model.inputs.size
+        expected, fits = f"floating (batch, time, {size})", not is_integer and len(inputs) == 3 and inputs[-1] == size
+    if not fits:
+        raise InvalidBatch(f"inputs: expected {expected}, got {'integer' if is_integer else 'floating'} {inputs}")
+    count, time = inputs[:2]
+    if model.max_length is not None and time > model.max_length:
+        raise InvalidBatch(f"inputs: expected at most {model.max_length} steps, got {time}")
+    if lengths is not None and lengths != (count,):
+        raise InvalidBatch(f"lengths: expected ({count},), got {lengths}")
+    if model.decodes and (decoder_inputs is None or len(decoder_inputs) != 2 or decoder_inputs[0] != count):
+        raise InvalidBatch(f"decoder_inputs: expected ({count}, target time), got {decoder_inputs}")
+    if not model.decodes and decoder_inputs is not None:
+        raise InvalidBatch(f"decoder_inputs: expected None for a model that does not decode, got {decoder_inputs}")
+    if initial is not None and dict(initial) != (states := model.initial_states(count)):
+        raise InvalidBatch(f"initial: expected {states or None}, got {dict(initial)}")
 
 
 def shift_right(targets: np.ndarray, start: int) -> np.ndarray:

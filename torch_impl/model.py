@@ -1,5 +1,6 @@
 """What every model shares: its input layer, padding, and the recording of named intermediates."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from spec.models import Embedding
 from spec.models import Model as Spec
+from spec.tasks import check_shapes
 
 
 class TensorBatch(NamedTuple):
@@ -28,6 +30,36 @@ class Model(nn.Module):
         self.spec = spec
         self.embedding = embedding(spec.inputs) if isinstance(spec.inputs, Embedding) else None
         self.intermediates: dict[str, Tensor] | None = None
+
+    def __call__(
+        self,
+        inputs: TensorBatch | Tensor,
+        lengths: Tensor | None = None,
+        *,
+        decoder_inputs: Tensor | None = None,
+        initial: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Logits: (batch, time, classes), or (batch, classes) where the model reads out the last step.
+
+        inputs: a batch record, which is taken as it is. Or its inputs alone: floating (batch, time, features), or
+            integer indices (batch, time) for an embedding, which are not looked at and have to be in its range.
+        lengths, decoder_inputs, initial: then the rest of the record, as `spec.tasks.Batch` has it; initial by names
+            such as "rnn.h_0". Raises InvalidBatch for shapes that the model cannot take.
+        """
+        if not isinstance(inputs, TensorBatch):
+            tensors = inputs, lengths, decoder_inputs
+            states = {name: tuple(state.shape) for name, state in (initial or {}).items()} or None
+            is_integer = not (inputs.is_floating_point() or inputs.is_complex())
+            shapes = (None if tensor is None else tuple(tensor.shape) for tensor in tensors)
+            check_shapes(self.spec, *shapes, states, is_integer)
+            # A model reads no targets.
+            targets = inputs.new_zeros(0, dtype=torch.int64)
+            inputs = TensorBatch(inputs, targets, lengths, decoder_inputs, dict(initial or {}) or None)
+        return super().__call__(inputs)
+
+    def forward(self, batch: TensorBatch) -> Tensor:
+        """Logits under the model's equations; every named intermediate is recorded where somebody asked for them."""
+        raise NotImplementedError
 
     @property
     def recording(self) -> bool:

@@ -156,7 +156,7 @@ FAULTS: tuple[Fault, ...] = (
         what="Attention weights are dropped out at the layer's rate, torch's default, not at their own.",
         implementation="torch_impl",
         edits=(
-            Edit("transformer.py", "        layer.self_attn.dropout = spec.attention_dropout\n", ""),
+            Edit("transformer.py", "            layer.self_attn.dropout = spec.attention_dropout\n", ""),
             # Else vmap refuses to draw for members together.
             Edit("ensemble.py", "nn.Dropout | nn.RNNBase)", "nn.Dropout | nn.RNNBase | nn.MultiheadAttention)"),
         ),
@@ -171,7 +171,11 @@ FAULTS: tuple[Fault, ...] = (
         what="The feed-forward block's inner dropout is missing.",
         implementation="torch_impl",
         edits=(
-            Edit("transformer.py", "        self.encoder = ", "        layer.dropout.p = 0.0\n        self.encoder = "),
+            Edit(
+                "transformer.py",
+                "            return layer\n",
+                "            layer.dropout.p = 0.0\n            return layer\n",
+            ),
         ),
         experiment="hello-transformer-dropout",
         rung="train-mode",
