@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 FRAMEWORKS = ("torch_impl", "flax_impl")
 WITHOUT_FRAMEWORK = "spec.reference"
 
-PASSING = {"PYTEST_CURRENT_TEST", "COLUMNS", "TMPDIR"}
-"""Variables that make no difference to a worker."""
+PASSING = {"PYTEST_CURRENT_TEST", "COLUMNS", "TMPDIR", "TF_CPP_MIN_LOG_LEVEL", "TPU_SKIP_MDS_QUERY"}
+"""Variables that make no difference to a worker; JAX sets the last two in this process when it is imported."""
 
 IDLE = 2
 """Workers of a kind that are kept."""
