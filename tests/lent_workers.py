@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 FRAMEWORKS = ("torch_impl", "flax_impl")
 WITHOUT_FRAMEWORK = "spec.reference"
 
-PASSING = {"PYTEST_CURRENT_TEST", "COLUMNS", "TMPDIR", "TF_CPP_MIN_LOG_LEVEL", "TPU_SKIP_MDS_QUERY"}
-"""Variables that make no difference to a worker; JAX sets the last two in this process when it is imported."""
+PASSING = ("PYTEST_CURRENT_TEST", "COLUMNS", "TMPDIR", "TF_", "TORCH", "TPU_")
+"""Beginnings of the names of variables that make no difference; JAX and torch set the last in this process."""
 
 IDLE = 2
 """Workers of a kind that are kept."""
@@ -163,4 +163,4 @@ def is_edited(implementation: str) -> bool:
 def surroundings(environment: Mapping[str, str]) -> tuple[str, tuple[tuple[str, str], ...]]:
     """The working directory and the variables of a worker that is started now."""
     variables = {**os.environ, **environment}
-    return os.getcwd(), tuple(sorted((name, value) for name, value in variables.items() if name not in PASSING))
+    return os.getcwd(), tuple(sorted((name, value) for name, value in variables.items() if not name.startswith(PASSING)))
