@@ -163,4 +163,6 @@ def is_edited(implementation: str) -> bool:
 def surroundings(environment: Mapping[str, str]) -> tuple[str, tuple[tuple[str, str], ...]]:
     """The working directory and the variables of a worker that is started now."""
     variables = {**os.environ, **environment}
-    return os.getcwd(), tuple(sorted((name, value) for name, value in variables.items() if not name.startswith(PASSING)))
+    return os.getcwd(), tuple(
+        sorted((name, value) for name, value in variables.items() if not name.startswith(PASSING))
+    )
