@@ -115,11 +115,11 @@ def named(value: object) -> set[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep what is compiled and recorded for the other tests of this run, in a directory of its own.
+    """Keep what is compiled for the other tests of this run, in a directory of its own.
 
     Tests leave nothing in the cache directory of who runs them, and take nothing from there. What one of them has
-    compiled, in this process or another, no other compiles again; nor is a side recorded again of which nothing has
-    changed. Tests that are about keeping, or not keeping, have directories of their own.
+    compiled, in this process or another, no other compiles again. Tests that are about keeping, or not keeping, have
+    directories of their own.
     """
     if hasattr(config, "workerinput") or not cache.wanted():
         return  # xdist's own processes have this one's environment.

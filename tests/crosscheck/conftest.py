@@ -11,6 +11,7 @@ from lent_workers import Pool
 
 from crosscheck import crew
 from crosscheck.command import main
+from spec import cache
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 
@@ -96,9 +97,13 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 @pytest.fixture(autouse=True)
 def lent_workers(request: pytest.FixtureRequest, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is compared in this process has workers of the pool, but where processes are what a test is about."""
+    """What is compared in this process has workers of the pool, but where processes are what a test is about.
+
+    And no test takes another one's recordings: what it saw would depend on which ran before.
+    """
     if request.node.get_closest_marker("own_processes") is None:
         monkeypatch.setattr(crew, "Worker", pool.lend)
+        monkeypatch.setattr(cache, "recordings", lambda: None)
 
 
 @pytest.fixture
