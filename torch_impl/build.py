@@ -25,8 +25,11 @@ def build(spec: Spec, parameters: Parameters, settings: Settings) -> Model:
         model_class = getattr(importlib.import_module(f"torch_impl.{file}"), name)
     except (ModuleNotFoundError, AttributeError):
         raise Unsupported(f"torch_impl has no {name}: expected a class of that name in torch_impl/{file}.py") from None
-    copied = _pickled(model_class, spec)
-    model = pickle.loads(copied) if copied else _without_values(model_class, spec)
+    pickled = _pickled(model_class, spec)
+    model = pickle.loads(pickled) if pickled else None
+    # A class is found by its name, which another copy of this package may have by now.
+    if type(model) is not model_class:
+        model = _without_values(model_class, spec)
     load(model, parameters, dtype_of(settings), device_of(settings))
     return model
 
