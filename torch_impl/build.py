@@ -26,10 +26,9 @@ def build(spec: Spec, parameters: Parameters, settings: Settings) -> Model:
     except (ModuleNotFoundError, AttributeError):
         raise Unsupported(f"torch_impl has no {name}: expected a class of that name in torch_impl/{file}.py") from None
     pickled = _pickled(model_class, spec)
-    model = pickle.loads(pickled) if pickled else None
+    copied = pickle.loads(pickled) if pickled else None
     # A class is found by its name, which another copy of this package may have by now.
-    if type(model) is not model_class:
-        model = _without_values(model_class, spec)
+    model = copied if type(copied) is model_class else _without_values(model_class, spec)
     load(model, parameters, dtype_of(settings), device_of(settings))
     return model
 
