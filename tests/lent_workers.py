@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from crosscheck import crew
-from crosscheck.crew import Message, Worker
-from crosscheck.worker import Broken, Job
+from crosscheck.recording import worker_pool
+from crosscheck.recording.worker import Broken, Job
+from crosscheck.recording.worker_pool import Message, Worker
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,7 +62,7 @@ class Pool:
                 if last != implementation or not is_edited(implementation):
                     del idle[position]
                     if worker.process.poll() is None:
-                        crew._running.add(worker)
+                        worker_pool._running.add(worker)
                         return worker
                     end(worker)
             self._started += 1
@@ -72,7 +72,7 @@ class Pool:
     def give_back(self, module: str, implementation: str, worker: Worker) -> None:
         """Keep it for the next one, or end it where there are enough."""
         # It belongs to no run, and outlives those that end all of theirs.
-        crew._running.discard(worker)
+        worker_pool._running.discard(worker)
         with self._lock:
             idle = self._idle.setdefault(module, [])
             idle.append((worker, implementation))

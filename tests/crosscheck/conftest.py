@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 from lent_workers import Pool
 
-from crosscheck import crew
-from crosscheck.command import main
+from crosscheck.cli.command import main
+from crosscheck.recording import worker_pool
 from spec import cache
 
 FAKE = Path(__file__).parent / "fake_framework.py"
@@ -102,7 +102,7 @@ def lent_workers(request: pytest.FixtureRequest, pool: Pool, monkeypatch: pytest
     And no test takes another one's recordings: what it saw would depend on which ran before.
     """
     if request.node.get_closest_marker("own_processes") is None:
-        monkeypatch.setattr(crew, "Worker", pool.lend)
+        monkeypatch.setattr(worker_pool, "Worker", pool.lend)
         monkeypatch.setattr(cache, "recordings", lambda: None)
 
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pytest
 from bad_input import check_message, limited, limited_memory, snapshot
 
-from crosscheck import recording
-from crosscheck.command import main
+from crosscheck.cli.command import main
+from crosscheck.recording import recording
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

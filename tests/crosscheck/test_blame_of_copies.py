@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from crosscheck.command import main
+from crosscheck.cli.command import main
 from crosscheck.faults import plant
 from crosscheck.faults.fault import Edit, Fault
 from crosscheck.faults.table import FAULTS

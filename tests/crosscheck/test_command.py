@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from crosscheck.command import main
-from crosscheck.rungs import BY_DEFAULT
+from crosscheck.checks import BY_DEFAULT
+from crosscheck.cli.command import main
 from spec import experiment as experiments
 
 FAKE = Path(__file__).parent / "fake_framework.py"

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from crosscheck import crew as crews
-from crosscheck.crew import CouldNotRun, Crew, Worker
-from crosscheck.worker import Job
+from crosscheck.recording import worker_pool as crews
+from crosscheck.recording.worker import Job
+from crosscheck.recording.worker_pool import CouldNotRun, Crew, Worker
 from spec import cache
 from spec.experiment import load, shipped
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crosscheck.checks import layouts
 from crosscheck.exit_codes import DIFFERENT, SAME
-from crosscheck.rungs import layouts
 
 Check = Callable[..., Any]
 Edit = Callable[..., str]

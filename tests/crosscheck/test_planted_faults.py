@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crosscheck.command import main
+from crosscheck.cli.command import main
 from crosscheck.faults import plant, table
 from crosscheck.faults.fault import Edit, Fault
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from crosscheck.command import main
-from crosscheck.reuse import variables
+from crosscheck.cli.command import main
+from crosscheck.recording.reuse import variables
 from spec import cache, parameters
 
 pytestmark = pytest.mark.own_processes

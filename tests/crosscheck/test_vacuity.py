@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from crosscheck.checks import BY_DEFAULT
 from crosscheck.exit_codes import DIFFERENT, PARTLY_CHECKED, SAME
-from crosscheck.rungs import BY_DEFAULT
 from spec.exit_codes import COULD_NOT_RUN, USAGE
 from spec.framework import OPTIONAL
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from kinds import covering
 
-from crosscheck.envelope import FACTOR, PREFIX, measure, nudged
+from crosscheck.bounds.rounding_spread import FACTOR, PREFIX, measure, nudged
 from spec.ensemble import NEVER, chunk_size, cut, first_solved, join, member_bytes, one_by_one, solved_members
 from spec.experiment import Experiment, load, override, shipped
 from spec.framework import Ensemble, Settings
