@@ -26,9 +26,10 @@ def build(spec: Spec, parameters: Parameters, settings: Settings) -> Model:
     except (ModuleNotFoundError, AttributeError):
         raise Unsupported(f"torch_impl has no {name}: expected a class of that name in torch_impl/{file}.py") from None
     pickled = _pickled(model_class, spec)
-    copied = pickle.loads(pickled) if pickled else None
+    model: Model = pickle.loads(pickled) if pickled else _without_values(model_class, spec)
     # A class is found by its name, which another copy of this package may have by now.
-    model = copied if type(copied) is model_class else _without_values(model_class, spec)
+    if type(model) is not model_class:
+        model = _without_values(model_class, spec)
     load(model, parameters, dtype_of(settings), device_of(settings))
     return model
 
