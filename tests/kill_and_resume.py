@@ -1,6 +1,7 @@
 """Stop both train commands at random moments, resume them, and hold the result against an uninterrupted run.
 
     python tests/kill_and_resume.py [--times 25] [--seed 0] [--implementations torch_impl flax_impl]
+                                    [--kinds gentle SIGKILL]
 
 Half of the gentle stops are SIGTERM, half Ctrl-C: each is to exit with its code (143, 130) after one line, with no
 temporary file left; or with the verdict, if it came too late. As many processes are killed. Whatever happened, resuming
@@ -30,6 +31,8 @@ from spec import parameters  # noqa: E402
 EXPERIMENT = ("hello-stacked-lstm-dropout", "--epochs", "300", "--seed", "3")
 """With dropout, whose own masks must go on where they stopped."""
 
+KINDS = {"gentle": (signal.SIGTERM, signal.SIGINT), "SIGKILL": (signal.SIGKILL,)}
+"""The signals of each kind of stop, in turn."""
 
 PATIENCE = 5.0
 """Seconds in which a gentle stop is to be over, on a machine that others use as well."""
@@ -105,12 +108,12 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=25, help="moments of each kind and implementation")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--implementations", nargs="+", default=["torch_impl", "flax_impl"])
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     options = parser.parse_args()
     # A process in the background may have been told to ignore Ctrl-C, and hands that on.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     wrong = 0
     for implementation in options.implementations:
-        moments = random.Random(f"{options.seed} {implementation}")
         with tempfile.TemporaryDirectory() as name:
             place = Path(name)
             for _ in range(2):  # The second has what the first compiled, as all that follow.
@@ -120,7 +123,9 @@ def main() -> int:
                 process.communicate()
                 duration = time.monotonic() - began
             expected = result(place / "run")
-            for kind, numbers in (("gentle", (signal.SIGTERM, signal.SIGINT)), ("SIGKILL", (signal.SIGKILL,))):
+            for kind in options.kinds:
+                numbers = KINDS[kind]
+                moments = random.Random(f"{options.seed} {implementation} {kind}")
                 tally: Counter[str] = Counter()
                 for index in range(options.times):
                     cwd = place / f"{kind}-{index}"
