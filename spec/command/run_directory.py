@@ -235,7 +235,7 @@ class RunDirectory:
         for start in there:
             if start.checksum != (expected := start.sealed().checksum):
                 raise UsageError(
-                    f"{self.metrics_file}: the start after epoch {start.epochs_done}: expected the checksum {expected}, "
+                    f"{self.metrics_file}: the start after epoch {start.epochs_done}: expected checksum {expected}, "
                     f"got {shorten(start.checksum) or 'none'}: changed, or of an earlier version"
                 )
         found = chain("", (event for event in events if isinstance(event, Epoch)))

@@ -243,10 +243,13 @@ OUT = [
                 fifo("pipe"),
             ),
             Row(f"{command} --out {'x' * 300}", "--out"),
+            # An empty word, as an unset variable makes it: not the working directory.
+            Row(f"{command} --out ", "argument --out: expected a path, got ''"),
             Row(f"{command} --out not/there/{'x' * 300}/below", "--out"),
             Row(f"{command} --out lost", "lost is a file or a broken link", link("lost", "nowhere/at/all")),
         )
     ),
+    Row("compare  two", "argument DIRECTORY: expected a path, got ''"),
     Row("good.toml --out full", "full/report.json: expected a file, got a FIFO", fifo("full/report.json")),
     Row("good.toml --out full", "full/report.md: expected a file, got a directory", directory("full/report.md")),
     Row(
