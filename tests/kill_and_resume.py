@@ -34,8 +34,14 @@ EXPERIMENT = ("hello-stacked-lstm-dropout", "--epochs", "300", "--seed", "3")
 KINDS = {"gentle": (signal.SIGTERM, signal.SIGINT), "SIGKILL": (signal.SIGKILL,)}
 """The signals of each kind of stop, in turn."""
 
+LATE = "had come to its end"
+"""What became of a moment at which the training was over already, and resuming it changed nothing."""
+
 PATIENCE = 5.0
 """Seconds in which a gentle stop is to be over, on a machine that others use as well."""
+
+TRIES = 4
+"""For a moment before the end; the next is earlier than one that came too late."""
 
 
 def command(implementation: str, *arguments: str) -> list[str]:
@@ -99,7 +105,7 @@ def stop(implementation: str, number: signal.Signals, after: float, expected: di
     how = finish(implementation, cwd)
     if not how.startswith("WRONG") and result(cwd / "run") != expected:
         return f"WRONG: {number.name} after {after:.2f} s: {how}, and not the bits of the uninterrupted run"
-    return how if code not in (0, 1) else f"{how} (had come to its end)"
+    return how if code not in (0, 1) else LATE
 
 
 def main() -> int:
@@ -128,15 +134,21 @@ def main() -> int:
                 moments = random.Random(f"{options.seed} {implementation} {kind}")
                 tally: Counter[str] = Counter()
                 for index in range(options.times):
-                    cwd = place / f"{kind}-{index}"
-                    cwd.mkdir()
-                    after = moments.uniform(0, duration)
-                    how = stop(implementation, numbers[index % len(numbers)], after, expected, cwd)
+                    how, tries = LATE, 0
+                    # On a machine that others use as well, the next run may be faster than the one that was timed.
+                    while how == LATE and tries < TRIES:
+                        cwd = place / f"{kind}-{index}-{tries}"
+                        cwd.mkdir()
+                        after = moments.uniform(0, duration)
+                        how = stop(implementation, numbers[index % len(numbers)], after, expected, cwd)
+                        shutil.rmtree(cwd)
+                        tries += 1
+                        if how == LATE:
+                            duration = after
                     if how.startswith("WRONG"):
                         wrong += 1
                         print(how, flush=True)
                     tally[how.partition(":")[0]] += 1
-                    shutil.rmtree(cwd)
                 counts = ", ".join(f"{count} {how}" for how, count in sorted(tally.items()))
                 print(f"{implementation}, {options.times} {kind} stops in {duration:.1f} s: {counts}", flush=True)
     return 1 if wrong else 0
