@@ -241,9 +241,10 @@ def test_products_of_the_inputs_may_be_taken_before_the_scan(cell: str, monkeypa
 def test_narrow_types_round_no_more_than_the_scan(cell: str, dtype: str) -> None:
     graph, arguments = made(cell)
     narrow = cast(arguments, dtype)
+    # Without the loss: in its sum large terms cancel, so that its rounding, as a share of it, is chance in all of them.
     with jax.enable_x64(True):
-        exact = derivatives("scan", graph, cast(narrow, "float64"))
-    found = {name: derivatives(name, graph, narrow) for name in ("scan", "fused")}
+        _, *exact = derivatives("scan", graph, cast(narrow, "float64"))
+    found = {name: derivatives(name, graph, narrow)[1:] for name in ("scan", "fused")}
     epsilon = float(jnp.finfo(dtype).eps)
 
     def error(name: str) -> float:
