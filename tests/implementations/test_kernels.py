@@ -39,6 +39,8 @@ VALID = np.arange(TIME) < LENGTHS[:, None]
 @pytest.fixture(autouse=True)
 def no_cell_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """These are as small as can be, and go as large ones do."""
+    # Asked once in a process, and so before a test has patched what it needs.
+    assert kernels.usable()
     monkeypatch.setattr(kernels, "NARROW", 0)
 
 
