@@ -1,5 +1,6 @@
 """`python -m crosscheck`."""
 
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -11,6 +12,9 @@ from spec.command import open_standard_streams
 def main() -> int:
     """Run the command of this process; returns its exit code."""
     open_standard_streams()
+    # Before NumPy is imported: this process judges while workers compute on every core, and threads that share short
+    # products with them mostly wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     code = 0
     # One that comes after the work, while Python gives the signals back, changes nothing any more.
     with suppress(KeyboardInterrupt), signals.noticed():

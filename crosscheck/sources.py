@@ -10,6 +10,7 @@ import importlib.util
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -97,6 +98,7 @@ class Watch:
         self._variables: set[str] = set()
         self._scanned: dict[str, str] = {}
         self._unfit = ""
+        self._asking = 0
         # What it sets itself comes from nowhere else.
         self._environment = dict(os.environ)
         _watch_looks(self)
@@ -137,6 +139,9 @@ class Watch:
 
     def note_look(self, path: Any) -> None:
         """Somebody asks what stands at a path."""
+        # Its own questions are nobody else's, and to find that out for each takes longer than all of their answers.
+        if self._asking == threading.get_ident():
+            return
         if isinstance(path, str | bytes | os.PathLike) and self._nearest(otherwise="python") == "own":
             place = os.path.abspath(os.fsdecode(path))
             if not place.startswith(NO_FILES):
@@ -215,6 +220,13 @@ class Watch:
         """What was read so far. Raises Unfit where that cannot be vouched for."""
         if self._unfit:
             raise Unfit(self._unfit)
+        self._asking = threading.get_ident()
+        try:
+            return self._found()
+        finally:
+            self._asking = 0
+
+    def _found(self) -> Sources:
         modules = list(_modules())
         paths = {_source(path) for path in self._read | {path for _, path in modules}} - self._written
         kept = os.environ.get(cache.VARIABLE)
@@ -227,13 +239,13 @@ class Watch:
         folders: set[str] = set()
         packages: set[str] = set()
         for path in paths:
-            # A folder is opened to be synchronized, too.
-            if path.startswith(aside) or os.path.isdir(path):
-                continue
             kind = self._places.kind(path)
+            if path.startswith(aside) or kind in ("python", "import"):
+                continue
             if kind == "installed" and (owners := self._packages.owners(path)) is not None:
                 packages |= owners
-            elif kind not in ("python", "import"):
+            # A folder is opened to be synchronized, too.
+            elif not os.path.isdir(path):
                 files[self._places.name(path, path in self._fixed)] = self._sign(path)
                 if path.endswith(".py"):
                     folders.add(os.path.dirname(path))

@@ -14,8 +14,8 @@ from torch.overrides import TorchFunctionMode
 from spec.ensemble import NEVER, chunk_size, cut, join, one_by_one, solved_members, start_by_start
 from spec.experiment import Experiment, override
 from spec.framework import Ensemble, Settings, Trajectory
-from spec.models import Embedding, keep_masks
-from spec.parameters import Parameters, generator_for
+from spec.models import Embedding
+from spec.parameters import Parameters
 from spec.tasks import Batch, stack_batches
 from spec.training import Clipping, State
 from torch_impl import optimizer as optimizers
@@ -80,12 +80,15 @@ def train_starts(
     with computing(settings), decomposed():
         members = Members(experiment, starts, settings, own_batches=False, own_masks=False)
         losses, trace = [], []
+        arrays = task.batch(seed, 0, settings.precision)
+        batch = to_tensors(arrays, settings)
         for step in range(training.epochs * training.steps_per_epoch):
-            batch = task.batch(seed, step, settings.precision)
-            size, time = batch.inputs.shape[:2]
-            drawn = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", step))
+            if task.drawn:
+                arrays = task.batch(seed, step, settings.precision)
+                batch = to_tensors(arrays, settings)
+            drawn: Any = dropout_of(experiment, arrays, seed, step, "spec")
             masks = {name: to_tensor(mask, dtype_of(settings)) for name, mask in drawn.items()}
-            losses.append(members.step(step, to_tensors(batch, settings), masks))
+            losses.append(members.step(step, batch, masks))
             trace.append(members.state())
         recorded = {name: np.stack([state[name] for state in trace], 1) for name in trace[0]}
         logits = evaluated(experiment, members, recorded, settings)

@@ -36,6 +36,10 @@ PLAIN, LAID = "C order/", "otherwise/"
 TRAINED = ("train", "train_starts")
 """Functions whose answers have a leading axis of steps."""
 
+REPLAYED = 10
+"""Steps that the optimizer is asked for alone, of who does not compile: what it reads from the wrong place it does so
+from the first or, where that is a slot, the second one on."""
+
 SEED = 1
 """Added to the request's, for slots in the middle of a training."""
 
@@ -115,7 +119,7 @@ def _ask(
     """What every function of the contract answers, by "<function>/<array>". Those that are missing are left out."""
     settings = request.settings
     # What one side may lack, and what is trained beyond the first epoch, differs by side, and so counts in no digest.
-    own = witness.aside(framework)
+    own = witness.aside(framework, again=False)
     points = {point.name: point for point in variation.points(experiment, "ragged", request)}
     # Where there are none, the first.
     point = points.get(variation.INITIAL, points[""])
@@ -137,13 +141,14 @@ def _ask(
     if not experiment.training.epochs:
         return
     if hasattr(own, "replay"):
-        given = lay(optimizer.draw(experiment, request), layouts.updates)
+        steps = optimizer.draw(experiment, request)
+        given = lay(steps if compiles else steps[:REPLAYED], layouts.updates)
         replayed = own.replay(experiment, start, given, settings)
         yield from _named("replay", {**replayed.parameters, **replayed.slots})
     trained = _train(own, experiment, request, start, layouts.updates, compiles)
     yield from _named("train", _begun(experiment, trained))
     if request.envelope and hasattr(framework, "train_starts"):
-        # Of this side alone the rung lock-step asks for that.
+        # Of this side alone the rung lock-step asks for that, and again whether it gives the same twice.
         short = experiment if compiles else determinism.shortened(experiment)
         starts = [lay(given, layouts.parameters) for given in lock_step.starts(experiment, request, point.parameters)]
         starts = starts if compiles else starts[: determinism.MEMBERS]
@@ -207,30 +212,38 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
     float64's digits; a number that is taken from another place is off by its own size.
     """
     found: list[Comparison] = []
+    kept = _kept(experiment)
     for side, arrays in zip(place.sides, (first, second), strict=True):
+        sizes = _sizes(arrays)
         names = dict.fromkeys(name.removeprefix(part) for part in (PLAIN, LAID) for name in arrays)
         names = [name for name in names if not name.startswith((PLAIN, LAID))]
         for name in dict.fromkeys([*names, *_expected(experiment)]):
-            keep = _kept(experiment).get(name)
+            keep = kept.get(name)
             if keep is not None and not keep.any():
                 continue
             function = name.partition("/")[0]
-            floor = tolerance.SHARE * tolerance.largest(
-                *(array for key, array in arrays.items() if key.startswith(f"{PLAIN}{function}/"))
-            )
             found.append(
                 place.close(
                     name,
                     arrays.get(PLAIN + name),
                     arrays.get(LAID + name),
                     bound=tolerance.WIDEST[place.precision],
-                    floor=floor,
+                    floor=tolerance.SHARE * sizes.get(function, 0.0),
                     keep=keep,
                     stepwise=function in TRAINED,
                     sides=(f"{side}, C order", f"{side}, other layouts"),
                 )
             )
     return found
+
+
+def _sizes(arrays: Arrays) -> dict[str, float]:
+    """The largest element of what each function answered to arrays in C order."""
+    answers: dict[str, list[np.ndarray]] = {}
+    for name, array in arrays.items():
+        if name.startswith(PLAIN):
+            answers.setdefault(name.removeprefix(PLAIN).partition("/")[0], []).append(array)
+    return {function: tolerance.largest(*given) for function, given in answers.items()}
 
 
 def _expected(experiment: Experiment) -> list[str]:

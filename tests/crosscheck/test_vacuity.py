@@ -99,6 +99,18 @@ def test_an_answer_of_nothing_is_not_an_answer(check: Check, fake: Edit, functio
     assert outcome.exit_code in (DIFFERENT, COULD_NOT_RUN)
 
 
+def test_a_first_answer_that_is_given_for_ever_is_seen(check: Check, fake: Edit):
+    body = BODIES["round_trip"]
+    edited = fake(
+        ("def round_trip(", "KEPT = {}\n\n\ndef round_trip("),
+        (body, "    parameters = KEPT.setdefault((experiment.name, settings.precision), parameters)\n" + body),
+    )
+    outcome = check(edited, "--rungs", QUICK)
+    assert outcome.exit_code == DIFFERENT
+    failed = [c["rung"] for c in outcome.report["experiments"][0]["comparisons"] if not c["passed"]]
+    assert failed[0] == "round-trip"
+
+
 @pytest.mark.parametrize("name", [name for name in OPTIONAL if name in BODIES])
 def test_an_optional_function_that_is_missing_is_said(check: Check, fake: Edit, name: str):
     outcome = check(fake((f"def {name}(", f"def _{name}(")), "--rungs", QUICK)
