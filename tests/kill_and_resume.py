@@ -121,7 +121,7 @@ def main() -> int:
     wrong = 0
     for implementation in options.implementations:
         with tempfile.TemporaryDirectory() as name:
-            place = Path(name)
+            place, duration = Path(name), 0.0
             for _ in range(2):  # The second has what the first compiled, as all that follow.
                 shutil.rmtree(place / "run", ignore_errors=True)
                 began = time.monotonic()
