@@ -115,9 +115,12 @@ def file(directory: Path, name: str) -> Path:
 
 
 def write(path: Path, recording: Recording, arrays: Arrays, further: Mapping[str, str] | None = None) -> None:
-    """Write a recording, with a checksum over every bit of it. further: metadata. Raises UsageError."""
+    """Write a recording, with a checksum over every bit of it. further: metadata. Raises UsageError.
+
+    Nobody waits for the disk: the checksum tells a file that a power failure has cut, and most are gone in a minute.
+    """
     described = {"recording": msgspec.json.encode(recording).decode(), **(further or {})}
-    parameters.save(path, arrays, described)
+    parameters.save(path, arrays, described, lasting=False)
 
 
 def load(path: Path) -> tuple[Recording, dict[str, np.ndarray], dict[str, str]]:

@@ -21,7 +21,7 @@ from crosscheck.rungs import LADDER
 from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude, narrows
 from crosscheck.verdict import Cell, Selection, Side, Sides, Verdict, judge, settle
 from crosscheck.worker import Job
-from spec import text
+from spec import files, text
 from spec.convergence import CONVERGENCE
 from spec.errors import UsageError
 from spec.experiment import Experiment
@@ -167,6 +167,13 @@ def _record(plan: Plan, implementation: str, directory: Path, progress: Progress
         scratch.undisturbed(lambda: [recording.file(directory, job.experiment["name"]).unlink(True) for job in jobs[0]])
         raise
     hashes = {experiment.name: experiment.hash for experiment in plan.experiments.values()}
+    # The manifest says that they are there, so they are to be on the disk before it is.
+    for name in hashes.keys() - lost.keys():
+        path = recording.file(directory, name)
+        try:
+            files.synchronize(path)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
     manifest = Manifest(
         format=recording.FORMAT,
         token=token,

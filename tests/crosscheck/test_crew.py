@@ -16,6 +16,8 @@ from crosscheck.worker import Job
 from spec import cache
 from spec.experiment import load, shipped
 
+pytestmark = pytest.mark.own_processes
+
 FAKE = Path(__file__).parent / "fake_framework.py"
 
 Edit = Callable[..., str]

@@ -18,6 +18,8 @@ from crosscheck.command import main
 from crosscheck.reuse import variables
 from spec import cache, parameters
 
+pytestmark = pytest.mark.own_processes
+
 FAKE = Path(__file__).parent / "fake_framework.py"
 
 Check = Callable[..., Any]

@@ -21,6 +21,8 @@ from crosscheck.places import ABSENT, Places, importable, signature
 from crosscheck.sources import Sources, unchanged
 from spec import cache, parameters
 
+pytestmark = pytest.mark.own_processes
+
 ROOT = Path(__file__).parents[2]
 
 WATCHED = """
