@@ -6,7 +6,6 @@ What only some commands need is imported where they begin to work: help, lists a
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from crosscheck.checks import BY_DEFAULT, LADDER, ON_REQUEST
@@ -17,7 +16,7 @@ from crosscheck.exit_codes import TABLE
 from crosscheck.judging.summary import Summary
 from spec import cache, crash, signals, text
 from spec import experiment as experiments
-from spec.arguments import Parser, seed
+from spec.arguments import Parser, path_argument, seed
 from spec.command.progress import complain, silence
 from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError, shorten
@@ -277,7 +276,7 @@ def _record_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("implementation", help="a module, or the path of a package")
     _add_plan(parser)
-    parser.add_argument("--out", type=Path, required=True, help="a new or empty directory for the recordings")
+    parser.add_argument("--out", type=path_argument, required=True, help="a new or empty directory for the recordings")
     return parser
 
 
@@ -285,7 +284,7 @@ def _compare_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m crosscheck compare", description="Compare two directories of recordings.", epilog=EPILOG
     )
-    parser.add_argument("directories", nargs=2, type=Path, metavar="DIRECTORY")
+    parser.add_argument("directories", nargs=2, type=path_argument, metavar="DIRECTORY")
     parser.add_argument("--experiments", nargs="+", default=[], metavar="NAME", help="only these")
     _add_choice(parser)
     add_report(parser, "report.json")

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from crosscheck.request import DEFAULT_IMPLEMENTATIONS
+from spec.arguments import path_argument
 from spec.errors import shorten
 
 REPORT = Path("crosscheck-report")
@@ -28,7 +29,9 @@ def add_implementations(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_report(parser: argparse.ArgumentParser, file: str) -> None:
     """--out and --json; file: the report's JSON."""
-    parser.add_argument("--out", type=Path, default=REPORT, help=f"directory of the report (default ./{REPORT})")
+    parser.add_argument(
+        "--out", type=path_argument, default=REPORT, help=f"directory of the report (default ./{REPORT})"
+    )
     parser.add_argument("--json", action="store_true", help=f"print {file} in place of the table")
 
 

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -70,9 +70,9 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
             directory.mkdir()
         # The first side is what the other is compared with, so bounds come from its rounding.
         jobs = [_jobs(plan, directory, token, envelope=i == 0) for i, directory in enumerate(directories)]
-        crew = _crew(plan, implementations, place)
         waiting, known = _share(shelf, implementations, jobs)
-        for result in crew.run(waiting, known):
+        gone: list[Result] = []
+        for result in _results(plan, implementations, place, waiting, known, gone):
             name = result.experiment
             done[result.side, name] = result
             progress.recorded(shown[result.side], name, result.seconds, result.lost, bool(result.kept))
@@ -82,6 +82,13 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
             started = time.perf_counter()
             results = [done.pop((i, name)) for i in (0, 1)]
             first, second = (_made(label, experiment, made) for label, made in zip(shown, results, strict=True))
+            if any(made.kept and side.lost for made, side in zip(results, (first, second), strict=True)):
+                for made, side in zip(results, (first, second), strict=True):
+                    if made.kept and side.lost:
+                        gone.append(made)
+                    else:
+                        done[made.side, name] = made
+                continue
             verdicts[name] = judge(experiment, argument, plan.wanted, (first, second))
             for implementation, side, made in zip(implementations, (first, second), results, strict=True):
                 if shelf and side.recording and not made.kept:
@@ -331,6 +338,26 @@ def _share(
         waiting.append([job for job, kept in found if kept is None])
         known += [Result(i, job, 0.0, kept=kept) for job, kept in found if kept]
     return waiting, known
+
+
+def _results(
+    plan: Plan,
+    implementations: tuple[str, str],
+    place: Path,
+    waiting: Sequence[Sequence[Job]],
+    known: Sequence[Result],
+    gone: list[Result],
+) -> Iterator[Result]:
+    """What becomes of each job: those that have to be done, and those that are known.
+
+    gone: to be filled meanwhile with what was known and cannot be read any more, since somebody has cleaned the cache;
+    it is done last.
+    """
+    yield from _crew(plan, implementations, place).run(waiting, known)
+    while gone:
+        again = [[result.job for result in gone if result.side == side] for side in range(len(implementations))]
+        gone.clear()
+        yield from _crew(plan, implementations, place).run(again)
 
 
 def _made(label: str, experiment: Experiment, result: Result) -> Side:

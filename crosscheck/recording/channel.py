@@ -6,7 +6,10 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 FIRST = 64
-"""The least number of the pipes' handles: out of the way of who counts handles from 0, or closes those it knows."""
+"""The least number of the pipes' handles: out of the way of who counts handles from 0, or closes those it knows.
+
+Where a process may not have so many, half of what it may have.
+"""
 
 
 @contextmanager
@@ -29,8 +32,11 @@ def opened() -> Iterator[tuple[BinaryIO, BinaryIO]]:
 def _moved(handle: int) -> int:
     """A copy that no program inherits, under a high number."""
     import fcntl
+    import resource
 
-    return fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, FIRST)
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = FIRST if most == resource.RLIM_INFINITY else min(FIRST, most // 2)
+    return fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, least)
 
 
 def _close(*handles: int) -> None:

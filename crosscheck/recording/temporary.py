@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from spec.errors import UsageError
+
 PREFIX = "crosscheck-"
 """How the names of all such directories begin."""
 
@@ -33,7 +35,7 @@ _mine: dict[Path, int | None] = {}
 def directory(what: str = "") -> Iterator[Path]:
     """A new temporary directory, which is removed after the block. what: becomes part of its name."""
     remove_stale()
-    path = Path(tempfile.gettempdir(), f"{PREFIX}{what}{secrets.token_hex(6)}")
+    path = _root() / f"{PREFIX}{what}{secrets.token_hex(6)}"
     # Before it is there: a signal may come between any two lines.
     _mine[path] = None
     try:
@@ -64,7 +66,7 @@ def remove(path: Path) -> None:
 
 def remove_stale() -> None:
     """Remove the directories of runs that were killed."""
-    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for path in _root().glob(f"{PREFIX}*"):
         with suppress(OSError):
             status, lock = path.lstat(), path / LOCK
             if path in _mine or not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
@@ -101,6 +103,14 @@ def undisturbed(work: Callable[[], object]) -> None:
                 thread = None
     if interrupt is not None:
         raise interrupt
+
+
+def _root() -> Path:
+    """Where temporary directories are made. Raises UsageError where none can be."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise UsageError(f"TMPDIR: expected a directory that can be written to, got none: {error.strerror}") from None
 
 
 def _lock(path: Path) -> int | None:
