@@ -43,7 +43,7 @@ faults: $(VENV)/installed
 	$(RUN) -m crosscheck faults
 
 test: $(VENV)/installed
-	$(RUN) -m pytest -n auto $(if $(SIDE),--side $(SIDE))
+	$(RUN) -m pytest -n auto --dist worksteal $(if $(SIDE),--side $(SIDE))
 
 # Stops the train commands at random moments and resumes them, and stops crosscheck; takes many minutes.
 test-signals: $(VENV)/installed

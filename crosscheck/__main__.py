@@ -20,7 +20,7 @@ def main() -> int:
     with suppress(KeyboardInterrupt), signals.noticed():
         try:
             # Here, since a signal may come meanwhile, and is no reason for a traceback.
-            from crosscheck import command
+            from crosscheck.cli import command
         except KeyboardInterrupt:
             signals.wind_down()
             code = signals.exit_code()

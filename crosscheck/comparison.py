@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from crosscheck.determinism import Unsteady
 from spec.framework import Precision
 
 Arrays = Mapping[str, np.ndarray]
@@ -19,12 +18,28 @@ NOT_DETERMINISTIC = "not deterministic"
 """How the note of such a comparison begins."""
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What speaks for two ensembles being alike, and against it. See crosscheck.ensembles.
+class Unsteady(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that was another one when the same was asked again.
 
-    same, different: p-values, see crosscheck.equivalence.Equivalence. members: of each sample. deviations: of either
-    one's values, where their means are compared; rate: of both together, where rates are. needed: members a side that
-    would do, where these do not; 0 where no number is known. control: whether a side was compared with itself.
+    tensor: its name in the function's answer; index: the first element that differs. values: there, in both answers; a
+    text where it is no finite number. differing: so many of `elements` do.
+    """
+
+    function: str
+    tensor: str
+    values: tuple[float | str, float | str]
+    index: tuple[int, ...] = ()
+    differing: int = 1
+    elements: int = 1
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What speaks for two ensembles being alike, and against it. See crosscheck.statistics.ensembles.
+
+    same, different: p-values, see crosscheck.statistics.equivalence.Equivalence. members: of each sample. deviations:
+    of either one's values, where their means are compared; rate: of both together, where rates are. needed: members a
+    side that would do, where these do not; 0 where no number is known. control: whether a side was compared with
+    itself.
     """
 
     same: float

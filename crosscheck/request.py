@@ -12,6 +12,10 @@ SPREAD = 0.1
 """Half-width of the noise on parameters whose law is a constant: a zero bias would hide that it is missing."""
 
 
+DEFAULT_IMPLEMENTATIONS = ("torch_impl", "flax_impl")
+"""The first is what the other is compared with; neither is assumed to be right."""
+
+
 class Request(msgspec.Struct, frozen=True):
     """How one rung is to be recorded.
 

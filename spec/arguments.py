@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from spec.errors import one_line
@@ -41,3 +42,10 @@ def seed(text: str) -> int:
     if not 0 <= number <= LARGEST_SEED:
         raise argparse.ArgumentTypeError(f"expected 0 to {LARGEST_SEED}, got {text}")
     return number
+
+
+def path_argument(text: str) -> Path:
+    """A type for argparse: a path, or an error that says so: an empty one would be the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got ''")
+    return Path(text)

@@ -1,8 +1,10 @@
 """What is kept in the user's cache directory, so that the next process need not make it again."""
 
+import errno
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +13,9 @@ from spec.machine import processor
 
 LARGEST = 2**30
 """Bytes of the directory from which the files that are oldest are deleted, down to half."""
+
+ATTEMPTS = 100
+"""At deleting a directory into which other processes write, each of which deletes all that is there by then."""
 
 COMPILED, RECORDINGS = "compiled", "recordings"
 """What the names of the directories begin with."""
@@ -63,7 +68,11 @@ def parts() -> list[Part]:
     found = []
     for path in sorted(caches.glob("*")) if caches else []:
         if path.name == RECORDINGS or path.name.startswith(f"{COMPILED}-"):
-            sizes = [entry.lstat().st_size for entry in _files(path)]
+            sizes = []
+            for entry in _files(path):
+                # Another process may prune, or replace a temporary file.
+                with suppress(FileNotFoundError):
+                    sizes.append(entry.lstat().st_size)
             found.append(Part(path, len(sizes), sum(sizes)))
     return found
 
@@ -78,10 +87,26 @@ def clean() -> list[Part]:
                 for path in _files(part.path):
                     path.unlink(missing_ok=True)
             else:
-                shutil.rmtree(part.path)
+                _remove(part.path)
         except OSError as error:
             raise UsageError(f"{part.path}: cannot be deleted: {error.strerror or error}") from None
     return found
+
+
+def _remove(path: Path) -> None:
+    """Delete a directory into which another process may be writing."""
+    for _ in range(ATTEMPTS):
+        try:
+            return shutil.rmtree(path)
+        except FileNotFoundError:
+            # A file that was renamed or deleted between our looking and our deleting, or all of it.
+            if not path.exists():
+                return None
+        except OSError as error:
+            # One that was written between the two.
+            if error.errno != errno.ENOTEMPTY:
+                raise
+    return shutil.rmtree(path)
 
 
 def _files(path: Path) -> list[Path]:

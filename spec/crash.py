@@ -1,5 +1,6 @@
 """What a user is told of an error that nobody foresaw: one line, and where its traceback is kept."""
 
+import errno
 import os
 import tempfile
 import traceback
@@ -12,8 +13,21 @@ EXIT_CODE = COULD_NOT_RUN
 """Of a fault in the program: like whatever else could not run. Never 1, which is a verdict."""
 
 
+SCARCE = {
+    errno.EMFILE: "open files: `ulimit -n` says how many a process may have",
+    errno.ENFILE: "open files: the system has no more",
+    errno.EAGAIN: "processes: `ulimit -u` says how many there may be",
+    errno.EFBIG: "bytes in a file: `ulimit -f` says how many there may be",
+    errno.ENOSPC: "space on the disk",
+    errno.EDQUOT: "space on the disk: the quota is used up",
+}
+"""What the system may refuse, which is no fault of the program's."""
+
+
 def tell(error: BaseException, said: str = "an error that was not foreseen; its traceback is kept in {}") -> str:
-    """One line: what it was, and the file that its traceback now stands in."""
+    """One line: what it was, and the file that its traceback now stands in; or what there was too little of."""
+    if isinstance(error, OSError) and error.errno in SCARCE:
+        return f"expected more {SCARCE[error.errno]}; got {in_words(error)}"
     return f"{in_words(error)} ({said.format(keep(error) or 'no file, for none could be written')})"
 
 

@@ -30,8 +30,10 @@ KINDS = {
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, lasting: bool = True) -> Iterator[Path]:
     """Hand out a temporary path beside `path`; rename it to `path` if the block ends well, remove it if not.
+
+    lasting: whether it must be there after a power failure too, for which the disk is waited for.
 
     Raises UsageError where the file cannot be written, or where something stands that is no regular file.
     """
@@ -42,9 +44,11 @@ def replacing(path: Path) -> Iterator[Path]:
         # named after the file: a name may be as long as the system allows.
         temporary = target.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
         yield temporary
-        synchronize(temporary)
+        if lasting:
+            synchronize(temporary)
         os.replace(temporary, target)
-        synchronize(target.parent)
+        if lasting:
+            synchronize(target.parent)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be written: {_reason(error)}") from None
     finally:
@@ -53,9 +57,9 @@ def replacing(path: Path) -> Iterator[Path]:
                 temporary.unlink()
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises UsageError where it cannot be written."""
-    with replacing(path) as temporary:
+def write(path: Path, content: bytes, lasting: bool = True) -> None:
+    """Write a file whole or not at all. Raises UsageError where it cannot be written. lasting: see `replacing`."""
+    with replacing(path, lasting) as temporary:
         temporary.write_bytes(content)
 
 

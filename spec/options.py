@@ -11,6 +11,7 @@ that is checked in part only.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from spec import text
 from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.models import Embedding
@@ -36,16 +37,27 @@ OPTIONS: Mapping[str, Callable[[Experiment], bool]] = {
 
 def leaves_out(name: str, implementation: Any) -> dict[str, str]:
     """What that module declares. Raises UsageError unless it is a mapping from some of OPTIONS to reasons."""
-    declared = getattr(implementation, ATTRIBUTE, {})
+    try:
+        return _checked(f"{name}: {ATTRIBUTE}", getattr(implementation, ATTRIBUTE, {}))
+    except UsageError:
+        raise
+    # Its methods are the implementation's, and so is what they raise.
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{name}: {ATTRIBUTE}: expected a mapping to reasons, got {text.exception(error)}") from error
+
+
+def _checked(what: str, declared: Any) -> dict[str, str]:
     known = ", ".join(map(repr, OPTIONS))
     if not isinstance(declared, Mapping):
-        raise UsageError(f"{name}: {ATTRIBUTE}: expected a mapping from some of {known} to reasons, got {declared!r}")
-    for option, reason in declared.items():
+        raise UsageError(f"{what}: expected a mapping from some of {known} to reasons, got {declared!r}")
+    # Asked once: another time it may answer otherwise.
+    reasons = dict(declared.items())
+    for option, reason in reasons.items():
         if option not in OPTIONS:
-            raise UsageError(f"{name}: {ATTRIBUTE}: expected some of {known}, got {option!r}")
+            raise UsageError(f"{what}: expected some of {known}, got {option!r}")
         if not isinstance(reason, str) or not reason.strip():
-            raise UsageError(f"{name}: {ATTRIBUTE}: expected a reason for {option!r}, got {reason!r}")
-    return dict(declared)
+            raise UsageError(f"{what}: expected a reason for {option!r}, got {reason!r}")
+    return reasons
 
 
 def had(experiment: Experiment, options: Mapping[str, str]) -> list[str]:

@@ -189,8 +189,13 @@ def check(table: Sequence[Parameter], parameters: Mapping[str, np.ndarray], what
         raise ParameterMismatch(f"{what}: " + shorten("; ".join(problems), LONGEST_PROBLEMS))
 
 
-def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file whole or not at all. Raises UsageError where it cannot be written."""
+def save(
+    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None, lasting: bool = True
+) -> None:
+    """Write a safetensors file whole or not at all. Raises UsageError where it cannot be written.
+
+    lasting: see spec.files.replacing.
+    """
     # Contiguous copies: safetensors writes an array's buffer, and would write a transposed view untransposed. In the
     # machine's byte order, which is what `load` gives: the checksum is over bytes.
     contiguous = {
@@ -200,7 +205,7 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, st
     described = {key: value for key, value in (metadata or {}).items() if key != CHECKSUM}
     described[CHECKSUM] = checksum(contiguous, described)
     # Not safetensors' save_file, whose files nobody but their owner can read.
-    write(Path(path), serialize(contiguous, described))
+    write(Path(path), serialize(contiguous, described), lasting)
 
 
 def load(path: Path, sealed: bool = False) -> tuple[Parameters, dict[str, str]]:
@@ -237,9 +242,10 @@ def checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> s
         digest.update(f"{len(key)} {len(value)} {key}{value}".encode())
     for name, array in sorted(arrays.items()):
         # As a file holds them, whatever order an array or this machine has its bytes in.
-        contiguous = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        digest.update(f"{len(name)} {name} {contiguous.dtype.str} {array.shape}".encode())
-        digest.update(contiguous.reshape(-1).view(np.uint8).data)
+        if array.dtype.str[0] == ">" or not array.flags.c_contiguous:
+            array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+        digest.update(f"{len(name)} {name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.data)
     return digest.hexdigest()[:20]
 
 

@@ -7,7 +7,9 @@ another way, such as a process that it starts, says so: `@pytest.mark.needs("tor
 
 import ast
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
+from spec import cache
 from spec.machine import THREADS
 
 # For what tests of several packages share.
@@ -24,9 +27,6 @@ sys.path.append(str(Path(__file__).parent))
 # processes that wait for each other's cores take ten times as long as none.
 for variable in THREADS:
     os.environ.setdefault(variable, "1")
-
-# Tests leave nothing in the cache directory of who runs them, and take nothing from there.
-os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 PACKAGES = {
     "torch": {"torch", "torch_impl"},
@@ -112,6 +112,23 @@ def named(value: object) -> set[str]:
         case tuple() | list():
             return set().union(*map(named, value))
     return set()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what is compiled for the other tests of this run, in a directory of its own.
+
+    Tests leave nothing in the cache directory of who runs them, and take nothing from there. What one of them has
+    compiled, in this process or another, no other compiles again. Tests that are about keeping, or not keeping, have
+    directories of their own.
+    """
+    if hasattr(config, "workerinput") or not cache.wanted():
+        return  # xdist's own processes have this one's environment.
+    place = tempfile.mkdtemp(prefix="ohlol-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(place, ignore_errors=True))
+    os.environ.pop(cache.VARIABLE, None)
+    os.environ["XDG_CACHE_HOME"] = place
+    # Read by JAX when it is imported.
+    os.environ.update(cache.variables())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,6 +1,7 @@
 """Stop both train commands at random moments, resume them, and hold the result against an uninterrupted run.
 
     python tests/kill_and_resume.py [--times 25] [--seed 0] [--implementations torch_impl flax_impl]
+                                    [--kinds gentle SIGKILL]
 
 Half of the gentle stops are SIGTERM, half Ctrl-C: each is to exit with its code (143, 130) after one line, with no
 temporary file left; or with the verdict, if it came too late. As many processes are killed. Whatever happened, resuming
@@ -30,9 +31,17 @@ from spec import parameters  # noqa: E402
 EXPERIMENT = ("hello-stacked-lstm-dropout", "--epochs", "300", "--seed", "3")
 """With dropout, whose own masks must go on where they stopped."""
 
+KINDS = {"gentle": (signal.SIGTERM, signal.SIGINT), "SIGKILL": (signal.SIGKILL,)}
+"""The signals of each kind of stop, in turn."""
+
+LATE = "had come to its end"
+"""What became of a moment at which the training was over already, and resuming it changed nothing."""
 
 PATIENCE = 5.0
 """Seconds in which a gentle stop is to be over, on a machine that others use as well."""
+
+TRIES = 4
+"""For a moment before the end; the next is earlier than one that came too late."""
 
 
 def command(implementation: str, *arguments: str) -> list[str]:
@@ -96,7 +105,7 @@ def stop(implementation: str, number: signal.Signals, after: float, expected: di
     how = finish(implementation, cwd)
     if not how.startswith("WRONG") and result(cwd / "run") != expected:
         return f"WRONG: {number.name} after {after:.2f} s: {how}, and not the bits of the uninterrupted run"
-    return how if code not in (0, 1) else f"{how} (had come to its end)"
+    return how if code not in (0, 1) else LATE
 
 
 def main() -> int:
@@ -105,14 +114,14 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=25, help="moments of each kind and implementation")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--implementations", nargs="+", default=["torch_impl", "flax_impl"])
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     options = parser.parse_args()
     # A process in the background may have been told to ignore Ctrl-C, and hands that on.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     wrong = 0
     for implementation in options.implementations:
-        moments = random.Random(f"{options.seed} {implementation}")
         with tempfile.TemporaryDirectory() as name:
-            place = Path(name)
+            place, duration = Path(name), 0.0
             for _ in range(2):  # The second has what the first compiled, as all that follow.
                 shutil.rmtree(place / "run", ignore_errors=True)
                 began = time.monotonic()
@@ -120,18 +129,26 @@ def main() -> int:
                 process.communicate()
                 duration = time.monotonic() - began
             expected = result(place / "run")
-            for kind, numbers in (("gentle", (signal.SIGTERM, signal.SIGINT)), ("SIGKILL", (signal.SIGKILL,))):
+            for kind in options.kinds:
+                numbers = KINDS[kind]
+                moments = random.Random(f"{options.seed} {implementation} {kind}")
                 tally: Counter[str] = Counter()
                 for index in range(options.times):
-                    cwd = place / f"{kind}-{index}"
-                    cwd.mkdir()
-                    after = moments.uniform(0, duration)
-                    how = stop(implementation, numbers[index % len(numbers)], after, expected, cwd)
+                    how, tries = LATE, 0
+                    # On a machine that others use as well, the next run may be faster than the one that was timed.
+                    while how == LATE and tries < TRIES:
+                        cwd = place / f"{kind}-{index}-{tries}"
+                        cwd.mkdir()
+                        after = moments.uniform(0, duration)
+                        how = stop(implementation, numbers[index % len(numbers)], after, expected, cwd)
+                        shutil.rmtree(cwd)
+                        tries += 1
+                        if how == LATE:
+                            duration = after
                     if how.startswith("WRONG"):
                         wrong += 1
                         print(how, flush=True)
                     tally[how.partition(":")[0]] += 1
-                    shutil.rmtree(cwd)
                 counts = ", ".join(f"{count} {how}" for how, count in sorted(tally.items()))
                 print(f"{implementation}, {options.times} {kind} stops in {duration:.1f} s: {counts}", flush=True)
     return 1 if wrong else 0

@@ -25,16 +25,26 @@ def build(spec: Spec, parameters: Parameters, settings: Settings) -> Model:
         model_class = getattr(importlib.import_module(f"torch_impl.{file}"), name)
     except (ModuleNotFoundError, AttributeError):
         raise Unsupported(f"torch_impl has no {name}: expected a class of that name in torch_impl/{file}.py") from None
-    model = pickle.loads(_without_values(model_class, spec))
+    pickled = _pickled(model_class, spec)
+    model: Model = pickle.loads(pickled) if pickled else _without_values(model_class, spec)
+    # A class is found by its name, which another copy of this package may have by now.
+    if type(model) is not model_class:
+        model = _without_values(model_class, spec)
     load(model, parameters, dtype_of(settings), device_of(settings))
     return model
 
 
-@cache
-def _without_values(model_class: type[Model], spec: Spec) -> bytes:
-    """The module as its constructor leaves it, to be copied: that takes an eighth of the time of making another.
-
-    Its parameters have shapes alone, so no random numbers are drawn only to be overwritten.
-    """
+def _without_values(model_class: type[Model], spec: Spec) -> Model:
+    """The module as its constructor leaves it. Its parameters have shapes alone, so no random numbers are drawn only to
+    be overwritten."""
     with torch.device("meta"):
-        return pickle.dumps(model_class(spec))
+        return model_class(spec)
+
+
+@cache
+def _pickled(model_class: type[Model], spec: Spec) -> bytes:
+    """The same, to be copied: that takes an eighth of the time of making another. Empty where Python cannot copy it."""
+    try:
+        return pickle.dumps(_without_values(model_class, spec))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return b""

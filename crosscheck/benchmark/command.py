@@ -12,14 +12,14 @@ from typing import TextIO, cast, get_args
 
 from rich.console import Console
 
-from crosscheck import output
 from crosscheck.benchmark import turns
 from crosscheck.benchmark.picture import picture
 from crosscheck.benchmark.report import duration, render_json, render_markdown, show
 from crosscheck.benchmark.result import Row, Summary, check
-from crosscheck.options import add_implementations, add_report, seconds
+from crosscheck.cli import output
+from crosscheck.cli.options import add_implementations, add_report, seconds
+from crosscheck.cli.run import labels
 from crosscheck.report.rows import say
-from crosscheck.run import labels
 from spec import text
 from spec.arguments import Parser, at_least
 from spec.benchmark import PEAK, QUICK, TARGETS, WORKLOADS, AnyWorkload, Faster, Growth

@@ -10,7 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crosscheck import scratch
 from crosscheck.benchmark.messages import (
     Answer,
     Broken,
@@ -26,7 +25,8 @@ from crosscheck.benchmark.messages import (
     Weighed,
 )
 from crosscheck.benchmark.result import Contender, Round, Row
-from crosscheck.crew import CouldNotRun, Worker
+from crosscheck.recording import temporary
+from crosscheck.recording.worker_pool import CouldNotRun, Worker
 from spec import cache
 from spec.benchmark import AnyWorkload
 from spec.framework import Device
@@ -177,7 +177,7 @@ class Entry:
 def sides(implementations: Sequence[str], labels: Sequence[str], plan: Plan) -> Iterator[list[Side]]:
     """A side for each implementation; their workers end with the block."""
     started: list[Side] = []
-    with scratch.directory() as logs:
+    with temporary.directory() as logs:
         try:
             for number, (implementation, label) in enumerate(zip(implementations, labels, strict=True)):
                 started.append(Side(implementation, label, plan, logs / f"{number}.log"))

@@ -17,7 +17,6 @@ from typing import cast
 
 import msgspec
 
-from crosscheck import channel, implementation
 from crosscheck.benchmark.messages import (
     Answer,
     Broken,
@@ -34,6 +33,7 @@ from crosscheck.benchmark.messages import (
     Weigh,
     Weighed,
 )
+from crosscheck.recording import channel, implementation
 from spec import text
 from spec.benchmark import Benchmark, Prepared
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, UsageError

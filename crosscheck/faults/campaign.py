@@ -10,18 +10,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from crosscheck import recording, scratch
-from crosscheck.crew import Crew
+from crosscheck.checks import BY_DEFAULT, LADDER
+from crosscheck.checks.selection import Selection
 from crosscheck.faults import ensembles, plant
 from crosscheck.faults.conclusion import conclude
 from crosscheck.faults.fault import Fault
 from crosscheck.faults.findings import SCHEMA_VERSION, CleanEnsembles, CleanRun, Findings, Trial
-from crosscheck.recording import Stale
+from crosscheck.judging.verdict import Side, Verdict, cell_text, judge
+from crosscheck.recording import recording, temporary
+from crosscheck.recording.recording import Stale
+from crosscheck.recording.worker import Job
+from crosscheck.recording.worker_pool import Crew
 from crosscheck.report.details import line
-from crosscheck.rungs import BY_DEFAULT, LADDER
-from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
-from crosscheck.verdict import Selection, Side, Verdict, cell_text, judge
-from crosscheck.worker import Job
+from crosscheck.request import DEFAULT_IMPLEMENTATIONS
 from spec import cache
 from spec import experiment as experiments
 from spec.framework import Precision
@@ -86,7 +87,7 @@ Told = Callable[[str, float, str], None]
 def carry_out(campaign: Campaign, told: Told) -> Findings:
     """Record and judge everything. Raises UsageError for a fault that cannot be planted, CouldNotRun where a side
     cannot run at all."""
-    with scratch.directory("faults-") as place:
+    with temporary.directory("faults-") as place:
         return _Work(campaign, place, told).findings()
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
-from crosscheck import output
+from crosscheck.checks import BY_DEFAULT, LADDER
+from crosscheck.cli import output
+from crosscheck.cli.options import seconds
 from crosscheck.faults import ensembles, plant
 from crosscheck.faults.fault import Fault, Implementation
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
-from crosscheck.options import seconds
-from crosscheck.rungs import BY_DEFAULT, LADDER
 from spec import experiment as experiments
 from spec import text
 from spec.arguments import at_least
@@ -98,8 +98,8 @@ def carry_out(
         clean = 0
     if not chosen and not clean:
         raise UsageError("faults: expected something to do, got no fault and no clean run")
+    from crosscheck.cli.progress import Progress
     from crosscheck.faults import campaign
-    from crosscheck.progress import Progress
 
     plan = campaign.Campaign(
         faults=chosen,

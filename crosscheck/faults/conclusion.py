@@ -2,11 +2,11 @@
 
 from fnmatch import fnmatchcase
 
-from crosscheck.blame.finding import Departure
+from crosscheck.diagnosis.finding import Departure
 from crosscheck.faults.fault import Fault
 from crosscheck.faults.findings import Outcome, Trial
+from crosscheck.judging.verdict import Verdict
 from crosscheck.report.details import line
-from crosscheck.verdict import Verdict
 
 FIRED = ("different", "crashed")
 """What a cell says when its rung has seen something."""

@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crosscheck import ensembles, equivalence
+from crosscheck.checks import convergence
+from crosscheck.checks.selection import Selection
 from crosscheck.comparison import Comparison, Place
 from crosscheck.faults.fault import Fault
 from crosscheck.faults.findings import Point, Power
-from crosscheck.rungs import convergence
-from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
-from crosscheck.verdict import Selection, Side, Verdict, settle
+from crosscheck.judging.verdict import Side, Verdict, settle
+from crosscheck.request import DEFAULT_IMPLEMENTATIONS
+from crosscheck.statistics import ensembles, equivalence
 from spec import experiment as experiments
 from spec.convergence import CONVERGENCE
 from spec.experiment import Experiment

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from crosscheck.verdict import Status
+from crosscheck.judging.verdict import Status
 from spec.framework import Precision
 
 SCHEMA_VERSION = 1

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from crosscheck.checks import LADDER
 from crosscheck.faults.fault import Fault
-from crosscheck.rungs import LADDER
 from spec import experiment as experiments
 from spec.errors import UsageError
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from crosscheck.faults.findings import Power, Trial
-from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
+from crosscheck.request import DEFAULT_IMPLEMENTATIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,10 +7,10 @@ from rich.console import Console
 from crosscheck.faults.conclusion import UNDECIDED
 from crosscheck.faults.findings import BAD, CONFIDENCE, Findings, Outcome, Rate, Trial
 from crosscheck.faults.power_report import POWER_LEGEND, power_rows
+from crosscheck.judging.verdict import Status
 from crosscheck.report import rows
 from crosscheck.report.markup import code, head, inline, row
 from crosscheck.report.rows import say
-from crosscheck.verdict import Status
 
 MARKS: Mapping[Status, str] = {
     "same": ".",

@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Iterator
 
 from crosscheck.comparison import Comparison, Evidence
+from crosscheck.judging.summary import Summary
+from crosscheck.judging.verdict import Cell, Verdict
 from crosscheck.report.details import number
-from crosscheck.summary import Summary
-from crosscheck.verdict import Cell, Verdict
 from spec.convergence import CONVERGENCE
 
 Row = tuple[str, ...]

@@ -5,12 +5,13 @@ from typing import Any
 
 import msgspec
 
-from crosscheck.summary import Summary
+from crosscheck.judging.summary import Summary
 from spec import text
 
 
 def render(summary: Summary) -> bytes:
-    """The report as JSON. Fields are those of crosscheck.summary.Summary; a number that is not finite is a string."""
+    """The report as JSON. Fields are those of crosscheck.judging.summary.Summary; a number that is not finite is a
+    string."""
     entries = msgspec.to_builtins(summary)
     for row, verdict in zip(entries["experiments"], summary.experiments, strict=True):
         row["status"] = verdict.status

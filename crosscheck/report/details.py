@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from crosscheck.blame.finding import Blame, Departure
 from crosscheck.comparison import NOT_DETERMINISTIC, Comparison, Value
-from crosscheck.summary import Summary
-from crosscheck.verdict import Verdict
+from crosscheck.diagnosis.finding import Blame, Departure
+from crosscheck.judging.summary import Summary
+from crosscheck.judging.verdict import Verdict
 
 LISTED = 8
 """So many stages or tensors are named in one line; report.json has them all."""

@@ -3,11 +3,11 @@
 import statistics
 from collections.abc import Iterator
 
+from crosscheck.judging.summary import Summary
+from crosscheck.judging.verdict import Cell, cell_text
 from crosscheck.report import convergence
 from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked, unsteady
 from crosscheck.report.markup import code, fence, head, inline, row
-from crosscheck.summary import Summary
-from crosscheck.verdict import Cell, cell_text
 
 LARGEST = 900_000
 """Bytes of the whole report; a longer one is cut, since GitHub drops a summary that is over 1 MiB."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from crosscheck.verdict import Cell, Verdict, cell_text
+from crosscheck.judging.verdict import Cell, Verdict, cell_text
 from spec import text
 
 

@@ -2,10 +2,10 @@
 
 from rich.console import Console
 
+from crosscheck.judging.summary import Summary
 from crosscheck.report import convergence, rows
 from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked, unsteady
 from crosscheck.report.rows import LABELS, say
-from crosscheck.summary import Summary
 from spec.text import visible
 
 SHOWN = 5

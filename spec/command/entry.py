@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 import msgspec
 
 from spec import crash, files, limits, machine, parameters, signals
-from spec.arguments import LARGEST_SEED, Parser, at_least, seed
+from spec.arguments import LARGEST_SEED, Parser, at_least, path_argument, seed
 from spec.command import ensemble
 from spec.command.ensemble_directory import EnsembleDirectory
 from spec.command.events import End
@@ -138,10 +138,15 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
         action="store_true",
         help="compile first (torch.compile; not with --seeds), or with full effort (JAX)",
     )
-    add("--out", type=Path, metavar="DIR", help=f"run directory (default: {RUNS}/EXPERIMENT/IMPLEMENTATION-N)")
+    add("--out", type=path_argument, metavar="DIR", help=f"run directory (default: {RUNS}/EXPERIMENT/IMPLEMENTATION-N)")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, as if never interrupted")
-    add("--init-weights", type=Path, metavar="FILE", help="start from these canonical safetensors")
-    add("--export-weights", type=Path, metavar="FILE", help="write the final parameters as canonical safetensors")
+    add("--init-weights", type=path_argument, metavar="FILE", help="start from these canonical safetensors")
+    add(
+        "--export-weights",
+        type=path_argument,
+        metavar="FILE",
+        help="write the final parameters as canonical safetensors",
+    )
     add("--log-every", type=at_least(1), metavar="N", help=f"epochs between lines (default: {LINES} lines; --json: 1)")
     add("--json", action="store_true", help="one JSON object a line on stdout, and nothing else")
     instead = made.add_mutually_exclusive_group()
@@ -355,7 +360,7 @@ def show_walk(framework: Framework, request: Request, start: Parameters, reporte
     experiment, settings = request.experiment, request.settings
     batch = experiment.task.evaluation_batch(settings.precision)
     # Whatever the recipe says, none of its epochs will be trained.
-    reporter.start(msgspec.structs.replace(request.start(0, None), epochs=0))
+    reporter.start(msgspec.structs.replace(request.start(0, None), epochs=0).sealed())
     reporter.note(introduction(experiment, batch, drawn))
     for step in walk(experiment, batch, framework.forward(experiment, start, batch, settings)):
         reporter.step(step, text_of(step, width()))

@@ -1,5 +1,6 @@
 """What a run reports, event by event: the lines of metrics.jsonl and of `--json`."""
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="e
 
     parameters: how many values are trained. epochs: of the whole recipe; 0 for a walk, whatever the recipe says.
     epochs_done: before this start.
-    directory: where the run leaves its files, if it leaves any.
+    directory: where the run leaves its files, if it leaves any. checksum: of all other fields, see `sealed`: it stands
+    here and not in a checkpoint, which has the same bits however often a run was started.
     """
 
     experiment: str
@@ -26,6 +28,11 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="e
     epochs: int
     epochs_done: int
     directory: str | None
+    checksum: str = ""
+
+    def sealed(self) -> "Start":
+        """The same with its checksum."""
+        return msgspec.structs.replace(self, checksum=digest(encode(msgspec.structs.replace(self, checksum=""))))
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag="epoch", tag_field="event"):
@@ -131,3 +138,8 @@ Event = Start | Epoch | Step | EnsembleStart | Members | Summary | End
 def encode(event: Event) -> bytes:
     """One line of JSON, without its end. NaN and infinities become null."""
     return msgspec.json.encode(event)
+
+
+def digest(content: bytes) -> str:
+    """A checksum, of 20 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()[:20]

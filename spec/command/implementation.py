@@ -18,8 +18,9 @@ def load_implementation(name: str) -> Framework:
     """
     os.environ.update(cache.variables())
     try:
-        module = importlib.import_module(name)
-        missing = [function for function in CONTRACT if function not in OPTIONAL and not has(module, function)]
+        with signals.held():
+            module = importlib.import_module(name)
+            missing = [function for function in CONTRACT if function not in OPTIONAL and not has(module, function)]
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in (name, "spec"):
             raise  # Not a missing framework: a fault of ours.

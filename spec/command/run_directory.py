@@ -11,7 +11,6 @@ loss.png                  the loss over the epochs
 The checkpoint is what makes a directory a run: without one, nothing was trained there, and a new run may begin.
 """
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -22,7 +21,7 @@ import msgspec
 import numpy as np
 
 from spec import files, lock, parameters
-from spec.command.events import Epoch, Event, Start, encode
+from spec.command.events import Epoch, Event, Start, digest, encode
 from spec.errors import ParameterMismatch, SpecError, UsageError, shorten
 from spec.experiment import Experiment, convert, override
 from spec.framework import Precision
@@ -221,8 +220,8 @@ class RunDirectory:
     def check_metrics(self, origin: Origin) -> None:
         """Raise UsageError unless the metrics are those of the checkpoint's run."""
         events = self.rewound(origin.epochs)
-        starts = [event for event in events if isinstance(event, Start)]
-        for start in starts or ([event for event in self.events() if isinstance(event, Start)][:1]):
+        there = [event for event in self.events() if isinstance(event, Start)]
+        for start in [event for event in events if isinstance(event, Start)] or there[:1]:
             for what, expected, got in (
                 ("experiment", origin.experiment, start.experiment),
                 ("seed", origin.seed, start.seed),
@@ -232,6 +231,13 @@ class RunDirectory:
                     raise UsageError(
                         f"{self.metrics_file}: {what}: expected {expected}, as the checkpoint has, got {got}"
                     )
+        # All of them: which count, and which are of epochs that are lost, is said by what may have changed.
+        for start in there:
+            if start.checksum != (expected := start.sealed().checksum):
+                raise UsageError(
+                    f"{self.metrics_file}: the start after epoch {start.epochs_done}: expected checksum {expected}, "
+                    f"got {shorten(start.checksum) or 'none'}: changed, or of an earlier version"
+                )
         found = chain("", (event for event in events if isinstance(event, Epoch)))
         if found != origin.metrics:
             raise UsageError(
@@ -263,7 +269,7 @@ class RunDirectory:
 def chain(checksum: str, epochs: Iterable[Epoch]) -> str:
     """The checksum of a run's epochs up to the last of these, from the one before the first; "" before any."""
     for epoch in epochs:
-        checksum = hashlib.sha256(checksum.encode() + encode(epoch)).hexdigest()[:20]
+        checksum = digest(checksum.encode() + encode(epoch))
     return checksum
 
 

@@ -76,7 +76,7 @@ class Request(NamedTuple):
             epochs=self.experiment.training.epochs,
             epochs_done=epochs_done,
             directory=encodable(str(directory.path)) if directory else None,
-        )
+        ).sealed()
 
     def checkpoint(self, state: State, epochs: int, metrics: str = "") -> Checkpoint:
         """The checkpoint of a training that has done that many epochs. metrics: see Origin."""

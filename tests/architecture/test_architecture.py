@@ -113,3 +113,79 @@ def test_models_have_the_same_classes_in_the_same_order(file: str) -> None:
     shared = [name for name in torch_names if name in flax_names]
     assert [name for name in flax_names if name in torch_names] == shared
     assert shared == torch_names  # flax_impl adds cells and layers that torch has in stock; torch_impl adds nothing
+
+
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("exit_codes", "plain", "comparison", "request"),
+    ("bounds", "statistics"),
+    ("probes",),
+    ("checks",),
+    ("recording",),
+    ("diagnosis",),
+    ("judging",),
+    ("report",),
+    ("cli", "faults", "benchmark"),
+    ("__main__",),
+)
+"""crosscheck's rooms, from the ground up: each imports from its own floor and from those below."""
+
+
+def room_of(module: str) -> str:
+    """The room of a module of crosscheck, by its dotted name; of the package itself, which holds none, nothing."""
+    return module.split(".")[1] if module.count(".") else ""
+
+
+def upwards(sources: dict[str, str]) -> list[str]:
+    """What crosscheck imports from a floor above, wherever in a file; and rooms that stand on no floor."""
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    known = set(sources)
+    found = []
+    for module, source in sources.items():
+        room = room_of(module)
+        if room and room not in floor:
+            found.append(f"{module} is on no floor")
+            continue
+        for node in ast.walk(ast.parse(source)):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]
+                names = [name if name in known else node.module for name in inner]
+            for name in names:
+                above = room_of(name) if name.startswith("crosscheck.") else ""
+                if above and floor.get(above, len(FLOORS)) > floor.get(room, -1):
+                    found.append(f"{module} imports {name}")
+    return sorted(set(found))
+
+
+def crosscheck_sources() -> dict[str, str]:
+    """The sources by the modules' dotted names."""
+    found = {}
+    for path in files("crosscheck"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = path.read_text()
+    return found
+
+
+def test_nothing_in_crosscheck_imports_upwards() -> None:
+    assert upwards(crosscheck_sources()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "said"),
+    [
+        ("crosscheck.recording.planted", "from crosscheck.judging import verdict", "crosscheck.judging.verdict"),
+        (
+            "crosscheck.checks.planted",
+            "def late():\n    from crosscheck.recording.worker import Job",
+            "recording.worker",
+        ),
+        ("crosscheck.comparison", "import crosscheck.probes.witness", "crosscheck.probes.witness"),
+        ("crosscheck.attic.planted", "import numpy", "is on no floor"),
+    ],
+)
+def test_an_import_upwards_is_seen(module: str, line: str, said: str) -> None:
+    (found,) = upwards({**crosscheck_sources(), module: line})
+    assert found.startswith(module)
+    assert said in found

@@ -20,7 +20,13 @@ finally:
 
 ANYWHERE = ("torch", "jax", "flax", "optax", "scipy", "matplotlib", "rich", "numpy.random", "jaxtyping")
 """What no such command needs: frameworks, statistics, pictures, tables, and the generators of random numbers."""
-CROSSCHECK = (*ANYWHERE, "crosscheck.run", "crosscheck.crew", "crosscheck.worker", "crosscheck.report")
+CROSSCHECK = (
+    *ANYWHERE,
+    "crosscheck.cli.run",
+    "crosscheck.recording.worker_pool",
+    "crosscheck.recording.worker",
+    "crosscheck.report",
+)
 BAD_VALUE = "seeds = 0\n"
 
 

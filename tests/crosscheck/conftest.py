@@ -2,13 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from lent_workers import Pool
 
-from crosscheck.command import main
+from crosscheck.cli.command import main
+from crosscheck.recording import worker_pool
+from spec import cache
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 
@@ -82,6 +85,25 @@ def edited(source: Path, directory: Path, *edits: tuple[str, str], file: str = "
         text = text.replace(old, new, 1)
     target.write_text(text)
     return str(copy)
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """Workers that go on from one test to the next."""
+    found = Pool(tmp_path_factory.mktemp("workers"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(autouse=True)
+def lent_workers(request: pytest.FixtureRequest, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compared in this process has workers of the pool, but where processes are what a test is about.
+
+    And no test takes another one's recordings: what it saw would depend on which ran before.
+    """
+    if request.node.get_closest_marker("own_processes") is None:
+        monkeypatch.setattr(worker_pool, "Worker", pool.lend)
+        monkeypatch.setattr(cache, "recordings", lambda: None)
 
 
 @pytest.fixture

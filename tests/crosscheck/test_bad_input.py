@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pytest
 from bad_input import check_message, limited, limited_memory, snapshot
 
-from crosscheck import recording
-from crosscheck.command import main
+from crosscheck.cli.command import main
+from crosscheck.recording import recording
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -243,10 +243,13 @@ OUT = [
                 fifo("pipe"),
             ),
             Row(f"{command} --out {'x' * 300}", "--out"),
+            # An empty word, as an unset variable makes it: not the working directory.
+            Row(f"{command} --out ", "argument --out: expected a path, got ''"),
             Row(f"{command} --out not/there/{'x' * 300}/below", "--out"),
             Row(f"{command} --out lost", "lost is a file or a broken link", link("lost", "nowhere/at/all")),
         )
     ),
+    Row("compare  two", "argument DIRECTORY: expected a path, got ''"),
     Row("good.toml --out full", "full/report.json: expected a file, got a FIFO", fifo("full/report.json")),
     Row("good.toml --out full", "full/report.md: expected a file, got a directory", directory("full/report.md")),
     Row(
@@ -365,6 +368,39 @@ def test_in_a_fresh_process(row: Row, playground: Path, tmp_path: Path):
         check=False,
     )
     _check(row, done.returncode, done.stderr, before, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "code", "message"),
+    [
+        ("RLIMIT_NOFILE", 64, 0, ""),
+        ("RLIMIT_NOFILE", 16, 3, "expected more open files: `ulimit -n` says how many a process may have; got OSError"),
+        ("RLIMIT_FSIZE", 0, 2, "TMPDIR: expected a directory that can be written to, got none"),
+        ("RLIMIT_FSIZE", 2**13, 3, ""),
+    ],
+)
+def test_a_system_that_refuses_more(kind: str, size: int, code: int, message: str, playground: Path, tmp_path: Path):
+    shutil.copytree(playground, tmp_path, dirs_exist_ok=True)
+    place = tmp_path / "temporary"
+    place.mkdir()
+    done = subprocess.run(
+        limited([sys.executable, "-m", "crosscheck", *SIDES.split(" "), "./fake.py", "./fake.py"], kind, size),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(place)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    if message:
+        (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert message in error
+    else:
+        assert ("COULD NOT RUN" if code else "THE SAME") in done.stdout
+    assert list(place.iterdir()) == []
 
 
 def _check(row: Row, code: object, errors: str, before: dict[str, tuple[str, ...]], place: Path) -> None:

@@ -14,7 +14,7 @@ from crosscheck.benchmark import command
 from crosscheck.benchmark.report import duration
 from crosscheck.benchmark.result import Contender, Round, Row, check, ratio, share_of_peak, spread
 from crosscheck.benchmark.turns import FEWEST, takes_part
-from crosscheck.command import main
+from crosscheck.cli.command import main
 from spec import cache
 from spec.benchmark import PEAK, WORKLOADS, Faster, Growth, Layer, Product
 

@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from crosscheck.blame import vote
-from crosscheck.blame.finding import Blame
+from crosscheck.checks import LADDER
 from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.diagnosis import vote
+from crosscheck.diagnosis.finding import Blame
 from crosscheck.report.details import blame_facts
 from crosscheck.request import Request
-from crosscheck.rungs import LADDER
 from spec import reference
 from spec.experiment import Experiment, load, override, shipped
 from spec.framework import Gradients, Replay

@@ -2,29 +2,26 @@
 
 import json
 import shlex
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from crosscheck.command import main
+from crosscheck.cli.command import main
+from crosscheck.faults import plant
+from crosscheck.faults.fault import Edit, Fault
+from crosscheck.faults.table import FAULTS
 
 pytestmark = pytest.mark.needs("torch", "flax")
 
 ROOT = Path(__file__).parents[2]
+TABLE = {plant.label(fault): fault for fault in FAULTS}
 
 
 class Planted(NamedTuple):
-    """A fault, and what the blame must say of it. file: of the package; stage: where it departs first."""
+    """A fault, and what the blame must say of it. stage: where it departs first."""
 
-    name: str
-    package: str
-    file: str
-    old: str
-    new: str
-    experiment: str
-    rung: str
+    fault: Fault
     stage: str
     step: int | None = None
     time: int | None = None
@@ -32,15 +29,14 @@ class Planted(NamedTuple):
     dragged: tuple[str, ...] = ()
 
 
+def own(what: str, implementation: Any, edit: Edit, experiment: str, rung: str) -> Fault:
+    """A fault that the table of crosscheck faults has not."""
+    return Fault(what, what, implementation, (edit,), experiment, rung, "*")
+
+
 PLANTED = [
     Planted(
-        "LayerNorm's epsilon in torch",
-        "torch_impl",
-        "transformer.py",
-        "layer_norm_eps=spec.layer_norm_epsilon",
-        "layer_norm_eps=1e-6",
-        "hello-transformer",
-        "forward",
+        TABLE["torch_impl/layer-norm-epsilon-1e-6"],
         "encoder.layers.0.norm1",
         wrong=(
             "encoder.layers.0.norm1",
@@ -57,97 +53,70 @@ PLANTED = [
             "logits",
         ),
     ),
+    Planted(TABLE["torch_impl/adam-epsilon-1e-7"]._replace(experiment="hello-gru", rung="lock-step"), "update", step=0),
     Planted(
-        "Adam's epsilon in torch",
-        "torch_impl",
-        "optimizer.py",
-        "eps=spec.epsilon",
-        "eps=1e-7",
-        "hello-gru",
-        "lock-step",
-        "update",
-        step=0,
-    ),
-    Planted(
-        "twice the gradient of the right loss in torch",
-        "torch_impl",
-        "contract.py",
-        "loss.backward()",
-        "(2 * loss).backward()",
-        "hello-rnn",
-        "gradients",
+        own(
+            "twice the gradient of the right loss",
+            "torch_impl",
+            Edit("contract.py", "loss.backward()", "(2 * loss).backward()"),
+            "hello-rnn",
+            "gradients",
+        ),
         "head or the loss",
     ),
     Planted(
-        "a crash in torch",
-        "torch_impl",
-        "loss.py",
-        "return functional.cross_entropy(",
-        "raise ValueError('planted')\n    return functional.cross_entropy(",
-        "hello-rnn",
-        "gradients",
+        own(
+            "a crash",
+            "torch_impl",
+            Edit(
+                "loss.py",
+                "return functional.cross_entropy(",
+                "raise ValueError('planted')\n    return functional.cross_entropy(",
+            ),
+            "hello-rnn",
+            "gradients",
+        ),
         "crash",
     ),
     Planted(
-        "GRU without b_hn in JAX",
-        "flax_impl",
-        "gru.py",
-        "r * hidden_n)",
-        "r * (hidden_n - jnp.split(self.dense_h.bias[...], 3)[2]))",
-        "hello-gru",
-        "forward",
-        "rnn.h_l0",
-        time=0,
-        wrong=("rnn.h_l0",),
-        dragged=("rnn.h_n", "logits"),
+        TABLE["flax_impl/gru-without-b-hn"], "rnn.h_l0", time=0, wrong=("rnn.h_l0",), dragged=("rnn.h_n", "logits")
     ),
     Planted(
-        "backward direction not flipped in JAX",
-        "flax_impl",
-        "recurrent.py",
-        "inputs, valid, bool(suffix), start)",
-        "inputs, valid, False, start)",
-        "hello-bidirectional-gru",
-        "forward",
+        own(
+            "backward direction not flipped",
+            "flax_impl",
+            Edit("recurrent.py", "inputs, valid, bool(suffix), start)", "inputs, valid, False, start)"),
+            "hello-bidirectional-gru",
+            "forward",
+        ),
         "rnn.h_l0_reverse",
         time=4,
         wrong=("rnn.h_l0_reverse",),
         dragged=("rnn.h_n", "logits"),
     ),
+    Planted(TABLE["flax_impl/gru-b-hn-frozen"], "rnn", wrong=("rnn.bias_hh_l0",)),
     Planted(
-        "a bias that is not trained in JAX",
-        "flax_impl",
-        "gru.py",
-        "jnp.split(self.dense_h(hidden), 3, -1)",
-        "jnp.split(hidden @ self.dense_h.kernel[...] + jax.lax.stop_gradient(self.dense_h.bias[...]), 3, -1)",
-        "hello-gru",
-        "gradients",
-        "rnn",
-        wrong=("rnn.bias_hh_l0",),
-    ),
-    Planted(
-        "twice the weight decay from step 3 on in JAX",
-        "flax_impl",
-        "optimizer.py",
-        "optax.add_decayed_weights(spec.weight_decay)",
-        # 1 - 0.9^4, the fourth step's correction, is 0.34.
-        "optax.add_decayed_weights(spec.weight_decay * jnp.where(at.correction1 > 0.3, 2.0, 1.0))",
-        "hello-lstm-adamw-warm-up",
-        "lock-step",
+        own(
+            "twice the weight decay from step 3 on",
+            "flax_impl",
+            Edit(
+                "optimizer.py",
+                "optax.add_decayed_weights(spec.weight_decay)",
+                # 1 - 0.9^4, the fourth step's correction, is 0.34.
+                "optax.add_decayed_weights(spec.weight_decay * jnp.where(at.correction1 > 0.3, 2.0, 1.0))",
+            ),
+            "hello-lstm-adamw-warm-up",
+            "lock-step",
+        ),
         "update",
         step=3,
     ),
 ]
 
 
-def copied(planted: Planted, directory: Path) -> str:
+def copied(fault: Fault, directory: Path) -> str:
     """A copy of the package with the fault in it."""
-    copy = directory / planted.package
-    shutil.copytree(ROOT / planted.package, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    text = (copy / planted.file).read_text()
-    assert planted.old in text
-    (copy / planted.file).write_text(text.replace(planted.old, planted.new, 1))
-    return str(copy)
+    return str(plant.plant(fault, ROOT / fault.implementation, directory))
 
 
 def checked(directory: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -157,13 +126,14 @@ def checked(directory: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     return code, report["experiments"][0]
 
 
-@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: plant.label(planted.fault))
 def test_the_copy_is_blamed(planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    copy = copied(planted, tmp_path)
-    chosen = ["--rungs", planted.rung, "--precision", "float64"]
+    fault = planted.fault
+    copy = copied(fault, tmp_path)
+    chosen = ["--rungs", fault.rung, "--precision", "float64"]
     # The fault is on the first side in one half of the cases and on the second in the other.
-    pair = [copy, "torch_impl"] if planted.package == "torch_impl" else ["torch_impl", copy]
-    code, found = checked(tmp_path, planted.experiment, *chosen, "--implementations", *pair)
+    pair = [copy, "torch_impl"] if fault.implementation == "torch_impl" else ["torch_impl", copy]
+    code, found = checked(tmp_path, fault.experiment, *chosen, "--implementations", *pair)
     blame = found["blame"]
     assert code in (1, 3)
     assert blame["departs"] == copy
@@ -179,10 +149,10 @@ def test_the_copy_is_blamed(planted: Planted, tmp_path: Path, capsys: pytest.Cap
 def test_recordings_are_blamed_alike_and_the_command_shows_the_same_failure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    planted = PLANTED[0]
-    copy = copied(planted, tmp_path)
+    fault = PLANTED[0].fault
+    copy = copied(fault, tmp_path)
     chosen = ["--rungs", "forward,gradients", "--precision", "float64", "--seed", "3"]
-    _, live = checked(tmp_path, planted.experiment, *chosen, "--implementations", "torch_impl", copy)
+    _, live = checked(tmp_path, fault.experiment, *chosen, "--implementations", "torch_impl", copy)
     command = reproduce(capsys.readouterr().out)
     assert {"--case", "--seed", "--implementations"} < set(command)
     _, again = checked(tmp_path, *command)
@@ -190,7 +160,7 @@ def test_recordings_are_blamed_alike_and_the_command_shows_the_same_failure(
     assert again["blame"] == live["blame"]
     assert {(c["rung"], c["precision"], c["case"]) for c in again["comparisons"]} == {("forward", "float64", "own")}
     for name, implementation in (("one", "torch_impl"), ("two", copy)):
-        assert main(["record", implementation, planted.experiment, *chosen, "--out", str(tmp_path / name)]) == 0
+        assert main(["record", implementation, fault.experiment, *chosen, "--out", str(tmp_path / name)]) == 0
     capsys.readouterr()
     _, compared = checked(tmp_path, "compare", str(tmp_path / "one"), str(tmp_path / "two"))
     assert compared["blame"] == live["blame"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crosscheck.blame.distance import decide, measure
+from crosscheck.diagnosis.distance import decide, measure
 
 FIRST, SECOND = "first", "second"
 

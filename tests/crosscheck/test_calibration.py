@@ -8,10 +8,11 @@ import pytest
 from scipy.special import ndtr, ndtri
 from scipy.stats import binomtest
 
-from crosscheck import ensembles, equivalence, implementation
+from crosscheck.checks import convergence
 from crosscheck.comparison import Comparison, Place
+from crosscheck.recording import implementation
 from crosscheck.request import Request
-from crosscheck.rungs import convergence
+from crosscheck.statistics import ensembles, equivalence
 from spec.convergence import CONVERGENCE
 from spec.experiment import load
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from crosscheck.command import main
-from crosscheck.rungs import BY_DEFAULT
+from crosscheck.checks import BY_DEFAULT
+from crosscheck.cli.command import main
 from spec import experiment as experiments
 
 FAKE = Path(__file__).parent / "fake_framework.py"
@@ -92,6 +92,7 @@ def test_a_device_that_is_missing(check: Check, fake: Edit):
     assert "error: no such device" in outcome.errors
 
 
+@pytest.mark.own_processes
 def test_an_older_report_does_not_survive_a_run_that_fails(check: Check, fake: Edit):
     assert check().report
     assert check(fake(("import numpy as np\n", "import no_such_framework\n"))).report == {}

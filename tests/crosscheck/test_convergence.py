@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from crosscheck import ensembles
-from crosscheck.command import main
+from crosscheck.checks import convergence
+from crosscheck.cli.command import main
 from crosscheck.comparison import Comparison, Evidence, Place
 from crosscheck.exit_codes import PARTLY_CHECKED
-from crosscheck.rungs import convergence
-from crosscheck.summary import conclude
-from crosscheck.verdict import Verdict
+from crosscheck.judging.summary import conclude
+from crosscheck.judging.verdict import Verdict
+from crosscheck.statistics import ensembles
 from spec.convergence import CONVERGENCE
 from spec.experiment import load
 from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes, NotStated
@@ -305,7 +305,7 @@ def test_what_is_known_to_differ_comes_before_what_is_not_known():
 
 
 def cell_of(status: str):
-    from crosscheck.verdict import Cell
+    from crosscheck.judging.verdict import Cell
 
     return msgspec.convert({"rung": "convergence", "status": status}, Cell)
 

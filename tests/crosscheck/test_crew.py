@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from crosscheck import crew as crews
-from crosscheck.crew import CouldNotRun, Crew, Worker
-from crosscheck.worker import Job
+from crosscheck.recording import worker_pool as crews
+from crosscheck.recording.worker import Job
+from crosscheck.recording.worker_pool import CouldNotRun, Crew, Worker
 from spec import cache
 from spec.experiment import load, shipped
+
+pytestmark = pytest.mark.own_processes
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 

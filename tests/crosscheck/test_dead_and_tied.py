@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import spec.reference
+from crosscheck.checks import structure
 from crosscheck.comparison import Place
-from crosscheck.dead import dead
+from crosscheck.probes.dead_parameters import dead
 from crosscheck.request import Request
-from crosscheck.rungs import structure
 from spec.experiment import load
 from spec.framework import Settings
 

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crosscheck import determinism, plain
-from crosscheck.comparison import Place
-from crosscheck.determinism import Repeats, Unsteady, differences
-from crosscheck.envelope import PREFIX
+from crosscheck import plain
+from crosscheck.bounds.rounding_spread import PREFIX
+from crosscheck.comparison import Place, Unsteady
 from crosscheck.exit_codes import DIFFERENT
-from crosscheck.recording import Answer
-from crosscheck.worker import _without_envelopes
+from crosscheck.probes import determinism
+from crosscheck.probes.determinism import Repeats, differences
+from crosscheck.recording.recording import Answer
+from crosscheck.recording.worker import _without_envelopes
 from spec.exit_codes import COULD_NOT_RUN
 from spec.experiment import load
 from spec.framework import Gradients, Settings, Trajectory

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from crosscheck import command
+from crosscheck.cli import command
 from crosscheck.faults import campaign, ensembles
 from crosscheck.faults import command as faults_command
 from crosscheck.faults.campaign import Campaign
 from crosscheck.faults.fault import Edit, Fault
 from crosscheck.faults.table import FAULTS
-from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
+from crosscheck.request import DEFAULT_IMPLEMENTATIONS
 from spec import experiment as experiments
 from tests.crosscheck.test_convergence import ENSEMBLE
 from tests.crosscheck.test_faults import FAKE, LOSS_DOUBLED, Outcome, forward
@@ -42,7 +42,7 @@ def planted(name: str, losses: str, **fields: Any) -> Fault:
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Plant faults in tiny implementations that have ensembles; `losses` stands in for one's where it is given."""
     # The fake has equations of its own, so that the reference would blame both sides.
-    monkeypatch.setattr("crosscheck.verdict._blame", lambda *_: None)
+    monkeypatch.setattr("crosscheck.judging.verdict._blame", lambda *_: None)
 
     def go(*faults: Fault, options: tuple[str, ...] = (), losses: dict[str, str] | None = None) -> Outcome:
         sources = {}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_ind
 
-from crosscheck import equivalence
-from crosscheck.equivalence import holm, means, rates, seeds_for_means, seeds_for_rates
+from crosscheck.statistics import equivalence
+from crosscheck.statistics.equivalence import holm, means, rates, seeds_for_means, seeds_for_rates
 
 LEVEL = 0.05
 REPETITIONS = 400

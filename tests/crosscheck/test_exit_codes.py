@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from crosscheck import exit_codes
-from crosscheck.command import COMMANDS
-from crosscheck.summary import conclude
-from crosscheck.verdict import Cell, Status, Verdict
+from crosscheck.cli.command import COMMANDS
+from crosscheck.judging.summary import conclude
+from crosscheck.judging.verdict import Cell, Status, Verdict
 from spec import errors
 from spec.exit_codes import TRAIN, ExitCode, epilog
 

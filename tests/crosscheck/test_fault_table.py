@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from crosscheck.command import main
+from crosscheck.checks import BY_DEFAULT
+from crosscheck.cli.command import main
 from crosscheck.faults import plant
 from crosscheck.faults.command import QUICK, quick
 from crosscheck.faults.fault import Fault
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
-from crosscheck.rungs import BY_DEFAULT
 from spec.experiment import load
 
 CATALOGUE = """

@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from crosscheck import command, implementation
-from crosscheck.blame.finding import Blame, Departure
+from crosscheck.cli import command
 from crosscheck.comparison import Place
+from crosscheck.diagnosis.finding import Blame, Departure
 from crosscheck.faults import command as faults_command
 from crosscheck.faults import plant, report
 from crosscheck.faults.campaign import clean_runs
 from crosscheck.faults.conclusion import conclude
 from crosscheck.faults.fault import Edit, Fault
 from crosscheck.faults.findings import SCHEMA_VERSION, CleanRun, Findings, rate
-from crosscheck.summary import DEFAULT_IMPLEMENTATIONS
-from crosscheck.verdict import Cell, Verdict
+from crosscheck.judging.verdict import Cell, Verdict
+from crosscheck.recording import implementation
+from crosscheck.request import DEFAULT_IMPLEMENTATIONS
 from spec.errors import UsageError
 
 FAKE = Path(__file__).parent / "fake_framework.py"
@@ -69,7 +70,7 @@ Run = Callable[..., Outcome]
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Plant faults in tiny implementations, of which one may be other than the fake already."""
     # The fake has equations of its own, so that the reference would blame both sides.
-    monkeypatch.setattr("crosscheck.verdict._blame", lambda *_: None)
+    monkeypatch.setattr("crosscheck.judging.verdict._blame", lambda *_: None)
 
     def go(*faults: Fault, options: tuple[str, ...] = (), edits: dict[str, tuple[str, str]] | None = None) -> Outcome:
         sources = {}

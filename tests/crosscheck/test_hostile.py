@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from bad_input import prepared
 
-from crosscheck import keeper, scratch
+from crosscheck.recording import keeper, temporary
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 ROOT = Path(__file__).parents[2]
@@ -319,21 +319,21 @@ def test_workers_end_with_a_run_that_is_killed(busy: str, experiment: Path, tmp_
 def test_directories_of_runs_that_go_on_are_left_alone(scratch_directory: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(scratch_directory))
     program = (
-        "import sys, time, tempfile\nfrom crosscheck import scratch\n"
-        "with scratch.directory() as place:\n    print(place, flush=True)\n    time.sleep(60)\n"
+        "import sys, time, tempfile\nfrom crosscheck.recording import temporary\n"
+        "with temporary.directory() as place:\n    print(place, flush=True)\n    time.sleep(60)\n"
     )
     environment = {**os.environ, "TMPDIR": str(scratch_directory), "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
         theirs = Path(other.stdout.readline().strip())
         (theirs / "log").write_text("")
-        with scratch.directory() as mine:
+        with temporary.directory() as mine:
             assert mine.is_dir()
             assert theirs.is_dir()
         assert not mine.exists()
         assert theirs.is_dir()
         other.kill()
-    with scratch.directory():
+    with temporary.directory():
         assert not theirs.exists()
 
 
@@ -341,25 +341,25 @@ def test_a_directory_is_marked_when_it_is_locked(scratch_directory: Path, monkey
     """Else another run, which begins at the same moment, would take it for one of a run that was killed."""
     monkeypatch.setattr(tempfile, "tempdir", str(scratch_directory))
     seen: list[list[str]] = []
-    lock = scratch._lock
+    lock = temporary._lock
 
     def look(path: Path) -> int | None:
         seen.append([child.name for child in path.parent.iterdir()])
         return lock(path)
 
-    monkeypatch.setattr(scratch, "_lock", look)
-    with scratch.directory() as mine:
-        assert (mine / scratch.LOCK).exists()
+    monkeypatch.setattr(temporary, "_lock", look)
+    with temporary.directory() as mine:
+        assert (mine / temporary.LOCK).exists()
     assert seen
-    assert all(scratch.LOCK not in names for names in seen)
+    assert all(temporary.LOCK not in names for names in seen)
 
 
 def test_what_is_somebody_elses_is_left_alone(scratch_directory: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(scratch_directory))
-    theirs = scratch_directory / f"{scratch.PREFIX}results"
+    theirs = scratch_directory / f"{temporary.PREFIX}results"
     theirs.mkdir()
     (theirs / "figures.csv").write_text("1")
-    with scratch.directory():
+    with temporary.directory():
         pass
     assert (theirs / "figures.csv").read_text() == "1"
 
@@ -376,7 +376,7 @@ def test_what_is_done_undisturbed_is_done():
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:
         with pytest.raises(KeyboardInterrupt):
-            scratch.undisturbed(work)
+            temporary.undisturbed(work)
     finally:
         signal.signal(signal.SIGALRM, before)
     assert done == list(range(20))

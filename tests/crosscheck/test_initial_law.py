@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import pytest
 
-from crosscheck import tolerance
+from crosscheck.bounds import tolerances
+from crosscheck.checks import LADDER, initial_law, structure
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
-from crosscheck.rungs import LADDER, initial_law, structure
 from spec import experiment as experiments
 from spec.errors import Unsupported
 from spec.experiment import Experiment
@@ -336,7 +336,7 @@ def test_many_honest_draws_raise_no_alarm():
 
 def test_the_level_of_a_whole_run():
     shipped = [experiments.load(name) for name in experiments.shipped()]
-    assert 2 * len(shipped) * tolerance.INITIAL_LAW_LEVEL < 1e-4
+    assert 2 * len(shipped) * tolerances.INITIAL_LAW_LEVEL < 1e-4
     for experiment in shipped[::8]:
         # Every comparison that chance can fail has its share of the level: no fewer tests than comparisons.
         exact = ("same seed", "constant", "row", "range")

@@ -5,13 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from crosscheck import law, tolerance
-from crosscheck.rungs import initial_law
+from crosscheck.bounds import tolerances
+from crosscheck.checks import initial_law
+from crosscheck.statistics import distributions
 from spec import experiment as experiments
 from spec.parameters import Normal, Uniform
 
 
-def draw(generator: np.random.Generator, expected: law.Random, shape: tuple[int, ...]) -> np.ndarray:
+def draw(generator: np.random.Generator, expected: distributions.Random, shape: tuple[int, ...]) -> np.ndarray:
     match expected:
         case Uniform(bound):
             return generator.uniform(-bound, bound, shape).astype(np.float32)
@@ -19,13 +20,13 @@ def draw(generator: np.random.Generator, expected: law.Random, shape: tuple[int,
             return generator.normal(0.0, standard_deviation, shape).astype(np.float32)
 
 
-TESTS = [law.mean, law.spread, law.extent, law.distribution]
+TESTS = [distributions.mean, distributions.spread, distributions.extent, distributions.distribution]
 
 
 @pytest.mark.parametrize("test", TESTS, ids=lambda test: test.__name__)
 @pytest.mark.parametrize("expected", [Uniform(0.35), Normal(1.0)])
 @pytest.mark.parametrize("size", [20, 500])
-def test_no_test_fails_more_often_than_its_level(test: Callable, expected: law.Random, size: int):
+def test_no_test_fails_more_often_than_its_level(test: Callable, expected: distributions.Random, size: int):
     generator, level, runs = np.random.default_rng(0), 0.04, 500
     alarms = 0
     for values in draw(generator, expected, (runs, size)):
@@ -38,18 +39,18 @@ def test_no_test_fails_more_often_than_its_level(test: Callable, expected: law.R
 def test_correlations_fail_no_more_often_than_their_level():
     generator, level, runs = np.random.default_rng(1), 0.05, 2000
     for expected in (Uniform(0.35), Normal(1.0)):
-        unit = draw(generator, expected, (runs, 2, 50)) / law.deviation(expected)
-        findings = [law.correlation(one, two, level) for one, two in unit]
+        unit = draw(generator, expected, (runs, 2, 50)) / distributions.deviation(expected)
+        findings = [distributions.correlation(one, two, level) for one, two in unit]
         assert 0 < sum(f.difference > f.bound for f in findings) <= runs * level
 
 
 @pytest.mark.parametrize("expected", [Uniform(0.35), Normal(1.0)])
 @pytest.mark.parametrize("factor", [0.97, 1.03])
-def test_a_standard_deviation_3_percent_off_is_seen(expected: law.Random, factor: float):
+def test_a_standard_deviation_3_percent_off_is_seen(expected: distributions.Random, factor: float):
     """With a tensor of 1024 elements over 28 seeds; at the level that a Transformer's tests have."""
     values = draw(np.random.default_rng(2), expected, (28, 1024)) * np.float32(factor)
     table = experiments.load("hello-transformer").model.parameters()
-    finding = law.spread(values, expected, tolerance.INITIAL_LAW_LEVEL / initial_law.tests(table))
+    finding = distributions.spread(values, expected, tolerances.INITIAL_LAW_LEVEL / initial_law.tests(table))
     assert finding.difference > finding.bound
 
 
@@ -58,16 +59,19 @@ def test_a_normal_law_is_told_from_a_uniform_one_of_equal_variance():
     normal = draw(generator, Normal(1.0), (5000,))
     uniform = draw(generator, Uniform(3**0.5), (5000,))
     for values, expected in ((normal, Uniform(3**0.5)), (uniform, Normal(1.0))):
-        assert law.distribution(values, expected, level).difference > 8
-        assert law.spread(values, expected, level).difference < law.spread(values, expected, level).bound
+        assert distributions.distribution(values, expected, level).difference > 8
+        assert (
+            distributions.spread(values, expected, level).difference
+            < distributions.spread(values, expected, level).bound
+        )
 
 
 def test_sample_sizes():
-    assert law.sample_size(Uniform(1.0), 0.02) == 500
-    assert law.sample_size(Normal(1.0), 0.02) == 1250
+    assert distributions.sample_size(Uniform(1.0), 0.02) == 500
+    assert distributions.sample_size(Normal(1.0), 0.02) == 1250
     assert initial_law.seeds(experiments.load("hello-gru").model.parameters()) == 124
     assert initial_law.seeds(experiments.load("hello-transformer").model.parameters()) == 28
     generator = np.random.default_rng(4)
     for expected in (Uniform(0.35), Normal(1.0)):
-        values = draw(generator, expected, (2000, law.sample_size(expected, 0.02)))
-        assert values.std(axis=1).std() / law.deviation(expected) == pytest.approx(0.02, rel=0.1)
+        values = draw(generator, expected, (2000, distributions.sample_size(expected, 0.02)))
+        assert values.std(axis=1).std() / distributions.deviation(expected) == pytest.approx(0.02, rel=0.1)

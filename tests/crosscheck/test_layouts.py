@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crosscheck.checks import layouts
 from crosscheck.exit_codes import DIFFERENT, SAME
-from crosscheck.rungs import layouts
 
 Check = Callable[..., Any]
 Edit = Callable[..., str]
@@ -122,3 +122,9 @@ def test_an_argument_that_is_read_flat_is_red(
     assert outcome.failures()[0]["tensor"].startswith(tensor)
     assert all(failure["sides"][0].startswith(side) for failure in outcome.failures())
     assert check(FAKE, "--rungs", "layouts", experiments=(experiment,)).exit_code == SAME
+
+
+def test_a_side_that_tells_its_overhead_is_handed_the_same_inputs(check: Check, fake: Edit) -> None:
+    """spec.reference tells none, and what an implementation tells is no input."""
+    tells = "def overhead():\n    return {'compiling': 0.0}\n\n\ndef describe("
+    assert check(fake(("def describe(", tells)), "--rungs", "layouts").exit_code == SAME

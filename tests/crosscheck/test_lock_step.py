@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crosscheck import allowance, tolerance
+from crosscheck.bounds import tolerances, trajectories
+from crosscheck.checks import lock_step
 from crosscheck.comparison import Place
 from crosscheck.request import Request
-from crosscheck.rungs import lock_step
 from spec.experiment import load, override
 from spec.parameters import generator_for
 from tests.crosscheck import fake_framework
@@ -88,13 +88,13 @@ def test_beyond_the_horizon_nothing_is_compared_but_must_be_finite():
 
 def test_the_cap_of_the_loss():
     size = np.ones(3)
-    bounds = allowance.loss(np.array([1e-16, 5e-10, 2e-9]), size, "float64")
+    bounds = trajectories.loss(np.array([1e-16, 5e-10, 2e-9]), size, "float64")
     assert bounds == pytest.approx([40 * 2.0**-52, 1e-9, 2e-8])
-    assert allowance.loss(np.array([5e-10]), size[:1], "float32")[0] > 1e-9
+    assert trajectories.loss(np.array([5e-10]), size[:1], "float32")[0] > 1e-9
 
 
 def test_the_running_maximum_is_taken():
-    bounds = allowance.allowed(np.array([0.0, 1e-9, 0.0]), np.ones(3), "float64")
+    bounds = trajectories.allowed(np.array([0.0, 1e-9, 0.0]), np.ones(3), "float64")
     assert bounds == pytest.approx([40 * 2.0**-52, 1e-8, 1e-8])
 
 
@@ -111,7 +111,7 @@ def test_noise_in_the_gradients_moves_adam_no_further_than_derived(name: str, se
         follow(training, gradients + side * noise[:, None] * generator.uniform(-0.5, 0.5, gradients.shape))
         for side in (1, -1)
     )
-    derived = allowance.adam(training, first[1], first[2], noise)
+    derived = trajectories.adam(training, first[1], first[2], noise)
     assert np.all(np.abs(first[0] - second[0]) <= derived * (1 + 1e-9))
     # And it is a bound, not a licence: large gradients are not moved by noise.
     assert derived[-1, -1] < 1e-4 * optimizer.learning_rate * 50
@@ -138,13 +138,13 @@ def test_moments_and_gradients_are_read_off_the_averages():
     generator = generator_for(0, "gradients")
     gradients, noise = generator.normal(size=(9, 4)), np.full(9, 1e-7)
     _, averages, squares = follow(training, gradients)
-    errors = allowance.errors(np.array([1.0, 0.1, 0.01, 1e-5, 0.0, 1.0, 1.0, 1.0, 1.0]), 1e-16)
+    errors = trajectories.errors(np.array([1.0, 0.1, 0.01, 1e-5, 0.0, 1.0, 1.0, 1.0, 1.0]), 1e-16)
     assert errors[[0, 2, 4]] == pytest.approx([1 - np.exp(-1), 1 - np.exp(-0.01), 1e-16])
     expected = np.maximum.accumulate(np.abs(gradients) / errors[:, None])
-    assert allowance.gradients(training, averages, errors) == pytest.approx(expected)
+    assert trajectories.gradients(training, averages, errors) == pytest.approx(expected)
     # All one way is the worst case for the average, and the direction of the gradient for its square.
     _, moved, also = follow(training, gradients + noise[:, None] * np.sign(gradients))
-    dm, dv = allowance.moments(training, squares, noise)
+    dm, dv = trajectories.moments(training, squares, noise)
     assert np.all(np.abs(moved - averages) <= dm * (1 + 1e-9))
     assert np.all(np.abs(also - squares) <= dv * (1 + 1e-9))
     assert dv[-1] == pytest.approx(np.abs(also - squares)[-1], rel=2)
@@ -198,7 +198,7 @@ def test_step_by_step(check: Check, fake: Edit, edit: tuple[tuple[str, str], ...
 
 
 def test_the_floor_is_below_the_factor():
-    assert 1 < tolerance.STEP_ROUNDINGS < tolerance.OPENING_ROUNDINGS / 10
+    assert 1 < tolerances.STEP_ROUNDINGS < tolerances.OPENING_ROUNDINGS / 10
 
 
 @pytest.mark.parametrize("epochs", [5, 6])

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import spec.reference
+from crosscheck.checks import optimizer as rung
 from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.probes.witness import Witness
 from crosscheck.request import Request
-from crosscheck.rungs import optimizer as rung
-from crosscheck.witness import Witness
 from spec import experiment as experiments
 from spec.framework import Precision
 

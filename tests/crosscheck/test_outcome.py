@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from scipy.stats import binomtest, fisher_exact
 
-from crosscheck import tolerance
+from crosscheck.bounds import tolerances
+from crosscheck.checks.outcome import can_fail
 from crosscheck.exit_codes import SAME, UNDERPOWERED
-from crosscheck.rungs.outcome import can_fail
 from spec.experiment import load, shipped
 from spec.training import CannotLearn, Learns, LearnsSometimes
 
@@ -38,7 +38,7 @@ def test_the_fewest_runs_that_can_fail(outcome: Learns | LearnsSometimes | Canno
     for runs, expected in ((fewest - 1, False), (fewest, True)):
         lowest = min(binomtest(count, runs, rate, **sides).pvalue for count in range(runs + 1))
         # With the very rounding of the test: 0.01^2 is a little above the level.
-        assert (lowest < tolerance.OUTCOME_LEVEL * (1 - 1e-9)) == expected
+        assert (lowest < tolerances.OUTCOME_LEVEL * (1 - 1e-9)) == expected
 
 
 def test_every_shipped_experiment_has_runs_enough():
@@ -63,7 +63,7 @@ def test_sides_are_held_against_each_other_where_that_can_fail(
     check: Check, experiment: Path, seeds: int, compared: bool
 ):
     least = float(fisher_exact([[seeds, 0], [0, seeds]])[1])
-    assert (least < tolerance.OUTCOME_LEVEL) == compared
+    assert (least < tolerances.OUTCOME_LEVEL) == compared
     experiment.write_text(experiment.read_text().replace("seeds = 3", f"seeds = {seeds}"))
     outcome = check(FAKE, "--rungs", "outcome")
     sides = [c["sides"] for c in outcome.report["experiments"][0]["comparisons"] if c["tensor"] == "solved"]

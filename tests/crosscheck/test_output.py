@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from crosscheck import output, run
-from crosscheck.command import main
+from crosscheck.cli import output, run
+from crosscheck.cli.command import main
 from spec import files
 from spec.errors import UsageError
 
@@ -175,7 +175,7 @@ def test_reports_are_as_the_umask_says(check: Check, tmp_path: Path):
 def test_a_signal_within_text_that_is_executed_has_its_own_exit_code(tmp_path: Path):
     """Python itself would end the process by SIGINT then, although the exception was dealt with."""
     program = (
-        "import os, runpy, signal, sys\nfrom crosscheck import command\n"
+        "import os, runpy, signal, sys\nfrom crosscheck.cli import command\n"
         "def executing(arguments): exec('os.kill(os.getpid(), signal.SIGTERM)\\nsignal.pause()')\n"
         "command._carry_out = executing\nsys.argv = ['crosscheck']\n"
         "runpy.run_module('crosscheck', run_name='__main__', alter_sys=True)\n"

@@ -20,8 +20,9 @@ def overhead() -> dict[str, float]:
 def describe("""
 
 
+@pytest.mark.own_processes
 def test_what_a_side_spends_is_told_apart(check: Check, fake: Edit, tmp_path: Path) -> None:
-    found = check(fake(("def describe(", TELLS)), "--rungs", "structure")
+    found = check(fake(("def describe(", TELLS)), "--rungs", "structure", "--fresh")
     assert found.exit_code == 0
     first, second = (side["overhead"] for side in found.report["sides"])
     # Of this job alone: what was spent before it was asked for is none of its.

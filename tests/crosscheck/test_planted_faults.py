@@ -4,57 +4,42 @@ The whole table of such bugs is crosscheck.faults.table; see test_fault_table.py
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from crosscheck.command import main
+from crosscheck.cli.command import main
+from crosscheck.faults import plant, table
+from crosscheck.faults.fault import Edit, Fault
 
 pytestmark = pytest.mark.needs("torch", "flax")
 
 FLAX = Path(__file__).parents[2] / "flax_impl"
 
 
-class Fault(NamedTuple):
-    """edits: (file, text, replacement). rung, tensor: where the first failure must be; step: of a trajectory."""
-
-    name: str
-    experiment: str
-    rung: str
-    tensor: str
-    edits: tuple[tuple[str, str, str], ...]
-    step: int | None = None
-
-
-FAULTS = [
-    Fault(
-        "GRU without b_hn",
-        "hello-gru",
-        "forward",
-        "rnn.h_l0",
-        (("gru.py", "r * hidden_n)", "r * (hidden_n - jnp.split(self.dense_h.bias[...], 3)[2]))"),),
-    ),
-    Fault(
-        "Adam epsilon 1e-7",
-        "hello-gru",
-        "lock-step",
+TABLE = {plant.label(fault): fault for fault in table.FAULTS}
+SEEN = [
+    (TABLE["flax_impl/gru-without-b-hn"], "rnn.h_l0", None),
+    (
+        TABLE["flax_impl/adam-epsilon-1e-7"]._replace(rung="lock-step"),
         "parameters/rnn.weight_ih_l0",
-        (("optimizer.py", "+ spec.epsilon), mean", "+ 1e-7), mean"),),
-        step=0,
+        0,
     ),
 ]
+"""Faults of the table; the tensor and, of a trajectory, the step at which the first failure must be."""
 
-LIVE = sorted({(fault.experiment, fault.rung) for fault in FAULTS})
+SUM = Edit("loss.py", "return total / asked.sum()", "return total")
+
+LIVE = sorted({(fault.experiment, fault.rung) for fault, _, _ in SEEN})
 
 
 @pytest.fixture(scope="session")
 def torch_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What torch_impl does with every experiment that a fault is live in."""
     directory = tmp_path_factory.mktemp("recordings") / "torch"
-    names = sorted({fault.experiment for fault in FAULTS})
+    names = sorted({experiment for experiment, _ in LIVE})
     rungs = "forward,lock-step"
     arguments = ["record", "torch_impl", *names, "--rungs", rungs, "--precision", "float64", "--out", str(directory)]
     assert main(arguments) == 0
@@ -68,15 +53,8 @@ Judge = Callable[..., tuple[int, dict[str, Any]]]
 def judge(tmp_path: Path, torch_recording: Path) -> Judge:
     """Record a copy of flax_impl with edits and compare it with torch_impl; the exit code and the report."""
 
-    def run(experiment: str, rungs: str, *edits: tuple[str, str, str]) -> tuple[int, dict[str, Any]]:
-        copy = tmp_path / "flax_impl"
-        shutil.copytree(FLAX, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        for file, old, new in edits:
-            text = (copy / file).read_text()
-            assert text.count(old) >= 1, f"the text to edit is not in {file}: {old!r}"
-            edited = text.replace(old, new, 1)
-            assert edited != text
-            (copy / file).write_text(edited)
+    def run(experiment: str, rungs: str, *edits: Edit) -> tuple[int, dict[str, Any]]:
+        copy = plant.plant(SEEN[0][0]._replace(edits=edits), FLAX, tmp_path)
         chosen = ["--rungs", rungs, "--precision", "float64"]
         main(["record", str(copy), experiment, *chosen, "--out", str(tmp_path / "recording")])
         directories = [str(torch_recording), str(tmp_path / "recording")]
@@ -87,13 +65,15 @@ def judge(tmp_path: Path, torch_recording: Path) -> Judge:
     return run
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_fault_is_found_and_its_tensor_named(fault: Fault, judge: Judge, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(("fault", "tensor", "step"), SEEN, ids=lambda value: getattr(value, "name", ""))
+def test_fault_is_found_and_its_tensor_named(
+    fault: Fault, tensor: str, step: int | None, judge: Judge, capsys: pytest.CaptureFixture[str]
+):
     code, report = judge(fault.experiment, fault.rung, *fault.edits)
     first = next(c for c in report["experiments"][0]["comparisons"] if not c["passed"])
     assert code == 1
-    assert (first["rung"], first["tensor"], first["step"]) == (fault.rung, fault.tensor, fault.step)
-    assert fault.tensor in capsys.readouterr().out
+    assert (first["rung"], first["tensor"], first["step"]) == (fault.rung, tensor, step)
+    assert tensor in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("experiment", "rung"), LIVE)
@@ -106,8 +86,7 @@ def test_an_unedited_copy_passes(experiment: str, rung: str, judge: Judge):
 
 def test_sum_instead_of_mean_shows_in_the_parameters_under_adam(judge: Judge):
     """Adam divides the scale of a gradient out but for its epsilon: 3e-7 is left, and must not go under."""
-    edit = ("loss.py", "return total / asked.sum()", "return total")
-    code, report = judge("hello-gru", "lock-step", edit)
+    code, report = judge("hello-gru", "lock-step", SUM)
     failures = [c for c in report["experiments"][0]["comparisons"] if not c["passed"]]
     moved = [c for c in failures if c["tensor"].startswith("parameters/")]
     assert code == 1

@@ -10,11 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from crosscheck import recording, tolerance
-from crosscheck.command import main
-from crosscheck.recording import Stale
+from crosscheck.bounds import tolerances
+from crosscheck.checks import BY_DEFAULT, loss
+from crosscheck.cli.command import main
+from crosscheck.recording import recording
+from crosscheck.recording.recording import Stale
 from crosscheck.request import Request
-from crosscheck.rungs import BY_DEFAULT, loss
 from spec import parameters
 from spec.errors import UsageError
 from spec.experiment import load
@@ -105,9 +106,9 @@ def test_bounds_are_of_what_was_drawn(tmp_path: Path, recorded: Callable[..., Pa
     bounds = {}
     for seed in (0, 5):
         given = loss.draw(short, "every step", Request("float64", "cpu", seed))["huge"]
-        entered = tolerance.largest(given.logits, envelopes["float64/loss/every step/huge/loss"])
+        entered = tolerances.largest(given.logits, envelopes["float64/loss/every step/huge/loss"])
         envelope = float(np.max(envelopes["float64/loss/every step/envelope/huge/loss"]))
-        bounds[seed] = tolerance.allowed("float64", envelope, entered, given.targets.size)
+        bounds[seed] = tolerances.allowed("float64", envelope, entered, given.targets.size)
     assert found["loss (huge)"] == bounds[5] != bounds[0]
 
 

@@ -12,13 +12,13 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from crosscheck.blame.finding import Blame, Departure
+from crosscheck.checks import BY_DEFAULT
+from crosscheck.cli.progress import Progress
 from crosscheck.comparison import Comparison
-from crosscheck.progress import Progress
+from crosscheck.diagnosis.finding import Blame, Departure
+from crosscheck.judging.summary import SCHEMA_VERSION, SideSummary, Summary, conclude
+from crosscheck.judging.verdict import Cell, Status, Verdict
 from crosscheck.report import data, markdown, rows, terminal
-from crosscheck.rungs import BY_DEFAULT
-from crosscheck.summary import SCHEMA_VERSION, SideSummary, Summary, conclude
-from crosscheck.verdict import Cell, Status, Verdict
 from tests.hostile import HOSTILE, problems
 
 FAKE = Path(__file__).parent / "fake_framework.py"
@@ -178,7 +178,7 @@ def test_progress_says_a_verdict_in_the_same_words(width: int | None, capsys: py
 def test_a_bar_shows_its_numbers_however_narrow_it_is(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=True, color_system=None, _environ={})
-    monkeypatch.setattr("crosscheck.progress.Console", lambda **given: console)
+    monkeypatch.setattr("crosscheck.cli.progress.Console", lambda **given: console)
     labels = ["torch_impl", "/home/somebody/a/very/long/path/to/flax_impl"]
     progress = Progress(labels, 35)
     assert progress._bars is not None
@@ -200,7 +200,7 @@ def test_a_bar_can_be_read_on_white(monkeypatch: pytest.MonkeyPatch) -> None:
         colours = {"force_terminal": True, "color_system": "standard", "_environ": {}}
         return Console(**(given | {"file": file, "width": 80} | colours))
 
-    monkeypatch.setattr("crosscheck.progress.Console", console)
+    monkeypatch.setattr("crosscheck.cli.progress.Console", console)
     progress = Progress(["torch_impl"], 2)
     assert progress._bars is not None
     progress._console.print(progress._bars.get_renderable())

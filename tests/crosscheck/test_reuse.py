@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from crosscheck.command import main
-from crosscheck.reuse import variables
+from crosscheck.cli import run
+from crosscheck.cli.command import main
+from crosscheck.recording.reuse import variables
 from spec import cache, parameters
+
+pytestmark = pytest.mark.own_processes
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 
@@ -64,6 +67,29 @@ def test_a_second_run_records_nothing_and_compares_everything(check: Check, old:
     assert "1 of 1 recordings are an earlier run's" not in first.output
     assert "recorded by an earlier run" in second.errors
     assert len(list(home.glob("ohlol/recordings/*.safetensors"))) == 2
+
+
+@pytest.mark.parametrize("cleaned", [(0,), (1,), (0, 1)])
+def test_what_is_deleted_while_a_run_counts_on_it_is_recorded_anew(
+    check: Check, old: Callable[..., str], monkeypatch: pytest.MonkeyPatch, cleaned: tuple[int, ...]
+):
+    port = old(FAKE.read_text())
+    first = check(port)
+    share = run._share
+
+    def clean_meanwhile(*arguments: Any) -> Any:
+        waiting, known = share(*arguments)
+        assert [result.side for result in known] == [0, 1]
+        for side in cleaned:
+            assert known[side].kept
+            known[side].kept.path.unlink()
+        return waiting, known
+
+    monkeypatch.setattr(run, "_share", clean_meanwhile)
+    second = check(port)
+    assert second.exit_code == 0
+    assert reused(second) == [0 if side in cleaned else 1 for side in (0, 1)]
+    assert second.report["comparisons"] == first.report["comparisons"]
 
 
 def test_a_fault_planted_since_is_seen(check: Check, old: Callable[..., str]):

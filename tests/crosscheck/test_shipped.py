@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from crosscheck.command import main
+from crosscheck.cli.command import main
 from spec.experiment import load, shipped
 
 pytestmark = pytest.mark.needs("torch", "flax")
 
 LOSSES_APART = 1e-9
-"""What the losses of a whole recipe may differ by at most; see crosscheck.tolerance."""
+"""What the losses of a whole recipe may differ by at most; see crosscheck.bounds.tolerances."""
 
 
 def test_every_experiment_passes(tmp_path: Path) -> None:

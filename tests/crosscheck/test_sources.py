@@ -16,18 +16,20 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from crosscheck.packages import Packages
-from crosscheck.places import ABSENT, Places, importable, signature
-from crosscheck.sources import Sources, unchanged
+from crosscheck.recording.packages import Packages
+from crosscheck.recording.places import ABSENT, Places, importable, signature
+from crosscheck.recording.sources import Sources, unchanged
 from spec import cache, parameters
+
+pytestmark = pytest.mark.own_processes
 
 ROOT = Path(__file__).parents[2]
 
 WATCHED = """
 import sys
 import msgspec
-from crosscheck import implementation
-from crosscheck.sources import Unfit, Watch
+from crosscheck.recording import implementation
+from crosscheck.recording.sources import Unfit, Watch
 watch = Watch("./ported.py")
 import importlib
 sys.path.insert(0, ".")

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 import spec.reference
-from crosscheck import bernoulli, masks, tolerance
+from crosscheck.bounds import tolerances
+from crosscheck.checks import LADDER, lock_step, outcome
+from crosscheck.checks import train_mode as rung
 from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.probes import dropout_masks
 from crosscheck.request import Request
-from crosscheck.rungs import LADDER, lock_step, outcome
-from crosscheck.rungs import train_mode as rung
+from crosscheck.statistics import bernoulli
 from spec import experiment as experiments
 from spec.experiment import Experiment, override
 from spec.framework import Settings
@@ -98,9 +100,9 @@ OTHERS = [
 def test_masks_of_other_models_are_observed(name: str, changes: dict[str, Any]):
     """What is observed is what was applied, wherever it is seen, and it is seen nearly everywhere."""
     experiment = shipped(name, **changes)
-    batch = random_batch(experiment.model, [masks.time_of(experiment)] * 6, 0, "float32")
+    batch = random_batch(experiment.model, [dropout_masks.time_of(experiment)] * 6, 0, "float32")
     for seed in range(2):
-        seen = masks.observe(Numpy(), experiment, batch, seed, Request("float32", "cpu", 0).settings)  # type: ignore[arg-type]
+        seen = dropout_masks.observe(Numpy(), experiment, batch, seed, Request("float32", "cpu", 0).settings)  # type: ignore[arg-type]
         applied = honest(experiment.model, len(batch.inputs), batch.inputs.shape[1], seed)
         assert seen.keys() == applied.keys()
         for site, mask in seen.items():
@@ -347,7 +349,7 @@ def test_the_level_is_shared_by_at_least_as_many_tests_as_are_made():
         assert len(single) + 4 * len(sites) * (len(sites) - 1) // 2 <= rung.tests(sites)
     dropping = [name for name in experiments.shipped() if not rung.inapplicable(experiments.load(name))]
     assert dropping == [LSTM, TRANSFORMER]
-    assert 2 * len(dropping) * tolerance.TRAIN_MODE_LEVEL < 1e-5
+    assert 2 * len(dropping) * tolerances.TRAIN_MODE_LEVEL < 1e-5
 
 
 def test_the_rung_stands_between_lock_step_and_outcome():

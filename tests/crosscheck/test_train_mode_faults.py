@@ -21,9 +21,9 @@ import torch_impl.dropout
 import torch_impl.recurrent
 import torch_impl.training
 import torch_impl.transformer
+from crosscheck.checks import train_mode as rung
 from crosscheck.comparison import Place
 from crosscheck.request import Request
-from crosscheck.rungs import train_mode as rung
 from spec.experiment import Experiment, load, override
 
 LSTM, TRANSFORMER = "hello-stacked-lstm-dropout", "hello-transformer-dropout"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from crosscheck.checks import BY_DEFAULT
 from crosscheck.exit_codes import DIFFERENT, PARTLY_CHECKED, SAME
-from crosscheck.rungs import BY_DEFAULT
 from spec.exit_codes import COULD_NOT_RUN, USAGE
 from spec.framework import OPTIONAL
 
@@ -180,6 +180,10 @@ def test_nothing_but_what_is_declared_to_be_left_out_is_not_the_same(check: Chec
         ("{'sparse embedding gradients': 3}", "expected a reason"),
         ("['sparse embedding gradients']", "expected a mapping"),
         ("True", "expected a mapping"),
+        ("type('Broken', (dict,), {'items': lambda self: 1 / 0})()", "to reasons, got ZeroDivisionError: division by"),
+        ("type('Broken', (dict,), {'items': lambda self: exit(7)})()", "to reasons, got SystemExit: 7"),
+        ("type('Broken', (dict,), {'items': lambda self: [([], 'none')]})()", "to reasons, got TypeError: unhashable"),
+        ("type('Broken', (), {'__repr__': lambda self: 1 / 0})()", "to reasons, got ZeroDivisionError"),
     ],
 )
 def test_a_declaration_of_what_cannot_be_declared_is_refused(check: Check, fake: Edit, declaration: str, problem: str):

@@ -16,10 +16,10 @@ import torch_impl.contract
 import torch_impl.encoder_decoder
 import torch_impl.model
 import torch_impl.recurrent
-from crosscheck import variation
+from crosscheck.checks import Rung, forward, gradients, loss
 from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.probes import sample_points
 from crosscheck.request import Request
-from crosscheck.rungs import Rung, forward, gradients, loss
 from spec.errors import Unsupported
 from spec.experiment import Experiment, load, shipped
 from spec.framework import Framework, Precision
@@ -350,13 +350,13 @@ def test_a_difference_of_a_few_envelopes_passes_and_one_of_many_does_not(name: s
 
 
 def test_every_model_with_layers_is_looked_at_with_four_by_default():
-    models = {load(name).model for name in variation.DEEP}
+    models = {load(name).model for name in sample_points.DEEP}
     with_layers = {name for name, model in MODELS.items() if "num_layers" in model.__struct_fields__}
-    assert set(variation.DEEP) <= set(shipped())
+    assert set(sample_points.DEEP) <= set(shipped())
     assert {type(model).__name__ for model in models} == with_layers
     assert {getattr(model, "bidirectional", False) for model in models} == {False, True}
-    for name in variation.DEEP:
-        assert variation.DEEPEST in variation.cases(load(name), "float64", False)
+    for name in sample_points.DEEP:
+        assert sample_points.DEEPEST in sample_points.cases(load(name), "float64", False)
 
 
 @pytest.mark.parametrize("name", ["hello-gru", "hello-encoder-decoder", "hello-embedding-rnn", "last-step-classifier"])
@@ -370,8 +370,8 @@ def test_the_points_of_a_case_are_of_one_shape(name: str, precision: Precision):
         return (value.shape, value.dtype) if isinstance(value, np.ndarray) else value
 
     experiment = load(name)
-    for case in variation.cases(experiment, precision, True):
-        points = variation.points(experiment, case, Request(precision, "cpu", 0))
+    for case in sample_points.cases(experiment, precision, True):
+        points = sample_points.points(experiment, case, Request(precision, "cpu", 0))
         assert points[0].name == ""
         assert len({point.name for point in points}) == len(points)
         for other in points[1:]:
@@ -383,7 +383,7 @@ def test_the_points_of_a_case_are_of_one_shape(name: str, precision: Precision):
 
 def test_every_thorough_case_can_be_recorded():
     experiment = load("hello-stacked-lstm-dropout")
-    cases = variation.cases(experiment, "float64", True)
+    cases = sample_points.cases(experiment, "float64", True)
     assert {"batch 1", "batch 2", "length 1", "length 2", "one layer", "three layers"} < set(cases)
     for case in cases:
         side = record(gradients, experiment, "float64", case, True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crosscheck import zero_gradient
+from crosscheck.bounds import zero_gradients
 from spec.experiment import load, override
 from spec.parameters import generator_for
 from spec.training import Training
@@ -41,12 +41,12 @@ def test_no_gradients_drift_further_than_the_limit(name: str, seed: int):
     gradients = generator.choice([-1.0, 0.0, 1.0, 1e-3, 1e3], 100) * np.exp(generator.normal(size=100))
     gradients = np.abs(gradients) if seed % 2 else gradients
     drift = np.abs(adam(gradients, training, 0.7) - 0.7)
-    assert np.all(drift <= zero_gradient.largest_drift(training, 0.7, 100) * (1 + 1e-12))
+    assert np.all(drift <= zero_gradients.largest_drift(training, 0.7, 100) * (1 + 1e-12))
 
 
 def test_the_limit_of_a_step_is_reached():
     training = load("hello-self-attention").training
-    limit = np.diff(zero_gradient.largest_drift(training, 0.0, 50), prepend=0.0) / 0.01
+    limit = np.diff(zero_gradients.largest_drift(training, 0.0, 50), prepend=0.0) / 0.01
     assert limit[0] == pytest.approx(1.0)
     # Cauchy and Schwarz hold with equality for gradients that grow by beta2 / beta1 a step.
     worst = (0.999 / 0.9) ** np.arange(50.0)
@@ -56,12 +56,12 @@ def test_the_limit_of_a_step_is_reached():
 
 def test_the_limit_in_the_end_is_seven_learning_rates_a_step():
     training = load("hello-self-attention").training
-    assert np.diff(zero_gradient.largest_drift(training, 0.0, 10_000))[-1] == pytest.approx(0.01 * 7.27, rel=1e-3)
+    assert np.diff(zero_gradients.largest_drift(training, 0.0, 10_000))[-1] == pytest.approx(0.01 * 7.27, rel=1e-3)
 
 
 def test_an_optimizer_without_memory_of_sizes():
     experiment = override(load("hello-self-attention"), training__optimizer__beta2=0.0)
-    assert zero_gradient.largest_drift(experiment.training, 0.0, 3)[-1] == np.inf
+    assert zero_gradients.largest_drift(experiment.training, 0.0, 3)[-1] == np.inf
 
 
 @pytest.mark.parametrize(("size", "status"), [("1e-17", "same"), ("1e-8", "different")])
@@ -99,5 +99,5 @@ def test_the_rows_beside_are_compared_as_always(check: Check, fake: Edit):
 
 def test_sgd_leaves_nothing_out():
     training = load("hello-rnn-sgd-momentum").training
-    assert not zero_gradient.blown_up(training)
-    assert zero_gradient.blown_up(load("hello-lstm-adamw-warm-up").training)
+    assert not zero_gradients.blown_up(training)
+    assert zero_gradients.blown_up(load("hello-lstm-adamw-warm-up").training)

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import flax_impl
 import torch_impl
 from flax_impl import attention as flax_attention
+from flax_impl import compilation
 from flax_impl import contract as flax_contract
 from flax_impl import training as flax_training
 from flax_impl.dropout import Dropout
@@ -46,7 +47,9 @@ EXPERIMENTS = (
 Case = tuple[list[np.ndarray], np.ndarray | None]
 
 
-@pytest.fixture(params=[(h, v, d) for h in HEADS for v in LENGTHS for d in DTYPES], ids=lambda p: "-".join(p))
+@pytest.fixture(
+    scope="module", params=[(h, v, d) for h in HEADS for v in LENGTHS for d in DTYPES], ids=lambda p: "-".join(p)
+)
 def case(request: pytest.FixtureRequest) -> Case:
     """Query, key, value and the context's cotangent; and the mask, with an axis for the heads where there are any."""
     heads, kind, dtype = request.param
@@ -169,21 +172,39 @@ def by_flax(case: Case, form: Callable[..., Any]) -> list[np.ndarray]:
             context, pull = jax.vjp(lambda q, k, v: form(q, k, v, mask), *map(jnp.asarray, arrays))
             return context, *pull(jnp.asarray(cotangent))
 
-        return [np.asarray(array) for array in jax.jit(run)(*inputs)]
+        quick = compilation.options(Settings(), quick=True)
+        return [np.asarray(array) for array in compilation.jit(run, quick)(*inputs)]
 
 
 def written(query: Any, key: Any, value: Any, valid: Any) -> Any:
     return flax_attention._written_out(query, key, value, SCALE, valid)[0]
 
 
+@pytest.fixture(scope="module")
+def expected(case: Case) -> list[np.ndarray]:
+    """Of the written-out form."""
+    return by_flax(case, written)
+
+
+FORMS = pytest.mark.parametrize(
+    "form", [flax_attention._in_blocks, flax_attention._by_head], ids=["in blocks", "by head"]
+)
+
+
 @pytest.mark.parametrize("block", [1, 3, TIME, 128])
-@pytest.mark.parametrize("form", [flax_attention._in_blocks, flax_attention._by_head], ids=["in blocks", "by head"])
+@FORMS
 def test_flax_blocks_are_the_written_out(
-    case: Case, form: Callable[..., Any], block: int, monkeypatch: pytest.MonkeyPatch
+    case: Case, expected: list[np.ndarray], form: Callable[..., Any], block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = by_flax(case, written)
     monkeypatch.setattr(flax_attention, "BLOCK", block)
     assert_close(by_flax(case, partial(form, SCALE)), expected)
+
+
+@FORMS
+def test_a_block_of_another_scale_is_seen(
+    case: Case, expected: list[np.ndarray], form: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flax_attention, "BLOCK", 3)
     with pytest.raises(AssertionError):
         assert_close(by_flax(case, partial(form, SCALE / 2)), expected)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kinds import covering
 
-from crosscheck.envelope import FACTOR, PREFIX, measure, nudged
+from crosscheck.bounds.rounding_spread import FACTOR, PREFIX, measure, nudged
 from spec.ensemble import NEVER, chunk_size, cut, first_solved, join, member_bytes, one_by_one, solved_members
 from spec.experiment import Experiment, load, override, shipped
 from spec.framework import Ensemble, Settings
@@ -20,7 +21,10 @@ SETTINGS = Settings("float64")
 SEEDS = (3, 2**32 - 1)
 TRAINED = [name for name in shipped() if load(name).training.epochs]
 ALL = [
-    (i, n) for i in ("torch_impl", "flax_impl") for n in TRAINED if (i, n) != ("flax_impl", "hello-embedding-sparse")
+    (i, n)
+    for i in ("torch_impl", "flax_impl")
+    for n in covering(TRAINED)
+    if (i, n) != ("flax_impl", "hello-embedding-sparse")
 ]
 METHODS = {"torch_impl": "vmap", "flax_impl": "jit(vmap(scan))"}
 

@@ -42,6 +42,8 @@ VALID = np.arange(TIME) < LENGTHS[:, None]
 @pytest.fixture(autouse=True)
 def no_cell_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """These are as small as can be, and go as large ones do."""
+    # Asked once in a process, and so before a test has patched what it needs.
+    assert choice.usable()
     monkeypatch.setattr(fused, "NARROW", 0)
 
 
@@ -252,9 +254,10 @@ def test_products_of_the_inputs_may_be_taken_before_the_scan(cell: str, monkeypa
 def test_narrow_types_round_no_more_than_the_scan(cell: str, dtype: str) -> None:
     graph, arguments = made(cell)
     narrow = cast(arguments, dtype)
+    # Without the loss: in its sum large terms cancel, so that its rounding, as a share of it, is chance in all of them.
     with jax.enable_x64(True):
-        exact = derivatives("scan", graph, cast(narrow, "float64"))
-    found = {name: derivatives(name, graph, narrow) for name in ("scan", "fused")}
+        _, *exact = derivatives("scan", graph, cast(narrow, "float64"))
+    found = {name: derivatives(name, graph, narrow)[1:] for name in ("scan", "fused")}
     epsilon = float(jnp.finfo(dtype).eps)
 
     def error(name: str) -> float:

@@ -102,7 +102,7 @@ from spec.experiment import load, override
 from spec.framework import Settings
 from spec.training import initial_state
 
-experiment = override(load("hello-gru"), training__epochs=3)
+experiment = override(load("hello-rnn"), training__epochs=3)
 start = parameters.draw(experiment.model.parameters(), 0, "float64")
 state = initial_state(experiment.training.optimizer, start)
 for compiled in (False, True):

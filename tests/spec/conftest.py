@@ -3,16 +3,26 @@
 import importlib
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
+from blocked import JAX, TORCH, not_installed
 
 from spec.command import main, session
 
 HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """No test here, nor a process that it starts, finds a framework: that spec needs none is shown by every one."""
+    # pytest asks this of every folder's tests.
+    with not_installed(*JAX, *TORCH) if item.path.is_relative_to(HERE) else nullcontext():
+        return (yield)
 
 
 class Outcome(NamedTuple):

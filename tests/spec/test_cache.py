@@ -1,6 +1,8 @@
 """Where compilations are kept: the user's directory or none, never too large."""
 
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,33 @@ def test_who_wants_nothing_kept_gets_no_directory(home: Path, monkeypatch: pytes
     assert not cache.wanted()
     assert cache.variables() == {}
     assert list(home.iterdir()) == []
+
+
+def test_it_is_cleaned_while_another_process_writes_there(home: Path) -> None:
+    place = home / "ohlol" / cache.RECORDINGS
+    done = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            with suppress(OSError):
+                place.mkdir(parents=True, exist_ok=True)
+                for _ in range(20):
+                    (place / f".{number}").write_bytes(bytes(100))
+                    os.replace(place / f".{number}", place / f"{number}.safetensors")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(50):
+            cache.parts()
+            cache.clean()
+    finally:
+        done.set()
+        writer.join()
+    cache.clean()
+    assert not place.exists()
 
 
 def test_the_oldest_files_go_where_there_are_too_many(tmp_path: Path) -> None:

@@ -301,6 +301,10 @@ def test_what_a_user_gets_wrong_is_one_line_and_exit_2(
         (("--device", "npu"), "argument --device: invalid choice: 'npu'"),
         (("--precision", "float16"), "argument --precision: invalid choice: 'float16'"),
         (("--learning-rate", "fast"), "argument --learning-rate: invalid float value"),
+        # Empty words, as unset variables make them: not the working directory.
+        (("--out", ""), "argument --out: expected a path, got ''"),
+        (("--init-weights", ""), "argument --init-weights: expected a path, got ''"),
+        (("--export-weights", ""), "argument --export-weights: expected a path, got ''"),
         (("--list", "--dry-run"), "not allowed with argument --list"),
         (("--epoch", "3"), "unrecognized arguments: --epoch"),
         (("one", "two"), "unrecognized arguments: two"),

@@ -26,10 +26,10 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def fill(name: str) -> None:
         real = files.replacing
 
-        def replacing(path: Path) -> Any:
+        def replacing(path: Path, lasting: bool = True) -> Any:
             if str(path).endswith(name):
                 raise UsageError(f"{path}: cannot be written: No space left on device")
-            return real(path)
+            return real(path, lasting)
 
         monkeypatch.setattr(files, "replacing", replacing)
 

@@ -3,12 +3,20 @@
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from spec import parameters
-from spec.command.events import End, Epoch, Start
-from spec.command.run_directory import Checkpoint, RunDirectory, load_parameters, new_run_directory, read_experiment
+from spec.command.events import End, Epoch, Start, encode
+from spec.command.run_directory import (
+    Checkpoint,
+    RunDirectory,
+    chain,
+    load_parameters,
+    new_run_directory,
+    read_experiment,
+)
 from spec.command.session import Request
 from spec.errors import ParameterMismatch, SpecError, UsageError
 from spec.experiment import load, override
@@ -164,6 +172,28 @@ def test_rewinding_that_fails_leaves_the_metrics(directory: RunDirectory, monkey
     assert sorted(directory.path.iterdir()) == files
 
 
+def test_a_changed_bit_of_the_metrics_is_refused_or_changes_nothing(directory: RunDirectory) -> None:
+    other = REQUEST._replace(implementation="other_impl").start(1, directory)
+    directory.append([epoch(1), other, epoch(2)])
+    origin = REQUEST.checkpoint(checkpoint(2).state, 2, chain("", [epoch(1), epoch(2)])).origin
+    directory.append([REQUEST.start(2, directory), epoch(3), End(reached=False, exit_code=1)])
+    right, kept = directory.metrics_file.read_bytes(), directory.rewound(2)
+    directory.check_metrics(origin)
+    refused = 0
+    for bit in range(8 * len(right)):
+        changed = bytearray(right)
+        changed[bit // 8] ^= 1 << bit % 8
+        directory.metrics_file.write_bytes(changed)
+        try:
+            directory.check_metrics(origin)
+        except UsageError:
+            refused += 1
+        else:
+            assert directory.rewound(2) == kept, changed
+    # All that stands in the lines that count but the case of an exponent and the like.
+    assert refused > 0.95 * 8 * sum(len(encode(line)) + 1 for line in kept)
+
+
 @pytest.mark.parametrize(("stored", "asked"), [("float64", "float32"), ("float16", "float64"), ("float32", "float32")])
 def test_given_weights_are_cast(tmp_path: Path, stored: str, asked: str) -> None:
     drawn = {n: a.astype(stored) for n, a in parameters.draw(GRU.model.parameters(), 0, "float64").items()}
@@ -192,7 +222,9 @@ def test_given_weights_that_do_not_fit(tmp_path: Path, change: dict[str, np.ndar
 
 def test_a_start_says_what_a_reader_of_the_metrics_needs(directory: RunDirectory) -> None:
     (start,) = directory.events()
-    assert start == Start(
+    assert isinstance(start, Start)
+    assert start == start.sealed()
+    assert msgspec.structs.replace(start, checksum="") == Start(
         experiment="hello-gru",
         hash=GRU.hash,
         implementation="fake_impl",

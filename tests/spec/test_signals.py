@@ -92,6 +92,26 @@ def test_one_that_a_collector_swallows_prints_no_traceback(capfd: pytest.Capture
     assert capfd.readouterr().err == ""
 
 
+def test_one_that_is_held_is_raised_when_the_block_ends() -> None:
+    done = []
+    with signals.noticed(), pytest.raises(KeyboardInterrupt, match="SIGTERM"), signals.held():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+        done.append(True)
+    assert done
+
+
+@pytest.mark.parametrize("signalled", [1, 2])
+def test_a_block_that_hangs_holds_no_signal_for_long(monkeypatch: pytest.MonkeyPatch, signalled: int) -> None:
+    monkeypatch.setattr(signals, "AGAIN", 0.2 if signalled == 1 else 20.0)
+    begin = time.monotonic()
+    with signals.noticed(), pytest.raises(KeyboardInterrupt), signals.held():  # noqa: PT012
+        for _ in range(signalled):
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+    assert time.monotonic() - begin < 10
+
+
 def test_what_is_ignored_stays_ignored() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with signals.noticed():

@@ -1,0 +1,1 @@
+"""How far two honest sides may part, each with its derivation."""

@@ -1,0 +1,102 @@
+"""The loss and its gradient by every parameter and by the inputs, at every point of crosscheck.probes.sample_points."""
+
+import msgspec
+import numpy as np
+
+from crosscheck.bounds import tolerances, zero_gradients
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.probes import sample_points
+from crosscheck.probes.dead_parameters import dead
+from crosscheck.probes.sample_points import CLEAN, PERMUTED, Point
+from crosscheck.request import Request
+from spec.experiment import Experiment
+from spec.framework import Framework, Precision
+from spec.models import Embedding
+from spec.tasks import IGNORED
+
+NAME: str = "gradients"
+QUESTION: str = "do the loss and its gradients agree, at random points and where everything is exactly zero?"
+PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
+SAME_INPUTS: bool = True
+
+LOSS, INPUTS = "loss", "inputs"
+"""What is recorded beside the parameters' gradients: the loss, and its gradient by the batch's inputs."""
+
+
+def inapplicable(experiment: Experiment) -> str:
+    del experiment
+    return ""
+
+
+def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    return sample_points.cases(experiment, precision, thorough)
+
+
+def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+    def compute(framework: Framework, point: Point) -> Arrays:
+        found = framework.gradients(point.experiment, point.parameters, point.batch, request.settings)
+        inputs = {} if found.inputs is None else {INPUTS: found.inputs}
+        return {LOSS: np.array([found.loss], request.precision), **found.parameters, **inputs}
+
+    return sample_points.record(framework, sample_points.points(experiment, case, request), compute, request)
+
+
+def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    points = sample_points.points(experiment, place.case, Request(place.precision, "cpu", place.seed))
+    found: list[Comparison] = []
+    for point in points:
+        one, two = _at(point, first), _at(point, second)
+        found += _judge(place, point, point.label, first, one, two)
+    for point in points:
+        if point.name not in (CLEAN, PERMUTED):
+            continue
+        for side, arrays in zip(place.sides, (first, second), strict=True):
+            expected = _at(points[0], arrays)
+            if point.name == PERMUTED and INPUTS in expected:
+                expected[INPUTS] = sample_points.permuted(point, INPUTS, expected[INPUTS])
+            here = place._replace(sides=(f"{side}, first point", f"{side}, {point.name}"))
+            label = f" ({point.name} against the first point)"
+            found += _judge(here, point, label, first, expected, _at(point, arrays))
+    # A single step has no step before it, and leaves recurrent weights without a gradient.
+    if place.case == "own" and experiment.task.length > 1:
+        found += dead(place, experiment.model.parameters(), _at(points[0], first), _at(points[0], second))
+    return found + place.only(sample_points.names(points, list(_shapes(points[0]))), first, second)
+
+
+def _judge(place: Place, point: Point, label: str, recorded: Arrays, one: Arrays, two: Arrays) -> list[Comparison]:
+    """Everything that was found at one point. recorded: the side that has the envelopes."""
+    found: list[Comparison] = []
+    table = {parameter.name: parameter for parameter in point.experiment.model.parameters()}
+    largest = tolerances.largest(*(side.get(name) for name in table for side in (one, two)))
+    asked = int((point.batch.targets != IGNORED).sum())
+    entered = tolerances.SHARE * largest
+    if point.saturated:
+        # 1 - tanh^2 is what rounding leaves of 1. It stands between the loss's gradient by all logits, which is 1 for a
+        # mean and one for each target of a sum, and inputs of OFFSET.
+        entered = sample_points.OFFSET * (1 if point.experiment.training.loss.reduction == "mean" else asked)
+    for name, shape in _shapes(point).items():
+        envelope = sample_points.measured(point, name, recorded)
+        here, there = one.get(name), two.get(name)
+        floor, terms = (tolerances.ENTERED, asked) if name == LOSS else (entered, 1)
+        allowed = tolerances.allowed(place.precision, envelope, tolerances.largest(here, there, np.array(floor)), terms)
+        keep = zero_gradients.kept(table[name]) if name in table else None
+        if keep is None or keep.any() or here is None or there is None:
+            found.append(place.close(name + label, here, there, allowed=allowed, shape=shape, keep=keep))
+        if keep is not None and here is not None and there is not None and here.shape == there.shape == shape:
+            # Such a gradient is what is left of others that cancel, so it has their rounding.
+            noise = tolerances.allowed(place.precision, envelope, max(largest, entered))
+            judged = zero_gradients.noise(place, table[name], here, there, noise)
+            found.append(msgspec.structs.replace(judged, tensor=judged.tensor + label))
+    return found
+
+
+def _at(point: Point, arrays: Arrays) -> dict[str, np.ndarray]:
+    """What one side found at that point, by the tensors' own names."""
+    return {name: arrays[point.prefix + name] for name in _shapes(point) if point.prefix + name in arrays}
+
+
+def _shapes(point: Point) -> dict[str, tuple[int, ...]]:
+    """What is recorded at a point, in the order of the report."""
+    model = point.experiment.model
+    inputs = {} if isinstance(model.inputs, Embedding) else {INPUTS: point.batch.inputs.shape}
+    return {LOSS: (1,), **{parameter.name: parameter.shape for parameter in model.parameters()}, **inputs}

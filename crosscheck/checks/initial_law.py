@@ -1,0 +1,228 @@
+"""What each side's own `initialize` draws, for many seeds, against the laws in the spec's table.
+
+A side is held against the law and never against the other side. Seeds are consecutive, since people count them up from
+zero: neighbours must be independent.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from crosscheck.bounds import tolerances
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.request import Request
+from crosscheck.statistics import distributions
+from crosscheck.statistics.distributions import Finding
+from spec.experiment import Experiment
+from spec.framework import Framework, Precision
+from spec.parameters import Constant, Normal, Parameter, generator_for
+
+NAME: str = "initial-law"
+QUESTION: str = "does each side draw its initial parameters from the spec's laws, independently?"
+# Where the outcome rung's starts come from. What draws in float64 is the same code, and costs as much again.
+PRECISIONS: tuple[Precision, ...] = ("float32",)
+SAME_INPUTS: bool = True
+
+STANDARD_ERROR = 0.02
+"""Relative standard error of a tensor's standard deviation: 500 values for a uniform law, 1250 for a normal one."""
+
+DRAWS = 800
+"""Tensors drawn for one experiment and side at most: flax_impl takes up to 0.5 ms for each, hence 0.4 s in all. A bias
+of 4 needs 125 seeds; a Transformer's 28 tensors get 28, which leaves such a bias at an error of 4 %."""
+
+LEAST = 4
+"""Seeds at least, however large the model."""
+
+PACKED = {"weight_hh": ("weight_ih", "weight_hh", "bias_ih", "bias_hh"), "in_proj_weight": ("in_proj_weight",)}
+"""Tensors that hold several square blocks below each other, and the others that are made of as many blocks."""
+
+RESOLUTION = 23
+"""Bits of a float32 value at least, as frameworks draw it: 2 seeds have the same n values with a chance of 2^(-23n)."""
+
+AGAIN = "again/"
+"""Before the names of what the first seed gave when it was asked for once more, after all others."""
+
+
+def inapplicable(experiment: Experiment) -> str:
+    del experiment
+    return ""
+
+
+def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del experiment, precision, thorough
+    return ("seeds",)
+
+
+def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+    del case
+    count = seeds(experiment.model.parameters())
+    start = int(generator_for(request.seed, NAME).integers(0, 2**31 - count))
+    drawn = [framework.initialize(experiment, start + i, request.settings) for i in range(count)]
+    again = framework.initialize(experiment, start, request.settings)
+    names = dict.fromkeys(name for parameters in drawn for name in parameters)
+    stacked = {name: np.stack([parameters[name] for parameters in drawn if name in parameters]) for name in names}
+    return {**stacked, **{AGAIN + name: array for name, array in again.items()}}
+
+
+def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    table = experiment.model.parameters()
+    found: list[Comparison] = []
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        found += _judge(table, place._replace(sides=(side, "law")), arrays)
+    return found + place.only([prefix + p.name for prefix in ("", AGAIN) for p in table], first, second)
+
+
+def seeds(table: Sequence[Parameter]) -> int:
+    """How many seeds to ask for: an even number, so that neighbours form pairs."""
+    needed = [
+        math.ceil(distributions.sample_size(parameter.law, STANDARD_ERROR) / max(_drawn_size(parameter), 1))
+        for parameter in table
+        if not isinstance(parameter.law, Constant)
+    ]
+    count = max(min(max(needed, default=LEAST), DRAWS // len(table)), LEAST)
+    return count - count % 2
+
+
+def blocks(table: Sequence[Parameter]) -> dict[str, int]:
+    """How many blocks of rows (gates; queries, keys and values) each tensor is made of; 1 where it is not listed."""
+    found = {}
+    for parameter in table:
+        for square, names in PACKED.items():
+            if square in parameter.name:
+                rows, columns = parameter.shape
+                found |= {parameter.name.replace(square, name): rows // columns for name in names}
+    return found
+
+
+def tests(table: Sequence[Parameter]) -> int:
+    """How many tests that chance could fail are made of one side."""
+    counts = blocks(table)
+    total = 0
+    random = [parameter for parameter in table if not isinstance(parameter.law, Constant)]
+    for earlier, parameter in enumerate(random):
+        count = counts.get(parameter.name, 1)
+        parts = _parts(parameter, count)
+        # Seven of the whole tensor, two of each block, one of each two parts, three of each earlier tensor.
+        total += 7 + (2 * count if count > 1 else 0) + parts * (parts - 1) // 2 + 3 * earlier
+    return total
+
+
+def _judge(table: Sequence[Parameter], place: Place, arrays: Arrays) -> Iterator[Comparison]:
+    """One side, tensor by tensor."""
+    side, count, gates = place.sides[0], seeds(table), blocks(table)
+    level = tolerances.INITIAL_LAW_LEVEL / max(tests(table), 1)
+    earlier: list[tuple[str, np.ndarray]] = []
+    for parameter in table:
+        name, array = parameter.name, arrays.get(parameter.name)
+        # Against itself: present, of the right shape and dtype, finite.
+        guard = place.close(name, array, array, bound=1.0, shape=(count, *parameter.shape), sides=(side, side))
+        yield guard
+        if array is None or not guard.passed:
+            continue
+        first = f"{side}, first seed"
+        yield place.identical(f"{name}, same seed", array[0], arrays.get(AGAIN + name), (first, f"{side}, again"))
+        if isinstance(parameter.law, Constant):
+            yield _constant(place, f"{name}, constant", array, parameter.law.value)
+            continue
+        if isinstance(parameter.law, Normal) and parameter.law.zero_row is not None:
+            yield _constant(place, f"{name}, row {parameter.law.zero_row}", array[:, parameter.law.zero_row], 0.0)
+            array = np.delete(array, parameter.law.zero_row, axis=1)
+            if not array.size:
+                continue
+        values = array.reshape(count, -1)
+        yield from _distinct(place, name, values, level)
+        yield from _moments(place, parameter, values, gates.get(name, 1), level)
+        unit = values / distributions.deviation(parameter.law)
+        yield from _independent(place, parameter, unit, gates.get(name, 1), earlier, level)
+        earlier.append((name, unit))
+
+
+def _constant(place: Place, tensor: str, array: np.ndarray, value: float) -> Comparison:
+    """Every element is the value."""
+    away = np.abs(array - array.dtype.type(value))
+    worst = float(array.ravel()[int(away.argmax())])
+    return place.limited(tensor, (worst, value), float(away.max()), 0.0, array.size, "the same everywhere")
+
+
+def _distinct(place: Place, name: str, values: np.ndarray, level: float) -> Iterator[Comparison]:
+    """No two seeds gave the same tensor; where one is so small that it may happen, nothing is said."""
+    count, size = values.shape
+    if count**2 / 2 * 2.0 ** (-RESOLUTION * size) < level:
+        different = len(np.unique(values, axis=0))
+        yield place.equal(f"{name}, seeds", different, count, "different tensors, of so many seeds")
+
+
+def _moments(place: Place, parameter: Parameter, values: np.ndarray, count: int, level: float) -> Iterator[Comparison]:
+    """The distribution of the whole tensor over all seeds; mean and standard deviation of each block."""
+    name, expected = parameter.name, parameter.law
+    assert not isinstance(expected, Constant)
+    yield _limited(place, f"{name}, range", distributions.within(values, expected, level))
+    yield _limited(place, f"{name}, largest", distributions.extent(values, expected, level))
+    yield _limited(place, f"{name}, mean", distributions.mean(values, expected, level))
+    yield _limited(place, f"{name}, standard deviation", distributions.spread(values, expected, level))
+    yield _limited(place, f"{name}, distribution", distributions.distribution(values, expected, level))
+    if count > 1:
+        for number, block in enumerate(np.split(values, count, axis=1), 1):
+            of = f"{name}, block {number} of {count}"
+            yield _limited(place, f"{of}, mean", distributions.mean(block, expected, level))
+            yield _limited(place, f"{of}, standard deviation", distributions.spread(block, expected, level))
+
+
+def _independent(
+    place: Place,
+    parameter: Parameter,
+    unit: np.ndarray,
+    count: int,
+    earlier: Sequence[tuple[str, np.ndarray]],
+    level: float,
+) -> Iterator[Comparison]:
+    """Neither seeds, nor a tensor's parts, nor two tensors repeat each other."""
+    name = parameter.name
+    neighbours = distributions.correlation(unit[0::2], unit[1::2], level, " of each second seed with the next")
+    yield _limited(place, f"{name}, between seeds", neighbours)
+    parts = _parts(parameter, count)
+    if parts > 1:
+        width = unit.shape[1] // parts
+        cut = [(number, unit[:, (number - 1) * width : number * width]) for number in range(1, parts + 1)]
+        within = [
+            distributions.correlation(one, two, level, f" of part {i} with part {j} of {parts}")
+            for (i, one), (j, two) in combinations(cut, 2)
+        ]
+        yield _limited(place, f"{name}, within", _worst(within))
+    if earlier:
+        between = [finding for other, values in earlier for finding in _pair(unit, other, values, level)]
+        yield _limited(place, f"{name}, between tensors", _worst(between))
+
+
+def _pair(unit: np.ndarray, other: str, values: np.ndarray, level: float) -> Iterator[Finding]:
+    """Two tensors at the same seed, and at neighbouring seeds: of unequal shapes, as far as the shorter one goes.
+
+    A key that is reused gives the larger tensor's beginning again. A key of seed + index gives one at the next seed.
+    """
+    size = min(unit.shape[1], values.shape[1])
+    one, two = unit[:, :size], values[:, :size]
+    yield distributions.correlation(one, two, level, f" with {other}")
+    yield distributions.correlation(one[1:], two[:-1], level, f" with {other} of the seed before")
+    yield distributions.correlation(one[:-1], two[1:], level, f" with {other} of the next seed")
+
+
+def _worst(findings: Sequence[Finding]) -> Finding:
+    return max(findings, key=lambda finding: finding.difference / finding.bound)
+
+
+def _limited(place: Place, tensor: str, finding: Finding) -> Comparison:
+    values = (finding.observed, finding.expected)
+    return place.limited(tensor, values, finding.difference, finding.bound, finding.size, finding.note)
+
+
+def _drawn_size(parameter: Parameter) -> int:
+    """How many elements are random."""
+    rows = isinstance(parameter.law, Normal) and parameter.law.zero_row is not None
+    return parameter.size - parameter.size // parameter.shape[0] if rows else parameter.size
+
+
+def _parts(parameter: Parameter, count: int) -> int:
+    """Into how many parts a tensor is cut to hold them against each other: its blocks, or two halves."""
+    return count if count > 1 else min(2, _drawn_size(parameter))

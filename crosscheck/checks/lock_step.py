@@ -1,0 +1,378 @@
+"""The whole recipe from the same start: every step's loss, slots and parameters, every epoch's evaluation logits.
+
+Bounds are derived from the first side's own runs, see crosscheck.bounds.trajectories.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TypeGuard
+
+import msgspec
+import numpy as np
+
+from crosscheck.bounds import (
+    explained_logits,
+    gradient_noise,
+    rounding_spread,
+    tolerances,
+    trajectories,
+    zero_gradients,
+)
+from crosscheck.bounds.gradient_noise import Noise
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.probes import witness
+from crosscheck.request import Request
+from spec.experiment import Experiment
+from spec.framework import Framework, Precision, Trajectory
+from spec.parameters import Parameters
+from spec.tasks import predictions
+from spec.training import State, initial_state
+
+NAME: str = "lock-step"
+QUESTION: str = "do both take the same steps through the whole recipe, from the same start?"
+PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
+SAME_INPUTS: bool = True
+
+RECIPE = "recipe"
+"""The case in which `train` is called once."""
+
+STEP_BY_STEP = "step by step"
+"""The case in which it is called for one epoch at a time and handed its own state back."""
+
+RESUMED = "resumed/"
+"""Before the names of what a side made of the second half of the recipe, from its own state after the first."""
+
+WHOLE = "whole/"
+"""Before the names of what a side recorded of the whole recipe beside its stretches."""
+
+KINDS = ("slots/", "parameters/")
+
+
+def inapplicable(experiment: Experiment) -> str:
+    return "" if experiment.training.epochs else "nothing is trained"
+
+
+def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del experiment
+    return (RECIPE, STEP_BY_STEP) if thorough and precision == "float64" else (RECIPE,)
+
+
+def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+    start = request.start(experiment)
+    trajectory = _train(framework, experiment, case, request, start)
+    found = _named(trajectory)
+    recorded = dict(found)
+    if case == STEP_BY_STEP:
+        whole = _named(_train(framework, experiment, RECIPE, request, start))
+        recorded |= {WHOLE + name: array for name, array in whole.items()}
+    if request.envelope:
+        # Only this side trains these runs, so they must not count among the inputs that both are handed.
+        first, *others = _repeat(witness.aside(framework), experiment, request, start)
+        recorded |= rounding_spread.measure(first, others, stepwise=True)
+    if case == RECIPE and request.precision == "float64":
+        recorded |= _resume(witness.aside(framework), experiment, request, trajectory)
+    final = {**trajectory.state.parameters, **trajectory.state.slots}
+    recorded["steps"] = np.array([trajectory.state.step])
+    parts = {"start/": start, "final/": final}
+    return recorded | {part + name: array for part, arrays in parts.items() for name, array in arrays.items()}
+
+
+def _repeat(
+    framework: Framework, experiment: Experiment, request: Request, start: Parameters
+) -> list[dict[str, np.ndarray]]:
+    """What is compared, of the recipe from the start itself and from nudged ones, all run in the same way."""
+    nudged = starts(experiment, request, start)
+    if hasattr(framework, "train_starts"):
+        runs = framework.train_starts(experiment, nudged, request.seed, request.settings)
+    else:
+        runs = [_train(framework, experiment, RECIPE, request, each) for each in nudged]
+    return [_measured(experiment, _named(run)) for run in runs]
+
+
+def starts(experiment: Experiment, request: Request, start: Parameters) -> list[Parameters]:
+    """The start itself, and those that are moved in their last bits."""
+    return [start, *rounding_spread.nudged(start, request.seed, _runs(experiment))]
+
+
+def _resume(
+    framework: Framework, experiment: Experiment, request: Request, trajectory: Trajectory
+) -> dict[str, np.ndarray]:
+    """The losses and the last state of the second half, trained from the state that the first half left.
+
+    Who compiles trains as many epochs as the recipe has, for which that is done; those beyond its end are dropped.
+    """
+    epochs, each = experiment.training.epochs, experiment.training.steps_per_epoch
+    half, count = (epochs // 2) * each, epochs * each
+    expected = initial_state(experiment.training.optimizer, trajectory.state.parameters)
+    if not half or (trajectory.parameters.keys(), trajectory.slots.keys()) != (
+        expected.parameters.keys(),
+        expected.slots.keys(),
+    ):
+        return {}  # What is missing is said elsewhere.
+    parameters = {name: array[half - 1] for name, array in trajectory.parameters.items()}
+    slots = {name: array[half - 1] for name, array in trajectory.slots.items()}
+    state = State(parameters, slots, half)
+    compiles = hasattr(framework, "overhead") and "compiling" in framework.overhead()
+    left = epochs if compiles else epochs - epochs // 2
+    again = framework.train(experiment, state, left, request.seed, request.settings, record=True, masks="spec")
+    named = {name: array for name, array in _named(again).items() if name != "logits"}
+    return {
+        RESUMED + name: array[: count - half] if name == "loss" else array[count - half - 1]
+        for name, array in named.items()
+    }
+
+
+def _runs(experiment: Experiment) -> int:
+    """How often the recipe is repeated: more often where it is short, as a few steps have seen few roundings."""
+    steps = experiment.training.epochs * experiment.training.steps_per_epoch
+    return max(rounding_spread.RUNS, -(-tolerances.REPEATED_STEPS // steps))
+
+
+def _train(framework: Framework, experiment: Experiment, case: str, request: Request, start: Parameters) -> Trajectory:
+    """The recipe from that start, in one call or in one for each epoch."""
+    state = initial_state(experiment.training.optimizer, start)
+    epochs, seed, settings = experiment.training.epochs, request.seed, request.settings
+    if case == RECIPE:
+        return framework.train(experiment, state, epochs, seed, settings, record=True, masks="spec")
+    parts: list[Trajectory] = []
+    for _ in range(epochs):
+        parts.append(framework.train(experiment, state, 1, seed, settings, record=True, masks="spec"))
+        # From here on each side is handed its own state, and those differ by rounding.
+        state, framework = parts[-1].state, witness.aside(framework)
+    losses, logits = (np.concatenate(arrays) for arrays in zip(*((p.losses, p.logits) for p in parts), strict=True))
+    return Trajectory(state, losses, logits, _joined(p.parameters for p in parts), _joined(p.slots for p in parts))
+
+
+def _joined(parts: Iterator[Parameters]) -> Parameters:
+    """Stretches of a trajectory, one behind the other."""
+    first, *others = parts
+    return {name: np.concatenate([array, *(other[name] for other in others)]) for name, array in first.items()}
+
+
+def _named(trajectory: Trajectory) -> dict[str, np.ndarray]:
+    """What is compared of a trajectory, by the names that it is recorded under."""
+    parts = zip(KINDS, (trajectory.slots, trajectory.parameters), strict=True)
+    named = {kind + name: array for kind, arrays in parts for name, array in arrays.items()}
+    return {"loss": trajectory.losses, "logits": trajectory.logits, **named}
+
+
+def _measured(experiment: Experiment, named: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same without the elements that are not compared: an envelope of noise that Adam blows up is no measure."""
+    kept = _kept(experiment)
+    return {name: array[:, kept[name]] if name in kept else array for name, array in named.items()}
+
+
+def _kept(experiment: Experiment) -> dict[str, np.ndarray]:
+    """Which elements are compared, by name, of the tensors where that is not all of them."""
+    training, found = experiment.training, {}
+    for parameter in experiment.model.parameters() if zero_gradients.blown_up(training) else ():
+        keep = zero_gradients.kept(parameter)
+        if keep is not None:
+            found |= dict.fromkeys([f"slots/{parameter.name}.{slot}" for slot in training.optimizer.slots], keep)
+            found[f"parameters/{parameter.name}"] = keep
+    return found
+
+
+def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    table, slots = experiment.model.parameters(), experiment.training.optimizer.slots
+    steps = experiment.training.epochs * experiment.training.steps_per_epoch
+    states = [p.name for p in table] + [f"{p.name}.{slot}" for slot in slots for p in table]
+    trained = ["slots/" + name for name in states[len(table) :]] + ["parameters/" + p.name for p in table]
+    compared = ["loss", "logits", *trained]
+    if missing := [name for name in compared if rounding_spread.PREFIX + name not in first]:
+        note = f"expected envelopes in the first recording, got none of {missing[0]} ({len(missing)} missing in all)"
+        return [place.failed("envelope", note)]
+    found = [*_trajectories(experiment, place, first, second), *_drifts(experiment, place, first, second)]
+    found += _final(place, trained, first, second)
+    found += _steps(experiment, place, first, second)
+    expected = [*compared, "steps", *("start/" + p.name for p in table), *("final/" + name for name in states)]
+    expected += [rounding_spread.PREFIX + name for name in compared]
+    if place.case == RECIPE and place.precision == "float64" and experiment.training.epochs > 1:
+        expected += [RESUMED + name for name in compared if name != "logits"]
+        found += _continued(experiment, place, [name for name in compared if name != "logits"], first, second)
+    if place.case == STEP_BY_STEP:
+        expected += [WHOLE + name for name in compared]
+        found += _against_whole(experiment, place, first, second)
+    # A stable sort: where two tensors part at the same step, the one that is computed first comes first. What has no
+    # step is about the whole.
+    found.sort(key=lambda comparison: steps if comparison.passed or comparison.step is None else comparison.step)
+    return found + place.only(expected, first, second)
+
+
+def _steps(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """The number of steps that the returned state says it has done."""
+    found = [int(side["steps"][0]) if "steps" in side else "missing" for side in (first, second)]
+    yield place.expected("steps", experiment.training.epochs * experiment.training.steps_per_epoch, *found)
+
+
+def _continued(
+    experiment: Experiment, place: Place, names: list[str], first: Arrays, second: Arrays
+) -> Iterator[Comparison]:
+    """Each side's second half, trained from its own state after the first, against its own whole recipe.
+
+    Both computed the same from the same, so they may differ by less than the envelope of that step; slots that are
+    forgotten, a schedule or a correction that starts again, differ by more.
+    """
+    training = experiment.training
+    half = (training.epochs // 2) * training.steps_per_epoch
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        here = place._replace(sides=(f"{side}, trained on", f"{side}, {RECIPE}"))
+        for name in names:
+            one, whole, measured = arrays.get(RESUMED + name), arrays.get(name), first[rounding_spread.PREFIX + name]
+            if whole is None or len(whole) != len(measured):
+                continue  # Said already.
+            allowed = trajectories.allowed(measured, trajectories.sizes(whole), place.precision)
+            if name == "loss":
+                found = here.close(f"{RESUMED}{name}", one, whole[half:], allowed=allowed[half:], stepwise=True)
+                yield msgspec.structs.replace(found, step=None if found.step is None else half + found.step)
+            else:
+                keep = _kept(experiment).get(name)
+                if keep is None or keep.any():
+                    yield here.close(f"{RESUMED}{name}", one, whole[-1], allowed=float(allowed[-1]), keep=keep)
+
+
+def _against_whole(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """Each side's stretches against its own whole recipe; bounds are the first side's."""
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        whole = {name.removeprefix(WHOLE): array for name, array in arrays.items() if name.startswith(WHOLE)}
+        bounds = {name: array for name, array in first.items() if name.startswith(rounding_spread.PREFIX)}
+        here = place._replace(sides=(f"{side}, {STEP_BY_STEP}", f"{side}, {RECIPE}"))
+        yield from _trajectories(experiment, here, {**arrays, **bounds}, whole)
+
+
+def _trajectories(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """Everything that has a bound from an envelope."""
+    noise = gradient_noise.of(experiment, place.precision, first)
+    yield from _loss(experiment, place, first, second)
+    for slot in experiment.training.optimizer.slots:
+        yield from _tensors(experiment, place, "slots/", f".{slot}", first, second, noise)
+    yield from _tensors(experiment, place, "parameters/", "", first, second, noise)
+    yield from _logits(experiment, place, first, second)
+
+
+def _loss(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """The losses; that their bound is one of rounding; how far they are apart in units of the envelope."""
+    steps = experiment.training.epochs * experiment.training.steps_per_epoch
+    one, two, measured = first.get("loss"), second.get("loss"), first[rounding_spread.PREFIX + "loss"]
+    bounds, size = np.zeros(steps), np.ones(steps)
+    if _fits(one, (steps,)) and _fits(measured, (steps,)):
+        size = trajectories.sizes(one)
+        bounds = trajectories.within_horizon(trajectories.loss(measured, size, place.precision), size)
+    loss = _close(place, "loss", one, two, bounds, (steps,))
+    if _fits(one, (steps,)) and _fits(two, (steps,)) and loss.elements:
+        # Losses that are all zero have no unit of their own.
+        least = np.maximum(float(np.finfo(place.precision).eps) * size, float(np.finfo(place.precision).tiny))
+        unit = np.maximum(np.maximum.accumulate(measured), least)
+        apart = np.abs(one.astype(np.float64) - two)[np.isfinite(bounds)] / unit[np.isfinite(bounds)]
+        loss = msgspec.structs.replace(loss, envelopes=float(np.median(apart)))
+    yield loss
+    opening = min(tolerances.FEWEST_STEPS, steps)
+    roundings = bounds[:opening] / (float(np.finfo(place.precision).eps) * np.maximum(size[:opening], 1.0))
+    largest = float(roundings.max())
+    note = (
+        f"the loss's bound over the first {opening} steps in units in the last place: rounding has hardly grown there"
+    )
+    limit = tolerances.OPENING_ROUNDINGS
+    yield place.limited(rounding_spread.PREFIX + "loss", (largest, limit), largest, limit, opening, note)
+
+
+def _tensors(
+    experiment: Experiment, place: Place, prefix: str, suffix: str, first: Arrays, second: Arrays, noise: Noise | None
+) -> Iterator[Comparison]:
+    """One kind of state, of every parameter, step by step."""
+    training, table = experiment.training, experiment.model.parameters()
+    steps = training.epochs * training.steps_per_epoch
+    shapes = {f"{prefix}{p.name}{suffix}": (steps, *p.shape) for p in table}
+    given = [first[name] for name, shape in shapes.items() if _fits(first.get(name), shape)]
+    largest = np.max([trajectories.sizes(array) for array in given], axis=0) if given else np.zeros(steps)
+    kept = _kept(experiment)
+    for parameter, (name, shape) in zip(table, shapes.items(), strict=True):
+        keep = kept.get(name)
+        if keep is not None and not keep.any() and name in first and name in second:
+            continue
+        bounds, measured = np.zeros(steps), first[rounding_spread.PREFIX + name]
+        if _fits(first.get(name), shape) and _fits(measured, (steps,)):
+            bounds = trajectories.allowed(measured, trajectories.sizes(first[name]), place.precision)
+            if noise is not None:
+                bounds = bounds.reshape(steps, *[1] * len(parameter.shape))
+                slot, own = suffix.removeprefix("."), parameter.name
+                moved = noise.slot(slot, first, own) if slot else noise.parameter(first, second, own)
+                bounds = np.maximum(bounds, moved)
+            bounds = trajectories.within_horizon(bounds, largest)
+        yield _close(place, name, first.get(name), second.get(name), bounds, shape, keep)
+
+
+def _close(
+    place: Place,
+    name: str,
+    one: np.ndarray | None,
+    two: np.ndarray | None,
+    bounds: np.ndarray,
+    shape: tuple[int, ...],
+    keep: np.ndarray | None = None,
+) -> Comparison:
+    """The comparison, which fails where the bounds end too soon to have shown anything."""
+    found = place.close(name, one, two, allowed=bounds, shape=shape, stepwise=True, keep=keep)
+    bounded = int(np.isfinite(bounds).reshape(len(bounds), -1).any(axis=1).sum())
+    fewest = min(tolerances.FEWEST_STEPS, len(bounds))
+    if found.passed and bounded < fewest:
+        return place.failed(name, f"expected a bound for at least {fewest} steps, got one for {bounded}")
+    return found
+
+
+def _fits(array: np.ndarray | None, shape: tuple[int, ...]) -> TypeGuard[np.ndarray]:
+    return array is not None and array.shape == shape
+
+
+def _drifts(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """How far parameters without a gradient wandered."""
+    training = experiment.training
+    steps = training.epochs * training.steps_per_epoch
+    for parameter in experiment.model.parameters():
+        name = f"parameters/{parameter.name}"
+        if parameter.zero_gradient is None or not zero_gradients.blown_up(training):
+            continue
+        if any(name not in side or side[name].shape != (steps, *parameter.shape) for side in (first, second)):
+            yield place.failed(zero_gradients.rows(parameter), f"{name}: missing or of another shape")
+        else:
+            start = first[f"start/{parameter.name}"]
+            yield zero_gradients.drift(place, training, parameter, start, first[name], second[name])
+
+
+def _logits(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """The evaluation batch's logits after each epoch, and the classes that they choose.
+
+    Where they are further apart than their bound, the bound grows by what the parameters, compared themselves, explain.
+    Ties go to the lowest index, but it is rounding that makes a tie. So a choice counts only where on both sides the
+    best logit is further ahead than the bound allows two logits to move towards each other.
+    """
+    one, two, measured = first.get("logits"), second.get("logits"), first[rounding_spread.PREFIX + "logits"]
+    training = experiment.training
+    targets = experiment.task.evaluation_batch("float64").targets
+    shape = (training.epochs, *targets.shape, experiment.model.classes)
+    bounds = np.zeros(training.epochs)
+    if _fits(one, shape) and _fits(measured, shape[:1]):
+        size = trajectories.sizes(one)
+        bounds = trajectories.allowed(measured, size, place.precision)
+        if _fits(two, shape):
+            apart = np.abs(one.astype(np.float64) - two).reshape(len(bounds), -1).max(axis=1)
+            bounds += explained_logits.logits(experiment, first, second, apart > bounds)
+        bounds = trajectories.within_horizon(bounds, size)
+    logits = _close(place, "logits", one, two, bounds, shape)
+    epoch, per_epoch = logits.step, training.steps_per_epoch
+    yield logits if epoch is None else msgspec.structs.replace(logits, step=(epoch + 1) * per_epoch - 1)
+    if not _fits(one, shape) or not _fits(two, shape) or shape[-1] < 2:
+        return
+    ahead = np.minimum(*(np.diff(np.sort(side, axis=-1)[..., -2:])[..., 0] for side in (one, two)))
+    clear = ahead > 2 * bounds.reshape(-1, *[1] * (ahead.ndim - 1))
+    differ = clear & (predictions(one) != predictions(two))
+    note = f"classes chosen, of {clear.size}; the others are ties within the logits' bound"
+    yield place.equal("predictions", int(clear.sum()), int((clear & ~differ).sum()), note, ("clear", "the same"))
+
+
+def _final(place: Place, trained: list[str], first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """The state that training returns is the last that it recorded."""
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        for name in trained:
+            recorded, final = arrays.get(name), arrays.get("final/" + name.partition("/")[2])
+            last = recorded[-1] if recorded is not None and len(recorded) else None
+            yield place.identical(f"final {name}", last, final, (f"{side}, last step", f"{side}, returned"))

@@ -1,0 +1,122 @@
+"""The loss alone, of given logits: its value, and its gradient by them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from crosscheck.bounds import rounding_spread, tolerances
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.probes.witness import aside
+from crosscheck.request import Request
+from spec.errors import Unsupported
+from spec.experiment import Experiment
+from spec.framework import Framework, Precision
+from spec.parameters import generator_for
+from spec.tasks import IGNORED
+
+NAME: str = "loss"
+QUESTION: str = "given the same logits and targets, are the loss and its gradient the same?"
+PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
+SAME_INPUTS: bool = True
+
+SHAPES: dict[str, tuple[int, ...]] = {"every step": (3, 5), "one step": (7,)}
+"""The targets' shape by case: (batch, time), and (batch,) where one step is read out."""
+
+SIZES: dict[str, float] = {"": 1.0, "tiny": 1e-6, "large": 30.0, "huge": 1e4}
+"""Standard deviation of the logits by set. Exponentials of 1e4 overflow, those of -30 are lost beside 1."""
+
+
+class Set(NamedTuple):
+    """One set of logits and targets, all of a case's shape."""
+
+    logits: np.ndarray
+    targets: np.ndarray
+
+
+def inapplicable(experiment: Experiment) -> str:
+    del experiment
+    return ""
+
+
+def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del precision
+    targets = experiment.task.evaluation_batch("float64").targets
+    own = tuple(case for case, shape in SHAPES.items() if len(shape) == targets.ndim)
+    return tuple(SHAPES) if thorough else own
+
+
+def draw(experiment: Experiment, case: str, request: Request) -> dict[str, Set]:
+    """The sets by name: logits of every size, then the targets that are special. The first has no name."""
+    classes, shape = experiment.model.classes, SHAPES[case]
+    generator = generator_for(request.seed, NAME, case)
+    places = np.arange(np.prod(shape)).reshape(shape)
+    targets = generator.integers(0, classes, shape, np.int64)
+    drawn = generator.normal(size=(*shape, classes)).astype(request.precision)
+    sets = {name: Set((drawn * size).astype(request.precision), targets) for name, size in SIZES.items()}
+    spikes = np.where(generator.random(drawn.shape) < 0.5, -1e4, 1e4).astype(request.precision)
+    return sets | {
+        "spikes": Set(spikes, targets),
+        "zeros": Set(np.zeros_like(drawn), targets),
+        # All the same in half of the rows, and two that tie for the largest in the others.
+        "ties": Set(np.where((places % 2)[..., None], drawn[..., :1], np.maximum(drawn, 0)), targets),
+        "first class": Set(drawn, np.zeros_like(targets)),
+        "last class": Set(drawn, np.full_like(targets, classes - 1)),
+        "some ignored": Set(drawn, np.where(places % 3 == 1, IGNORED, targets)),
+        "one asked": Set(drawn, np.where(places == places.size // 2, targets, IGNORED)),
+        # What stands at an ignored target must not matter, as long as it is a number.
+        "ignored and huge": Set(
+            np.where((places % 3 == 1)[..., None], drawn * 1e4, drawn).astype(request.precision),
+            np.where(places % 3 == 1, IGNORED, targets),
+        ),
+    }
+
+
+def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+    if getattr(framework, "loss_gradient", None) is None:
+        raise Unsupported("it has no function `loss_gradient`")
+    recorded: dict[str, np.ndarray] = {}
+    for name, given in draw(experiment, case, request).items():
+
+        def compute(
+            asked: Framework, logits: np.ndarray, name: str = name, targets: np.ndarray = given.targets
+        ) -> Arrays:
+            found = asked.loss_gradient(experiment, logits, targets, request.settings)
+            return {_key(name, "loss"): np.array([found.loss], request.precision), _key(name, "gradient"): found.logits}
+
+        found = compute(framework, given.logits)
+        recorded |= found
+        if request.envelope:
+            moved = rounding_spread.nudged({"logits": given.logits}, request.seed)
+            recorded |= rounding_spread.measure(
+                found, (compute(aside(framework), nudged["logits"]) for nudged in moved)
+            )
+    return recorded
+
+
+def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    sets = draw(experiment, place.case, Request(place.precision, "cpu", place.seed))
+    found, expected = [], []
+    for name, given in sets.items():
+        asked = given.targets != IGNORED
+        # A loss is what is left of logits. A probability is of order 1, and its share in a mean one of those asked.
+        share = 1.0 if experiment.training.loss.reduction == "sum" else 1.0 / asked.sum()
+        sizes = {
+            "loss": tolerances.largest(given.logits[asked], np.array(tolerances.ENTERED)),
+            "gradient": float(share),
+        }
+        for tensor, shape in (("loss", (1,)), ("gradient", given.logits.shape)):
+            key = _key(name, tensor)
+            one, two = first.get(key), second.get(key)
+            entered = tolerances.largest(one, two, np.array(sizes[tensor]))
+            measured = float(np.max(first.get(rounding_spread.PREFIX + key, 0.0)))
+            allowed = tolerances.allowed(
+                place.precision, measured, entered, int(asked.sum()) if tensor == "loss" else 1
+            )
+            label = f"{tensor} ({name})" if name else tensor
+            found.append(place.close(label, one, two, allowed=allowed, shape=shape))
+            expected += [key, rounding_spread.PREFIX + key]
+    return found + place.only(expected, first, second)
+
+
+def _key(name: str, tensor: str) -> str:
+    return f"{name}/{tensor}" if name else tensor

@@ -1,0 +1,146 @@
+"""Independent runs on either side, from its own initialization, against what the experiment says will come of it."""
+
+import itertools
+import math
+
+import numpy as np
+
+from crosscheck.bounds import tolerances
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.request import Request
+from spec.convergence import stated_rate
+from spec.ensemble import one_by_one
+from spec.experiment import Experiment
+from spec.framework import Framework, Precision
+from spec.parameters import generator_for
+from spec.tasks import solved
+from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes, NotStated
+
+NAME: str = "outcome"
+QUESTION: str = "do independent runs from each side's own random numbers learn as often as the experiment says?"
+PRECISIONS: tuple[Precision, ...] = ("float32",)
+SAME_INPUTS: bool = False
+
+
+def inapplicable(experiment: Experiment) -> str:
+    if not experiment.training.epochs:
+        return "nothing is trained"
+    return "the experiment states no outcome" if isinstance(experiment.outcome, NotStated) else ""
+
+
+def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del experiment, precision, thorough
+    return ("seeds",)
+
+
+def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+    del case
+    seeds = generator_for(request.seed, "outcome").integers(0, 2**31, experiment.seeds).tolist()
+    if hasattr(framework, "train_ensemble"):
+        runs = framework.train_ensemble(experiment, seeds, request.settings)
+    else:
+        runs = one_by_one(framework.initialize, framework.train, experiment, seeds, request.settings)
+    return {"losses": runs.losses, "logits": runs.logits}
+
+
+def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    batch, outcome = experiment.task.evaluation_batch(place.precision), experiment.outcome
+    shapes = {
+        "losses": (experiment.seeds, experiment.training.epochs * experiment.training.steps_per_epoch),
+        "logits": (experiment.seeds, *batch.targets.shape, experiment.model.classes),
+    }
+    found = place.only(list(shapes), first, second)
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        for name, shape in shapes.items():
+            array = arrays.get(name)
+            # Against itself: present, of the right shape and dtype, finite.
+            found.append(place.close(name, array, array, bound=1.0, shape=shape, sides=(side, side)))
+    if not all(comparison.passed for comparison in found):
+        return found
+    counts = []
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        count = sum(solved(logits, batch) for logits in arrays["logits"])
+        counts.append(count)
+        found.append(_judge(experiment, place._replace(sides=(side, "expected")), count, arrays["logits"]))
+        if isinstance(outcome, CannotLearn):
+            found.append(_above_floor(experiment, outcome, place._replace(sides=(side, "floor")), arrays["logits"]))
+    # Against each other only where that can fail; what they are held against is what the experiment says.
+    runs = experiment.seeds
+    return [*found, _agree(experiment, place, *counts)] if _fails(_fisher(runs, 0, runs)) else found
+
+
+def _judge(experiment: Experiment, place: Place, count: int, logits: np.ndarray) -> Comparison:
+    """How many runs solved it, against the stated rate."""
+    runs = len(logits)
+    match experiment.outcome:
+        case Learns(solved_rate_at_least=rate):
+            words = f"at least {rate:g}"
+        case LearnsSometimes(solved_rate=rate):
+            words = f"about {rate:g}"
+        case _:
+            return place.equal("solved", f"{count} of {runs}", f"0 of {runs}")
+    if not can_fail(experiment.outcome, runs):
+        enough = next(n for n in itertools.count(runs) if can_fail(experiment.outcome, n))
+        note = f"expected at least {enough} seeds in the experiment, got {runs}: no count of them could fail the test"
+        return place.too_few("solved", note)
+    return _test(place, f"{count} of {runs}", words, _chance(experiment.outcome, count, runs), runs)
+
+
+def can_fail(outcome: AnyOutcome, runs: int) -> bool:
+    """Whether any count of so many runs would be told from what the experiment says."""
+    if not isinstance(outcome, (Learns, LearnsSometimes)):
+        return True
+    return any(_fails(_chance(outcome, count, runs)) for count in (0, runs))
+
+
+def _chance(outcome: AnyOutcome, count: int, runs: int) -> float:
+    """The exact test's p."""
+    # Not at the top: workers never judge, and SciPy takes longer to import than their work on a small model.
+    from scipy.stats import binomtest
+
+    if isinstance(outcome, Learns):
+        return float(binomtest(count, runs, outcome.solved_rate_at_least, alternative="less").pvalue)
+    return float(binomtest(count, runs, stated_rate(outcome)).pvalue)
+
+
+def _fails(probability: float) -> bool:
+    return _unlikely(probability) > -math.log10(tolerances.OUTCOME_LEVEL)
+
+
+def _unlikely(probability: float) -> float:
+    # max: -log10 of 1 is -0.
+    return max(-math.log10(probability), 0.0) if probability else math.inf
+
+
+def _test(place: Place, got: str, expected: str, probability: float, runs: int) -> Comparison:
+    note = f"p = {probability:.2g}; difference and bound are -log10 of p and of the level"
+    level = -math.log10(tolerances.OUTCOME_LEVEL)
+    return place.limited("solved", (got, expected), _unlikely(probability), level, runs, note)
+
+
+def _above_floor(experiment: Experiment, outcome: CannotLearn, place: Place, logits: np.ndarray) -> Comparison:
+    """No run's final loss below the floor.
+
+    Equal inputs give equal logits but for rounding. An error d in each logit moves a cross-entropy by 2 d at most,
+    and the error of a float32 logit is a few units in the last place of the largest.
+    """
+    loss, targets = experiment.training.loss, experiment.task.evaluation_batch(place.precision).targets
+    lowest = float(loss.values(logits, targets).min())
+    rounding = 2 * tolerances.FORWARD[place.precision].relative * max(1.0, float(np.abs(logits).max()))
+    note = f"lowest final loss of {len(logits)} runs; it may fall below the floor by float32 rounding alone"
+    values = (lowest, outcome.loss_at_least)
+    return place.limited("final loss", values, max(outcome.loss_at_least - lowest, 0.0), rounding, len(logits), note)
+
+
+def _agree(experiment: Experiment, place: Place, first: int, second: int) -> Comparison:
+    """Both sides' counts against each other."""
+    runs = experiment.seeds
+    values = (f"{first} of {runs}", f"{second} of {runs}")
+    return _test(place, *values, _fisher(runs, first, second), 2 * runs)
+
+
+def _fisher(runs: int, first: int, second: int) -> float:
+    """The p of Fisher's exact test."""
+    from scipy.stats import fisher_exact
+
+    return float(np.asarray(fisher_exact([[first, runs - first], [second, runs - second]]))[1])

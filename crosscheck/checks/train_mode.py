@@ -1,0 +1,338 @@
+"""What each side's own dropout does: its masks, seen from the outside, against the spec's sites and rates.
+
+A side is held against the law and never against the other side. Masks are observed
+(`crosscheck.probes.dropout_masks`), for seeds that follow each other, since people count them up and training does.
+That they are all there is to train mode, at the right places, with kept values scaled by 1 / (1 - rate), is asked of
+the equations: `spec.reference`, handed the masks that were seen, must come to the same logits, under parameters that
+hide nothing.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import msgspec
+import numpy as np
+
+from crosscheck.bounds import tolerances
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.probes import dropout_masks
+from crosscheck.request import Request
+from crosscheck.statistics import bernoulli
+from crosscheck.statistics.distributions import Finding
+from spec import reference
+from spec.experiment import Experiment
+from spec.framework import Framework, Precision, Settings
+from spec.models import DropoutSite
+from spec.parameters import generator_for
+from spec.tasks import Batch, random_batch
+from spec.training import SGD, ConstantSchedule, initial_state
+
+NAME: str = "train-mode"
+QUESTION: str = (
+    "does each side's own dropout follow the spec: sites, rates, independence; and is evaluation free of it?"
+)
+# Where the outcome rung's masks come from, as for initial laws.
+PRECISIONS: tuple[Precision, ...] = ("float32",)
+SAME_INPUTS: bool = True
+
+SEEDS = 8
+"""An even number, so that neighbours form pairs."""
+
+VALUES = 80_000
+"""Elements of the narrowest site over all seeds: a rate of 0.1 that is off by a tenth is then 9 standard errors off."""
+
+LARGEST_BATCH = 512
+"""Sequences at most."""
+
+CLOSE = 0.01
+"""How far an observed mask may be from 0 or 1 / (1 - rate), relative to the latter: it is read off float32 logits. How
+exactly kept values are scaled is seen in the logits of the equations, with their bound."""
+
+EPOCHS, STEPS = 4, 3
+"""Of the training that is looked at, in which no parameter moves."""
+
+STILL = 1e-30
+"""Its learning rate: below the rounding of any parameter."""
+
+ROUNDING = 2e-6
+"""Within so much, relative to the loss or to 1, a float32 loss is eval mode's: seen is 3e-7. Not forward's bound, which
+honest losses of train mode meet by chance."""
+
+TIES = 5
+"""Losses of 24 that may be equal by chance. Those of hello-stacked-lstm-dropout have the narrowest spread seen, 0.0011
+about 1.4: one is within ROUNDING of eval mode's with a chance of 3e-3 (4 of 1440 were), and the same float32 as another
+with one of 3e-5 a pair, so that six are in 1e-10 of all cases. A step of eval mode after each evaluation but the last
+makes six."""
+
+PARTS = ("before", "eval", "eval again", "after")
+"""Logits of the first seed, of eval mode twice, and of the first seed once more."""
+
+
+def inapplicable(experiment: Experiment) -> str:
+    if not experiment.model.has_dropout:
+        return "the model drops nothing"
+    return "" if experiment.training.epochs else "nothing is trained"
+
+
+def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del experiment, precision, thorough
+    return ("seeds", "training")
+
+
+def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+    return _train(framework, experiment, request) if case == "training" else _forward(framework, experiment, request)
+
+
+def _forward(framework: Framework, experiment: Experiment, request: Request) -> Arrays:
+    batch, start = _batch(experiment, request), request.start(experiment)
+    seeds = _seeds(request)
+    seen = [dropout_masks.observe(framework, experiment, batch, seed, request.settings) for seed in seeds]
+    found = {f"masks/{site}": np.stack([mask[site] for mask in seen]).astype(np.float32) for site in seen[0]}
+    for part, dropout in zip(PARTS, (seeds[0], None, None, seeds[0]), strict=True):
+        found[f"logits/{part}"] = framework.forward(experiment, start, batch, request.settings, dropout)["logits"]
+    inputs = {"inputs": batch.inputs, "targets": batch.targets}
+    return {**found, **inputs, **{f"start/{name}": value for name, value in start.items()}}
+
+
+def _train(framework: Framework, experiment: Experiment, request: Request) -> Arrays:
+    still, start = _still(experiment), request.start(experiment)
+    state = initial_state(still.training.optimizer, start)
+    first = _seeds(request)[0]
+    seeds = (first, first + 1)
+    runs = [framework.train(still, state, EPOCHS, seed, request.settings) for seed in seeds]
+    return {
+        "seeds": np.array(seeds),
+        "losses": np.stack([run.losses for run in runs]),
+        "logits": np.stack([run.logits for run in runs]),
+        **{f"start/{name}": value for name, value in start.items()},
+    }
+
+
+def _still(experiment: Experiment) -> Experiment:
+    """The experiment with a recipe under which nothing moves, so that losses differ by their masks alone."""
+    training = msgspec.structs.replace(
+        experiment.training,
+        optimizer=SGD(learning_rate=STILL),
+        schedule=ConstantSchedule(),
+        clipping=None,
+        steps_per_epoch=STEPS,
+    )
+    return msgspec.structs.replace(experiment, training=training)
+
+
+def _seeds(request: Request) -> list[int]:
+    start = int(generator_for(request.seed, NAME).integers(0, 2**31 - SEEDS))
+    return list(range(start, start + SEEDS))
+
+
+def _batch(experiment: Experiment, request: Request) -> Batch:
+    """Sequences of equal length, and as many as give every site enough elements."""
+    time = dropout_masks.time_of(experiment)
+    narrowest = min(math.prod(site.shape) for site in experiment.model.dropout_sites(1, time).values())
+    size = min(max(math.ceil(VALUES / (SEEDS * narrowest) / 2) * 2, 2), LARGEST_BATCH)
+    return random_batch(experiment.model, [time] * size, request.seed, request.precision)
+
+
+def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    judge = _judge_training if place.case == "training" else _judge
+    found = []
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        found += judge(experiment, place._replace(sides=(side, "spec")), arrays)
+    return found + place.only(_expected(experiment, place.case), first, second)
+
+
+def _expected(experiment: Experiment, case: str) -> list[str]:
+    start = [f"start/{parameter.name}" for parameter in experiment.model.parameters()]
+    if case == "training":
+        return ["losses", "logits", "seeds", *start]
+    sites = [f"masks/{site}" for site in experiment.model.dropout_sites(1, 1)]
+    return [*sites, *(f"logits/{part}" for part in PARTS), "inputs", "targets", *start]
+
+
+def _judge(experiment: Experiment, place: Place, arrays: Arrays) -> Iterator[Comparison]:
+    """One side's eval mode, its masks site by site, then what it computed with them."""
+    side = place.sides[0]
+    if missing := [name for name in _expected(experiment, place.case) if name not in arrays]:
+        yield place.failed(missing[0], f"missing in {side}")
+        return
+    batch = Batch(arrays["inputs"], arrays["targets"], None, None)
+    sites = experiment.model.dropout_sites(*batch.inputs.shape[:2])
+    level = tolerances.TRAIN_MODE_LEVEL / tests(sites)
+    earlier: dict[str, np.ndarray] = {}
+    yield from _evaluation(experiment, place, arrays, batch)
+    for name, site in sites.items():
+        values = arrays[f"masks/{name}"]
+        if values.shape != (SEEDS, *site.shape):
+            yield place.failed(name, f"expected shape {(SEEDS, *site.shape)}, got {values.shape} in {side}")
+            return
+        yield _values(place, name, site, values)
+        bits = np.where(np.isnan(values), np.nan, values < 0.5 / (1 - site.rate))
+        yield _limited(place, f"{name}, rate", bernoulli.dropped(bits[~np.isnan(bits)], site.rate, level))
+        for label, one, two in _pairs(bits):
+            yield _limited(place, f"{name}, {label}", _agreement(one, two, (site.rate, site.rate), level, ""))
+        if earlier:
+            findings = [
+                finding
+                for other, before in earlier.items()
+                for finding in _between(bits, other, before, (site.rate, sites[other].rate), level)
+            ]
+            worst = max(findings, key=lambda finding: finding.difference / finding.bound)
+            yield _limited(place, f"{name}, between sites", worst)
+        earlier[name] = bits
+    snapped = _snapped(experiment, arrays, batch)
+    if not any(np.isnan(mask).any() for mask in snapped.values()):
+        got = arrays[f"logits/{PARTS[0]}"]
+        yield _equations(experiment, place, "logits in train mode", arrays, batch, snapped, got)
+
+
+def tests(sites: Mapping[str, DropoutSite]) -> int:
+    """How many tests that chance could fail are made of one side's masks: no fewer than are made."""
+    # The rate, two of the seeds, two of each axis; and at most five of each two sites.
+    single = sum(3 + 2 * len(site.shape) for site in sites.values())
+    return single + 5 * (len(sites) * (len(sites) - 1) // 2)
+
+
+def _values(place: Place, name: str, site: DropoutSite, values: np.ndarray) -> Comparison:
+    """Every element that was seen is 0 or 1 / (1 - rate)."""
+    kept = 1 / (1 - site.rate)
+    seen = values[~np.isnan(values)].astype(np.float64)
+    if seen.size < values.size / 2:
+        return place.failed(f"{name}, values", f"seen are {seen.size} of {values.size} elements of the mask")
+    away = np.minimum(np.abs(seen), np.abs(seen - kept)) / kept
+    worst = int(away.argmax())
+    note = f"the worst of {seen.size} elements; kept ones are multiplied by 1 / (1 - rate)"
+    target = 0.0 if seen[worst] < kept / 2 else kept
+    return place.limited(f"{name}, values", (float(seen[worst]), target), float(away[worst]), CLOSE, seen.size, note)
+
+
+def _pairs(bits: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Neighbouring seeds; along each axis neighbours, and halves: pairs that are disjoint and hence independent."""
+    yield "between seeds", bits[0::2], bits[1::2]
+    yield "between seeds, from the second", bits[1:-1:2], bits[2::2]
+    names = ("batch", "head", "time", "source") if bits.ndim == 5 else ("batch", "time", "feature")
+    for axis, name in enumerate(names, 1):
+        half = bits.shape[axis] // 2
+        if not half:
+            continue
+        moved = np.moveaxis(bits, axis, 0)
+        yield f"over {name}", moved[0 : 2 * half : 2], moved[1 : 2 * half : 2]
+        yield f"over {name}, halves", moved[:half], moved[half : 2 * half]
+
+
+def _between(
+    bits: np.ndarray, other: str, before: np.ndarray, rates: tuple[float, float], level: float
+) -> Iterator[Finding]:
+    """Two sites at the same seed and at neighbouring ones; of unequal shapes, as far as the smaller one goes.
+
+    A generator that is started anew for each site gives the same beginning, by elements or feature by feature.
+    """
+    flat = [side.reshape(len(side), -1) for side in (bits, before)]
+    size = min(side.shape[1] for side in flat)
+    one, two = (side[:, :size] for side in flat)
+    yield _agreement(one, two, rates, level, f" with {other}")
+    yield _agreement(one[1:], two[:-1], rates, level, f" with {other} of the seed before")
+    yield _agreement(one[:-1], two[1:], rates, level, f" with {other} of the next seed")
+    if bits.ndim == before.ndim and bits.shape != before.shape:
+        corner = tuple(slice(min(sizes)) for sizes in zip(bits.shape, before.shape, strict=True))
+        yield _agreement(bits[corner], before[corner], rates, level, f" with {other}, index by index")
+
+
+def _agreement(one: np.ndarray, two: np.ndarray, rates: tuple[float, float], level: float, label: str) -> Finding:
+    seen = ~(np.isnan(one) | np.isnan(two))
+    return bernoulli.agreement(one[seen], two[seen], rates, level, label)
+
+
+def _evaluation(experiment: Experiment, place: Place, arrays: Arrays, batch: Batch) -> Iterator[Comparison]:
+    """Eval mode is the equations without masks, and leaves train mode as it was."""
+    side = place.sides[0]
+    before, evaluated, again, after = (arrays[f"logits/{part}"] for part in PARTS)
+    yield _equations(experiment, place, "logits in eval mode", arrays, batch, None, evaluated)
+    yield place.identical("logits in eval mode, twice", evaluated, again, (side, f"{side}, again"))
+    yield place.identical("logits, train mode after eval mode", before, after, (side, f"{side}, after eval mode"))
+
+
+def _equations(
+    experiment: Experiment,
+    place: Place,
+    tensor: str,
+    arrays: Arrays,
+    batch: Batch,
+    dropout: dict[str, np.ndarray] | None,
+    logits: np.ndarray,
+) -> Comparison:
+    """The logits against those of the equations with these masks."""
+    exact = reference.forward(experiment, _start(arrays), batch, Settings(precision="float64"), dropout)["logits"]
+    bound, sides = tolerances.FORWARD[place.precision], (place.sides[0], "spec.reference")
+    expected = exact.astype(place.precision)
+    return place.close(tensor, logits, expected, bound=bound.relative, floor=bound.floor, sides=sides)
+
+
+def _snapped(experiment: Experiment, arrays: Arrays, batch: Batch) -> dict[str, np.ndarray]:
+    """The first seed's masks with the spec's own values; NaN where they are not known."""
+    snapped = {}
+    for name, site in experiment.model.dropout_sites(*batch.inputs.shape[:2]).items():
+        seen, kept = arrays[f"masks/{name}"][0], 1 / (1 - site.rate)
+        snapped[name] = np.where(np.isnan(seen), np.nan, np.where(seen < kept / 2, 0.0, kept))
+    return snapped
+
+
+def _start(arrays: Arrays) -> dict[str, np.ndarray]:
+    names = [name for name in arrays if name.startswith("start/")]
+    return {name.removeprefix("start/"): arrays[name].astype(np.float64) for name in names}
+
+
+def _judge_training(experiment: Experiment, place: Place, arrays: Arrays) -> Iterator[Comparison]:
+    """Every step has masks of its own, on either side of an evaluation, which has none."""
+    side, bound = place.sides[0], tolerances.FORWARD[place.precision]
+    if missing := [name for name in _expected(experiment, place.case) if name not in arrays]:
+        yield place.failed(missing[0], f"missing in {side}")
+        return
+    batch = _still(experiment).task.evaluation_batch(place.precision)
+    exact = reference.forward(experiment, _start(arrays), batch, Settings(precision="float64"))["logits"]
+    expected = np.broadcast_to(exact.astype(place.precision), (2, EPOCHS, *exact.shape))
+    yield place.close(
+        "logits of evaluations",
+        arrays["logits"],
+        expected,
+        bound=bound.relative,
+        floor=bound.floor,
+        sides=(side, "spec.reference"),
+    )
+    losses = arrays["losses"]
+    guard = place.close("losses", losses, losses, bound=1.0, shape=(2, EPOCHS * STEPS), sides=(side, side))
+    yield guard
+    if guard.passed:
+        yield from _fresh(experiment, place, losses.astype(np.float64), arrays)
+
+
+def _fresh(experiment: Experiment, place: Place, losses: np.ndarray, arrays: Arrays) -> Iterator[Comparison]:
+    """Something is dropped in every step, before and after evaluations, and never the same."""
+    seeds, steps, start = arrays["seeds"].tolist(), range(losses.shape[1]), _start(arrays)
+    batches = [experiment.task.batch(seed, step, place.precision) for seed in seeds for step in steps]
+    sites = list(experiment.model.dropout_sites(*batches[0].inputs.shape[:2]).values())
+    settings = Settings(precision="float64")
+    # Chances that a mask drops nothing, and that two masks are the same: in a tiny model nothing can be said.
+    nothing = math.prod((1 - site.rate) ** math.prod(site.shape) for site in sites)
+    same = math.prod((site.rate**2 + (1 - site.rate) ** 2) ** math.prod(site.shape) for site in sites)
+    if losses.size * nothing < tolerances.TRAIN_MODE_LEVEL:
+        free = [
+            experiment.training.loss.value(
+                reference.forward(experiment, start, batch, settings)["logits"], batch.targets
+            )
+            for batch in batches
+        ]
+        equal = int((np.abs(losses.ravel() - free) <= ROUNDING * np.maximum(np.abs(free), 1.0)).sum())
+        yield _few(place, "losses in train mode", equal, losses.size, "losses of steps that are eval mode's")
+    alike = all(np.array_equal(batch.inputs, batches[0].inputs) for batch in batches)
+    if alike and losses.size**2 / 2 * same < tolerances.TRAIN_MODE_LEVEL:
+        again = losses.size - len(np.unique(losses))
+        yield _few(place, "losses, one mask a step", again, losses.size, "losses of steps that another step had before")
+
+
+def _few(place: Place, tensor: str, count: int, size: int, note: str) -> Comparison:
+    return place.limited(tensor, (count, 0), float(count), float(TIES), size, f"{note}, of {size}; chance makes few")
+
+
+def _limited(place: Place, tensor: str, finding: Finding) -> Comparison:
+    values = (finding.observed, finding.expected)
+    return place.limited(tensor, values, finding.difference, finding.bound, finding.size, finding.note)

@@ -1,0 +1,403 @@
+"""Record, compare, or both: what the command line asks for, without the command line."""
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from crosscheck.checks import LADDER
+from crosscheck.checks.selection import Selection
+from crosscheck.cli import output
+from crosscheck.cli.progress import Progress
+from crosscheck.comparison import Comparison, Place
+from crosscheck.judging.summary import SCHEMA_VERSION, SideSummary, Summary, conclude, narrows
+from crosscheck.judging.verdict import Cell, Side, Sides, Verdict, judge, settle
+from crosscheck.recording import recording, temporary
+from crosscheck.recording.implementation import origin
+from crosscheck.recording.recording import Manifest, Stale
+from crosscheck.recording.reuse import Shelf
+from crosscheck.recording.worker import Job
+from crosscheck.recording.worker_pool import Crew, Result
+from spec import files, text
+from spec.convergence import CONVERGENCE
+from spec.errors import UsageError
+from spec.experiment import Experiment
+from spec.framework import Device, Precision, Recurrence, Settings
+from spec.lock import NAME as LOCK
+from spec.lock import locked
+from spec.machine import cores
+
+
+class Plan(NamedTuple):
+    """What is to be looked at. experiments: what names one on a command line -> the experiment.
+
+    timeout: seconds that an experiment may take on one side. seeds: members of an ensemble. recurrence, compiled: see
+    spec.framework.Settings. keep: whether this run's recordings are kept, and an earlier run's used in their place;
+    fresh: the former alone.
+    """
+
+    experiments: dict[str, Experiment]
+    wanted: Selection
+    seed: int
+    device: Device
+    timeout: float
+    seeds: int = CONVERGENCE.seeds
+    recurrence: Recurrence = Settings().recurrence
+    compiled: bool = Settings().compiled
+    keep: bool = False
+    fresh: bool = False
+
+
+def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Summary:
+    """Record both implementations side by side and judge each experiment as soon as both are done with it."""
+    begin = time.perf_counter()
+    shown = labels(implementations)
+    verdicts: dict[str, Verdict] = {}
+    all_sides: list[Sides] = []
+    done: dict[tuple[int, str], Result] = {}
+    comparing = 0.0
+    # What an accelerator computes depends on more than can be told from here.
+    shelf = Shelf(plan.fresh) if plan.keep and plan.device == "cpu" else None
+    with temporary.directory() as place:
+        directories = (place / "first", place / "second")
+        token = secrets.token_hex(8)
+        for directory in directories:
+            directory.mkdir()
+        # The first side is what the other is compared with, so bounds come from its rounding.
+        jobs = [_jobs(plan, directory, token, envelope=i == 0) for i, directory in enumerate(directories)]
+        waiting, known = _share(shelf, implementations, jobs)
+        gone: list[Result] = []
+        for result in _results(plan, implementations, place, waiting, known, gone):
+            name = result.experiment
+            done[result.side, name] = result
+            progress.recorded(shown[result.side], name, result.seconds, result.lost, bool(result.kept))
+            if (1 - result.side, name) not in done:
+                continue
+            argument, experiment = next((a, e) for a, e in plan.experiments.items() if e.name == name)
+            started = time.perf_counter()
+            results = [done.pop((i, name)) for i in (0, 1)]
+            first, second = (_made(label, experiment, made) for label, made in zip(shown, results, strict=True))
+            if any(made.kept and side.lost for made, side in zip(results, (first, second), strict=True)):
+                for made, side in zip(results, (first, second), strict=True):
+                    if made.kept and side.lost:
+                        gone.append(made)
+                    else:
+                        done[made.side, name] = made
+                continue
+            verdicts[name] = judge(experiment, argument, plan.wanted, (first, second))
+            for implementation, side, made in zip(implementations, (first, second), results, strict=True):
+                if shelf and side.recording and not made.kept:
+                    shelf.keep(implementation, made.job, side.recording, side.arrays, made.sources)
+                    progress.unfit(side.name, made.unfit)
+            all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
+            comparing += time.perf_counter() - started
+            progress.judged(verdicts[name])
+    chosen = list(plan.experiments.values())
+    ordered = settle(chosen, [verdicts[experiment.name] for experiment in chosen], shown)
+    exit_code, verdict = conclude(ordered, narrows(plan.wanted, verdicts))
+    return Summary(
+        schema_version=SCHEMA_VERSION,
+        sides=_side_summaries(implementations, shown, all_sides),
+        rungs=list(plan.wanted.rungs),
+        precisions=list(plan.wanted.precisions),
+        seed=plan.seed,
+        seeds=plan.seeds,
+        recurrence=plan.recurrence,
+        compiled=plan.compiled,
+        device=plan.device,
+        seconds=time.perf_counter() - begin,
+        comparing=comparing,
+        exit_code=exit_code,
+        verdict=verdict + _alike(implementations),
+        experiments=ordered,
+        thorough=plan.wanted.thorough,
+    )
+
+
+def record(plan: Plan, implementation: str, directory: Path, progress: Progress) -> Manifest:
+    """Let one implementation record the experiments into a new or empty directory."""
+    output.check(directory, [recording.MANIFEST])
+    made = not directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with locked(directory):
+            _make_room(directory)
+            return _record(plan, implementation, directory, progress)
+    finally:
+        if made:
+            # Where nothing came of it, nothing is left of it.
+            with suppress(OSError):
+                directory.rmdir()
+
+
+def _make_room(directory: Path) -> None:
+    """Raise UsageError where there is anything but what a run that was killed has left, which is removed."""
+    found = [path for path in directory.iterdir() if path.name != LOCK]
+    # Else an older run's recordings would be left among the new ones.
+    if not all(map(_is_left_over, found)):
+        raise UsageError(f"--out: expected a new or an empty directory, got {directory}")
+    for path in found:
+        path.unlink()
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether it is a recording of a run that did not come to its manifest."""
+    try:
+        recording.load(path)
+    except Stale:
+        return False
+    return not (path.parent / recording.MANIFEST).exists()
+
+
+def _record(plan: Plan, implementation: str, directory: Path, progress: Progress) -> Manifest:
+    """The same, where the directory is there and nobody else uses it. What it writes is gone where it does not end."""
+    token = secrets.token_hex(8)
+    lost: dict[str, str] = {}
+    jobs = [_jobs(plan, directory.resolve(), token, envelope=True)]
+    try:
+        with temporary.directory() as logs:
+            for result in _crew(plan, [implementation], logs).run(jobs):
+                progress.recorded(implementation, result.experiment, result.seconds, result.lost)
+                if result.lost:
+                    lost[result.experiment] = result.lost
+    except BaseException:
+        temporary.undisturbed(
+            lambda: [recording.file(directory, job.experiment["name"]).unlink(True) for job in jobs[0]]
+        )
+        raise
+    hashes = {experiment.name: experiment.hash for experiment in plan.experiments.values()}
+    # The manifest says that they are there, so they are to be on the disk before it is.
+    for name in hashes.keys() - lost.keys():
+        path = recording.file(directory, name)
+        try:
+            files.synchronize(path)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
+    manifest = Manifest(
+        format=recording.FORMAT,
+        token=token,
+        implementation=implementation,
+        rungs=list(plan.wanted.rungs),
+        precisions=list(plan.wanted.precisions),
+        thorough=plan.wanted.thorough,
+        experiments=hashes,
+        lost=lost,
+    )
+    recording.write_manifest(directory, manifest)
+    return manifest
+
+
+def compare(
+    directories: tuple[Path, Path],
+    names: Sequence[str],
+    rungs: Sequence[str] | None,
+    precisions: Sequence[Precision] | None,
+    case: str,
+    progress: Progress,
+) -> Summary:
+    """Judge two directories of recordings, which may come from other machines or from other days.
+
+    rungs, precisions: None for all that either side has recorded. case: only that one; empty for all.
+    """
+    begin = time.perf_counter()
+    manifests = [recording.read_manifest(directory) for directory in directories]
+    _check_two(directories, manifests)
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise UsageError(f"--experiments: expected each once, got {repeated[0]} {names.count(repeated[0])} times")
+    implementations = (manifests[0].implementation, manifests[1].implementation)
+    shown = labels(implementations)
+    known = sorted({name for manifest in manifests for name in manifest.experiments})
+    if unknown := sorted(set(names) - set(known)):
+        raise UsageError(f"--experiments: expected some of {', '.join(known)}, got {', '.join(unknown)}")
+    recorded = {rung for manifest in manifests for rung in manifest.rungs}
+    # In the order of the verdicts' cells.
+    rungs = rungs or [rung.NAME for rung in LADDER if rung.NAME in recorded]
+    precisions = precisions or sorted({p for manifest in manifests for p in manifest.precisions})
+    wanted = Selection(rungs, precisions, any(manifest.thorough for manifest in manifests), case)
+    verdicts: list[Verdict] = []
+    lost: dict[str, Verdict] = {}
+    compared: list[Experiment] = []
+    all_sides: list[Sides] = []
+    for name in names or known:
+        hashes = [manifest.experiments.get(name, "") for manifest in manifests]
+        first, second = (
+            _side(shown[i], directories[i], name, manifests[i].token, hashes[i], manifests[i].lost.get(name, ""))
+            for i in (0, 1)
+        )
+        if first.recording and second.recording and hashes[0] != hashes[1]:
+            second = second._replace(lost=f"recorded another version of {name} ({hashes[1]}, not {hashes[0]})")
+        made = first.recording or second.recording
+        if made is None:
+            # Nobody can say what the experiment was; the others are judged all the same.
+            lost[name] = _lost(name, wanted, (first, second))
+            progress.judged(lost[name])
+            continue
+        experiment = made.resolved()
+        compared.append(experiment)
+        verdicts.append(judge(experiment, name, wanted, (first, second)))
+        all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
+        progress.judged(verdicts[-1])
+    wanted.check_case(compared)
+    judged = {verdict.experiment: verdict for verdict in settle(compared, verdicts, shown)} | lost
+    verdicts = [judged[name] for name in names or known]
+    exit_code, verdict = conclude(verdicts, narrows(wanted, [verdict.experiment for verdict in verdicts]))
+    recordings = [side.recording for pair in all_sides for side in pair if side.recording]
+    return Summary(
+        schema_version=SCHEMA_VERSION,
+        sides=_side_summaries(implementations, shown, all_sides),
+        rungs=list(rungs),
+        precisions=list(precisions),
+        seed=recordings[0].seed if recordings else 0,
+        device=" and ".join(sorted({recording.device for recording in recordings})),
+        seconds=time.perf_counter() - begin,
+        exit_code=exit_code,
+        verdict=verdict + _alike(implementations),
+        experiments=verdicts,
+        directories=[str(directory) for directory in directories],
+        thorough=wanted.thorough,
+    )
+
+
+def _lost(name: str, wanted: Selection, sides: Sides) -> Verdict:
+    """On an experiment of which there is no recording on either side."""
+    cells: list[Cell] = []
+    comparisons: list[Comparison] = []
+    for rung in LADDER:
+        chosen: list[Precision] = [precision for precision in rung.PRECISIONS if precision in wanted.precisions]
+        if rung.NAME in wanted.rungs and chosen:
+            place = Place(name, rung.NAME, chosen[0], "", (sides[0].name, sides[1].name))
+            found = [place.crashed(f"{side.name}: {side.lost}") for side in sides]
+            comparisons += found
+            cells.append(Cell(rung=rung.NAME, status="crashed", reason=found[0].note, comparisons=len(found)))
+    return Verdict(experiment=name, hash="", argument=name, cells=cells, comparisons=comparisons)
+
+
+def labels(implementations: Sequence[str]) -> tuple[str, str]:
+    """The two names, told apart where they are the same."""
+    first, second = (text.admit(name, text.NAME) for name in implementations)
+    return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
+
+
+def _alike(implementations: Sequence[str]) -> str:
+    """For the end of the verdict, where a module was compared with itself, by its name or by a path."""
+    first, second = implementations
+    origins = [origin(name) for name in implementations]
+    alike = first == second or (origins[0] is not None and origins[0] == origins[1])
+    return f"; both sides are {first}" if alike else ""
+
+
+def _check_two(directories: Sequence[Path], manifests: Sequence[Manifest]) -> None:
+    """Raise UsageError where both are recordings of one run: whatever it is, it agrees with itself."""
+    first, second = directories
+    if first.resolve() == second.resolve():
+        raise UsageError(f"compare: expected two directories, got one twice: {first} and {second}")
+    if manifests[0].token == manifests[1].token:
+        raise UsageError(f"compare: expected recordings of two runs, got copies of one's: {first} and {second}")
+
+
+def _jobs(plan: Plan, directory: Path, token: str, envelope: bool) -> list[Job]:
+    return [
+        Job(
+            directory=str(directory),
+            token=token,
+            experiment=msgspec.to_builtins(experiment),
+            rungs=list(plan.wanted.rungs),
+            precisions=list(plan.wanted.precisions),
+            device=plan.device,
+            seed=plan.seed,
+            envelope=envelope,
+            thorough=plan.wanted.thorough,
+            case=plan.wanted.case,
+            seeds=plan.seeds,
+            recurrence=plan.recurrence,
+            compiled=plan.compiled,
+        )
+        for experiment in plan.experiments.values()
+    ]
+
+
+def _crew(plan: Plan, implementations: Sequence[str], logs: Path) -> Crew:
+    # An accelerator is not shared well by two processes of the same framework.
+    size = cores() if plan.device == "cpu" else len(implementations)
+    return Crew(implementations, logs, size, plan.timeout)
+
+
+def _share(
+    shelf: Shelf | None, implementations: Sequence[str], jobs: Sequence[Sequence[Job]]
+) -> tuple[list[list[Job]], list[Result]]:
+    """Each side's jobs that have to be done, and what earlier runs have recorded of the others."""
+    waiting: list[list[Job]] = []
+    known: list[Result] = []
+    for i, (implementation, side) in enumerate(zip(implementations, jobs, strict=True)):
+        found = [(job, shelf.find(implementation, job) if shelf else None) for job in side]
+        waiting.append([job for job, kept in found if kept is None])
+        known += [Result(i, job, 0.0, kept=kept) for job, kept in found if kept]
+    return waiting, known
+
+
+def _results(
+    plan: Plan,
+    implementations: tuple[str, str],
+    place: Path,
+    waiting: Sequence[Sequence[Job]],
+    known: Sequence[Result],
+    gone: list[Result],
+) -> Iterator[Result]:
+    """What becomes of each job: those that have to be done, and those that are known.
+
+    gone: to be filled meanwhile with what was known and cannot be read any more, since somebody has cleaned the cache;
+    it is done last.
+    """
+    yield from _crew(plan, implementations, place).run(waiting, known)
+    while gone:
+        again = [[result.job for result in gone if result.side == side] for side in range(len(implementations))]
+        gone.clear()
+        yield from _crew(plan, implementations, place).run(again)
+
+
+def _made(label: str, experiment: Experiment, result: Result) -> Side:
+    """What became of a job, read from where it is."""
+    if not result.kept:
+        job = result.job
+        return _side(label, Path(job.directory), result.experiment, job.token, experiment.hash, result.lost)
+    try:
+        found, arrays, _ = recording.load(result.kept.path)
+    except Stale as error:
+        return Side(label, None, {}, str(error))
+    return Side(label, found, arrays, reused=True)
+
+
+def _side(label: str, directory: Path, name: str, token: str, experiment_hash: str, lost: str) -> Side:
+    """What that directory holds of the experiment."""
+    if not lost:
+        try:
+            return Side(label, *recording.read(directory, name, token, experiment_hash))
+        except Stale as error:
+            lost = str(error)
+    return Side(label, None, {}, lost)
+
+
+def _side_summaries(
+    implementations: Sequence[str], shown: Sequence[str], all_sides: Sequence[Sides]
+) -> list[SideSummary]:
+    summaries = []
+    for i, (implementation, label) in enumerate(zip(implementations, shown, strict=True)):
+        recordings = [side.recording for side in (pair[i] for pair in all_sides) if side.recording]
+        made = [side.recording for side in (pair[i] for pair in all_sides) if side.recording and not side.reused]
+        summaries.append(
+            SideSummary(
+                name=label,
+                implementation=implementation,
+                describe=recordings[0].describe if recordings else {},
+                machine=recordings[0].machine if recordings else {},
+                seconds=sum(recording.seconds for recording in made),
+                overhead=dict(sum((Counter(recording.overhead) for recording in made), Counter())),
+                reused=len(recordings) - len(made),
+            )
+        )
+    return summaries

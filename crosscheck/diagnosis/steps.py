@@ -1,0 +1,177 @@
+"""At which optimizer step a side departs by itself: the reference takes each step from the side's own state."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from crosscheck.comparison import Arrays, Comparison
+from crosscheck.diagnosis.arbiter import Call
+from crosscheck.diagnosis.distance import ROUNDINGS, UNIT, Distance, measure, rounding
+from crosscheck.diagnosis.finding import Departure
+from spec.errors import Unsupported
+from spec.experiment import Experiment
+from spec.framework import Precision, Settings
+from spec.parameters import Parameters
+from spec.reference.optimizer import step as optimizer_step
+from spec.reference.training import advance, gradients_at, predict
+from spec.training import State, initial_state
+
+STEP_ROUNDINGS = 16
+"""Roundings of an optimizer's step: of a decay, a slot, two corrections, a root, a quotient, the rate and a difference,
+on the side's part and on the reference's constants."""
+
+SMALL = 1e-3
+"""A gradient that is a smaller share of the largest one comes from cancellation, and has its rounding from there."""
+
+PROBABILITY = 4
+"""Roundings of numbers of order 1 in any gradient, however small: it begins with a probability less one."""
+
+Found = dict[str, Distance]
+"""What a side holds after a step, by the recorded name, against what the equations make of its state before it."""
+
+
+class Given(NamedTuple):
+    """What both sides were handed. gradients: of every step, where they were not to find them."""
+
+    state: State
+    seed: int
+    gradients: list[Parameters]
+
+
+def given(experiment: Experiment, call: Call) -> Given:
+    """From the arguments of `train` or `replay`. Raises Unsupported where each side drew masks of its own."""
+    if call.name == "replay":
+        _, parameters, gradients, _ = call.arguments
+        return Given(initial_state(experiment.training.optimizer, parameters), 0, gradients)
+    _, state, _, seed, _ = call.arguments[:5]
+    masks = call.options.get("masks", call.arguments[6] if len(call.arguments) > 6 else "own")
+    if experiment.model.has_dropout and masks != "spec":
+        raise Unsupported("each side drew its own dropout masks")
+    return Given(state, seed, [])
+
+
+def at_step(experiment: Experiment, handed: Given, arrays: Arrays, precision: Precision, step: int) -> Found:
+    """Loss, slots, parameters and logits after that step, each against one step of the reference."""
+    before = _recorded(handed, arrays, step - 1)
+    found: Found = {}
+    if handed.gradients:
+        gradients = handed.gradients[step]
+        spread = {name: np.zeros_like(gradient) for name, gradient in gradients.items()}
+
+        def take(gradients: Parameters) -> State:
+            return optimizer_step(experiment.training, before, gradients)
+    else:
+        settings = Settings("float64")
+        loss, gradients, _ = gradients_at(experiment, before, handed.seed, settings)
+        expected = np.array(loss)
+        found["loss"] = measure(arrays["loss"][step], expected, rounding(expected, precision), precision)
+        spread = _spread(gradients, precision)
+
+        def take(gradients: Parameters) -> State:
+            return advance(experiment, before, gradients, handed.seed, settings)
+
+    after, up, down = (take({n: g + sign * spread[n] for n, g in gradients.items()}) for sign in (0, 1, -1))
+    for prefix, part in (("slots/", "slots"), ("parameters/", "parameters")):
+        kinds = [getattr(state, part) for state in (before, after, up, down)]
+        for name in _ordered(experiment, part):
+            old, new, high, low = (kind[name] for kind in kinds)
+            # What the step's own roundings can do, and what those of its gradient can, which Adam may blow up.
+            sizes = np.abs(old) + np.abs(new) + np.abs(new - old)
+            bound = STEP_ROUNDINGS * UNIT[precision] * sizes + np.maximum(np.abs(high - new), np.abs(low - new))
+            recorded = arrays.get(prefix + name)
+            now = recorded[step] if recorded is not None and len(recorded) > step else None
+            found[prefix + name] = measure(now, new, bound, precision)
+    epoch, rest = divmod(handed.state.step + step + 1, experiment.training.steps_per_epoch)
+    if "logits" in arrays and not handed.gradients and not rest and epoch <= len(arrays["logits"]):
+        reached, settings = _recorded(handed, arrays, step), Settings("float64")
+        batch = experiment.task.evaluation_batch(settings.precision)
+        expected = predict(experiment, reached.parameters, batch, settings)
+        bound = rounding(expected, precision)
+        found["logits"] = measure(arrays["logits"][epoch - 1], expected, bound, precision)
+    return found
+
+
+def first(find: Callable[[int], Found], failed: int) -> tuple[int, Found]:
+    """The first step at which a side departs by itself, looked for up to the one that failed.
+
+    A step takes a gradient, hence not all of them: where the failed step or the one before it departs, and the very
+    first does not, the first is found by bisection, as for a fault that stays once it has come. Where none departs:
+    the failed step, and what is found there.
+    """
+    known: dict[int, Found] = {}
+
+    def departs(step: int) -> bool:
+        if step not in known:
+            known[step] = find(step)
+        return any(distance.ratio > 1 for distance in known[step].values())
+
+    near = [step for step in (failed, failed - 1) if step >= 0 and departs(step)]
+    if departs(0):
+        return 0, known[0]
+    if not near:
+        return failed, known[failed]
+    clean, wrong = 0, min(near)
+    while wrong - clean > 1:
+        middle = (clean + wrong) // 2
+        if departs(middle):
+            wrong = middle
+        else:
+            clean = middle
+    return wrong, known[wrong]
+
+
+def departure(side: str, failure: Comparison, step: int, found: Found) -> Departure:
+    """The step's first part that is off: loss, slots, parameters or logits; those after it follow from it."""
+    off = [name for name, at in found.items() if at.ratio > 1]
+    off = off or [max(found, key=lambda name: found[name].ratio)]
+    tensor = off[0]
+    wrong = [name for name in off if name.partition("/")[0] == tensor.partition("/")[0]]
+    at = found[tensor]
+    gradient = "gradient" if failure.rung != "optimizer" else "clipping"
+    kinds = {"loss": "loss", "slots": f"{gradient} or slots", "logits": "evaluation"}
+    has_slots = any(name.startswith("slots/") for name in found)
+    stage = kinds.get(tensor.partition("/")[0], "update" if has_slots else f"{gradient} or update")
+    return Departure(
+        side=side,
+        stage=stage,
+        tensor=tensor,
+        step=step,
+        index=at.at,
+        value=at.value if at.value is not None else at.note,
+        expected=at.expected,
+        ratio=at.ratio,
+        wrong=wrong,
+        dragged=[name for name in off if name not in wrong],
+    )
+
+
+def _recorded(handed: Given, arrays: Arrays, step: int) -> State:
+    """The side's own state after that step; the start before the first. Raises KeyError where it lacks a tensor."""
+    if step < 0:
+        return handed.state
+    parameters, slots = (
+        {name: arrays[prefix + name][step].astype(np.float64) for name in part}
+        for prefix, part in (("parameters/", handed.state.parameters), ("slots/", handed.state.slots))
+    )
+    return State(parameters, slots, handed.state.step + step + 1)
+
+
+def _ordered(experiment: Experiment, part: str) -> list[str]:
+    names = [parameter.name for parameter in experiment.model.parameters()]
+    if part == "parameters":
+        return names
+    return [f"{name}.{slot}" for slot in experiment.training.optimizer.slots for name in names]
+
+
+def _spread(gradients: Parameters, precision: Precision) -> Parameters:
+    """How far rounding can have moved each gradient, the same for all elements of a tensor.
+
+    Honest steps of eight recipes (every tenth; float64 and float32) are off by 0.36 of it at most.
+    """
+    sizes = {name: float(np.abs(gradient).max(initial=0.0)) for name, gradient in gradients.items()}
+    least = max(ROUNDINGS * SMALL * max(sizes.values(), default=0.0), PROBABILITY)
+    return {
+        name: np.full_like(gradient, UNIT[precision] * max(ROUNDINGS * sizes[name], least))
+        for name, gradient in gradients.items()
+    }

@@ -1,0 +1,261 @@
+"""From a verdict with failures to a blame."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from crosscheck.checks import LADDER, Rung
+from crosscheck.comparison import Arrays, Comparison, Value
+from crosscheck.diagnosis import stages, steps
+from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask
+from crosscheck.diagnosis.distance import Distance, decide, rounding
+from crosscheck.diagnosis.finding import Blame, Departure
+from crosscheck.probes import sample_points
+from spec import text
+from spec.errors import OhlolError
+from spec.experiment import Experiment
+
+LARGEST = 10_000
+"""Parameters of a model that the reference is asked about: a gradient takes it about 0.1 ms for each."""
+
+Recorded = dict[str, Arrays]
+"""Each side's arrays of the failed case, by the side's name."""
+
+
+def find(experiment: Experiment, comparisons: Sequence[Comparison], recorded: Recorded, seed: int) -> Blame | None:
+    """Who departs from the equations at the first failure; None without one. Raises nothing.
+
+    comparisons: all of the experiment. recorded: in the order of the sides.
+    """
+    failure = next((comparison for comparison in comparisons if comparison.failed), None)
+    if failure is None:
+        return None
+    try:
+        # Forced stages may hold anything, NaN included.
+        with np.errstate(all="ignore"):
+            return _told(failure, comparisons, list(recorded)) or _voted(
+                experiment, failure, comparisons, recorded, seed
+            )
+    except OhlolError as error:
+        return _undecided(f"the reference cannot serve: {error}")
+    except Exception as error:
+        # A blame explains a verdict; it must not take its place.
+        return _undecided(f"the reference could not tell: {text.exception(error)}")
+
+
+def _told(failure: Comparison, comparisons: Sequence[Comparison], names: list[str]) -> Blame | None:
+    """What the comparisons themselves say: of a side that crashed, or was held against something not the other side."""
+    place = (failure.rung, failure.precision, failure.case)
+    failed = [c for c in comparisons if c.failed and (c.rung, c.precision, c.case) == place]
+    if failure.crashed:
+        crashed = {name: c for c in failed if c.crashed for name in names if c.note.startswith(f"{name}: ")}
+        return _blamed(
+            [Departure(side=name, stage="crash", tensor="", value=c.note) for name, c in crashed.items()],
+            "gave no answer but an exception, or was ended",
+        )
+    alone = {name: c for c in reversed(failed) for name in names if _owners(c, names) == [name]}
+    if _owners(failure, names) and alone:
+        return _blamed(
+            [_alone(name, c) for name, c in alone.items()],
+            "each side is held against the spec, or against itself",
+        )
+    if failure.note.startswith("expected ") and failure.values is not None:
+        wrong = [
+            (name, value)
+            for name, value in zip(names, failure.values, strict=True)
+            if failure.note != f"expected {value}"
+        ]
+        expected = failure.note.removeprefix("expected ")
+        found = [
+            Departure(side=name, stage=failure.rung, tensor=failure.tensor, value=value, expected=expected)
+            for name, value in wrong
+        ]
+        return _blamed(found, "both are held against the spec", expected)
+    if not failure.tensor or not _rung(failure).SAME_INPUTS:
+        return _undecided(failure.note or "the sides drew their own random numbers: there is no third to ask")
+    return None
+
+
+def _voted(
+    experiment: Experiment, failure: Comparison, comparisons: Sequence[Comparison], recorded: Recorded, seed: int
+) -> Blame:
+    """What the reference says."""
+    if experiment.model.parameter_count > LARGEST:
+        count = experiment.model.parameter_count
+        return _undecided(f"too large for the reference: expected at most {LARGEST} parameters, got {count}")
+    if failure.note.startswith("missing "):
+        lacking = [name for name, arrays in recorded.items() if failure.tensor not in arrays]
+        found = [Departure(side=name, stage=failure.rung, tensor=failure.tensor, value="missing") for name in lacking]
+        return _blamed(found, "the spec asks for it")
+    if failure.rung in ("lock-step", "optimizer"):
+        return _by_steps(experiment, failure, recorded, seed)
+    return _by_stages(experiment, failure, comparisons, recorded, seed)
+
+
+def _by_steps(experiment: Experiment, failure: Comparison, recorded: Recorded, seed: int) -> Blame:
+    """A trajectory, step by step, each from the side's own state."""
+    arbiter = Arbiter(stop="train" if failure.rung == "lock-step" else "replay")
+    try:
+        ask(_rung(failure), experiment, failure, seed, arbiter)
+    except Intercepted:
+        handed = steps.given(experiment, arbiter.calls[-1])
+    else:
+        return _undecided("the reference was not asked to train")
+    found, at_failure = {}, {}
+    for name, arrays in recorded.items():
+        last = max((len(array) for key, array in arrays.items() if key.startswith("parameters/")), default=0) - 1
+        if last < 0:
+            return _undecided(f"{name} recorded no steps")
+        failed = min(failure.step if failure.step is not None else last, last)
+
+        def at(step: int, arrays: Arrays = arrays) -> steps.Found:
+            return steps.at_step(experiment, handed, arrays, failure.precision, step)
+
+        found[name] = steps.first(at, failed)
+        at_failure[name] = at(failed)
+    ratios = {name: max(at.ratio for at in distances.values()) for name, (_, distances) in found.items()}
+    departs = decide(ratios)
+    blamed = _sides(departs, recorded)
+    honest = next((name for name in recorded if name not in blamed), next(iter(recorded)))
+    reference = at_failure[honest].get(failure.tensor, Distance(0.0)).reference
+    return _blamed(
+        [steps.departure(name, failure, *found[name]) for name in blamed],
+        "each step from the side's own state before it, against the reference's",
+        float(reference[failure.index]) if reference is not None and reference.ndim == len(failure.index) else None,
+        otherwise="no single step of either side is beyond its rounding",
+    )
+
+
+def _by_stages(
+    experiment: Experiment, failure: Comparison, comparisons: Sequence[Comparison], recorded: Recorded, seed: int
+) -> Blame:
+    """Arrays against the reference's, and each stage of a forward pass against what follows from the ones before."""
+    rung, precision = _rung(failure), failure.precision
+    # Layers that only the case has are stages too.
+    deep = sample_points.variant(experiment, failure.case)
+
+    def asked(arbiter: Arbiter) -> Arrays:
+        return ask(rung, experiment, failure, seed, arbiter)
+
+    arbiter = Arbiter()
+    reference = asked(arbiter)
+    failure = msgspec.structs.replace(failure, tensor=_key(failure.tensor))
+    place = (failure.rung, failure.precision, failure.case)
+    bounds = {_key(c.tensor): c.bound for c in comparisons if c.bound and (c.rung, c.precision, c.case) == place}
+
+    def bound(name: str, values: np.ndarray) -> float:
+        return bounds.get(name) or rounding(values, precision)
+
+    plain = {name: stages.distances(arrays, reference, bound, precision) for name, arrays in recorded.items()}
+    value = _value(reference, failure)
+    if failure.tensor not in reference:
+        return _beyond(failure, recorded)
+    where = stages.places(arbiter.calls, reference)
+    names = next((names for names in where if failure.tensor in names.values()), None)
+    if names is None:
+        ratios = {name: distances[failure.tensor].ratio for name, distances in plain.items()}
+        blamed = _sides(decide(ratios), recorded)
+        point, _, tensor = failure.tensor.rpartition("/")
+        there = {
+            side: {name.rpartition("/")[2]: at for name, at in found.items() if name.rpartition("/")[0] == point}
+            for side, found in plain.items()
+        }
+        found = [stages.gradient(deep, name, there[name], tensor) for name in blamed]
+        return _blamed(found, "against the reference's values", value, "both are within the bound of it")
+    keys = {key: name for name, key in names.items()}
+
+    def focus(key: str, ratios: np.ndarray) -> np.ndarray:
+        return stages.in_order(deep, keys[key], ratios) if key in keys else ratios
+
+    own = {}
+    for name, arrays in recorded.items():
+        forced = stages.force(asked, where, arrays, reference)
+        own[name] = stages.distances(arrays, forced, bound, precision, focus)
+    ratios = {name: max(distances[key].ratio for key in keys) for name, distances in own.items()}
+    blamed = _sides(decide(ratios), recorded)
+    found = [stages.stage(deep, name, names, own[name], plain[name]) for name in blamed]
+    reason = "each stage from the side's own earlier ones, against the reference's"
+    return _blamed(found, reason, value, "no stage of either side is beyond its rounding")
+
+
+def _key(tensor: str) -> str:
+    """The name under which a rung recorded what the report calls "tensor (point)": "point/tensor"."""
+    name, _, point = tensor.partition(" (")
+    return f"{point[:-1]}/{name}" if point.endswith(")") else tensor
+
+
+def _beyond(failure: Comparison, recorded: Recorded) -> Blame:
+    """A tensor that the reference does not have: who has it, or whose value is beyond a limit that both share."""
+    held = [name for name, arrays in recorded.items() if failure.tensor in arrays]
+    if failure.note.startswith("not in the spec"):
+        found = [Departure(side=name, stage=failure.rung, tensor=failure.tensor) for name in held]
+        return _blamed(found, "the spec has no such tensor")
+    if failure.index:
+        return _undecided("the reference has no such tensor")  # A distance from each other is no limit that both share.
+    found = []
+    for name, value in zip(recorded, failure.values or (), strict=False):
+        if isinstance(value, float) and failure.bound is not None and not abs(value) <= failure.bound:
+            ratio = abs(value) / failure.bound if failure.bound else None
+            found.append(Departure(side=name, stage=failure.rung, tensor=failure.tensor, value=value, ratio=ratio))
+    return _blamed(found, "each side has the same limit", otherwise="the reference has no such tensor")
+
+
+def _blamed(
+    found: list[Departure],
+    reason: str,
+    reference: Value | None = None,
+    otherwise: str = "neither side departs",
+) -> Blame:
+    if not found:
+        return _undecided(otherwise, reference)
+    departs = found[0].side if len(found) == 1 else "both"
+    return Blame(departs=departs, reason=reason, reference=reference, departures=found)
+
+
+def _undecided(reason: str, reference: Value | None = None) -> Blame:
+    return Blame(departs="undecided", reason=reason, reference=reference)
+
+
+def _alone(name: str, comparison: Comparison) -> Departure:
+    """A side that was not held against the other one."""
+    values = dict(zip(comparison.sides, comparison.values or (None, None), strict=True))
+    value = next((v for side, v in values.items() if _owner(side, [name])), None)
+    other = next((v for side, v in values.items() if not _owner(side, [name])), None)
+    return Departure(
+        side=name,
+        stage=comparison.rung,
+        tensor=comparison.tensor,
+        step=comparison.step,
+        index=comparison.index,
+        value=value,
+        expected=other,
+        ratio=comparison.ratio,
+    )
+
+
+def _owners(comparison: Comparison, names: list[str]) -> list[str]:
+    """Which sides' values were held against each other; none where it was both, as almost everywhere."""
+    found = {owner for side in comparison.sides if (owner := _owner(side, names))}
+    return list(found) if len(found) == 1 else []
+
+
+def _owner(side: str, names: list[str]) -> str:
+    return next((name for name in names if side == name or side.startswith(f"{name},")), "")
+
+
+def _sides(departs: str, recorded: Recorded) -> list[str]:
+    return list(recorded) if departs == "both" else [name for name in recorded if name == departs]
+
+
+def _value(reference: Arrays, failure: Comparison) -> Value | None:
+    """The reference's value where the comparison failed."""
+    array = reference.get(failure.tensor)
+    at = failure.index if failure.step is None else (failure.step, *failure.index)
+    if array is None or len(at) != array.ndim or any(i >= n for i, n in zip(at, array.shape, strict=True)):
+        return None
+    return float(array[at])
+
+
+def _rung(failure: Comparison) -> Rung:
+    return next(rung for rung in LADDER if failure.rung == rung.NAME)

@@ -1,0 +1,1 @@
+"""From two sides' recordings to verdicts."""

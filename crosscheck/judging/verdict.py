@@ -1,0 +1,318 @@
+"""From two sides' recordings to a verdict on an experiment."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from crosscheck.checks import ESSENTIAL, LADDER, ON_REQUEST, TRAINING, Rung, structure
+from crosscheck.checks.selection import Selection
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.diagnosis import vote
+from crosscheck.diagnosis.finding import Blame
+from crosscheck.recording.recording import Answer, Recording
+from spec import options
+from spec.experiment import Experiment
+from spec.framework import Precision
+
+Status = Literal[
+    "same", "different", "crashed", "underpowered", "not checked", "left out", "not applicable", "partly checked"
+]
+"""Of a rung on an experiment, or of a whole experiment. left out: a side declares that it has no such option, see
+spec.options; not checked: it left something out without that. partly checked: of a whole experiment only."""
+
+WORST_FIRST: tuple[Status, ...] = ("different", "crashed", "underpowered")
+"""Of these, one rung's status is the whole experiment's."""
+
+
+class Side(NamedTuple):
+    """What there is of one side: a recording and its arrays, or the reason why there is none.
+
+    reused: whether the recording is an earlier run's.
+    """
+
+    name: str
+    recording: Recording | None
+    arrays: dict[str, np.ndarray]
+    lost: str = ""
+    reused: bool = False
+
+
+Sides = tuple[Side, Side]
+
+
+class LeftOut(NamedTuple):
+    """What a side raised Unsupported for. declared: its options of the experiment that cover that, see spec.options."""
+
+    case: str
+    reason: str
+    declared: list[str]
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One rung on one experiment.
+
+    ratio: largest difference in units of its bound. comparisons, elements: how many were made, of how many values.
+    seconds: what recording it took on either side. shown: whether "same" was shown by tests of equivalence, and is not
+    only the want of a difference. needed: where it is underpowered, the members a side that would do; 0 where none is
+    known to. declared: where it is left out, by whom and which options: "flax_impl: sparse embedding gradients".
+    """
+
+    rung: str
+    status: Status
+    ratio: float | None = None
+    comparisons: int = 0
+    elements: int = 0
+    reason: str = ""
+    seconds: tuple[float, float] = (0.0, 0.0)
+    shown: bool = False
+    needed: int = 0
+    declared: list[str] = []
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """One experiment. `failures` begins with the first one of the first rung that fails, and `blame` is about that."""
+
+    experiment: str
+    hash: str
+    argument: str
+    cells: list[Cell]
+    comparisons: list[Comparison]
+    blame: Blame | None = None
+
+    @property
+    def failures(self) -> list[Comparison]:
+        """What is not within its bound, from the ground up."""
+        return [comparison for comparison in self.comparisons if comparison.failed]
+
+    @property
+    def status(self) -> Status:
+        """What is known of the experiment. Nothing that a side left out makes it the same."""
+        found = {cell.status for cell in self.cells}
+        for status in WORST_FIRST:
+            if status in found:
+                return status
+        if self.lacking:
+            return "partly checked"
+        if any(cell.elements for cell in self.cells):
+            return "same"
+        return "left out" if "left out" in found else "not applicable"
+
+    @property
+    def lacking(self) -> str:
+        """Why it counts as checked in part only; empty where it does not. What was not asked for is not lacking."""
+        asked = [cell for cell in self.cells if cell.status != "not applicable"]
+        compared = {cell.rung for cell in asked if cell.elements}
+        missing = [cell.rung for cell in asked if cell.rung in ESSENTIAL and cell.status == "not checked"]
+        if missing:
+            return f"{', '.join(missing)} not checked"
+        if not compared and any(cell.status == "not checked" for cell in asked):
+            return "nothing compared"
+        if compared == {structure.NAME} and len(asked) > 1:
+            return f"{structure.NAME} alone compared"
+        return ""
+
+
+def judge(experiment: Experiment, argument: str, wanted: Selection, sides: Sides) -> Verdict:
+    """Climb the ladder on one experiment. argument: what names it on a command line."""
+    climbs = [_climb(experiment, rung, wanted, sides) for rung in LADDER if rung.NAME in wanted.rungs]
+    comparisons = [comparison for _, found in climbs for comparison in found]
+    return Verdict(
+        experiment=experiment.name,
+        hash=experiment.hash,
+        argument=argument,
+        cells=[cell for cell, _ in climbs],
+        comparisons=comparisons,
+        blame=_blame(experiment, comparisons, sides),
+    )
+
+
+def settle(experiments: Sequence[Experiment], verdicts: Sequence[Verdict], names: Sequence[str]) -> list[Verdict]:
+    """Decide what can be decided only once every experiment has been judged: rungs that have a `settle`.
+
+    names: of the two sides.
+    """
+    settled = list(verdicts)
+    for rung in ON_REQUEST:
+        groups = [[c for c in verdict.comparisons if c.rung == rung.NAME] for verdict in settled]
+        decided = rung.settle(groups)
+        settled = [
+            _with(experiment, verdict, rung, found, names) if found else verdict
+            for experiment, verdict, found in zip(experiments, settled, decided, strict=True)
+        ]
+    return settled
+
+
+def _with(
+    experiment: Experiment, verdict: Verdict, rung: Rung, decided: list[Comparison], names: Sequence[str]
+) -> Verdict:
+    """The verdict with that rung's comparisons decided anew."""
+    rest = iter(decided)
+    comparisons = [next(rest) if comparison.rung == rung.NAME else comparison for comparison in verdict.comparisons]
+    cells = [_decided(cell, decided) if cell.rung == rung.NAME else cell for cell in verdict.cells]
+    failure = next((comparison for comparison in comparisons if comparison.failed), None)
+    blame = verdict.blame
+    if failure is None or failure.rung == rung.NAME:
+        # Such a rung draws its own random numbers: no arrays are needed to tell.
+        blame = vote.find(experiment, comparisons, {name: {} for name in names}, 0)
+    return msgspec.structs.replace(verdict, cells=cells, comparisons=comparisons, blame=blame)
+
+
+def _blame(experiment: Experiment, comparisons: list[Comparison], sides: Sides) -> Blame | None:
+    """Who is wrong at the first failure."""
+    failure = next((comparison for comparison in comparisons if comparison.failed), None)
+    if failure is None:
+        return None
+    key = f"{failure.precision}/{failure.rung}/{failure.case}/"
+    return vote.find(experiment, comparisons, {side.name: _arrays(side, key) for side in sides}, _seed(sides))
+
+
+def _seed(sides: Sides) -> int:
+    """Of the recordings; they are held to be handed the same inputs."""
+    return next((side.recording.seed for side in sides if side.recording), 0)
+
+
+def _climb(experiment: Experiment, rung: Rung, wanted: Selection, sides: Sides) -> tuple[Cell, list[Comparison]]:
+    """One rung."""
+    chosen: list[Precision] = [precision for precision in rung.PRECISIONS if precision in wanted.precisions]
+    reason = rung.inapplicable(experiment) or ("" if chosen else f"runs in {', '.join(rung.PRECISIONS)} only")
+    if not reason and wanted.case and not any(wanted.cases(experiment, rung, precision) for precision in chosen):
+        reason = f"has no case {wanted.case!r}"
+    if reason:
+        return Cell(rung=rung.NAME, status="not applicable", reason=reason), []
+    names = (sides[0].name, sides[1].name)
+    comparisons: list[Comparison] = []
+    left_out: list[LeftOut] = []
+    if any(side.lost for side in sides):
+        place = Place(experiment.name, rung.NAME, chosen[0], "", names)
+        comparisons = [place.crashed(f"{side.name}: {side.lost}") for side in sides if side.lost]
+    else:
+        for precision in chosen:
+            for case in wanted.cases(experiment, rung, precision):
+                place = Place(experiment.name, rung.NAME, precision, case, names, _seed(sides))
+                found, unsupported = _compare(experiment, rung, place, sides)
+                comparisons += found
+                left_out += unsupported
+    return _cell(rung.NAME, comparisons, left_out, sides), comparisons
+
+
+def _compare(experiment: Experiment, rung: Rung, place: Place, sides: Sides) -> tuple[list[Comparison], list[LeftOut]]:
+    """One case: its comparisons, and what a side leaves out."""
+    answers = [_answer(side, place) for side in sides]
+    named = list(zip(sides, answers, strict=True))
+    if absent := [side.name for side, answer in named if answer is None]:
+        return [place.failed("", f"never recorded by {' and '.join(absent)}")], []
+    given = [(side, answer) for side, answer in named if answer is not None]
+    if broken := [(side, answer) for side, answer in given if answer.status == "failed"]:
+        return [place.crashed(f"{side.name}: {answer.reason}", answer.traceback) for side, answer in broken], []
+    unsteady = [comparison for side, answer in given for comparison in _unsteady(place, side, answer)]
+    if left_out := [
+        LeftOut(f"{place.precision}, {place.case}", f"{side.name}: {answer.reason}", _declared(experiment, rung, side))
+        for side, answer in given
+        if answer.status == "unsupported"
+    ]:
+        return unsteady, left_out
+    (_, one), (_, two) = given
+    if rung.SAME_INPUTS and one.inputs != two.inputs:
+        seeds = " and ".join(str(side.recording.seed) for side in sides if side.recording)
+        return [place.failed("", f"the two sides were not handed the same inputs (seeds {seeds})")], []
+    found = rung.compare(experiment, place, *(_arrays(side, one.key) for side in sides))
+    if not sum(comparison.elements for comparison in found) and all(comparison.passed for comparison in found):
+        return [*unsteady, place.failed("", "nothing was compared")], []
+    return unsteady + found, []
+
+
+def _unsteady(place: Place, side: Side, answer: Answer) -> list[Comparison]:
+    """Answers that were others when they were asked for again: a failure on a CPU, and elsewhere said."""
+    allowed = side.recording is not None and side.recording.device != "cpu"
+    return [place.unsteady(side.name, found, allowed) for found in answer.unsteady]
+
+
+def _declared(experiment: Experiment, rung: Rung, side: Side) -> list[str]:
+    """The options of the experiment that the side says it leaves out, where that covers the rung."""
+    if rung.NAME not in TRAINING or side.recording is None:
+        return []
+    return [f"{side.name}: {option}" for option in options.had(experiment, side.recording.leaves_out)]
+
+
+def _cell(rung: str, comparisons: list[Comparison], left_out: list[LeftOut], sides: Sides) -> Cell:
+    """The rung's place in the table."""
+    cell = Cell(
+        rung=rung,
+        status="same",
+        comparisons=len(comparisons),
+        elements=sum(comparison.elements for comparison in comparisons),
+        seconds=(_seconds(sides[0], rung), _seconds(sides[1], rung)),
+    )
+    if (left_out or not comparisons) and not any(comparison.failed for comparison in comparisons):
+        # Also where the other cases agree: half a rung is not a pass.
+        covered = bool(left_out) and all(entry.declared for entry in left_out)
+        return msgspec.structs.replace(
+            cell,
+            status="left out" if covered else "not checked",
+            reason=_reasons(left_out, bool(comparisons)),
+            ratio=_largest(comparisons),
+            declared=list(dict.fromkeys(text for entry in left_out for text in entry.declared)) if covered else [],
+        )
+    return _decided(cell, comparisons)
+
+
+def _decided(cell: Cell, comparisons: list[Comparison]) -> Cell:
+    """The cell with the status that its comparisons give it."""
+    failures = [comparison for comparison in comparisons if comparison.failed]
+    open_still = [comparison for comparison in comparisons if comparison.underpowered]
+    judged = [c for c in comparisons if c.evidence is not None and not c.evidence.control]
+    status: Status = "same"
+    if failures:
+        status = "crashed" if all(comparison.crashed for comparison in failures) else "different"
+    elif open_still:
+        status = "underpowered"
+    needed = [c.evidence.needed for c in open_still if c.evidence is not None]
+    return msgspec.structs.replace(
+        cell,
+        status=status,
+        reason=next((comparison.note for comparison in failures or open_still), ""),
+        ratio=_largest(judged or comparisons),
+        shown=bool(judged),
+        needed=max(needed) if needed and all(needed) else 0,
+    )
+
+
+def _largest(comparisons: list[Comparison]) -> float | None:
+    return max((comparison.ratio for comparison in comparisons if comparison.ratio is not None), default=None)
+
+
+def _reasons(left_out: list[LeftOut], partly: bool) -> str:
+    """Why cases were left out; which ones, where others were not."""
+    reasons = dict.fromkeys(entry.reason for entry in left_out)
+    if not partly:
+        return "; ".join(reasons)
+    cases = {reason: "; ".join(entry.case for entry in left_out if entry.reason == reason) for reason in reasons}
+    return "; ".join(f"{reason} ({which})" for reason, which in cases.items())
+
+
+def _answer(side: Side, place: Place) -> Answer | None:
+    asked = (place.rung, place.precision, place.case)
+    answers = side.recording.answers if side.recording else []
+    return next((a for a in answers if (a.rung, a.precision, a.case) == asked), None)
+
+
+def _arrays(side: Side, prefix: str) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in side.arrays.items() if name.startswith(prefix)}
+
+
+def _seconds(side: Side, rung: str) -> float:
+    answers = side.recording.answers if side.recording else []
+    return sum(answer.seconds for answer in answers if answer.rung == rung)
+
+
+def cell_text(cell: Cell) -> str:
+    """The cell in a few characters: the largest difference in units of its bound where rungs measure one."""
+    if cell.shown and cell.status in ("same", "different"):
+        return f"{cell.status.upper()} {cell.ratio or 0.0:.1f}"
+    if cell.status == "underpowered":
+        return f"UNDERPOWERED {cell.needed or ''}".strip()
+    if cell.status == "same":
+        return f"ok {cell.ratio:.0e}" if cell.ratio else "ok"
+    return {"different": "FAIL", "crashed": "CRASH", "not applicable": "-"}.get(cell.status, cell.status)

@@ -1,0 +1,263 @@
+"""What masks a train-mode forward pass applies, seen from the outside.
+
+Stock modules drop inside compiled code, where no hook can look. So each model is given parameters under which its
+outputs tell the masks: `observe` asks for the same seed several times, since the outputs of one pass are too few for
+all units. What a pass cannot tell (a unit behind another one that was dropped) is NaN.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from spec.errors import Unsupported
+from spec.experiment import Experiment
+from spec.framework import Framework, Settings
+from spec.models.recurrent import Recurrent
+from spec.models.transformer import TransformerEncoder
+from spec.parameters import Parameters
+from spec.tasks import Batch
+
+Masks = dict[str, np.ndarray]
+"""Dropout site -> what it multiplied by, float64 in the site's shape."""
+
+Forward = Callable[[Parameters], dict[str, np.ndarray]]
+"""Parameters -> intermediates, always of the same batch and with the same seed."""
+
+OPEN = 30.0
+"""A bias that opens a gate for good, or closes it: 1 - sigmoid(30) is 1e-13."""
+
+INNER = 0.5
+"""Size of what is dropped from inside recurrent networks: well inside of tanh's range, where it can be inverted."""
+
+LEVELS = 1.0
+"""Distance of neighbouring features of a Transformer's hidden state, which tells a norm's shift and scale apart."""
+
+GAIN = 0.25
+"""A norm's weight: less than LEVELS, so that features stay apart after it."""
+
+LARGEST_TIME = 10
+"""Steps at most where attention weights are dropped: each subset of them is tried."""
+
+
+def time_of(experiment: Experiment) -> int:
+    """The length of the sequences to ask for: a single step where only the last one is read out."""
+    last = isinstance(experiment.model, Recurrent) and experiment.model.readout == "last step"
+    return 1 if last else min(experiment.task.length, LARGEST_TIME)
+
+
+def observe(framework: Framework, experiment: Experiment, batch: Batch, seed: int, settings: Settings) -> Masks:
+    """The masks of a forward pass in train mode with that seed.
+
+    The batch has no padding. Raises Unsupported for a model that has no probe here.
+    """
+
+    def forward(parameters: Parameters) -> dict[str, np.ndarray]:
+        given = {name: value.astype(settings.precision) for name, value in parameters.items()}
+        outputs = framework.forward(experiment, given, batch, settings, dropout=seed)
+        return {name: value.astype(np.float64) for name, value in outputs.items()}
+
+    model, (size, time) = experiment.model, batch.inputs.shape[:2]
+    masks = {name: np.full(site.shape, np.nan) for name, site in model.dropout_sites(size, time).items()}
+    zeros = {parameter.name: np.zeros(parameter.shape) for parameter in model.parameters()}
+    match model:
+        case Recurrent():
+            _recurrent(model, zeros, forward, masks)
+        case TransformerEncoder():
+            _transformer(model, zeros, forward, masks)
+        case _:
+            raise Unsupported(
+                f"crosscheck.probes.dropout_masks cannot observe the dropout masks of {type(model).__name__}"
+            )
+    return masks
+
+
+def _recurrent(model: Recurrent, zeros: Parameters, forward: Forward, masks: Masks) -> None:
+    """From the last site to the first: what lies behind a site is then known.
+
+    Recurrence is cut and gates are held open, so that each unit passes on one feature of the layer below.
+    """
+    width, group = model.output_size, model.classes
+    for site in reversed(range(model.num_layers - 1)):
+        name = f"rnn.dropout_l{site}"
+        # A unit that is dropped further on hides what it passes on, so another one passes it on too.
+        later = model.num_layers - 2 - site
+        for shift in range(1 if not later else 4):
+            seen = np.empty_like(masks[name])
+            for first in range(0, width, group):
+                columns = np.arange(first, min(first + group, width))
+                logits = forward(_relay(model, zeros, site, shift, columns))["logits"]
+                seen[..., columns] = logits.reshape(*seen.shape[:2], -1)[..., : len(columns)]
+                if not model.head:
+                    seen[:] = logits.reshape(seen.shape)
+                    break
+            for layer in reversed(range(site + 1, model.num_layers)):
+                seen = _inverse(model, seen)
+                if layer > site + 1:
+                    behind = masks[f"rnn.dropout_l{layer - 1}"]
+                    seen = np.divide(seen, behind, out=np.full_like(seen, np.nan), where=behind > 0.5)
+            seen = np.roll(seen, shift, axis=-1) / _passed(model, INNER)
+            masks[name] = np.where(np.isnan(masks[name]), seen, masks[name])
+
+
+def _relay(model: Recurrent, zeros: Parameters, site: int, shift: int, columns: np.ndarray) -> Parameters:
+    """Parameters under which layers up to `site` give a constant, those after it copy, and the head shows `columns`."""
+    parameters = {name: value.copy() for name, value in zeros.items()}
+    hidden, candidate = model.hidden_size, {1: 0, 3: 2, 4: 2}[model.gates]
+    rows = slice(candidate * hidden, (candidate + 1) * hidden)
+    for name, value in parameters.items():
+        if not name.startswith("rnn.bias_ih"):
+            continue
+        at = name.removeprefix("rnn.bias_ih")
+        layer, direction = int(at.removesuffix("_reverse").removeprefix("_l")), int(at.endswith("_reverse"))
+        # r, z, n: nothing of the old state. i, f, g, o: all in, nothing kept, all out.
+        value[:] = np.repeat({1: [0.0], 3: [0.0, -OPEN, 0.0], 4: [OPEN, -OPEN, 0.0, OPEN]}[model.gates], hidden)
+        if layer <= site:
+            value[rows] = INNER
+            continue
+        copied = np.roll(np.eye(model.output_size), shift if layer == site + 1 else 0, axis=1)
+        parameters[f"rnn.weight_ih{at}"][rows] = copied[direction * hidden : (direction + 1) * hidden]
+    if model.head:
+        parameters["head.weight"][np.arange(len(columns)), columns] = 1.0
+    return parameters
+
+
+def _passed(model: Recurrent, value: float) -> float:
+    """What a unit whose gates are held open makes of `value`."""
+    if getattr(model, "nonlinearity", "tanh") == "relu":
+        return max(value, 0.0)
+    return math.tanh(math.tanh(value)) if model.gates == 4 else math.tanh(value)
+
+
+def _inverse(model: Recurrent, values: np.ndarray) -> np.ndarray:
+    if getattr(model, "nonlinearity", "tanh") == "relu":
+        return values
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.arctanh(np.arctanh(values)) if model.gates == 4 else np.arctanh(values)
+
+
+def _transformer(model: TransformerEncoder, zeros: Parameters, forward: Forward, masks: Masks) -> None:
+    """Half of the features show a block's output, dropped; the others tell the shift and scale of the norm after it."""
+    width = model.hidden_size
+    if width < 4:
+        raise Unsupported(
+            f"crosscheck.probes.dropout_masks needs a hidden_size of 4 for a TransformerEncoder, got {width}"
+        )
+    halves = [np.arange(width) % 2 == parity for parity in (0, 1)]
+    passes = max(math.ceil(model.feed_forward_size / (width // 2)), 2)
+    for number in range(passes):
+        shown = halves[number % 2]
+        units = np.resize(np.arange(model.feed_forward_size), (passes, width // 2))[number]
+        outputs = forward(_exposed(model, zeros, shown, units))
+        hidden = outputs["positions"]
+        for layer in range(model.num_layers):
+            name = f"encoder.layers.{layer}"
+            stage = {s: outputs[f"{name}.{s}"] for s in ("self_attn", "norm1", "linear2", "norm2", "output")}
+            first = stage["norm2" if model.norm_first else "norm1"]
+            if model.dropout:
+                found = _behind_norm(hidden, stage["self_attn"], first, shown)
+                _fill(masks[f"{name}.dropout1"], shown, found)
+                inner = stage["linear2"][..., shown] - 1.0
+                _fill(masks[f"{name}.dropout"], units, inner / _activated(model))
+                if model.norm_first:
+                    middle = hidden.copy()
+                    middle[..., shown] += found * stage["self_attn"][..., shown]
+                    found = ((stage["output"] - middle) / np.where(shown, stage["linear2"], 1.0))[..., shown]
+                else:
+                    found = _behind_norm(stage["norm1"], stage["linear2"], stage["norm2"], shown)
+                _fill(masks[f"{name}.dropout2"], shown, found)
+            if model.attention_dropout:
+                source = stage["norm1"] if model.norm_first else hidden
+                _attention(model, masks[f"{name}.self_attn.dropout"], source, stage["self_attn"], shown)
+            hidden = stage["output"]
+
+
+def _exposed(model: TransformerEncoder, zeros: Parameters, shown: np.ndarray, units: np.ndarray) -> Parameters:
+    """Parameters under which both blocks of a layer are away from zero on the features `shown`, and zero elsewhere.
+
+    Attention looks at all steps alike. The inner units `units` of the feed-forward block appear one by one.
+    """
+    parameters = {name: value.copy() for name, value in zeros.items()}
+    width = model.hidden_size
+    generator = np.random.default_rng(0)
+    for name in ("embedding.weight", "input.weight"):
+        if name in parameters:
+            parameters[name][:] = generator.normal(size=parameters[name].shape) / 4
+    levels = _levels(width)
+    parameters["input.bias"][:] = levels
+    rows, inner = np.flatnonzero(shown), units[: int(shown.sum())]
+    for layer in range(model.num_layers):
+        at = {n.removeprefix(f"encoder.layers.{layer}."): p for n, p in parameters.items()}
+        at["self_attn.in_proj_weight"][2 * width :] = np.eye(width)
+        at["self_attn.out_proj.weight"][rows, _read(model, rows)] = 1.0
+        at["self_attn.out_proj.bias"][rows] = _away(width)
+        at["linear1.bias"][:] = 1.0
+        at["linear2.weight"][rows[: len(inner)], inner] = 1.0
+        at["linear2.bias"][rows] = 1.0
+        for norm in ("norm1", "norm2"):
+            at[f"{norm}.weight"][:] = GAIN
+            at[f"{norm}.bias"][:] = levels
+    return parameters
+
+
+def _levels(width: int) -> np.ndarray:
+    """A different value for each feature, a constant of its own at every step."""
+    return LEVELS * (np.arange(width) - (width - 1) / 2)
+
+
+def _away(width: int) -> float:
+    """A bias that keeps attention's output away from zero, whatever the hidden state."""
+    return 4 * LEVELS * width
+
+
+def _read(model: TransformerEncoder, rows: np.ndarray) -> np.ndarray:
+    """Which feature of the heads' outputs each shown feature of the block takes: each head has its turn."""
+    turn = np.arange(len(rows))
+    each = model.hidden_size // model.heads
+    return turn % model.heads * each + turn // model.heads % each
+
+
+def _activated(model: TransformerEncoder) -> float:
+    """activation(1)."""
+    return 1.0 if model.activation == "relu" else (1 + math.erf(1 / math.sqrt(2))) / 2
+
+
+def _behind_norm(hidden: np.ndarray, block: np.ndarray, after: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """What the block was multiplied by, on the features `shown`, from norm(hidden + mask block).
+
+    Elsewhere the block is zero, and what the norm was given there is known: hidden = scale after + shift.
+    """
+    normed = (after - _levels(hidden.shape[-1])) / GAIN
+    known, seen = hidden[..., ~shown], normed[..., ~shown]
+    centred = seen - seen.mean(-1, keepdims=True)
+    scale = ((known - known.mean(-1, keepdims=True)) * centred).sum(-1) / (centred**2).sum(-1)
+    shift = known.mean(-1) - scale * seen.mean(-1)
+    given = scale[..., None] * normed[..., shown] + shift[..., None]
+    return (given - hidden[..., shown]) / block[..., shown]
+
+
+def _attention(
+    model: TransformerEncoder, mask: np.ndarray, source: np.ndarray, output: np.ndarray, shown: np.ndarray
+) -> None:
+    """Which steps each one looked at: the only subset of them whose values add up to what came out."""
+    rows = np.flatnonzero(shown)
+    read, (_, time, width) = _read(model, rows), source.shape
+    subsets = np.array(list(itertools.product((0.0, 1.0), repeat=time))) / (1 - model.attention_dropout)
+    for head in range(model.heads):
+        own = read // (width // model.heads) == head
+        if not own.any():
+            continue
+        values = source[..., read[own]]
+        sums = np.einsum("ks,bsv->bkv", subsets, values) / time
+        context = output[..., rows[own]] - _away(width)
+        away = np.linalg.norm(context[:, :, None] - sums[:, None], axis=-1)
+        best, second = np.partition(away, 1, axis=-1)[..., :2].transpose(2, 0, 1)
+        clear = best < second / 4
+        mask[:, head] = np.where(clear[..., None], subsets[away.argmin(-1)], mask[:, head])
+
+
+def _fill(mask: np.ndarray, features: np.ndarray, found: np.ndarray) -> None:
+    """Keep what was found of these features; the first finding stays."""
+    part = mask[..., features]
+    mask[..., features] = np.where(np.isnan(part), found[..., : part.shape[-1]], part)

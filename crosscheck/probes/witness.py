@@ -1,0 +1,83 @@
+"""Stands before an implementation: notes what it is given, looks at what it gives, and has it asked again."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+
+from crosscheck import plain
+from crosscheck.probes.determinism import Repeats
+from spec.framework import Framework
+
+ASIDE = ("train_starts",)
+"""What is asked again although the other side is not asked: nothing else shows whether it is deterministic."""
+
+INFORMING = ("describe", "overhead")
+"""Functions that give words and times; what they are asked counts in no digest, since a side may lack them."""
+
+
+class ArgumentChanged(Exception):
+    """An implementation wrote into an array that it was given. The contract's functions are pure."""
+
+
+class Witness:
+    """Stands between a rung and an implementation; `digest` changes with every byte that was handed over.
+
+    repeats: who asks again; None for nobody. aside: whether the calls are made of one side alone.
+    """
+
+    def __init__(self, framework: Framework, repeats: Repeats | None = None, aside: bool = False):
+        self._framework = framework
+        self._repeats = repeats
+        self._aside = aside
+        self._hash = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits for everything handed over so far."""
+        return self._hash.hexdigest()[:16]
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = getattr(self._framework, name)
+        if name in INFORMING:
+            return function
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            given = _encode((name, arguments, options))
+            self._hash.update(given)
+            result = function(*arguments, **options)
+            if _encode((name, arguments, options)) != given:
+                raise ArgumentChanged(f"{name}: expected its arguments to stay as they are, got one changed in place")
+            plain.check(name, result)
+            if self._repeats and (name in ASIDE or not self._aside):
+                self._repeats.ask(name, arguments, options, result)
+            return result
+
+        return call
+
+
+def aside(framework: Framework, again: bool = True) -> Framework:
+    """The same implementation, where it is asked what the other side is not: that counts in no digest.
+
+    again: whether what nothing else shows to be deterministic is asked twice.
+    """
+    if not isinstance(framework, Witness):
+        return framework
+    return cast(Framework, Witness(framework._framework, framework._repeats if again else None, aside=True))
+
+
+def _encode(value: Any) -> bytes:
+    """Bytes that differ wherever two values do."""
+    match value:
+        case np.ndarray():
+            return f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes()
+        case Mapping():
+            return b"{" + b",".join(_encode(key) + b":" + _encode(item) for key, item in value.items()) + b"}"
+        case tuple() | list():
+            return b"(" + b",".join(_encode(item) for item in value) + b")"
+        case msgspec.Struct():
+            return msgspec.json.encode(value)
+        case _:
+            return repr(value).encode()

@@ -1,0 +1,1 @@
+"""Asking implementations in processes of their own, and keeping what they answer."""

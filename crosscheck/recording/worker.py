@@ -1,0 +1,259 @@
+"""One implementation in a process of its own: reads jobs from its standard input, leaves a recording of each.
+
+Started by crosscheck.recording.worker_pool as `python -m crosscheck.recording.worker IMPLEMENTATION`; both ways, a
+message is a line of JSON.
+"""
+
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import msgspec
+import numpy as np
+
+from crosscheck.bounds import rounding_spread
+from crosscheck.checks import LADDER, Rung
+from crosscheck.checks.selection import Selection
+from crosscheck.probes.determinism import Repeats
+from crosscheck.probes.witness import Witness
+from crosscheck.recording import channel, implementation, recording
+from crosscheck.recording.implementation import CannotStart
+from crosscheck.recording.recording import Answer, Recording, key_of
+from crosscheck.recording.sources import Sources, Unfit, Watch
+from crosscheck.request import DEFAULT_IMPLEMENTATIONS, Request
+from spec import experiment as experiments
+from spec import options, text
+from spec.convergence import CONVERGENCE
+from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError
+from spec.experiment import Experiment
+from spec.framework import Device, Framework, Precision, Recurrence, Settings
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One experiment to record, and where to. envelope, seeds, recurrence, compiled: see Request; the rest: Selection.
+
+    implementation: a copy that stands in for the worker's implementation, by its path; empty for that itself.
+    """
+
+    directory: str
+    token: str
+    experiment: dict[str, Any]
+    rungs: list[str]
+    precisions: list[Precision]
+    device: Device
+    seed: int
+    envelope: bool = False
+    thorough: bool = False
+    case: str = ""
+    seeds: int = CONVERGENCE.seeds
+    recurrence: Recurrence = Settings().recurrence
+    compiled: bool = Settings().compiled
+    implementation: str = ""
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The experiment's recording is written. sources: what it was made from; unfit: why nobody can say that."""
+
+    experiment: str
+    seconds: float
+    sources: Sources | None = None
+    unfit: str = ""
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """This implementation cannot run at all: wrong name, framework missing, device missing."""
+
+    message: str
+    exit_code: int
+
+
+class Broken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The job's copy of the implementation cannot run at all; the worker can take other jobs."""
+
+    message: str
+
+
+Message = Done | Refused | Broken
+
+
+WITHOUT_FRAMEWORK = "spec.reference"
+"""The implementation that runs where no framework is installed, in float64 alone."""
+
+
+def main(name: str) -> int:
+    """Serve jobs until standard input ends."""
+    with channel.opened() as (jobs, answers):
+        try:
+            begin = time.perf_counter()
+            watch = Watch(name)
+            loaded, framework = name, _load(name)
+            starting = time.perf_counter() - begin
+            for line in jobs:
+                job = msgspec.json.decode(line, type=Job)
+                wanted = job.implementation or name
+                try:
+                    if wanted != loaded:
+                        # What an import that fails leaves behind is neither the one nor the other.
+                        loaded = ""
+                        loaded, framework = wanted, implementation.load_afresh(wanted)
+                    message = _serve(name, framework, job, starting)
+                    if isinstance(message, Done) and not job.implementation:
+                        message = _with_sources(message, watch)
+                    starting = 0.0
+                # Also what ends a process, such as SystemExit: it is the copy's failure, not the worker's.
+                except BaseException as error:
+                    if not job.implementation:
+                        raise
+                    message = Broken(message=text.exception(error))
+                _send(answers, message)
+        except OhlolError as error:
+            _send(answers, Refused(message=text.admit(str(error)), exit_code=error.exit_code))
+    return 0
+
+
+def _load(name: str) -> Framework:
+    try:
+        return implementation.load(name)
+    except FrameworkMissing as error:
+        if name not in DEFAULT_IMPLEMENTATIONS:
+            raise
+        (other,) = (each for each in DEFAULT_IMPLEMENTATIONS if each != name)
+        instead = f"--implementations {WITHOUT_FRAMEWORK} {other} --precision float64"
+        raise FrameworkMissing(f"{error}; or, without it: {instead}") from None
+
+
+def _with_sources(message: Done, watch: Watch) -> Done:
+    try:
+        return msgspec.structs.replace(message, sources=watch.found())
+    except Unfit as reason:
+        return msgspec.structs.replace(message, unfit=str(reason))
+
+
+def _send(answers: BinaryIO, message: Message) -> None:
+    answers.write(msgspec.json.encode(message) + b"\n")
+    answers.flush()
+
+
+def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done | Broken:
+    """Record one experiment. starting: seconds that the process took to import the framework, of its first job."""
+    begin = time.perf_counter()
+    before = _overhead(framework)
+    experiment = experiments.convert(job.experiment, "job")
+    answers: list[Answer] = []
+    kept: dict[str, np.ndarray] = {}
+    try:
+        described = framework.describe(Settings(precision=job.precisions[0], device=job.device, compiled=job.compiled))
+    except OhlolError:
+        raise
+    except BaseException as error:
+        raise CannotStart(f"{name}: describe: {text.exception(error)}") from error
+    declared = options.leaves_out(name, framework)
+    wanted = Selection(job.rungs, job.precisions, job.thorough, job.case)
+    repeats = Repeats(framework, "compiling" in before)
+    for rung in LADDER:
+        if rung.NAME not in job.rungs or rung.inapplicable(experiment):
+            continue
+        for precision in rung.PRECISIONS:
+            if precision in job.precisions:
+                request = Request(
+                    precision, job.device, job.seed, job.envelope, job.seeds, job.recurrence, job.compiled
+                )
+                for case in wanted.cases(experiment, rung, precision):
+                    answer, arrays = ask(framework, rung, experiment, case, request, repeats)
+                    answers.append(answer)
+                    kept |= {answer.key + key: array for key, array in arrays.items()}
+    repeats.finish()
+    answers = [msgspec.structs.replace(a, unsteady=repeats.found.get(a.key, [])) for a in answers]
+    kept |= _without_envelopes(answers, kept)
+    seconds = time.perf_counter() - begin
+    spent = {kind: after - before.get(kind, 0.0) for kind, after in _overhead(framework).items()}
+    made = Recording(
+        format=recording.FORMAT,
+        token=job.token,
+        implementation=name,
+        experiment=job.experiment,
+        experiment_hash=experiment.hash,
+        seed=job.seed,
+        device=job.device,
+        describe=text.descriptions(described),
+        machine={"python": platform.python_version(), "numpy": np.__version__, "system": platform.platform()},
+        answers=answers,
+        seconds=seconds,
+        overhead={"starting": starting, **spent},
+        leaves_out=declared,
+    )
+    try:
+        recording.write(recording.file(Path(job.directory), experiment.name), made, kept)
+    except UsageError as error:
+        # A full disk, for one: of this experiment there is nothing then.
+        return Broken(message=str(error))
+    return Done(experiment=experiment.name, seconds=seconds)
+
+
+def _without_envelopes(answers: Sequence[Answer], kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Envelopes of zero for the answers that are not deterministic: chance is no rounding, and widens no bound."""
+    keys = tuple(answer.key + rounding_spread.PREFIX for answer in answers if answer.unsteady)
+    return {name: np.zeros_like(array) for name, array in kept.items() if name.startswith(keys)}
+
+
+def _overhead(framework: Framework) -> dict[str, float]:
+    """What the implementation says of itself, if it does."""
+    told = getattr(framework, "overhead", None)
+    return {str(kind): float(seconds) for kind, seconds in told().items()} if told else {}
+
+
+def ask(
+    framework: Framework,
+    rung: Rung,
+    experiment: Experiment,
+    case: str,
+    request: Request,
+    repeats: Repeats | None = None,
+) -> tuple[Answer, dict[str, np.ndarray]]:
+    """One request and what became of it. Only a missing framework or device is raised, since it ends everything.
+
+    repeats: who asks the implementation again.
+    """
+    begin = time.perf_counter()
+    witness = Witness(framework, repeats)
+    if repeats:
+        repeats.begin(key_of(request.precision, rung.NAME, case), request.precision)
+
+    def answer(status: Any, **fields: Any) -> Answer:
+        return Answer(
+            rung=rung.NAME,
+            precision=request.precision,
+            case=case,
+            status=status,
+            seconds=time.perf_counter() - begin,
+            inputs=witness.digest,
+            **fields,
+        )
+
+    try:
+        recorded = rung.record(cast(Framework, witness), experiment, case, request)
+        # Also the names of arrays: those that are not the spec's may be anything.
+        arrays = {text.admit(key, text.NAME): _numeric(key, array) for key, array in recorded.items()}
+    except (DeviceMissing, FrameworkMissing):
+        raise
+    except Unsupported as error:
+        return answer("unsupported", reason=text.admit(str(error))), {}
+    # Whatever it is, SystemExit too, it is this side's answer: the other rungs and experiments are still to be asked.
+    except BaseException as error:
+        return answer("failed", reason=text.exception(error), traceback=text.trace(error)), {}
+    return answer("recorded"), arrays
+
+
+def _numeric(name: str, array: Any) -> np.ndarray:
+    """The array, where it is one that can be written down."""
+    found = np.asarray(array)
+    if found.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected a NumPy array of numbers, got {type(array).__name__} ({found.dtype})")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
