@@ -1,5 +1,6 @@
 """Many seeds at once: how they are cut into chunks, and what any framework can do without training them together."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -48,10 +49,12 @@ def chunk_size(experiment: Experiment, precision: Precision) -> int:
 
 
 def cut(count: int, size: int) -> list[range]:
-    """`count` members in chunks of at most `size`, as even as can be."""
+    """`count` members (at least 1) in as few chunks of at most `size` as will do, none larger than another by more than
+    one; the larger ones first."""
     number = math.ceil(count / size)
-    even = math.ceil(count / number)
-    return [range(first, min(first + even, count)) for first in range(0, count, even)]
+    least, more = divmod(count, number)
+    ends = [least * part + min(part, more) for part in range(number + 1)]
+    return [range(first, end) for first, end in itertools.pairwise(ends)]
 
 
 def solved_members(logits: np.ndarray, batch: Batch) -> np.ndarray:

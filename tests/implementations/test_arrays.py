@@ -182,10 +182,10 @@ def test_without_the_guard_torch_steps_wrongly(question: str, monkeypatch: pytes
 
 
 def in_use() -> list[ModuleType]:
-    from torch_impl import contract, dropout, ensemble, optimizer, training
+    from torch_impl import contract, dropout, ensemble, members, optimizer, training
     from torch_impl import parameters as own
 
-    return [contract, dropout, ensemble, optimizer, own, training]
+    return [contract, dropout, ensemble, members, optimizer, own, training]
 
 
 ENTRIES = {"from_numpy", "tensor", "as_tensor", "asarray", "Tensor", "frombuffer", "from_dlpack"}

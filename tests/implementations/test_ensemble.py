@@ -203,41 +203,41 @@ def seeds_alike(patch: pytest.MonkeyPatch) -> None:
 
 
 def one_norm_for_all(patch: pytest.MonkeyPatch) -> None:
-    from torch_impl import ensemble
+    from torch_impl import members
 
     def clip(spec: Any, gradients: dict[str, Any]) -> None:
         norm = sum(float((gradient**2).sum()) for gradient in gradients.values()) ** 0.5
         for gradient in gradients.values():
             gradient.mul_(min(1.0, spec.max_norm / (norm + spec.epsilon)))
 
-    patch.setattr(ensemble, "clip_members", clip)
+    patch.setattr(members, "clip_members", clip)
 
 
 def neighbours_mix(patch: pytest.MonkeyPatch) -> None:
-    from torch_impl import ensemble
+    from torch_impl import members
 
-    real = ensemble.clip_members
+    real = members.clip_members
 
     def clip(spec: Any, gradients: dict[str, Any]) -> None:
         real(spec, gradients)
         for gradient in gradients.values():
             gradient += 1e-9 * gradient.mean(0, keepdim=True)
 
-    patch.setattr(ensemble, "clip_members", clip)
+    patch.setattr(members, "clip_members", clip)
 
 
 def one_mask_for_all(patch: pytest.MonkeyPatch) -> None:
-    from torch_impl import ensemble
+    from torch_impl import member_masks
 
-    real = ensemble.dropout_of
-    patch.setattr(ensemble, "dropout_of", lambda e, batch, seed, step, masks: real(e, batch, 3, step, masks))
+    real = member_masks.dropout_of
+    patch.setattr(member_masks, "dropout_of", lambda e, batch, seed, step, masks: real(e, batch, 3, step, masks))
 
 
 def rows_of_the_first(patch: pytest.MonkeyPatch) -> None:
-    from torch_impl import ensemble
+    from torch_impl import members
 
-    real = ensemble.renormalized
-    patch.setattr(ensemble, "renormalized", lambda s, rows, indices: real(s, rows[:1], indices).expand_as(rows))
+    real = members.renormalized
+    patch.setattr(members, "renormalized", lambda s, rows, indices: real(s, rows[:1], indices).expand_as(rows))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_one_key_for_all_members_is_seen_in_flax(experiment_name: str, monkeypat
     # Of a length that no other test compiles: the compiled function would be taken from the cache.
     experiment = shortened(experiment_name, 4)
     real = jax.random.key
-    monkeypatch.setattr(ensemble.jax.random, "key", lambda seed: real(3))
+    monkeypatch.setattr(jax.random, "key", lambda seed: real(3))
     found = flax_impl.train_ensemble(experiment, SEEDS, SETTINGS)
     monkeypatch.undo()
     ensemble.compile_members.cache_clear()
@@ -280,11 +280,14 @@ def test_one_key_for_all_members_is_seen_in_flax(experiment_name: str, monkeypat
 
 
 def test_cutting_is_even_and_bounded() -> None:
-    for count, size in ((1, 5), (5, 5), (6, 5), (1000, 110), (100_000, 2048)):
+    for count, size in ((1, 5), (5, 5), (6, 5), (10, 4), (13, 6), (1000, 110), (100_000, 2048)):
         parts = cut(count, size)
         assert [member for part in parts for member in part] == list(range(count))
-        assert max(map(len, parts)) <= size
-        assert max(map(len, parts)) - min(map(len, parts)) <= len(parts)
+        assert len(parts[0]) <= size
+        assert [len(part) for part in parts] == sorted((len(part) for part in parts), reverse=True)
+        assert len(parts[0]) - len(parts[-1]) <= 1
+        assert len(parts) == -(-count // size)
+        assert cut(count, len(parts[0])) == parts
 
 
 def test_large_members_come_in_small_chunks() -> None:

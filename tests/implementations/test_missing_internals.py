@@ -19,10 +19,10 @@ DROPPING = override(load("hello-stacked-lstm-dropout"), training__epochs=2)
 @pytest.fixture
 def tried_anew() -> Iterator[None]:
     """What JAX lets be done is tried again in the test, and after it."""
-    from flax_impl import ensemble
     from flax_impl.fast import choice, products
+    from flax_impl.members import compile_members
 
-    tried: list[Any] = [choice.usable, products.usable, ensemble.compile_members]
+    tried: list[Any] = [choice.usable, products.usable, compile_members]
     for each in tried:
         each.cache_clear()
     yield
@@ -139,15 +139,15 @@ def test_members_are_trained_one_by_one_where_torch_cannot_take_layers_apart(
 ) -> None:
     import torch
 
-    from torch_impl import ensemble
+    from torch_impl import ensemble, vmapping
 
-    assert ensemble.RECURRENCES
+    assert vmapping.RECURRENCES
     expected = ensemble.train_ensemble(SHORT, SEEDS, SETTINGS)
     assert not one_by_one(expected)
     with monkeypatch.context() as patch:
         patch.delattr(torch, name)
-        assert ensemble.recurrences() == {}
-    monkeypatch.setattr(ensemble, "RECURRENCES", {})
+        assert vmapping.recurrences() == {}
+    monkeypatch.setattr(vmapping, "RECURRENCES", {})
     found = ensemble.train_ensemble(SHORT, SEEDS, SETTINGS)
     assert one_by_one(found)
     np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-12)

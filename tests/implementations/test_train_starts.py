@@ -69,19 +69,19 @@ def test_each_is_what_it_is_alone(implementation: str, name: str) -> None:
 
 @pytest.mark.needs("torch")
 @pytest.mark.parametrize(
-    ("name", "attribute", "fault"),
+    ("name", "place", "fault"),
     [
-        ("hello-gru-clipping", "clip_members", lambda spec, gradients: None),
-        ("hello-embedding-max-norm", "renormalized", lambda spec, rows, indices: rows),
-        ("hello-stacked-lstm-dropout", "generator_for", lambda seed, *labels: np.random.default_rng(0)),
+        ("hello-gru-clipping", "members.clip_members", lambda spec, gradients: None),
+        ("hello-embedding-max-norm", "members.renormalized", lambda spec, rows, indices: rows),
+        ("hello-stacked-lstm-dropout", "training.generator_for", lambda seed, *labels: np.random.default_rng(0)),
     ],
 )
-def test_a_fault_shows(name: str, attribute: str, fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_shows(name: str, place: str, fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ensemble = importlib.import_module("torch_impl.ensemble")
     experiment = short(name)
     starts = draw(experiment, 2)
     clean = ensemble.train_starts(experiment, starts, 5, SETTINGS)
-    monkeypatch.setattr(ensemble, attribute, fault)
+    monkeypatch.setattr(f"torch_impl.{place}", fault)
     assert differing(clean[1], ensemble.train_starts(experiment, starts, 5, SETTINGS)[1])
 
 

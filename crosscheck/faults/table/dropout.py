@@ -158,7 +158,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit("transformer.py", "            layer.self_attn.dropout = spec.attention_dropout\n", ""),
             # Else vmap refuses to draw for members together.
-            Edit("ensemble.py", "nn.Dropout | nn.RNNBase)", "nn.Dropout | nn.RNNBase | nn.MultiheadAttention)"),
+            Edit("members.py", "nn.Dropout | nn.RNNBase)", "nn.Dropout | nn.RNNBase | nn.MultiheadAttention)"),
         ),
         experiment="hello-transformer-dropout",
         rung="lock-step",

@@ -1,0 +1,176 @@
+"""Trainings side by side: stock modules under `torch.func.vmap`, one optimizer over their stacked parameters."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+
+from spec.experiment import Experiment, override
+from spec.framework import Settings
+from spec.models import Embedding
+from spec.parameters import Parameters
+from spec.training import Clipping
+from torch_impl import optimizer as optimizers
+from torch_impl.arrays import to_tensor
+from torch_impl.build import build
+from torch_impl.dropout import given
+from torch_impl.loss import cross_entropy
+from torch_impl.model import Model, TensorBatch
+from torch_impl.vmapping import TakenApart
+
+Stacked = dict[str, Tensor]
+"""Canonical name -> (members, *shape)."""
+
+
+class Members:
+    """Trainings side by side, a step at a time: stacked parameters, and one optimizer for all of them.
+
+    own_batches, own_masks: whether each member has its own, stacked like the parameters, or all share one.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        starts: Sequence[Parameters],
+        settings: Settings,
+        own_batches: bool,
+        own_masks: bool,
+    ):
+        spec = experiment.model
+        # Rescaling rows in place, and sparse gradients, have no rule for vmap, and its rule for padding_idx freezes a
+        # row of the first member alone: the first and the last are done here, sparse ones are the same values.
+        plain = experiment
+        if isinstance(spec.inputs, Embedding):
+            left_out = {"model__inputs__max_norm": None, "model__inputs__padding_idx": None}
+            plain = override(experiment, **left_out, model__inputs__sparse=False)
+        model = build(plain.model, starts[0], settings)
+        without_own_dropout(model)
+        self.training = experiment.training
+        self.rescaled = spec.inputs if getattr(spec.inputs, "max_norm", None) is not None else None
+        self.padding = getattr(spec.inputs, "padding_idx", None)
+        self.trained = {name: nn.Parameter(to_tensor(np.stack([s[name] for s in starts]))) for name in starts[0]}
+        self.parameters = {name: parameter.detach() for name, parameter in self.trained.items()}
+        self.optimizer = optimizers.make(experiment.training.optimizer, nn.ParameterList(self.trained.values()))
+        self.gradients = member_gradients(experiment, model, own_batches, own_masks)
+        self.evaluate = member_logits(model)
+
+    def step(self, step: int, batch: TensorBatch, masks: Mapping[str, Tensor]) -> Tensor:
+        """One optimizer step of every member; their losses before it, (members,)."""
+        if self.rescaled is not None:
+            rows = self.parameters["embedding.weight"]
+            rows.copy_(renormalized(self.rescaled, rows, batch.inputs))
+        found, losses = self.gradients(self.parameters, batch, masks)
+        # vmap leaves some with their axes swapped in memory, and the fused optimizers read them as if they were not.
+        gradients = {name: gradient.contiguous() for name, gradient in found.items()}
+        if self.padding is not None:
+            gradients["embedding.weight"][:, self.padding] = 0
+        clip_members(self.training.clipping, gradients)
+        for name, parameter in self.trained.items():
+            parameter.grad = gradients[name]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.training.learning_rate(step)
+        self.optimizer.step()
+        return losses
+
+    def logits(self, batch: TensorBatch, parameters: Stacked) -> np.ndarray:
+        """Logits in eval mode, (members, *logits' shape), of these stacked parameters."""
+        at = dict(parameters)
+        if self.rescaled is not None:
+            at["embedding.weight"] = renormalized(self.rescaled, at["embedding.weight"], batch.inputs)
+        return self.evaluate(at, batch).numpy()
+
+    def state(self) -> Parameters:
+        """A copy of every member's parameters and slots, by canonical name, (members, *shape) each."""
+        slots = {
+            f"{name}.{slot}": self.optimizer.state[parameter][slot]
+            for slot in self.training.optimizer.slots
+            for name, parameter in self.trained.items()
+        }
+        return {name: values.detach().numpy().copy() for name, values in {**self.parameters, **slots}.items()}
+
+
+def member_gradients(
+    experiment: Experiment, model: Model, own_batches: bool, own_masks: bool
+) -> Callable[..., tuple[Stacked, Tensor]]:
+    """The function of (stacked parameters, batch, masks by site) to every member's gradients and loss."""
+
+    def loss_of(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> Tensor:
+        with given(model, masks):
+            logits = functional_call(model, parameters, (batch,))
+        return cross_entropy(experiment.training.loss, logits, batch.targets)
+
+    def apply(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> tuple[Stacked, Tensor]:
+        axes: Any = [None if array is None or not own_batches else 0 for array in batch]
+        axes = TensorBatch(*axes)
+        members = vmap(loss_of, in_dims=(0, axes, 0 if masks and own_masks else None))
+        leaves = {name: values.detach().requires_grad_() for name, values in parameters.items()}
+        # Members do not depend on each other, so the gradient of their sum is each one's own. `torch.func.grad` inside
+        # vmap gives the same and takes a quarter longer.
+        with TakenApart():
+            losses = members(leaves, batch, masks)
+        found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
+        return dict(zip(leaves, found, strict=True)), losses.detach()
+
+    return apply
+
+
+def member_logits(model: Model) -> Callable[[Stacked, TensorBatch], Tensor]:
+    """The function of (stacked parameters, evaluation batch) to every member's logits, in eval mode."""
+    predict = Predict(model)
+
+    def logits_of(parameters: Stacked, batch: TensorBatch) -> Tensor:
+        named = {f"model.{name}": value for name, value in parameters.items()}
+        # vjp has the stock layers taken apart into operations that have a rule for vmap; no gradient is computed.
+        logits: Any = vjp(lambda values: functional_call(predict, values, (batch,)), named)[0]
+        return logits.detach()
+
+    def apply(parameters: Stacked, batch: TensorBatch) -> Tensor:
+        return vmap(logits_of, in_dims=(0, None))(parameters, batch)
+
+    return apply
+
+
+class Predict(nn.Module):
+    """A model whose call is its `predict`: `functional_call` calls modules only."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: TensorBatch) -> Tensor:
+        return self.model.predict(batch)
+
+
+def without_own_dropout(model: Model) -> None:
+    """Drop nothing by torch's generator: the members' masks are drawn outside.
+
+    Not eval mode throughout, in which Transformer layers take a fast path that has no rule for vmap.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout | nn.RNNBase):
+            module.eval()
+
+
+def clip_members(spec: Clipping | None, gradients: Stacked) -> None:
+    """Scale each member's gradients by its own norm. `torch.nn.utils.clip_grad_norm_` would take one norm of all."""
+    if spec is None:
+        return
+    norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients.values()])
+    factors = (spec.max_norm / (torch.linalg.vector_norm(norms, dim=0) + spec.epsilon)).clamp(max=1)
+    for gradient in gradients.values():
+        gradient.mul_(factors.reshape(-1, *[1] * (gradient.ndim - 1)))
+
+
+def renormalized(spec: Any, rows: Tensor, indices: Tensor) -> Tensor:
+    """Every member's rows (members, num_embeddings, features) after max_norm, for indices of one batch or of each."""
+    by_member = indices.reshape(len(rows), -1) if indices.ndim == 3 else indices.reshape(1, -1).expand(len(rows), -1)
+    used = torch.zeros(rows.shape[:2], dtype=torch.bool, device=rows.device).scatter_(1, by_member, True)
+    norms = torch.linalg.vector_norm(rows, ord=spec.norm_type, dim=2)
+    factors = torch.where(
+        used & (norms > spec.max_norm), spec.max_norm / (norms + spec.renormalization_epsilon), torch.ones_like(norms)
+    )
+    return rows * factors[..., None]
