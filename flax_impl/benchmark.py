@@ -64,11 +64,11 @@ def prepare(contender: str, workload: AnyWorkload, settings: Settings) -> Prepar
             case Product():
                 return product(workload, settings)
             case Layer():
-                return (stock_layer if contender == STOCK else layer)(workload, settings)
+                return (_stock_layer if contender == STOCK else layer)(workload, settings)
             case TrainingStep():
-                return (stock_training_step if contender == STOCK else training_step)(workload, settings)
+                return (_stock_training_step if contender == STOCK else training_step)(workload, settings)
             case WholeTraining():
-                return (compiled_part if contender == COMPILED else whole_training)(workload, settings)
+                return (_compiled_part if contender == COMPILED else whole_training)(workload, settings)
             case ManyTrainings():
                 return many_trainings(workload, settings)
 
@@ -117,7 +117,7 @@ def layer(workload: Layer, settings: Settings) -> Prepared:
     return measured(workload, settings, forward, arguments, lambda gradients: to_canonical(layout, gradients))
 
 
-def stock_layer(workload: Layer, settings: Settings) -> Prepared:
+def _stock_layer(workload: Layer, settings: Settings) -> Prepared:
     """`nnx.RNN` around a stock cell; time first, which is up to 5 % faster than batch first."""
     cell = stock_cell(workload.cell, "rnn", workload.parameters(), settings)
     graph, parameters, rest = nnx.split(nnx.RNN(cell, time_major=True), nnx.Param, ...)
@@ -213,7 +213,7 @@ def training_step(workload: TrainingStep, settings: Settings) -> Prepared:
     return Prepared(repeated(once), result, planned=compiled.planned)
 
 
-def stock_training_step(workload: TrainingStep, settings: Settings) -> Prepared:
+def _stock_training_step(workload: TrainingStep, settings: Settings) -> Prepared:
     """Stock modules and stock optax, one jitted step over split state."""
     make = StockTransformer if isinstance(workload.model, TransformerEncoder) else StockRecurrent
     graph, parameters, rest = nnx.split(make(workload, settings), nnx.Param, ...)
@@ -262,7 +262,7 @@ def whole_training(workload: WholeTraining, settings: Settings) -> Prepared:
     return Prepared(repeated(once), once)
 
 
-def compiled_part(workload: WholeTraining, settings: Settings) -> Prepared:
+def _compiled_part(workload: WholeTraining, settings: Settings) -> Prepared:
     """The compiled function inside of flax_impl.train alone: the rest of its time is Python's."""
     experiment = workload.load()
     epochs, task = experiment.training.epochs, experiment.task

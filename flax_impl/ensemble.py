@@ -45,13 +45,13 @@ def train_ensemble(
     def train_from(start: int) -> Ensemble:
         # JAX's switches are those of a thread.
         with computing(settings):
-            return train_block(experiment, members[start : start + size], settings, size, train_members)
+            return _train_block(experiment, members[start : start + size], settings, size, train_members)
 
     starts = range(0, len(members), size)
     return join(side_by_side(train_from, starts, min(threads(), most // size)))
 
 
-def train_block(
+def _train_block(
     experiment: Experiment, seeds: np.ndarray, settings: Settings, size: int, train_members: Callable
 ) -> Ensemble:
     """The members of these seeds, uint32, at once; filled up to `size`, for which `train_members` is compiled."""

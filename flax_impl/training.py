@@ -170,7 +170,7 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
             name: np.stack([given[name] for given in gradients], dtype=settings.precision) for name in parameters
         }
         constants = stack_constants(training, range(len(gradients)), settings)
-        trace = compile_replay(training, settings)(carry, to_native(layout, stacked), constants)
+        trace = _compile_replay(training, settings)(carry, to_native(layout, stacked), constants)
         return Replay(
             to_canonical(layout, trace.parameters),
             optimizers.slots(training.optimizer, layout, *trace),
@@ -178,7 +178,7 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
 
 
 @cache
-def compile_replay(training: Training, settings: Settings) -> Callable[[Carry, nnx.State, StepConstants], Carry]:
+def _compile_replay(training: Training, settings: Settings) -> Callable[[Carry, nnx.State, StepConstants], Carry]:
     """The jitted function from the first carry, and every step's gradients and constants, to every step's carry."""
 
     def step(carry: Carry, given: tuple[nnx.State, StepConstants]) -> tuple[Carry, Carry]:

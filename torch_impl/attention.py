@@ -99,7 +99,7 @@ class MultiHeadAttention(SelfAttention):
         query, key, value = (split_heads(projection, self.heads) for projection in (query, key, value))
         by_head = valid[:, None] if valid is not None else None
         context, weights = attend(query, key, value, math.sqrt(self.width), by_head, self.recording)
-        context = context.transpose(1, 2).flatten(2)
+        context = merge_heads(context)
         if weights is not None:
             self.record("attention.weights", zero_padding(weights.transpose(1, 2), valid))
         self.record("attention.context", zero_padding(context, valid))
@@ -138,6 +138,11 @@ def split_heads(
 ) -> Float[Tensor, "batch heads time width"]:
     """Head j owns the j-th block of features."""
     return projection.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(context: Float[Tensor, "batch heads time width"]) -> Float[Tensor, "batch time features"]:
+    """The opposite of split_heads."""
+    return context.transpose(1, 2).flatten(2)
 
 
 def _fused(

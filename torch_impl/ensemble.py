@@ -32,10 +32,10 @@ def train_ensemble(
     size = chunk or chunk_size(experiment, settings.precision)
     with computing(settings), decomposed():
         parts = [[int(seed) for seed in seeds[part.start : part.stop]] for part in cut(len(seeds), size)]
-        return join([train_chunk(experiment, part, settings) for part in parts])
+        return join([_train_chunk(experiment, part, settings) for part in parts])
 
 
-def train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) -> Ensemble:
+def _train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) -> Ensemble:
     """The members of these seeds at once."""
     training, task = experiment.training, experiment.task
     starts = [initialize(experiment, seed, settings) for seed in seeds]
@@ -89,14 +89,14 @@ def train_starts(
             losses.append(members.step(step, batch, masks))
             trace.append(members.state())
         recorded = {name: np.stack([state[name] for state in trace], 1) for name in trace[0]}
-        logits = evaluated(experiment, members, recorded, settings)
+        logits = _evaluated(experiment, members, recorded, settings)
         return [
-            recorded_member(experiment, {name: array[member] for name, array in recorded.items()}, *outputs)
+            _recorded_member(experiment, {name: array[member] for name, array in recorded.items()}, *outputs)
             for member, outputs in enumerate(zip(torch.stack(losses, 1).numpy(), logits, strict=True))
         ]
 
 
-def evaluated(experiment: Experiment, members: Members, recorded: Parameters, settings: Settings) -> np.ndarray:
+def _evaluated(experiment: Experiment, members: Members, recorded: Parameters, settings: Settings) -> np.ndarray:
     """Every member's logits after each epoch, (members, epochs, *logits' shape), of parameters (members, steps, ...).
 
     All epochs' parameters are evaluated as so many members: nothing of it comes back into the training, and a call for
@@ -115,7 +115,9 @@ def evaluated(experiment: Experiment, members: Members, recorded: Parameters, se
     return found.reshape(count, -1, *found.shape[1:])
 
 
-def recorded_member(experiment: Experiment, recorded: Parameters, losses: np.ndarray, logits: np.ndarray) -> Trajectory:
+def _recorded_member(
+    experiment: Experiment, recorded: Parameters, losses: np.ndarray, logits: np.ndarray
+) -> Trajectory:
     """One member's trajectory, of its parameters and slots after each step, (steps, *shape) each."""
     names = [parameter.name for parameter in experiment.model.parameters()]
     parameters = {name: recorded[name] for name in names}

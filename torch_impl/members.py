@@ -47,15 +47,15 @@ class Members:
             left_out = {"model__inputs__max_norm": None, "model__inputs__padding_idx": None}
             plain = override(experiment, **left_out, model__inputs__sparse=False)
         model = build(plain.model, starts[0], settings)
-        without_own_dropout(model)
+        _without_own_dropout(model)
         self.training = experiment.training
         self.rescaled = spec.inputs if getattr(spec.inputs, "max_norm", None) is not None else None
         self.padding = getattr(spec.inputs, "padding_idx", None)
         self.trained = {name: nn.Parameter(to_tensor(np.stack([s[name] for s in starts]))) for name in starts[0]}
         self.parameters = {name: parameter.detach() for name, parameter in self.trained.items()}
         self.optimizer = optimizers.make(experiment.training.optimizer, nn.ParameterList(self.trained.values()))
-        self.gradients = member_gradients(experiment, model, own_batches, own_masks)
-        self.evaluate = member_logits(model)
+        self.gradients = _member_gradients(experiment, model, own_batches, own_masks)
+        self.evaluate = _member_logits(model)
 
     def step(self, step: int, batch: TensorBatch, masks: Mapping[str, Tensor]) -> Tensor:
         """One optimizer step of every member; their losses before it, (members,)."""
@@ -92,7 +92,7 @@ class Members:
         return {name: values.detach().numpy().copy() for name, values in {**self.parameters, **slots}.items()}
 
 
-def member_gradients(
+def _member_gradients(
     experiment: Experiment, model: Model, own_batches: bool, own_masks: bool
 ) -> Callable[..., tuple[Stacked, Tensor]]:
     """The function of (stacked parameters, batch, masks by site) to every member's gradients and loss."""
@@ -117,9 +117,9 @@ def member_gradients(
     return apply
 
 
-def member_logits(model: Model) -> Callable[[Stacked, TensorBatch], Tensor]:
+def _member_logits(model: Model) -> Callable[[Stacked, TensorBatch], Tensor]:
     """The function of (stacked parameters, evaluation batch) to every member's logits, in eval mode."""
-    predict = Predict(model)
+    predict = _Predict(model)
 
     def logits_of(parameters: Stacked, batch: TensorBatch) -> Tensor:
         named = {f"model.{name}": value for name, value in parameters.items()}
@@ -133,7 +133,7 @@ def member_logits(model: Model) -> Callable[[Stacked, TensorBatch], Tensor]:
     return apply
 
 
-class Predict(nn.Module):
+class _Predict(nn.Module):
     """A model whose call is its `predict`: `functional_call` calls modules only."""
 
     def __init__(self, model: Model):
@@ -144,7 +144,7 @@ class Predict(nn.Module):
         return self.model.predict(batch)
 
 
-def without_own_dropout(model: Model) -> None:
+def _without_own_dropout(model: Model) -> None:
     """Drop nothing by torch's generator: the members' masks are drawn outside.
 
     Not eval mode throughout, in which Transformer layers take a fast path that has no rule for vmap.

@@ -125,7 +125,7 @@ def unroll(
             names = {n: f"{n}_l{layer}{suffix}" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
             weights = {cell_name: getattr(layers, layer_name) for cell_name, layer_name in names.items()}
             start = tuple(s[layer * len(suffixes) + direction] for s in initial) if initial else None
-            states = unroll_cell(cell_like(layers, inputs.shape[-1]), weights, inputs, valid, bool(suffix), start)
+            states = unroll_cell(_cell_like(layers, inputs.shape[-1]), weights, inputs, valid, bool(suffix), start)
             for state, values in zip(("h", "c"), states, strict=False):
                 trace[f"{state}_l{layer}{suffix}"] = zero_padding(values, valid)
             outputs.append(zero_padding(states[0], valid))
@@ -164,7 +164,7 @@ def as_argument(state: State | None) -> Tensor | State | None:
     return state[0] if state is not None and len(state) == 1 else state
 
 
-def cell_like(layers: nn.RNNBase, features: int) -> nn.RNNCellBase:
+def _cell_like(layers: nn.RNNBase, features: int) -> nn.RNNCellBase:
     """A stock cell of the layers' kind, without values of its own."""
     stock: Any = (
         nn.RNNCell if isinstance(layers, nn.RNN) else nn.LSTMCell if isinstance(layers, nn.LSTM) else nn.GRUCell

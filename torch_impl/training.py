@@ -62,11 +62,11 @@ def train(
                 losses.append(loss.item())
                 if record:
                     # Steps write in place, and slots are there from the first one on: the views stay good.
-                    state_views = state_views or views(model, optimizer, training.optimizer.slots)
+                    state_views = state_views or _views(model, optimizer, training.optimizer.slots)
                     trace.append(torch.cat([view.reshape(-1) for view in state_views.values()]))
             logits.append(evaluate(model, evaluation_batch))
         slots = optimizers.slots(optimizer, model, training.optimizer.slots)
-        recorded = split(trace, state_views)
+        recorded = _split(trace, state_views)
         return Trajectory(
             state=State(export(model), slots, step),
             losses=np.array(losses, settings.precision),
@@ -97,7 +97,7 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
                 parameter.grad = to_tensor(given[name], parameter.dtype, parameter.device)
             descend(training, model, optimizer, step)
             trace.append((export(model), optimizers.slots(optimizer, model, training.optimizer.slots)))
-        return Replay(stack([parameters for parameters, _ in trace]), stack([slots for _, slots in trace]))
+        return Replay(_stack([parameters for parameters, _ in trace]), _stack([slots for _, slots in trace]))
 
 
 def evaluate(model: Model, batch: TensorBatch) -> np.ndarray:
@@ -141,14 +141,14 @@ def to_tensors(batch: Batch, settings: Settings) -> TensorBatch:
     )
 
 
-def views(model: Model, optimizer: torch.optim.Optimizer, slots: tuple[str, ...]) -> dict[str, Tensor]:
+def _views(model: Model, optimizer: torch.optim.Optimizer, slots: tuple[str, ...]) -> dict[str, Tensor]:
     """The tensors that a step changes in place, by their canonical names."""
     parameters = dict(model.named_parameters())
     found = {name: parameter.detach() for name, parameter in parameters.items()}
     return found | {f"{name}.{slot}": optimizer.state[p][slot] for name, p in parameters.items() for slot in slots}
 
 
-def split(trace: list[Tensor], views: dict[str, Tensor]) -> Parameters:
+def _split(trace: list[Tensor], views: dict[str, Tensor]) -> Parameters:
     """Steps that were recorded as one long vector each, taken apart: name -> (steps, *shape)."""
     if not trace:
         return {}
@@ -157,6 +157,6 @@ def split(trace: list[Tensor], views: dict[str, Tensor]) -> Parameters:
     return {name: column.reshape(-1, *view.shape).numpy() for (name, view), column in named}
 
 
-def stack(trace: list[Parameters]) -> Parameters:
+def _stack(trace: list[Parameters]) -> Parameters:
     """One dictionary of arrays with a leading axis of steps."""
     return {name: np.stack([entry[name] for entry in trace]) for name in trace[0]} if trace else {}
