@@ -4,6 +4,7 @@ import copy
 import importlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -207,3 +208,12 @@ def test_indices_are_whole_numbers_and_a_decoder_wants_its_inputs(side: str) -> 
         make(side, embedding)(native(side, np.zeros((2, 3), np.float32)))
     with pytest.raises(InvalidBatch, match=r"decoder_inputs: expected \(2, target time\), got None"):
         make(side, decoder)(native(side, random_batch(decoder, [3, 3], 0, "float32").inputs))
+
+
+@pytest.mark.needs("torch", "flax")
+def test_the_example_of_the_docs_runs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+    example = text.partition("## The models in your own code")[2].partition("```python\n")[2].partition("```")[0]
+    found: dict[str, Any] = {}
+    exec(compile(example, "architecture.md", "exec"), found)
+    assert tuple(found["logits"].shape) == (2, 5, 3)
