@@ -49,8 +49,8 @@ class Model(nnx.Module):
         """
         if not isinstance(inputs, ArrayBatch):
             arrays: Any = jax.tree.map(jnp.asarray, (inputs, lengths, decoder_inputs, dict(initial or {}) or None))
-            is_integer = jnp.issubdtype(arrays[0].dtype, jnp.integer)
-            check_shapes(self.spec, *jax.tree.map(jnp.shape, arrays), is_integer)
+            shapes: Any = jax.tree.map(jnp.shape, arrays)
+            check_shapes(self.spec, *shapes, is_integer=jnp.issubdtype(arrays[0].dtype, jnp.integer))
             # A model reads no targets.
             inputs = ArrayBatch(arrays[0], jnp.zeros(0, int), *arrays[1:])
         # Flax refuses to record anything that nobody captures.

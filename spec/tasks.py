@@ -263,6 +263,7 @@ def check_shapes(
     lengths: Shape | None,
     decoder_inputs: Shape | None,
     initial: Mapping[str, Shape] | None,
+    *,
     is_integer: bool,
 ) -> None:
     """Raise InvalidBatch for arrays of shapes that the model cannot take; for who must not look at values.

@@ -47,11 +47,14 @@ class Model(nn.Module):
             such as "rnn.h_0". Raises InvalidBatch for shapes that the model cannot take.
         """
         if not isinstance(inputs, TensorBatch):
-            tensors = inputs, lengths, decoder_inputs
-            states = {name: tuple(state.shape) for name, state in (initial or {}).items()} or None
-            is_integer = not (inputs.is_floating_point() or inputs.is_complex())
-            shapes = (None if tensor is None else tuple(tensor.shape) for tensor in tensors)
-            check_shapes(self.spec, *shapes, states, is_integer)
+            check_shapes(
+                self.spec,
+                tuple(inputs.shape),
+                None if lengths is None else tuple(lengths.shape),
+                None if decoder_inputs is None else tuple(decoder_inputs.shape),
+                {name: tuple(state.shape) for name, state in (initial or {}).items()} or None,
+                is_integer=not inputs.is_floating_point(),
+            )
             # A model reads no targets.
             targets = inputs.new_zeros(0, dtype=torch.int64)
             inputs = TensorBatch(inputs, targets, lengths, decoder_inputs, dict(initial or {}) or None)
