@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 from flax import nnx
 
+from flax_impl.linear import without_values
 from flax_impl.model import Model
 from flax_impl.parameters import Layout, layout, to_native
 from spec.errors import Unsupported
@@ -27,7 +28,8 @@ def build(spec: Spec) -> tuple[nnx.GraphDef, Layout]:
     except (ModuleNotFoundError, AttributeError):
         raise Unsupported(f"flax_impl has no {name}: expected a class of that name in flax_impl/{file}.py") from None
     # Without values, so that no random numbers are drawn only to be overwritten.
-    model: Model = nnx.eval_shape(lambda: model_class(spec, rngs=nnx.Rngs(0)))
+    with without_values():
+        model: Model = nnx.eval_shape(lambda: model_class(spec, rngs=nnx.Rngs(0)))
     graph, _ = nnx.split(model, nnx.Param)
     return graph, layout(model)
 

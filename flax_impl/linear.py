@@ -1,6 +1,8 @@
 """`nnx.Linear` that starts by the spec's laws, as torch's stock layers do by themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -46,8 +48,23 @@ class RowLinear(Linear):
         return rows.reshape(*inputs.shape[:-1], -1)
 
 
+_drawing: ContextVar[bool] = ContextVar("drawing", default=True)
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Make layers whose values nobody looks at: to trace the drawing of a Transformer's takes longer than the rest."""
+    token = _drawing.set(False)
+    try:
+        yield
+    finally:
+        _drawing.reset(token)
+
+
 def initializer(law: Law) -> nnx.Initializer:
     """The law as Flax's layers take it; in which order a tensor's axes are makes no difference to any."""
+    if not _drawing.get():
+        return nnx.initializers.zeros_init()
     match law:
         case Uniform(bound):
             return lambda key, shape, dtype=None, out_sharding=None: jax.random.uniform(
