@@ -37,7 +37,7 @@ INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 .PHONY: crosscheck faults test test-signals lint types check format clean
 
 crosscheck: $(VENV)/installed
-	$(RUN) -m crosscheck $(if $(SIDE),--implementations spec.reference $(SIDE)_impl --precision float64)
+	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
 
 faults: $(VENV)/installed
 	$(RUN) -m crosscheck faults

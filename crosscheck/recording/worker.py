@@ -121,7 +121,7 @@ def _load(name: str) -> Framework:
         if name not in DEFAULT_IMPLEMENTATIONS:
             raise
         (other,) = (each for each in DEFAULT_IMPLEMENTATIONS if each != name)
-        instead = f"--implementations {WITHOUT_FRAMEWORK} {other} --precision float64"
+        instead = f"--implementations {other} {WITHOUT_FRAMEWORK} --precision float64"
         raise FrameworkMissing(f"{error}; or, without it: {instead}") from None
 
 
