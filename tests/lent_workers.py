@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from crosscheck.recording import worker_pool
-from crosscheck.recording.worker import Broken, Job
+from crosscheck.recording.worker import Broken, Job, Refused
 from crosscheck.recording.worker_pool import Message, Worker
 
 ROOT = Path(__file__).parents[1]
@@ -111,13 +111,14 @@ class Lent:
             self._serving = True
         stands_in = job.implementation or ("" if self._implementation == self._module else self._implementation)
         found = self._worker.serve(msgspec.structs.replace(job, implementation=stands_in), timeout)
-        if isinstance(found, Broken) and not job.implementation:
+        if isinstance(found, Broken) and not job.implementation and not self._returned:
             end(self._worker)
             self._worker, self._spoilt = Worker(*self._own), True
             found = self._worker.serve(job, timeout)
         with self._lock:
             self._serving = False
-            self._spoilt = self._spoilt or isinstance(found, str)
+            # Whoever has refused has ended as well.
+            self._spoilt = self._spoilt or isinstance(found, str | Refused)
         return found
 
     def ask_to_stop(self) -> None:
@@ -131,6 +132,8 @@ class Lent:
             returned, self._returned = self._returned, True
             ends = self._serving or self._spoilt
         if ends:
+            # Whatever it still answers: its pipes are to be closed.
+            self._spoilt = True
             self._worker.stop()
         elif not returned:
             self._pool.give_back(self._module, self._implementation, self._worker)

@@ -384,7 +384,9 @@ def test_a_system_that_refuses_more(kind: str, size: int, code: int, message: st
     place = tmp_path / "temporary"
     place.mkdir()
     done = subprocess.run(
-        limited([sys.executable, "-m", "crosscheck", *SIDES.split(" "), "./fake.py", "./fake.py"], kind, size),
+        limited(
+            [sys.executable, "-m", "crosscheck", "--fresh", *SIDES.split(" "), "./fake.py", "./fake.py"], kind, size
+        ),
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(place)},
         stdin=subprocess.DEVNULL,
