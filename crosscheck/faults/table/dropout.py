@@ -153,7 +153,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="dropout-on-attention-weights-too",
-        what="Attention weights are dropped out at the layer's rate, torch's default, not at their own, by no step's seed.",
+        what="Attention weights are dropped at the layer's rate, torch's default, and by no step's seed.",
         implementation="torch_impl",
         edits=(
             Edit("transformer.py", "            layer.self_attn.dropout = spec.attention_dropout\n", ""),
