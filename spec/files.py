@@ -155,6 +155,14 @@ def synchronize(path: Path) -> None:
         os.close(handle)
 
 
+def make_lasting(path: Path) -> None:
+    """`synchronize` a file that was written without. Raises UsageError."""
+    try:
+        synchronize(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {_reason(error)}") from None
+
+
 def drop_partial(directory: Path) -> None:
     """Remove what writers that were killed left in a directory; only for who has it for itself, see spec.lock."""
     for path in directory.glob(f".*{PARTIAL}"):

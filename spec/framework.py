@@ -244,3 +244,9 @@ CONTRACT = (
 
 OPTIONAL = ("overhead", "loss_gradient", "predict", "replay", "train_starts", "train_ensemble")
 """Those that a module may lack; crosscheck then reports "not checked"."""
+
+
+def compiles(framework: Framework) -> bool:
+    """Whether an implementation compiles trainings, and so anew for another length: `overhead` tells."""
+    overhead = getattr(framework, "overhead", None)
+    return overhead is not None and "compiling" in overhead()

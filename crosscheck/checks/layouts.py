@@ -20,7 +20,7 @@ from crosscheck.probes import determinism, sample_points, witness
 from crosscheck.request import Request
 from spec.errors import Unsupported
 from spec.experiment import Experiment
-from spec.framework import Framework, Precision, Trajectory
+from spec.framework import Framework, Precision, Trajectory, compiles
 from spec.models import keep_masks
 from spec.parameters import Parameters, generator_for
 from spec.tasks import Batch
@@ -131,9 +131,9 @@ def _ask(
     yield from _named("gradients", {"loss": np.array([answered.loss]), **answered.parameters})
     if experiment.model.has_dropout:
         yield from _masked(own, experiment, request, start, point.batch, layouts.batch)
-    compiles = hasattr(framework, "overhead") and "compiling" in framework.overhead()
+    whole = compiles(framework)
     # Of models that do not decode no other rung asks for it, and so it would have to be compiled.
-    if hasattr(own, "predict") and (experiment.model.decodes or not compiles):
+    if hasattr(own, "predict") and (experiment.model.decodes or not whole):
         yield "predict/logits", own.predict(experiment, start, batch, settings)
     if hasattr(own, "loss_gradient"):
         given = loss.draw(experiment, loss.cases(experiment, request.precision, False)[0], request)[""]
@@ -143,16 +143,16 @@ def _ask(
         return
     if hasattr(own, "replay"):
         steps = optimizer.draw(experiment, request)
-        given = lay(steps if compiles else steps[:REPLAYED], layouts.updates)
+        given = lay(steps if whole else steps[:REPLAYED], layouts.updates)
         replayed = own.replay(experiment, start, given, settings)
         yield from _named("replay", {**replayed.parameters, **replayed.slots})
-    trained = _train(own, experiment, request, start, layouts.updates, compiles)
+    trained = _train(own, experiment, request, start, layouts.updates, whole)
     yield from _named("train", _begun(experiment, trained))
     if request.envelope and hasattr(framework, "train_starts"):
         # Of this side alone the rung lock-step asks for that, and again whether it gives the same twice.
-        short = experiment if compiles else determinism.shortened(experiment)
+        short = experiment if whole else determinism.shortened(experiment)
         starts = [lay(given, layouts.parameters) for given in lock_step.starts(experiment, request, point.parameters)]
-        starts = starts if compiles else starts[: determinism.MEMBERS]
+        starts = starts if whole else starts[: determinism.MEMBERS]
         runs = own.train_starts(short, starts, request.seed, settings)
         yield from _named("train_starts", _begun(short, runs[-1]))
 
@@ -192,7 +192,7 @@ def _train(
     request: Request,
     start: Parameters,
     of_slots: Sequence[Layout],
-    compiles: bool,
+    whole: bool,
 ) -> Trajectory:
     """An epoch from a state in the middle of the recipe; all epochs of who compiles, for which that is done already."""
     training = experiment.training
@@ -202,7 +202,7 @@ def _train(
         for name, values in Request(request.precision, "cpu", request.seed + number).start(experiment).items()
     }
     state = State(start, lay(slots, of_slots), training.steps_per_epoch)
-    epochs = training.epochs if compiles else 1
+    epochs = training.epochs if whole else 1
     return framework.train(experiment, state, epochs, request.seed, request.settings, record=True, masks="spec")
 
 

@@ -22,7 +22,7 @@ from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import witness
 from crosscheck.request import Request
 from spec.experiment import Experiment
-from spec.framework import Framework, Precision, Trajectory
+from spec.framework import Framework, Precision, Trajectory, compiles
 from spec.parameters import Parameters
 from spec.tasks import predictions
 from spec.training import State, initial_state
@@ -111,8 +111,7 @@ def _resume(
     parameters = {name: array[half - 1] for name, array in trajectory.parameters.items()}
     slots = {name: array[half - 1] for name, array in trajectory.slots.items()}
     state = State(parameters, slots, half)
-    compiles = hasattr(framework, "overhead") and "compiling" in framework.overhead()
-    left = epochs if compiles else epochs - epochs // 2
+    left = epochs if compiles(framework) else epochs - epochs // 2
     again = framework.train(experiment, state, left, request.seed, request.settings, record=True, masks="spec")
     named = {name: array for name, array in _named(again).items() if name != "logits"}
     return {

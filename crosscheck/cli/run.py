@@ -173,11 +173,7 @@ def _record(plan: Plan, implementation: str, directory: Path, progress: Progress
     hashes = {experiment.name: experiment.hash for experiment in plan.experiments.values()}
     # The manifest says that they are there, so they are to be on the disk before it is.
     for name in hashes.keys() - lost.keys():
-        path = recording.file(directory, name)
-        try:
-            files.synchronize(path)
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
+        files.make_lasting(recording.file(directory, name))
     manifest = Manifest(
         format=recording.FORMAT,
         token=token,

@@ -29,7 +29,7 @@ from spec import options, text
 from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment
-from spec.framework import Device, Framework, Precision, Recurrence, Settings
+from spec.framework import Device, Framework, Precision, Recurrence, Settings, compiles
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +152,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
         raise CannotStart(f"{name}: describe: {text.exception(error)}") from error
     declared = options.leaves_out(name, framework)
     wanted = Selection(job.rungs, job.precisions, job.thorough, job.case)
-    repeats = Repeats(framework, "compiling" in before)
+    repeats = Repeats(framework, compiles(framework))
     for rung in LADDER:
         if rung.NAME not in job.rungs or rung.inapplicable(experiment):
             continue

@@ -32,7 +32,7 @@ from spec.command.walk import introduction, text_of, walk
 from spec.errors import OhlolError, Unsupported, UsageError, one_line
 from spec.exit_codes import REACHED, TRAIN, epilog
 from spec.experiment import Experiment, load, override
-from spec.framework import Device, Framework, Precision, Settings
+from spec.framework import Device, Framework, Precision, Settings, compiles
 from spec.lock import locked
 from spec.options import had, leaves_out
 from spec.parameters import Parameters
@@ -254,7 +254,7 @@ def run_ensemble(
             EnsembleDirectory(options.out).check_free()
     framework = load_implementation(implementation_name)
     signals.check()
-    if options.compile and "compiling" not in getattr(framework, "overhead", dict)():
+    if options.compile and not compiles(framework):
         raise UsageError(f"--compile: expected none with --seeds: {implementation_name} compiles single trainings only")
     check_options(implementation_name, framework, experiment)
     versions = describe(framework, Settings(plan.precision, options.device, compiled=options.compile))

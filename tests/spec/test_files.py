@@ -10,7 +10,7 @@ import pytest
 
 from spec import files
 from spec.errors import UsageError
-from spec.files import append, check_writable, drop_partial, read, replacing, write
+from spec.files import append, check_writable, drop_partial, make_lasting, read, replacing, write
 
 
 def test_write_replaces_the_content(tmp_path: Path) -> None:
@@ -178,3 +178,15 @@ def test_what_killed_writers_left_is_dropped_and_nothing_else(tmp_path: Path) ->
         (tmp_path / name).touch()
     drop_partial(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".hidden", "a", "a.partial"]
+
+
+def test_what_was_written_without_waiting_can_be_made_lasting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(files, "synchronize", asked.append)
+    write(tmp_path / "a.txt", b"new", lasting=False)
+    assert asked == []
+    make_lasting(tmp_path / "a.txt")
+    assert asked == [tmp_path / "a.txt"]
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match=r"b\.txt: cannot be written: No such file"):
+        make_lasting(tmp_path / "b.txt")
