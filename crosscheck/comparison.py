@@ -10,7 +10,7 @@ import numpy as np
 from spec.framework import Precision
 
 Arrays = Mapping[str, np.ndarray]
-"""What one side recorded for one case of a rung, by name."""
+"""What one side recorded for one case of a check, by name."""
 
 Value = float | str
 
@@ -52,7 +52,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome for one tensor (or count, or rate) in one case of one rung.
+    """The outcome for one tensor (or count, or rate) in one case of one check.
 
     sides: who the two `values` come from. step: optimizer step, from 0, of a trajectory. index: the worst element.
     For a trajectory that leaves its bound, step and index are those of the first step that does; otherwise those of
@@ -65,7 +65,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     experiment: str
-    rung: str
+    check: str
     precision: Precision
     case: str
     tensor: str
@@ -100,7 +100,7 @@ class Place(NamedTuple):
     """Where comparisons are made, and between whom. seed: of the recordings, so that what was drawn can be again."""
 
     experiment: str
-    rung: str
+    check: str
     precision: Precision
     case: str
     sides: tuple[str, str]

@@ -12,7 +12,7 @@ VERDICTS = (
         PARTLY_CHECKED,
         "partly checked",
         "of an experiment nothing was compared, or its structure alone, or a side left out forward, gradients or "
-        "lock-step without having declared that",
+        "trajectory without having declared that",
     ),
     ExitCode(SAME, "the same", "'in what was asked' where that was not everything"),
 )

@@ -17,7 +17,7 @@ DEFAULT_IMPLEMENTATIONS = ("torch_impl", "flax_impl")
 
 
 class Request(msgspec.Struct, frozen=True):
-    """How one rung is to be recorded.
+    """How one check is to be recorded.
 
     envelope: whether this side also measures what rounding does to it. seeds: members of an ensemble.
     recurrence, compiled: see spec.framework.Settings.

@@ -21,14 +21,14 @@ PREFIX = "envelope/"
 """Before the names of what `measure` returns."""
 
 
-def nudged(start: Mapping[str, np.ndarray], seed: int, runs: int = RUNS) -> Iterator[dict[str, np.ndarray]]:
+def perturbed(start: Mapping[str, np.ndarray], seed: int, runs: int = RUNS) -> Iterator[dict[str, np.ndarray]]:
     """Copies of the start with each floating element moved to the next value above or below, at random."""
     for run in range(runs):
         generator = generator_for(seed, "nudge", run)
-        yield {name: _nudge(value, generator) for name, value in start.items()}
+        yield {name: _perturbation(value, generator) for name, value in start.items()}
 
 
-def _nudge(value: np.ndarray, generator: "np.random.Generator") -> np.ndarray:
+def _perturbation(value: np.ndarray, generator: "np.random.Generator") -> np.ndarray:
     if value.dtype.kind != "f":
         return value
     towards = generator.choice(np.array([-np.inf, np.inf], value.dtype), size=value.shape)

@@ -1,6 +1,6 @@
 """Every bound that crosscheck judges by, once, with its reason.
 
-Forward, loss, gradients and lock-step have bounds that are derived from nudged starts
+Forward, loss, gradients and trajectory have bounds that are derived from perturbed starts
 (crosscheck.bounds.rounding_spread), for each experiment and tensor: see `allowed` below, and for a trajectory's steps
 crosscheck.bounds.trajectories. Only what those derivations take from outside stands here.
 
@@ -53,7 +53,7 @@ HORIZON = 0.1
 """Share of a tensor's size. A bound that is larger than that says nothing, so from there on nothing is compared."""
 
 FEWEST_STEPS = 5
-"""So many steps of a trajectory must have a bound (all, where there are fewer): else lock-step has shown nothing."""
+"""So many steps of a trajectory must have a bound (all, where there are fewer): else trajectory has shown nothing."""
 
 STEP_ROUNDINGS = 4.0
 """Units in the last place of a tensor's largest element below which no envelope is taken to lie. Five repetitions may
@@ -62,8 +62,8 @@ side. Without this floor the largest difference seen, in envelopes, is infinite;
 7.9 in float32, where FACTOR = 10 is allowed."""
 
 REPEATED_STEPS = 300
-"""So many nudged steps are run at least, in all. course-rnn has 15 steps and a learning rate of 0.5, where one rounding
-that comes early decides; 5 runs of it were too few in one of 30 seeds."""
+"""So many perturbed steps are run at least, in all. course-rnn has 15 steps and a learning rate of 0.5, where one
+rounding that comes early decides; 5 runs of it were too few in one of 30 seeds."""
 
 OPENING_ROUNDINGS = 4096.0
 """Units in the last place that the bound of the loss may have in the first FEWEST_STEPS steps. Rounding has had no time
@@ -81,7 +81,7 @@ it until nothing is different any more."""
 
 ROUNDINGS = 4.0
 """Units in the last place that two honest sides may differ by where the envelope is smaller: each rounds the result
-itself, and the last sum that led to it. An envelope is zero where nudged numbers give the same bits again."""
+itself, and the last sum that led to it. An envelope is zero where perturbed numbers give the same bits again."""
 
 ENTERED = 1.0
 """Size at which stages of the forward pass are measured at least: they are sums of terms of order 1, and one that is
@@ -97,7 +97,7 @@ FORWARD: dict[Precision, Bound] = {
     # The same roundings of 6e-8; XLA's float32 tanh and exp are good to a few units in the last place.
     "float32": Bound(1e-5, 1.0),
 }
-"""What rounding may do to a logit where no envelope is measured, as in the outcome rung's final losses."""
+"""What rounding may do to a logit where no envelope is measured, as in the outcome check's final losses."""
 
 
 def largest(*arrays: np.ndarray | None) -> float:
@@ -139,10 +139,10 @@ OUTCOME_LEVEL = 1e-4
 """Chance of a false alarm of one outcome test. A full run makes about 100, so that the whole of it stays under 1 %."""
 
 INITIAL_LAW_LEVEL = 1e-6
-"""Chance that honest draws fail the initial-law rung for one experiment on one side. Its tests share it equally
+"""Chance that honest draws fail the initialization check for one experiment on one side. Its tests share it equally
 (Bonferroni, which asks for no independence among them); a full run has 35 experiments with two sides each, and so less
 than 1e-4 in total."""
 
 TRAIN_MODE_LEVEL = 1e-6
-"""Chance that honest dropout fails the train-mode rung for one experiment on one side. Its tests share it equally, as
+"""Chance that honest dropout fails the dropout check for one experiment on one side. Its tests share it equally, as
 those of initial laws do; a full run has 2 experiments that drop anything, and so less than 1e-5 in total."""

@@ -1,4 +1,4 @@
-"""How far two honest sides may part in lock-step: derived from the first side's own runs, for each tensor and step.
+"""How far two honest sides may part in trajectory: derived from the first side's own runs, for each tensor and step.
 
 The first side trains RUNS more times from starts whose last bits differ (`crosscheck.bounds.rounding_spread`). What
 rounding alone makes of the trajectory is seen there, whatever the experiment: nobody states how fast it grows.
@@ -10,10 +10,11 @@ may pass through zero. The floor is STEP_ROUNDINGS units in the last place of th
 a handful of repetitions may agree to the last bit by luck.
 
 Under Adam that is not enough for an element with hardly any gradient, since Adam divides by the gradient's own size,
-and the nudged runs see only by luck what that makes of rounding. All gradients come of the differences p - 1 between a
-probability and its target. Once a model has learned, e = 1 - p is small, but p is still rounded as a number near 1: the
-gradients carry errors of a unit in the last place where their size is e. Nudged runs do not show it, since all share
-p's rounding, yet another formula for p rounds in another way. With G the largest gradient, noise in any gradient is
+and the perturbed runs see only by luck what that makes of rounding. All gradients come of the differences p - 1 between
+a probability and its target. Once a model has learned, e = 1 - p is small, but p is still rounded as a number near 1:
+the gradients carry errors of a unit in the last place where their size is e. Perturbed runs do not show it, since all
+share p's rounding, yet another formula for p rounds in another way. With G the largest gradient, noise in any
+gradient is
 
     n_t = ROUNDINGS eps max over s <= t of G_s / e_s,    e_s = max(1 - exp(-loss_s), eps),
 

@@ -5,10 +5,10 @@ it makes full steps of noise. After a few steps two honest sides hold different 
 difference would mean anything. So these rows, and no others, are judged like this instead:
 
 1. gradients: on both sides each such element must be zero up to the rounding of the other gradients.
-2. lock-step under Adam and AdamW: their values and slots are left out of the comparison, and each side's own drift
+2. trajectory under Adam and AdamW: their values and slots are left out of the comparison, and each side's own drift
    |p_t - p_0| must stay within what the optimizer can do at most, whatever the gradients are (`largest_drift`).
    Losses, logits and every other parameter are compared as always: the model's output does not depend on these rows.
-3. lock-step under SGD: nothing is left out, since SGD does not blow up noise.
+3. trajectory under SGD: nothing is left out, since SGD does not blow up noise.
 
 An embedding's padding row is under the same rule; its gradient is zero exactly, and passes.
 """

@@ -1,7 +1,7 @@
-"""The ladder. Each rung presupposes the one below, so the first that fails is where to look.
+"""The ladder. Each check presupposes the one below, so the first that fails is where to look.
 
-A rung is a module here, all with the same skeleton: what it asks of an implementation (`cases`, `record`) and how it
-judges what two sides recorded (`compare`). A new rung is a new module and a place in `LADDER`.
+A check is a module here, all with the same skeleton: what it asks of an implementation (`cases`, `record`) and how it
+judges what two sides recorded (`compare`). A new check is a new module and a place in `LADDER`.
 """
 
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from typing import Protocol
 
 from crosscheck.checks import (
     convergence,
+    dropout,
     forward,
     gradients,
-    initial_law,
+    initialization,
     layouts,
-    lock_step,
     loss,
     optimizer,
     outcome,
     round_trip,
     structure,
-    train_mode,
+    trajectory,
 )
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
@@ -27,11 +27,11 @@ from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 
 
-class Rung(Protocol):
+class Check(Protocol):
     """What a module in this package offers."""
 
     NAME: str
-    """As `--rungs` and the report's columns have it."""
+    """As `--checks` and the report's columns have it."""
 
     QUESTION: str
     """What it finds out, in a line."""
@@ -62,40 +62,40 @@ class Rung(Protocol):
         ...
 
 
-class Settling(Rung, Protocol):
-    """A rung that decides nothing before it has seen all experiments, so that error rates are those of a whole run."""
+class Settling(Check, Protocol):
+    """A check that decides nothing before it has seen all experiments, so that error rates are those of a whole run."""
 
     def settle(self, groups: Sequence[Sequence[Comparison]]) -> list[list[Comparison]]:
         """The same comparisons, each experiment's in a group, decided."""
         ...
 
 
-BY_DEFAULT: tuple[Rung, ...] = (
+BY_DEFAULT: tuple[Check, ...] = (
     structure,
-    initial_law,
+    initialization,
     round_trip,
     forward,
     loss,
     gradients,
     optimizer,
     layouts,
-    lock_step,
-    train_mode,
+    trajectory,
+    dropout,
     outcome,
 )
-"""The rungs that run where none is named."""
+"""The checks that run where none is named."""
 
 ON_REQUEST: tuple[Settling, ...] = (convergence,)
 """Those that take minutes: they run where they are named, or all cases are asked for."""
 
-LADDER: tuple[Rung, ...] = BY_DEFAULT + ON_REQUEST
-"""Every rung, from the ground up."""
+LADDER: tuple[Check, ...] = BY_DEFAULT + ON_REQUEST
+"""Every check, from the ground up."""
 
-ESSENTIAL: tuple[str, ...] = (forward.NAME, gradients.NAME, lock_step.NAME)
-"""The rungs without which two sides are not known to be the same. The others say where a difference comes from, or look
-at what these three have looked at from another side."""
+ESSENTIAL: tuple[str, ...] = (forward.NAME, gradients.NAME, trajectory.NAME)
+"""The checks without which two sides are not known to be the same. The others say where a difference comes from, or
+look at what these three have looked at from another side."""
 
 TRAINING: tuple[str, ...] = tuple(
-    rung.NAME for rung in (gradients, optimizer, layouts, lock_step, train_mode, outcome, convergence)
+    check.NAME for check in (gradients, optimizer, layouts, trajectory, dropout, outcome, convergence)
 )
-"""The rungs that a declared leave-out covers, see spec.options."""
+"""The checks that a declared leave-out covers, see spec.options."""

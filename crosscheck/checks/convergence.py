@@ -107,7 +107,7 @@ def undecided(experiment: Experiment, place: Place, first: Arrays, second: Array
 
 
 def settle(groups: Sequence[Sequence[Comparison]]) -> list[list[Comparison]]:
-    """Decide each experiment's comparisons of this rung once all of them are there."""
+    """Decide each experiment's comparisons of this check once all of them are there."""
     return ensembles.settle(groups)
 
 

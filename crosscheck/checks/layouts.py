@@ -3,7 +3,7 @@
 Kernels that read memory as if every array were in C order are right as long as all of them lie alike. So parameters
 and starts are handed over in Fortran order, by turns whole and as slices of larger arrays; gradients and slots as
 slices, by turns in C order backwards and in Fortran order, so that they lie otherwise than their parameters; batches
-and masks as slices in Fortran order; all in one go. Every shape is one that another rung asks for too, so that nothing
+and masks as slices in Fortran order; all in one go. Every shape is one that another check asks for too, so that nothing
 more is compiled, but for masks that are handed over by name.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crosscheck.bounds import tolerances, zero_gradients
-from crosscheck.checks import lock_step, loss, optimizer
+from crosscheck.checks import loss, optimizer, trajectory
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import determinism, sample_points, witness
 from crosscheck.request import Request
@@ -132,7 +132,7 @@ def _ask(
     if experiment.model.has_dropout:
         yield from _masked(own, experiment, request, start, point.batch, layouts.batch)
     whole = compiles(framework)
-    # Of models that do not decode no other rung asks for it, and so it would have to be compiled.
+    # Of models that do not decode no other check asks for it, and so it would have to be compiled.
     if hasattr(own, "predict") and (experiment.model.decodes or not whole):
         yield "predict/logits", own.predict(experiment, start, batch, settings)
     if hasattr(own, "loss_gradient"):
@@ -149,9 +149,9 @@ def _ask(
     trained = _train(own, experiment, request, start, layouts.updates, whole)
     yield from _named("train", _begun(experiment, trained))
     if request.envelope and hasattr(framework, "train_starts"):
-        # Of this side alone the rung lock-step asks for that, and again whether it gives the same twice.
+        # Of this side alone the check trajectory asks for that, and again whether it gives the same twice.
         short = experiment if whole else determinism.shortened(experiment)
-        starts = [lay(given, layouts.parameters) for given in lock_step.starts(experiment, request, point.parameters)]
+        starts = [lay(given, layouts.parameters) for given in trajectory.starts(experiment, request, point.parameters)]
         starts = starts if whole else starts[: determinism.MEMBERS]
         runs = own.train_starts(short, starts, request.seed, settings)
         yield from _named("train_starts", _begun(short, runs[-1]))
@@ -165,7 +165,7 @@ def _masked(
     batch: Batch,
     laid: Sequence[Layout],
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Logits and gradients with masks by name. Nothing where they are left out, which other rungs say."""
+    """Logits and gradients with masks by name. Nothing where they are left out, which other checks say."""
     size, time = batch.inputs.shape[:2]
     drawn = keep_masks(experiment.model, size, time, generator_for(request.seed, "layouts"))
     masks = lay(drawn, laid)

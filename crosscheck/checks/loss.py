@@ -86,9 +86,9 @@ def record(framework: Framework, experiment: Experiment, case: str, request: Req
         found = compute(framework, given.logits)
         recorded |= found
         if request.envelope:
-            moved = rounding_spread.nudged({"logits": given.logits}, request.seed)
+            moved = rounding_spread.perturbed({"logits": given.logits}, request.seed)
             recorded |= rounding_spread.measure(
-                found, (compute(aside(framework), nudged["logits"]) for nudged in moved)
+                found, (compute(aside(framework), perturbed["logits"]) for perturbed in moved)
             )
     return recorded
 

@@ -28,7 +28,7 @@ def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple
 def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
     if case == "initialized":
         return framework.initialize(experiment, request.seed, request.settings)
-    # Other numbers than the rung round-trip sends: one that gives its first answer for ever is seen there.
+    # Other numbers than the check round-trip sends: one that gives its first answer for ever is seen there.
     other = msgspec.structs.replace(request, seed=request.seed + 1)
     return framework.round_trip(experiment, other.start(experiment), request.settings)
 

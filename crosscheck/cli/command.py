@@ -34,7 +34,7 @@ FILES = ("report.md", "report.json")
 ENDED = {row.code: row.word for row in SIGNALS}
 """What is said of the signal that ended a command, by the exit code that it gives."""
 
-LATER = ",".join(rung.NAME for rung in ON_REQUEST)
+LATER = ",".join(check.NAME for check in ON_REQUEST)
 
 EPILOG = epilog(TABLE)
 
@@ -137,15 +137,15 @@ def _compare(options: argparse.Namespace) -> int:
 
     directories = tuple(options.directories)
     with output.reports(options.out, FILES), Progress([], 0, quiet=True) as progress:
-        rungs = _rungs(options.rungs) if options.rungs else None
-        summary = run.compare(directories, options.experiments, rungs, options.precision, options.case, progress)
+        checks = _checks(options.checks) if options.checks else None
+        summary = run.compare(directories, options.experiments, checks, options.precision, options.case, progress)
     return _report(summary, options)
 
 
 def _faults(options: argparse.Namespace) -> int:
     from crosscheck.faults import command as faults
 
-    return faults.carry_out(options, _rungs(options.rungs) if options.rungs else faults.RUNGS)
+    return faults.carry_out(options, _checks(options.checks) if options.checks else faults.CHECKS)
 
 
 def _cache_parser() -> argparse.ArgumentParser:
@@ -185,11 +185,11 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-    """The experiments that come with ohlol, and the rungs."""
-    asked = " (only where named in --rungs, or with --thorough)"
+    """The experiments that come with ohlol, and the checks."""
+    asked = " (only where named in --checks, or with --thorough)"
     for title, rows in (
         ("experiments:", [(name, experiments.load(name).description) for name in experiments.shipped()]),
-        ("rungs, from the ground up:", [(r.NAME, r.QUESTION + (asked if r in ON_REQUEST else "")) for r in LADDER]),
+        ("checks, from the ground up:", [(r.NAME, r.QUESTION + (asked if r in ON_REQUEST else "")) for r in LADDER]),
     ):
         print(title)
         for lines in text.table([("  " + name, words) for name, words in rows], text.width()):
@@ -205,12 +205,12 @@ def _plan(options: argparse.Namespace) -> "Plan":
         if any(experiment.name == other.name for other in chosen.values()):
             raise UsageError(f"{argument}: expected each experiment's name once, got {experiment.name} twice")
         chosen[argument] = experiment
-    rungs, precisions = _rungs(options.rungs, options.thorough), options.precision or list(get_args(Precision))
-    unable = [rung.NAME for rung in LADDER if rung.NAME in rungs and not set(rung.PRECISIONS) & set(precisions)]
-    if options.rungs and unable:
-        raise UsageError(f"--rungs: expected rungs that run in {' or '.join(precisions)}, got {', '.join(unable)}")
-    rungs = [rung for rung in rungs if rung not in unable]
-    wanted = Selection(rungs, precisions, options.thorough, options.case)
+    checks, precisions = _checks(options.checks, options.thorough), options.precision or list(get_args(Precision))
+    unable = [check.NAME for check in LADDER if check.NAME in checks and not set(check.PRECISIONS) & set(precisions)]
+    if options.checks and unable:
+        raise UsageError(f"--checks: expected checks that run in {' or '.join(precisions)}, got {', '.join(unable)}")
+    checks = [check for check in checks if check not in unable]
+    wanted = Selection(checks, precisions, options.thorough, options.case)
     wanted.check_case(chosen.values())
     from crosscheck.cli.run import Plan
 
@@ -226,13 +226,13 @@ def _plan(options: argparse.Namespace) -> "Plan":
     )
 
 
-def _rungs(names: str | None, thorough: bool = False) -> list[str]:
-    """The rungs that were asked for, from the ground up; where none was named, all that run by default."""
-    known = [rung.NAME for rung in LADDER]
-    default = [rung.NAME for rung in (LADDER if thorough else BY_DEFAULT)]
+def _checks(names: str | None, thorough: bool = False) -> list[str]:
+    """The checks that were asked for, from the ground up; where none was named, all that run by default."""
+    known = [check.NAME for check in LADDER]
+    default = [check.NAME for check in (LADDER if thorough else BY_DEFAULT)]
     asked = [name.strip() for name in names.split(",")] if names is not None else default
     if unknown := [name for name in asked if name not in known]:
-        raise UsageError(f"--rungs: expected some of {','.join(known)}, got {','.join(unknown) or 'none'}")
+        raise UsageError(f"--checks: expected some of {','.join(known)}, got {','.join(unknown) or 'none'}")
     return [name for name in known if name in asked]
 
 
@@ -258,7 +258,7 @@ def _check_parser() -> argparse.ArgumentParser:
     )
     _add_plan(parser)
     add_implementations(parser, "; the second is compared with the first")
-    parser.add_argument("--list", action="store_true", help="list the experiments and the rungs")
+    parser.add_argument("--list", action="store_true", help="list the experiments and the checks")
     parser.add_argument(
         "--fresh",
         action="store_true",
@@ -296,7 +296,7 @@ def _faults_parser() -> argparse.ArgumentParser:
 
     parser = Parser(prog="python -m crosscheck faults", description=faults.DESCRIPTION, epilog=faults.EPILOG)
     faults.add_options(parser)
-    parser.add_argument("--rungs", help=f"comma-separated, of {','.join(faults.RUNGS)} (default all)")
+    parser.add_argument("--checks", help=f"comma-separated, of {','.join(faults.CHECKS)} (default all)")
     parser.add_argument("--seed", type=seed, default=0, help="of the recordings; clean runs go on from it (default 0)")
     add_report(parser, "faults.json")
     return parser
@@ -307,14 +307,14 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         "experiments", nargs="*", metavar="EXPERIMENT", help="a shipped experiment's name, or the path of a .toml file"
     )
     _add_choice(parser)
-    parser.add_argument("--thorough", action="store_true", help="all cases of every rung; takes several times as long")
+    parser.add_argument("--thorough", action="store_true", help="all cases of every check; takes several times as long")
     parser.add_argument("--seed", type=seed, default=0, help="of the parameters, batches and runs (default 0)")
     parser.add_argument(
         "--seeds",
         type=_members,
         default=CONVERGENCE.seeds,
         metavar="N",
-        help=f"members of an ensemble, in the rung {LATER} (default {CONVERGENCE.seeds})",
+        help=f"members of an ensemble, in the check {LATER} (default {CONVERGENCE.seeds})",
     )
     parser.add_argument("--device", choices=get_args(Device), default="cpu", help="where both compute (default cpu)")
     parser.add_argument(
@@ -333,7 +333,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--rungs", help=f"comma-separated, of {','.join(rung.NAME for rung in LADDER)} (default all but {LATER})"
+        "--checks", help=f"comma-separated, of {','.join(check.NAME for check in LADDER)} (default all but {LATER})"
     )
     parser.add_argument(
         "--precision",
@@ -342,7 +342,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="only this one (default both)",
     )
-    parser.add_argument("--case", default="", help="only this case of the rungs, as the report names it")
+    parser.add_argument("--case", default="", help="only this case of the checks, as the report names it")
 
 
 def _members(given: str) -> int:

@@ -22,7 +22,7 @@ from crosscheck.recording.implementation import origin
 from crosscheck.recording.recording import Manifest, Stale
 from crosscheck.recording.reuse import Shelf
 from crosscheck.recording.worker import Job
-from crosscheck.recording.worker_pool import Crew, Result
+from crosscheck.recording.worker_pool import Result, WorkerPool
 from spec import files, text
 from spec.convergence import CONVERGENCE
 from spec.errors import UsageError
@@ -103,7 +103,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
     return Summary(
         schema_version=SCHEMA_VERSION,
         sides=_side_summaries(implementations, shown, all_sides),
-        rungs=list(plan.wanted.rungs),
+        checks=list(plan.wanted.checks),
         precisions=list(plan.wanted.precisions),
         seed=plan.seed,
         seeds=plan.seeds,
@@ -161,7 +161,7 @@ def _record(plan: Plan, implementation: str, directory: Path, progress: Progress
     jobs = [_jobs(plan, directory.resolve(), token, envelope=True)]
     try:
         with temporary.directory() as logs:
-            for result in _crew(plan, [implementation], logs).run(jobs):
+            for result in _worker_pool(plan, [implementation], logs).run(jobs):
                 progress.recorded(implementation, result.experiment, result.seconds, result.lost)
                 if result.lost:
                     lost[result.experiment] = result.lost
@@ -178,7 +178,7 @@ def _record(plan: Plan, implementation: str, directory: Path, progress: Progress
         format=recording.FORMAT,
         token=token,
         implementation=implementation,
-        rungs=list(plan.wanted.rungs),
+        checks=list(plan.wanted.checks),
         precisions=list(plan.wanted.precisions),
         thorough=plan.wanted.thorough,
         experiments=hashes,
@@ -191,14 +191,14 @@ def _record(plan: Plan, implementation: str, directory: Path, progress: Progress
 def compare(
     directories: tuple[Path, Path],
     names: Sequence[str],
-    rungs: Sequence[str] | None,
+    checks: Sequence[str] | None,
     precisions: Sequence[Precision] | None,
     case: str,
     progress: Progress,
 ) -> Summary:
     """Judge two directories of recordings, which may come from other machines or from other days.
 
-    rungs, precisions: None for all that either side has recorded. case: only that one; empty for all.
+    checks, precisions: None for all that either side has recorded. case: only that one; empty for all.
     """
     begin = time.perf_counter()
     manifests = [recording.read_manifest(directory) for directory in directories]
@@ -210,11 +210,11 @@ def compare(
     known = sorted({name for manifest in manifests for name in manifest.experiments})
     if unknown := sorted(set(names) - set(known)):
         raise UsageError(f"--experiments: expected some of {', '.join(known)}, got {', '.join(unknown)}")
-    recorded = {rung for manifest in manifests for rung in manifest.rungs}
+    recorded = {check for manifest in manifests for check in manifest.checks}
     # In the order of the verdicts' cells.
-    rungs = rungs or [rung.NAME for rung in LADDER if rung.NAME in recorded]
+    checks = checks or [check.NAME for check in LADDER if check.NAME in recorded]
     precisions = precisions or sorted({p for manifest in manifests for p in manifest.precisions})
-    wanted = Selection(rungs, precisions, any(manifest.thorough for manifest in manifests), case)
+    wanted = Selection(checks, precisions, any(manifest.thorough for manifest in manifests), case)
     verdicts: list[Verdict] = []
     lost: dict[str, Verdict] = {}
     compared: list[Experiment] = []
@@ -246,7 +246,7 @@ def compare(
     return Summary(
         schema_version=SCHEMA_VERSION,
         sides=_side_summaries(implementations, shown, all_sides),
-        rungs=list(rungs),
+        checks=list(checks),
         precisions=list(precisions),
         seed=recordings[0].seed if recordings else 0,
         device=" and ".join(sorted({recording.device for recording in recordings})),
@@ -263,13 +263,13 @@ def _lost(name: str, wanted: Selection, sides: Sides) -> Verdict:
     """On an experiment of which there is no recording on either side."""
     cells: list[Cell] = []
     comparisons: list[Comparison] = []
-    for rung in LADDER:
-        chosen: list[Precision] = [precision for precision in rung.PRECISIONS if precision in wanted.precisions]
-        if rung.NAME in wanted.rungs and chosen:
-            place = Place(name, rung.NAME, chosen[0], "", (sides[0].name, sides[1].name))
+    for check in LADDER:
+        chosen: list[Precision] = [precision for precision in check.PRECISIONS if precision in wanted.precisions]
+        if check.NAME in wanted.checks and chosen:
+            place = Place(name, check.NAME, chosen[0], "", (sides[0].name, sides[1].name))
             found = [place.crashed(f"{side.name}: {side.lost}") for side in sides]
             comparisons += found
-            cells.append(Cell(rung=rung.NAME, status="crashed", reason=found[0].note, comparisons=len(found)))
+            cells.append(Cell(check=check.NAME, status="crashed", reason=found[0].note, comparisons=len(found)))
     return Verdict(experiment=name, hash="", argument=name, cells=cells, comparisons=comparisons)
 
 
@@ -302,7 +302,7 @@ def _jobs(plan: Plan, directory: Path, token: str, envelope: bool) -> list[Job]:
             directory=str(directory),
             token=token,
             experiment=msgspec.to_builtins(experiment),
-            rungs=list(plan.wanted.rungs),
+            checks=list(plan.wanted.checks),
             precisions=list(plan.wanted.precisions),
             device=plan.device,
             seed=plan.seed,
@@ -317,10 +317,10 @@ def _jobs(plan: Plan, directory: Path, token: str, envelope: bool) -> list[Job]:
     ]
 
 
-def _crew(plan: Plan, implementations: Sequence[str], logs: Path) -> Crew:
+def _worker_pool(plan: Plan, implementations: Sequence[str], logs: Path) -> WorkerPool:
     # An accelerator is not shared well by two processes of the same framework.
     size = cores() if plan.device == "cpu" else len(implementations)
-    return Crew(implementations, logs, size, plan.timeout)
+    return WorkerPool(implementations, logs, size, plan.timeout)
 
 
 def _share(
@@ -349,11 +349,11 @@ def _results(
     gone: to be filled meanwhile with what was known and cannot be read any more, since somebody has cleaned the cache;
     it is done last.
     """
-    yield from _crew(plan, implementations, place).run(waiting, known)
+    yield from _worker_pool(plan, implementations, place).run(waiting, known)
     while gone:
         again = [[result.job for result in gone if result.side == side] for side in range(len(implementations))]
         gone.clear()
-        yield from _crew(plan, implementations, place).run(again)
+        yield from _worker_pool(plan, implementations, place).run(again)
 
 
 def _made(label: str, experiment: Experiment, result: Result) -> Side:

@@ -1,4 +1,4 @@
-"""The reference, asked by a rung as the two sides were: in float64 throughout, from the very same numbers."""
+"""The reference, asked by a check as the two sides were: in float64 throughout, from the very same numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import numpy as np
 
-from crosscheck.checks import Rung
+from crosscheck.checks import Check
 from crosscheck.comparison import Arrays, Comparison
 from crosscheck.request import Request
 from spec import reference
@@ -60,10 +60,10 @@ class Arbiter:
         return call
 
 
-def ask(rung: Rung, experiment: Experiment, failure: Comparison, seed: int, arbiter: Arbiter) -> Arrays:
+def ask(check: Check, experiment: Experiment, failure: Comparison, seed: int, arbiter: Arbiter) -> Arrays:
     """What the reference records for the case of that comparison. Raises what the reference raises."""
     request = Request(failure.precision, "cpu", seed)
-    return rung.record(cast(Framework, arbiter), experiment, failure.case, request)
+    return check.record(cast(Framework, arbiter), experiment, failure.case, request)
 
 
 def widened(value: Any) -> Any:

@@ -61,7 +61,7 @@ def measure(
         return Distance(0.0)
     away = np.abs(side.astype(np.float64) - reference)
     ratio = np.divide(away, bound, out=np.where(away > 0, np.inf, 0.0), where=np.broadcast_to(bound, away.shape) > 0)
-    # A number where both have none was only dragged along.
+    # A number where both have none is only downstream.
     ratio = focus(np.where(np.isfinite(reference), np.where(np.isfinite(side), ratio, np.inf), 0.0))
     index = tuple(int(i) for i in np.unravel_index(int(ratio.argmax()), ratio.shape))
     return Distance(float(ratio[index]), index, float(side[index]), float(reference[index]), "", reference)

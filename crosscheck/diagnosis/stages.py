@@ -22,7 +22,7 @@ Places = list[dict[str, str]]
 
 
 def places(calls: list[Call], recorded: Arrays) -> Places:
-    """Where a rung put what `forward` gave it, found by the arrays: names may be prefixed, arrays copied."""
+    """Where a check put what `forward` gave it, found by the arrays: names may be prefixed, arrays copied."""
     found: Places = []
     taken: set[str] = set()
     for call in (call for call in calls if call.name == "forward"):
@@ -81,7 +81,7 @@ def stage(
         expected=at.expected,
         ratio=at.ratio,
         wrong=wrong,
-        dragged=[name for name, key in names.items() if plain[key].ratio > 1 and name not in wrong],
+        downstream=[name for name, key in names.items() if plain[key].ratio > 1 and name not in wrong],
     )
 
 
@@ -108,7 +108,7 @@ def recurrent(experiment: Experiment, name: str) -> bool:
 def gradient(experiment: Experiment, side: str, plain: Mapping[str, Distance], failed: str) -> Departure:
     """The module where a backward pass, which goes from the last to the first, departs first.
 
-    Earlier modules may only be dragged along, which gradients alone cannot tell.
+    Earlier modules may only be downstream, which gradients alone cannot tell.
     """
     table = [parameter.name for parameter in experiment.model.parameters()]
     wrong = [name for name, at in plain.items() if at.ratio > 1] or [failed]
@@ -130,7 +130,7 @@ def gradient(experiment: Experiment, side: str, plain: Mapping[str, Distance], f
         expected=at.expected,
         ratio=at.ratio,
         wrong=inside,
-        dragged=[name for name in wrong if name not in inside],
+        downstream=[name for name in wrong if name not in inside],
     )
 
 

@@ -128,7 +128,7 @@ def departure(side: str, failure: Comparison, step: int, found: Found) -> Depart
     tensor = off[0]
     wrong = [name for name in off if name.partition("/")[0] == tensor.partition("/")[0]]
     at = found[tensor]
-    gradient = "gradient" if failure.rung != "optimizer" else "clipping"
+    gradient = "gradient" if failure.check != "optimizer" else "clipping"
     kinds = {"loss": "loss", "slots": f"{gradient} or slots", "logits": "evaluation"}
     has_slots = any(name.startswith("slots/") for name in found)
     stage = kinds.get(tensor.partition("/")[0], "update" if has_slots else f"{gradient} or update")
@@ -142,7 +142,7 @@ def departure(side: str, failure: Comparison, step: int, found: Found) -> Depart
         expected=at.expected,
         ratio=at.ratio,
         wrong=wrong,
-        dragged=[name for name in off if name not in wrong],
+        downstream=[name for name in off if name not in wrong],
     )
 
 

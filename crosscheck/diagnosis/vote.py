@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from crosscheck.checks import LADDER, Rung
+from crosscheck.checks import LADDER, Check
 from crosscheck.comparison import Arrays, Comparison, Value
 from crosscheck.diagnosis import stages, steps
 from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask
@@ -46,8 +46,8 @@ def find(experiment: Experiment, comparisons: Sequence[Comparison], recorded: Re
 
 def _told(failure: Comparison, comparisons: Sequence[Comparison], names: list[str]) -> Blame | None:
     """What the comparisons themselves say: of a side that crashed, or was held against something not the other side."""
-    place = (failure.rung, failure.precision, failure.case)
-    failed = [c for c in comparisons if c.failed and (c.rung, c.precision, c.case) == place]
+    place = (failure.check, failure.precision, failure.case)
+    failed = [c for c in comparisons if c.failed and (c.check, c.precision, c.case) == place]
     if failure.crashed:
         crashed = {name: c for c in failed if c.crashed for name in names if c.note.startswith(f"{name}: ")}
         return _blamed(
@@ -68,11 +68,11 @@ def _told(failure: Comparison, comparisons: Sequence[Comparison], names: list[st
         ]
         expected = failure.note.removeprefix("expected ")
         found = [
-            Departure(side=name, stage=failure.rung, tensor=failure.tensor, value=value, expected=expected)
+            Departure(side=name, stage=failure.check, tensor=failure.tensor, value=value, expected=expected)
             for name, value in wrong
         ]
         return _blamed(found, "both are held against the spec", expected)
-    if not failure.tensor or not _rung(failure).SAME_INPUTS:
+    if not failure.tensor or not _check(failure).SAME_INPUTS:
         return _undecided(failure.note or "the sides drew their own random numbers: there is no third to ask")
     return None
 
@@ -86,18 +86,18 @@ def _voted(
         return _undecided(f"too large for the reference: expected at most {LARGEST} parameters, got {count}")
     if failure.note.startswith("missing "):
         lacking = [name for name, arrays in recorded.items() if failure.tensor not in arrays]
-        found = [Departure(side=name, stage=failure.rung, tensor=failure.tensor, value="missing") for name in lacking]
+        found = [Departure(side=name, stage=failure.check, tensor=failure.tensor, value="missing") for name in lacking]
         return _blamed(found, "the spec asks for it")
-    if failure.rung in ("lock-step", "optimizer"):
+    if failure.check in ("trajectory", "optimizer"):
         return _by_steps(experiment, failure, recorded, seed)
     return _by_stages(experiment, failure, comparisons, recorded, seed)
 
 
 def _by_steps(experiment: Experiment, failure: Comparison, recorded: Recorded, seed: int) -> Blame:
     """A trajectory, step by step, each from the side's own state."""
-    arbiter = Arbiter(stop="train" if failure.rung == "lock-step" else "replay")
+    arbiter = Arbiter(stop="train" if failure.check == "trajectory" else "replay")
     try:
-        ask(_rung(failure), experiment, failure, seed, arbiter)
+        ask(_check(failure), experiment, failure, seed, arbiter)
     except Intercepted:
         handed = steps.given(experiment, arbiter.calls[-1])
     else:
@@ -131,18 +131,18 @@ def _by_stages(
     experiment: Experiment, failure: Comparison, comparisons: Sequence[Comparison], recorded: Recorded, seed: int
 ) -> Blame:
     """Arrays against the reference's, and each stage of a forward pass against what follows from the ones before."""
-    rung, precision = _rung(failure), failure.precision
+    check, precision = _check(failure), failure.precision
     # Layers that only the case has are stages too.
     deep = sample_points.variant(experiment, failure.case)
 
     def asked(arbiter: Arbiter) -> Arrays:
-        return ask(rung, experiment, failure, seed, arbiter)
+        return ask(check, experiment, failure, seed, arbiter)
 
     arbiter = Arbiter()
     reference = asked(arbiter)
     failure = msgspec.structs.replace(failure, tensor=_key(failure.tensor))
-    place = (failure.rung, failure.precision, failure.case)
-    bounds = {_key(c.tensor): c.bound for c in comparisons if c.bound and (c.rung, c.precision, c.case) == place}
+    place = (failure.check, failure.precision, failure.case)
+    bounds = {_key(c.tensor): c.bound for c in comparisons if c.bound and (c.check, c.precision, c.case) == place}
 
     def bound(name: str, values: np.ndarray) -> float:
         return bounds.get(name) or rounding(values, precision)
@@ -180,7 +180,7 @@ def _by_stages(
 
 
 def _key(tensor: str) -> str:
-    """The name under which a rung recorded what the report calls "tensor (point)": "point/tensor"."""
+    """The name under which a check recorded what the report calls "tensor (point)": "point/tensor"."""
     name, _, point = tensor.partition(" (")
     return f"{point[:-1]}/{name}" if point.endswith(")") else tensor
 
@@ -189,7 +189,7 @@ def _beyond(failure: Comparison, recorded: Recorded) -> Blame:
     """A tensor that the reference does not have: who has it, or whose value is beyond a limit that both share."""
     held = [name for name, arrays in recorded.items() if failure.tensor in arrays]
     if failure.note.startswith("not in the spec"):
-        found = [Departure(side=name, stage=failure.rung, tensor=failure.tensor) for name in held]
+        found = [Departure(side=name, stage=failure.check, tensor=failure.tensor) for name in held]
         return _blamed(found, "the spec has no such tensor")
     if failure.index:
         return _undecided("the reference has no such tensor")  # A distance from each other is no limit that both share.
@@ -197,7 +197,7 @@ def _beyond(failure: Comparison, recorded: Recorded) -> Blame:
     for name, value in zip(recorded, failure.values or (), strict=False):
         if isinstance(value, float) and failure.bound is not None and not abs(value) <= failure.bound:
             ratio = abs(value) / failure.bound if failure.bound else None
-            found.append(Departure(side=name, stage=failure.rung, tensor=failure.tensor, value=value, ratio=ratio))
+            found.append(Departure(side=name, stage=failure.check, tensor=failure.tensor, value=value, ratio=ratio))
     return _blamed(found, "each side has the same limit", otherwise="the reference has no such tensor")
 
 
@@ -210,11 +210,11 @@ def _blamed(
     if not found:
         return _undecided(otherwise, reference)
     departs = found[0].side if len(found) == 1 else "both"
-    return Blame(departs=departs, reason=reason, reference=reference, departures=found)
+    return Blame(at_fault=departs, reason=reason, reference=reference, departures=found)
 
 
 def _undecided(reason: str, reference: Value | None = None) -> Blame:
-    return Blame(departs="undecided", reason=reason, reference=reference)
+    return Blame(at_fault="undecided", reason=reason, reference=reference)
 
 
 def _alone(name: str, comparison: Comparison) -> Departure:
@@ -224,7 +224,7 @@ def _alone(name: str, comparison: Comparison) -> Departure:
     other = next((v for side, v in values.items() if not _owner(side, [name])), None)
     return Departure(
         side=name,
-        stage=comparison.rung,
+        stage=comparison.check,
         tensor=comparison.tensor,
         step=comparison.step,
         index=comparison.index,
@@ -257,5 +257,5 @@ def _value(reference: Arrays, failure: Comparison) -> Value | None:
     return float(array[at])
 
 
-def _rung(failure: Comparison) -> Rung:
-    return next(rung for rung in LADDER if failure.rung == rung.NAME)
+def _check(failure: Comparison) -> Check:
+    return next(check for check in LADDER if failure.check == check.NAME)

@@ -20,7 +20,7 @@ from crosscheck.judging.verdict import Side, Verdict, cell_text, judge
 from crosscheck.recording import recording, temporary
 from crosscheck.recording.recording import Stale
 from crosscheck.recording.worker import Job
-from crosscheck.recording.worker_pool import Crew
+from crosscheck.recording.worker_pool import WorkerPool
 from crosscheck.report.details import line
 from crosscheck.request import DEFAULT_IMPLEMENTATIONS
 from spec import cache
@@ -33,8 +33,8 @@ class Campaign(NamedTuple):
     """What is to be done.
 
     faults: to plant. clean: how many clean runs, spread over `experiments`. seed: of the faults' recordings, and the
-    first of the clean runs'. rungs: of the ladder; those that run on request only for the faults that they should see.
-    first: climb no higher than the rung that should see the fault. sources: implementation -> its package's directory.
+    first of the clean runs'. checks: of the ladder; those that run on request only for the faults that they should see.
+    first: climb no higher than the check that should see the fault. sources: implementation -> its package's directory.
     timeout: seconds that one recording may take.
     """
 
@@ -42,7 +42,7 @@ class Campaign(NamedTuple):
     clean: int
     experiments: Sequence[str]
     seed: int
-    rungs: Sequence[str]
+    checks: Sequence[str]
     first: bool
     sources: Mapping[str, Path]
     timeout: float
@@ -59,21 +59,21 @@ class Recorded(NamedTuple):
 class Wanted(NamedTuple):
     """What a clean run has to record: for the planted faults on its experiment, for the clean control, or both."""
 
-    rungs: set[str]
+    checks: set[str]
     precisions: set[Precision]
     counted: bool
 
     def selection(self) -> Selection:
         """The same in the ladder's order."""
-        rungs = [rung.NAME for rung in LADDER if rung.NAME in self.rungs]
-        return Selection(rungs, sorted(self.precisions))
+        checks = [check.NAME for check in LADDER if check.NAME in self.checks]
+        return Selection(checks, sorted(self.precisions))
 
 
 CleanKey = tuple[str, int]
 """A clean run's experiment and seed."""
 
 
-class Check(NamedTuple):
+class Waiting(NamedTuple):
     """Something to judge as soon as there is a recording in each of these directories."""
 
     needs: frozenset[str]
@@ -106,13 +106,13 @@ def _wanted(campaign: Campaign) -> dict[CleanKey, Wanted]:
     """The clean runs, in an order that keeps an experiment's together."""
     ladder = _ladder(campaign)
     control = clean_runs(campaign.experiments, campaign.clean, campaign.seed) if ladder else []
-    everything: set[Precision] = {precision for rung in LADDER for precision in rung.PRECISIONS}
+    everything: set[Precision] = {precision for check in LADDER for precision in check.PRECISIONS}
     wanted = {key: Wanted(set(ladder), set(everything), True) for key in control}
     for fault in campaign.faults:
         if ensembles.seen(fault):
             continue
         needed = wanted.setdefault((fault.experiment, campaign.seed), Wanted(set(), set(), False))
-        needed.rungs.update(_climb(campaign, fault))
+        needed.checks.update(_climb(campaign, fault))
         needed.precisions.add(fault.precision)
     return dict(sorted(wanted.items()))
 
@@ -127,8 +127,8 @@ def _clean_ensembles(campaign: Campaign) -> list[ensembles.Key]:
 
 
 def _ladder(campaign: Campaign) -> list[str]:
-    """The rungs that all but ensembles climb."""
-    return [rung.NAME for rung in BY_DEFAULT if rung.NAME in campaign.rungs]
+    """The checks that all but ensembles climb."""
+    return [check.NAME for check in BY_DEFAULT if check.NAME in campaign.checks]
 
 
 def _wanted_of(campaign: Campaign, fault: Fault) -> Selection:
@@ -138,7 +138,7 @@ def _wanted_of(campaign: Campaign, fault: Fault) -> Selection:
 
 def _climb(campaign: Campaign, fault: Fault) -> list[str]:
     names = _ladder(campaign)
-    return names[: names.index(fault.rung) + 1] if campaign.first else names
+    return names[: names.index(fault.check) + 1] if campaign.first else names
 
 
 class _Work:
@@ -172,19 +172,19 @@ class _Work:
         # Most of a patched copy is not patched, and compiling is most of the work on small models: this halves the
         # time. The key is the whole program, so that a patched function is compiled anew; nobody needs it later.
         kept = cache.variables(self._scratch / "compiled")
-        crew = Crew(packages, self._scratch, cores(), self._campaign.timeout, kept)
-        waiting = self._checks()
-        for result in crew.run(jobs):
+        worker_pool = WorkerPool(packages, self._scratch, cores(), self._campaign.timeout, kept)
+        waiting = self._waiting()
+        for result in worker_pool.run(jobs):
             directory = result.job.directory
             self._done[directory] = Recorded(result.job, result.seconds, result.lost)
             self._told(self._names[directory], result.seconds, result.lost)
-            ready = [check for check in waiting if check.needs <= self._done.keys()]
-            waiting = [check for check in waiting if check not in ready]
-            for check in ready:
-                check.judge()
+            ready = [each for each in waiting if each.needs <= self._done.keys()]
+            waiting = [each for each in waiting if each not in ready]
+            for each in ready:
+                each.judge()
         return Findings(
             schema_version=SCHEMA_VERSION,
-            rungs=list(self._campaign.rungs),
+            checks=list(self._campaign.checks),
             seed=self._campaign.seed,
             seconds=time.perf_counter() - begin,
             trials=[self._trials[plant.label(fault)] for fault in self._campaign.faults],
@@ -192,20 +192,20 @@ class _Work:
             ensembles=sorted(self._ensembles, key=lambda pair: (pair.experiment, pair.sides)),
         )
 
-    def _checks(self) -> list[Check]:
+    def _waiting(self) -> list[Waiting]:
         """Everything to judge. What is compared without a fault comes first, and stands before the fault's own."""
-        checks = [Check(self._both(key), partial(self._judge_clean, key)) for key in self._wanted]
+        all_waiting = [Waiting(self._both(key), partial(self._judge_clean, key)) for key in self._wanted]
         for pair in _clean_pairs(self._campaign):
             needs = frozenset(str(self._ensemble_directory(key)) for key in pair)
-            checks.append(Check(needs, partial(self._judge_ensembles, *pair)))
+            all_waiting.append(Waiting(needs, partial(self._judge_ensembles, *pair)))
         for fault in self._campaign.faults:
             own = {str(self._fault_directory(fault))}
             if ensembles.seen(fault):
                 others = {str(self._ensemble_directory(self._ensemble_key(fault, side))) for side in (0, 1)}
             else:
                 others = self._both((fault.experiment, self._campaign.seed))
-            checks.append(Check(frozenset(own | others), partial(self._judge_fault, fault)))
-        return checks
+            all_waiting.append(Waiting(frozenset(own | others), partial(self._judge_fault, fault)))
+        return all_waiting
 
     def _both(self, key: CleanKey) -> frozenset[str]:
         return frozenset(str(self._clean_directory(key, side)) for side in (0, 1))
@@ -254,7 +254,7 @@ class _Work:
             directory=str(directory),
             token=self._token,
             experiment=msgspec.to_builtins(experiments.load(experiment)),
-            rungs=list(wanted.rungs),
+            checks=list(wanted.checks),
             precisions=list(wanted.precisions),
             device="cpu",
             seed=seed,

@@ -34,10 +34,10 @@ exit codes: 0 every fault is caught where the table says and there is no false a
 that cannot be planted, 3 could not run
 """
 
-RUNGS = tuple(rung.NAME for rung in LADDER if rung.NAME != "outcome")
-"""The outcome is left out: it takes long, judges many runs together, and what it sees a rung below has seen."""
+CHECKS = tuple(check.NAME for check in LADDER if check.NAME != "outcome")
+"""The outcome is left out: it takes long, judges many runs together, and what it sees a check below has seen."""
 
-CLIMBED = frozenset(rung.NAME for rung in BY_DEFAULT)
+CLIMBED = frozenset(check.NAME for check in BY_DEFAULT)
 """The others are only for the faults that they should see."""
 
 CLEAN = 70
@@ -50,11 +50,11 @@ PLOT = "faults-power.png"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """All options but --rungs, --out, --json and --seed, which other commands have too."""
+    """All options but --checks, --out, --json and --seed, which other commands have too."""
     parser.add_argument("faults", nargs="*", metavar="FAULT", help="names, or patterns of names such as 'gru-*'")
     parser.add_argument("--list", action="store_true", help="list the faults, and the bugs that do not apply")
     parser.add_argument("--implementation", choices=get_args(Implementation), help="only faults in this one")
-    parser.add_argument("--first", action="store_true", help="climb no higher than the rung that should see the fault")
+    parser.add_argument("--first", action="store_true", help="climb no higher than the check that should see the fault")
     parser.add_argument("--quick", action="store_true", help=f"at most {QUICK} faults, --first, no clean runs")
     parser.add_argument(
         "--clean",
@@ -70,18 +70,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def carry_out(
     options: argparse.Namespace,
-    rungs: Sequence[str],
+    checks: Sequence[str],
     faults: Sequence[Fault] = FAULTS,
     sources: Mapping[str, Path] | None = None,
 ) -> int:
     """Run the command; returns its exit code. sources: the packages to plant in, where not the installed ones."""
-    if unable := [rung for rung in rungs if rung not in RUNGS]:
-        raise UsageError(f"--rungs: expected some of {','.join(RUNGS)}, got {','.join(unable)}")
-    plant.check(faults)
+    if unable := [check for check in checks if check not in CHECKS]:
+        raise UsageError(f"--checks: expected some of {','.join(CHECKS)}, got {','.join(unable)}")
+    plant.verify(faults)
     chosen = [
         fault
         for fault in plant.choose(faults, options.faults)
-        if options.implementation in (None, fault.implementation) and fault.rung in rungs
+        if options.implementation in (None, fault.implementation) and fault.check in checks
     ]
     if options.list:
         return _list(chosen)
@@ -94,7 +94,7 @@ def carry_out(
     clean = options.clean
     if clean is None:
         clean = 0 if options.faults or options.implementation or options.quick else CLEAN
-    if not CLIMBED & set(rungs):
+    if not CLIMBED & set(checks):
         clean = 0
     if not chosen and not clean:
         raise UsageError("faults: expected something to do, got no fault and no clean run")
@@ -106,7 +106,7 @@ def carry_out(
         clean=clean,
         experiments=experiments.shipped(),
         seed=options.seed,
-        rungs=rungs,
+        checks=checks,
         first=options.first or options.quick,
         sources=sources or {name: plant.source(name) for name in get_args(Implementation)},
         timeout=options.timeout,
@@ -120,7 +120,7 @@ def carry_out(
 
 
 def quick(faults: Sequence[Fault]) -> list[Fault]:
-    """A few faults: for each rung that should see one, and in either side, the one on the smallest training.
+    """A few faults: for each check that should see one, and in either side, the one on the smallest training.
 
     None of those that ensembles should see: each takes as long as all others together.
     """
@@ -128,7 +128,7 @@ def quick(faults: Sequence[Fault]) -> list[Fault]:
     for fault in faults:
         if ensembles.seen(fault):
             continue
-        places.setdefault((fault.rung, fault.implementation), []).append(fault)
+        places.setdefault((fault.check, fault.implementation), []).append(fault)
     chosen = {plant.label(min(found, key=_size)) for found in places.values()}
     return [fault for fault in faults if plant.label(fault) in chosen][:QUICK]
 
@@ -145,7 +145,7 @@ def _list(faults: Sequence[Fault]) -> int:
     columns = text.width()
     for fault in faults:
         entries = f" ({', '.join(fault.entries)})" if fault.entries else ""
-        place = f"{fault.experiment}, {fault.precision}: {fault.rung}, {fault.tensor}"
+        place = f"{fault.experiment}, {fault.precision}: {fault.check}, {fault.tensor}"
         for line in (f"{plant.label(fault)}{entries}", f"  {fault.what}", f"  {place}"):
             print("\n".join(text.fold(line, columns)))
     print()

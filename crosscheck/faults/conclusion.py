@@ -9,7 +9,7 @@ from crosscheck.judging.verdict import Verdict
 from crosscheck.report.details import line
 
 FIRED = ("different", "crashed")
-"""What a cell says when its rung has seen something."""
+"""What a cell says when its check has seen something."""
 
 
 UNDECIDED = "undecided"
@@ -18,11 +18,11 @@ UNDECIDED = "undecided"
 
 def conclude(fault: Fault, verdict: Verdict, spoilt: str, seconds: float) -> Trial:
     """What a verdict says about a planted fault. spoilt: what is wrong there without it."""
-    fired = [cell.rung for cell in verdict.cells if cell.status in FIRED]
+    fired = [cell.check for cell in verdict.cells if cell.status in FIRED]
     failure = verdict.failures[0] if verdict.failures else None
     tensor = failure.tensor if failure else ""
     departure = _departure(verdict, fault.implementation)
-    blamed = verdict.blame.departs if verdict.blame else ""
+    blamed = verdict.blame.at_fault if verdict.blame else ""
     # Brackets are a tensor's as well as a pattern's.
     named = tensor == fault.tensor or fnmatchcase(tensor, fault.tensor)
     outcome: Outcome = "caught"
@@ -32,7 +32,7 @@ def conclude(fault: Fault, verdict: Verdict, spoilt: str, seconds: float) -> Tri
         outcome = "survived"
     elif blamed not in ("", UNDECIDED, fault.implementation):
         outcome = "wrong side blamed"
-    elif fired[0] != fault.rung or not named:
+    elif fired[0] != fault.check or not named:
         outcome = "caught elsewhere"
     return Trial(
         name=fault.name,
@@ -41,11 +41,11 @@ def conclude(fault: Fault, verdict: Verdict, spoilt: str, seconds: float) -> Tri
         entries=fault.entries,
         experiment=fault.experiment,
         precision=fault.precision,
-        expected_rung=fault.rung,
+        expected_check=fault.check,
         expected_tensor=fault.tensor,
         outcome=outcome,
-        rungs={cell.rung: cell.status for cell in verdict.cells},
-        first_rung=fired[0] if fired else "",
+        checks={cell.check: cell.status for cell in verdict.cells},
+        first_check=fired[0] if fired else "",
         tensor=tensor,
         case=failure.case if failure else "",
         note=spoilt or (line(failure) if failure else ""),

@@ -41,7 +41,7 @@ class Key(NamedTuple):
 
 def seen(fault: Fault) -> bool:
     """Whether it is ensembles that should see it."""
-    return fault.rung == convergence.NAME
+    return fault.check == convergence.NAME
 
 
 def pairs(faults: Sequence[Fault], seed: int) -> list[tuple[Key, Key]]:
@@ -114,5 +114,5 @@ def _point(members: int, detected: int, draws: int) -> Point:
 
 
 def _trained() -> int:
-    """Experiments of a whole run that this rung judges."""
+    """Experiments of a whole run that this check judges."""
     return sum(not convergence.inapplicable(experiments.load(name)) for name in experiments.shipped())

@@ -20,7 +20,7 @@ class Fault(NamedTuple):
 
     name: short, lower case, with hyphens; together with `implementation` it is unique. what: the difference, in a
     sentence. entries: the numbers under which the catalogue of porting bugs has it; empty for one of our own.
-    experiment: where it is live. rung, tensor: the first failure must be there; tensor is a pattern for fnmatch.
+    experiment: where it is live. check, tensor: the first failure must be there; tensor is a pattern for fnmatch.
     precision: where it is live; most are in float64.
     """
 
@@ -29,7 +29,7 @@ class Fault(NamedTuple):
     implementation: Implementation
     edits: tuple[Edit, ...]
     experiment: str
-    rung: str
+    check: str
     tensor: str
     entries: tuple[str, ...] = ()
     precision: Precision = "float64"

@@ -47,10 +47,10 @@ class Power(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One planted fault. rungs: each one's status. first_rung, tensor, case, note: of the first failure.
+    """One planted fault. checks: each one's status. first_check, tensor, case, note: of the first failure.
 
     blamed: which side departs from the equations, where that is known. blamed_stage, blamed_tensors: what of this side
-    is wrong in itself, and not only dragged along. seconds: of recording the patched copy. power: of a fault that
+    is wrong in itself, and not only downstream. seconds: of recording the patched copy. power: of a fault that
     ensembles should see.
     """
 
@@ -60,11 +60,11 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[str, ...]
     experiment: str
     precision: Precision
-    expected_rung: str
+    expected_check: str
     expected_tensor: str
     outcome: Outcome
-    rungs: dict[str, Status]
-    first_rung: str = ""
+    checks: dict[str, Status]
+    first_check: str = ""
     tensor: str = ""
     case: str = ""
     note: str = ""
@@ -76,8 +76,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def detected(self) -> bool:
-        """Whether any rung fired."""
-        return bool(self.first_rung)
+        """Whether any check fired."""
+        return bool(self.first_check)
 
     @property
     def blamed_as_stated(self) -> bool:
@@ -129,7 +129,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """A whole campaign."""
 
     schema_version: int
-    rungs: list[str]
+    checks: list[str]
     seed: int
     seconds: float
     trials: list[Trial]
@@ -153,13 +153,13 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
         return 0
 
     def detection(self) -> list[Rate]:
-        """The share of planted faults that any rung saw: of all, by side, by the rung that should see them."""
+        """The share of planted faults that any check saw: of all, by side, by the check that should see them."""
         ran = [trial for trial in self.trials if trial.outcome != "could not run"]
         kinds = {"all": ran}
         for trial in ran:
             kinds.setdefault(f"in {trial.implementation}", []).append(trial)
-        for rung in self.rungs:
-            kinds[f"of {rung}"] = [trial for trial in ran if trial.expected_rung == rung]
+        for check in self.checks:
+            kinds[f"of {check}"] = [trial for trial in ran if trial.expected_check == check]
         return [
             rate(what, sum(trial.detected for trial in trials), len(trials), lower=True)
             for what, trials in kinds.items()

@@ -37,10 +37,10 @@ def _matches(fault: Fault, pattern: str) -> bool:
     return fnmatchcase(fault.name, pattern) or fnmatchcase(label(fault), pattern)
 
 
-def check(faults: Sequence[Fault]) -> None:
+def verify(faults: Sequence[Fault]) -> None:
     """Raise UsageError where the table asks for what there is not."""
     shipped = set(experiments.shipped())
-    rungs = {rung.NAME: rung for rung in LADDER}
+    checks = {check.NAME: check for check in LADDER}
     seen: set[str] = set()
     for fault in faults:
         name = label(fault)
@@ -49,11 +49,11 @@ def check(faults: Sequence[Fault]) -> None:
         seen.add(name)
         if fault.experiment not in shipped:
             raise UsageError(f"{name}: experiment: expected a shipped name, got {fault.experiment!r}")
-        rung = rungs.get(fault.rung)
-        if rung is None or fault.precision not in rung.PRECISIONS:
-            raise UsageError(f"{name}: rung: expected one that runs in {fault.precision}, got {fault.rung!r}")
-        if reason := rung.inapplicable(experiments.load(fault.experiment)):
-            raise UsageError(f"{name}: expected {fault.rung} to run on {fault.experiment}, got: {reason}")
+        check = checks.get(fault.check)
+        if check is None or fault.precision not in check.PRECISIONS:
+            raise UsageError(f"{name}: check: expected one that runs in {fault.precision}, got {fault.check!r}")
+        if reason := check.inapplicable(experiments.load(fault.experiment)):
+            raise UsageError(f"{name}: expected {fault.check} to run on {fault.experiment}, got: {reason}")
 
 
 def source(implementation: str) -> Path:

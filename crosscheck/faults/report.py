@@ -26,7 +26,7 @@ MARKS: Mapping[Status, str] = {
 LEGEND = "FIRED: a difference was seen; CRASH: no answer came; .: quiet; -: not applicable; blank: not climbed so high"
 
 TERMINAL_LEGEND = (
-    "caught: seen where the table of faults says. FIRED: rungs that saw a difference; CRASH: rungs that got no answer"
+    "caught: seen where the table of faults says. FIRED: checks that saw a difference; CRASH: checks that got no answer"
 )
 
 STYLES: Mapping[Outcome, str] = {"caught": "green", "could not run": "bold magenta"}
@@ -58,13 +58,13 @@ def show(findings: Findings, console: Console) -> None:
 
 
 def _row_of(findings: Findings, trial: Trial) -> rows.Row:
-    """A fault's row on a terminal: what became of it, which rungs saw it, and who is blamed."""
+    """A fault's row on a terminal: what became of it, which checks saw it, and who is blamed."""
     fired = [
         f"{mark} in {', '.join(names)}"
         for mark in ("FIRED", "CRASH", "?", "not checked")
         if (
             names := [
-                rung for rung, found in zip(findings.rungs, _marks(findings, trial), strict=True) if found == mark
+                check for check, found in zip(findings.checks, _marks(findings, trial), strict=True) if found == mark
             ]
         )
     ]
@@ -105,8 +105,8 @@ def facts(findings: Findings) -> Iterator[str]:
         open_still = sum(trial.blamed == UNDECIDED for trial in known)
         yield f"blame fell on the side with the fault: {right} of {len(known)}, on neither: {open_still}"
         staged = [trial for trial in known if trial.blamed_stage]
-        rungs = {rung: [t for t in staged if t.first_rung == rung] for rung in findings.rungs}
-        counts = [f"{rung} {sum(t.blamed_as_stated for t in ts)} of {len(ts)}" for rung, ts in rungs.items() if ts]
+        checks = {check: [t for t in staged if t.first_check == check] for check in findings.checks}
+        counts = [f"{check} {sum(t.blamed_as_stated for t in ts)} of {len(ts)}" for check, ts in checks.items() if ts]
         yield f"and on the tensor that the table states: {', '.join(counts) or 'none of 0'}"
     alarms = findings.false_alarms()
     if alarms.of:
@@ -129,7 +129,7 @@ def facts(findings: Findings) -> Iterator[str]:
 def problems(findings: Findings) -> Iterator[str]:
     """What should not be, a line each."""
     for trial in findings.trials:
-        expected = f"expected {trial.expected_rung}: {trial.expected_tensor}"
+        expected = f"expected {trial.expected_check}: {trial.expected_tensor}"
         if trial.outcome == "survived":
             yield f"{_name(trial)} on {trial.experiment}: survived ({trial.what}); {expected}"
         elif trial.outcome != "caught":
@@ -159,7 +159,7 @@ def _lines(findings: Findings) -> Iterator[str]:
         yield from (f"- {code(text)}" for text in found)
     if findings.trials:
         yield f"\n## Matrix\n\n{LEGEND}.\n"
-        yield head("planted fault", "on", *findings.rungs, "as stated", "blamed")
+        yield head("planted fault", "on", *findings.checks, "as stated", "blamed")
         for trial in findings.trials:
             marks = [f"**{m}**" if m in ("FIRED", "CRASH") else m for m in _marks(findings, trial)]
             on = f"{trial.experiment}, {trial.precision}"
@@ -175,13 +175,13 @@ def _lines(findings: Findings) -> Iterator[str]:
                 yield row(inline(pair.experiment), inline(" / ".join(pair.sides)), inline(pair.word))
         yield "\n## Faults\n"
         for trial in findings.trials:
-            where = f"first {trial.first_rung}: {code(trial.tensor)}" if trial.detected else "not seen"
+            where = f"first {trial.first_check}: {code(trial.tensor)}" if trial.detected else "not seen"
             entries = f" ({', '.join(trial.entries)})" if trial.entries else ""
             yield f"- {_name(trial)}{entries}: {trial.what} {where[0].upper()}{where[1:]}."
 
 
 def _marks(findings: Findings, trial: Trial) -> list[str]:
-    return [MARKS[trial.rungs[rung]] if rung in trial.rungs else "" for rung in findings.rungs]
+    return [MARKS[trial.checks[check]] if check in trial.checks else "" for check in findings.checks]
 
 
 def _name(trial: Trial) -> str:

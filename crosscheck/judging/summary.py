@@ -47,7 +47,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     schema_version: int
     sides: list[SideSummary]
-    rungs: list[str]
+    checks: list[str]
     precisions: list[str]
     seed: int
     device: str
@@ -64,7 +64,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     def reproduce(self, verdict: Verdict, comparison: Comparison) -> str:
         """The one command that makes this comparison again, with the others of its case and no more."""
-        which = ["--rungs", comparison.rung, "--precision", comparison.precision]
+        which = ["--checks", comparison.check, "--precision", comparison.precision]
         if comparison.case:
             which += ["--case", comparison.case]
         if self.directories:
@@ -124,9 +124,9 @@ def conclude(verdicts: Sequence[Verdict], narrowed: bool = False) -> tuple[int, 
 
 
 def narrows(wanted: Selection, names: Iterable[str]) -> bool:
-    """Whether less was asked for than everything: rungs, precisions, a case, or experiments. names: of the latter."""
+    """Whether less was asked for than everything: checks, precisions, a case, or experiments. names: of the latter."""
     everything = (
-        {rung.NAME for rung in BY_DEFAULT} <= set(wanted.rungs)
+        {check.NAME for check in BY_DEFAULT} <= set(wanted.checks)
         and set(get_args(Precision)) <= set(wanted.precisions)
         and not wanted.case
         and set(experiments.shipped()) <= set(names)
@@ -147,7 +147,7 @@ def _left_out(verdicts: Sequence[Verdict]) -> str:
     """What sides left out, for the end of the verdict."""
     cells = [cell for verdict in verdicts for cell in verdict.cells]
     unchecked = sum(cell.status == "not checked" for cell in cells)
-    said = [f"{unchecked} rung{'s' if unchecked != 1 else ''} not checked"] if unchecked else []
+    said = [f"{unchecked} check{'s' if unchecked != 1 else ''} not checked"] if unchecked else []
     declared = [dict.fromkeys(said for cell in verdict.cells for said in cell.declared) for verdict in verdicts]
     for what, count in Counter(what for each in declared for what in each).items():
         whose = f"{count} experiments'" if count != 1 else "1 experiment's"

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from crosscheck.checks import ESSENTIAL, LADDER, ON_REQUEST, TRAINING, Rung, structure
+from crosscheck.checks import ESSENTIAL, LADDER, ON_REQUEST, TRAINING, Check, structure
 from crosscheck.checks.selection import Selection
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.diagnosis import vote
@@ -19,11 +19,11 @@ from spec.framework import Precision
 Status = Literal[
     "same", "different", "crashed", "underpowered", "not checked", "left out", "not applicable", "partly checked"
 ]
-"""Of a rung on an experiment, or of a whole experiment. left out: a side declares that it has no such option, see
+"""Of a check on an experiment, or of a whole experiment. left out: a side declares that it has no such option, see
 spec.options; not checked: it left something out without that. partly checked: of a whole experiment only."""
 
 WORST_FIRST: tuple[Status, ...] = ("different", "crashed", "underpowered")
-"""Of these, one rung's status is the whole experiment's."""
+"""Of these, one check's status is the whole experiment's."""
 
 
 class Side(NamedTuple):
@@ -51,7 +51,7 @@ class LeftOut(NamedTuple):
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """One rung on one experiment.
+    """One check on one experiment.
 
     ratio: largest difference in units of its bound. comparisons, elements: how many were made, of how many values.
     seconds: what recording it took on either side. shown: whether "same" was shown by tests of equivalence, and is not
@@ -59,7 +59,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     known to. declared: where it is left out, by whom and which options: "flax_impl: sparse embedding gradients".
     """
 
-    rung: str
+    check: str
     status: Status
     ratio: float | None = None
     comparisons: int = 0
@@ -72,7 +72,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """One experiment. `failures` begins with the first one of the first rung that fails, and `blame` is about that."""
+    """One experiment. `failures` begins with the first one of the first check that fails, and `blame` is about that."""
 
     experiment: str
     hash: str
@@ -103,8 +103,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     def lacking(self) -> str:
         """Why it counts as checked in part only; empty where it does not. What was not asked for is not lacking."""
         asked = [cell for cell in self.cells if cell.status != "not applicable"]
-        compared = {cell.rung for cell in asked if cell.elements}
-        missing = [cell.rung for cell in asked if cell.rung in ESSENTIAL and cell.status == "not checked"]
+        compared = {cell.check for cell in asked if cell.elements}
+        missing = [cell.check for cell in asked if cell.check in ESSENTIAL and cell.status == "not checked"]
         if missing:
             return f"{', '.join(missing)} not checked"
         if not compared and any(cell.status == "not checked" for cell in asked):
@@ -116,7 +116,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def judge(experiment: Experiment, argument: str, wanted: Selection, sides: Sides) -> Verdict:
     """Climb the ladder on one experiment. argument: what names it on a command line."""
-    climbs = [_climb(experiment, rung, wanted, sides) for rung in LADDER if rung.NAME in wanted.rungs]
+    climbs = [_climb(experiment, check, wanted, sides) for check in LADDER if check.NAME in wanted.checks]
     comparisons = [comparison for _, found in climbs for comparison in found]
     return Verdict(
         experiment=experiment.name,
@@ -129,32 +129,32 @@ def judge(experiment: Experiment, argument: str, wanted: Selection, sides: Sides
 
 
 def settle(experiments: Sequence[Experiment], verdicts: Sequence[Verdict], names: Sequence[str]) -> list[Verdict]:
-    """Decide what can be decided only once every experiment has been judged: rungs that have a `settle`.
+    """Decide what can be decided only once every experiment has been judged: checks that have a `settle`.
 
     names: of the two sides.
     """
     settled = list(verdicts)
-    for rung in ON_REQUEST:
-        groups = [[c for c in verdict.comparisons if c.rung == rung.NAME] for verdict in settled]
-        decided = rung.settle(groups)
+    for check in ON_REQUEST:
+        groups = [[c for c in verdict.comparisons if c.check == check.NAME] for verdict in settled]
+        decided = check.settle(groups)
         settled = [
-            _with(experiment, verdict, rung, found, names) if found else verdict
+            _with(experiment, verdict, check, found, names) if found else verdict
             for experiment, verdict, found in zip(experiments, settled, decided, strict=True)
         ]
     return settled
 
 
 def _with(
-    experiment: Experiment, verdict: Verdict, rung: Rung, decided: list[Comparison], names: Sequence[str]
+    experiment: Experiment, verdict: Verdict, check: Check, decided: list[Comparison], names: Sequence[str]
 ) -> Verdict:
-    """The verdict with that rung's comparisons decided anew."""
+    """The verdict with that check's comparisons decided anew."""
     rest = iter(decided)
-    comparisons = [next(rest) if comparison.rung == rung.NAME else comparison for comparison in verdict.comparisons]
-    cells = [_decided(cell, decided) if cell.rung == rung.NAME else cell for cell in verdict.cells]
+    comparisons = [next(rest) if comparison.check == check.NAME else comparison for comparison in verdict.comparisons]
+    cells = [_decided(cell, decided) if cell.check == check.NAME else cell for cell in verdict.cells]
     failure = next((comparison for comparison in comparisons if comparison.failed), None)
     blame = verdict.blame
-    if failure is None or failure.rung == rung.NAME:
-        # Such a rung draws its own random numbers: no arrays are needed to tell.
+    if failure is None or failure.check == check.NAME:
+        # Such a check draws its own random numbers: no arrays are needed to tell.
         blame = vote.find(experiment, comparisons, {name: {} for name in names}, 0)
     return msgspec.structs.replace(verdict, cells=cells, comparisons=comparisons, blame=blame)
 
@@ -164,7 +164,7 @@ def _blame(experiment: Experiment, comparisons: list[Comparison], sides: Sides) 
     failure = next((comparison for comparison in comparisons if comparison.failed), None)
     if failure is None:
         return None
-    key = f"{failure.precision}/{failure.rung}/{failure.case}/"
+    key = f"{failure.precision}/{failure.check}/{failure.case}/"
     return vote.find(experiment, comparisons, {side.name: _arrays(side, key) for side in sides}, _seed(sides))
 
 
@@ -173,31 +173,33 @@ def _seed(sides: Sides) -> int:
     return next((side.recording.seed for side in sides if side.recording), 0)
 
 
-def _climb(experiment: Experiment, rung: Rung, wanted: Selection, sides: Sides) -> tuple[Cell, list[Comparison]]:
-    """One rung."""
-    chosen: list[Precision] = [precision for precision in rung.PRECISIONS if precision in wanted.precisions]
-    reason = rung.inapplicable(experiment) or ("" if chosen else f"runs in {', '.join(rung.PRECISIONS)} only")
-    if not reason and wanted.case and not any(wanted.cases(experiment, rung, precision) for precision in chosen):
+def _climb(experiment: Experiment, check: Check, wanted: Selection, sides: Sides) -> tuple[Cell, list[Comparison]]:
+    """One check."""
+    chosen: list[Precision] = [precision for precision in check.PRECISIONS if precision in wanted.precisions]
+    reason = check.inapplicable(experiment) or ("" if chosen else f"runs in {', '.join(check.PRECISIONS)} only")
+    if not reason and wanted.case and not any(wanted.cases(experiment, check, precision) for precision in chosen):
         reason = f"has no case {wanted.case!r}"
     if reason:
-        return Cell(rung=rung.NAME, status="not applicable", reason=reason), []
+        return Cell(check=check.NAME, status="not applicable", reason=reason), []
     names = (sides[0].name, sides[1].name)
     comparisons: list[Comparison] = []
     left_out: list[LeftOut] = []
     if any(side.lost for side in sides):
-        place = Place(experiment.name, rung.NAME, chosen[0], "", names)
+        place = Place(experiment.name, check.NAME, chosen[0], "", names)
         comparisons = [place.crashed(f"{side.name}: {side.lost}") for side in sides if side.lost]
     else:
         for precision in chosen:
-            for case in wanted.cases(experiment, rung, precision):
-                place = Place(experiment.name, rung.NAME, precision, case, names, _seed(sides))
-                found, unsupported = _compare(experiment, rung, place, sides)
+            for case in wanted.cases(experiment, check, precision):
+                place = Place(experiment.name, check.NAME, precision, case, names, _seed(sides))
+                found, unsupported = _compare(experiment, check, place, sides)
                 comparisons += found
                 left_out += unsupported
-    return _cell(rung.NAME, comparisons, left_out, sides), comparisons
+    return _cell(check.NAME, comparisons, left_out, sides), comparisons
 
 
-def _compare(experiment: Experiment, rung: Rung, place: Place, sides: Sides) -> tuple[list[Comparison], list[LeftOut]]:
+def _compare(
+    experiment: Experiment, check: Check, place: Place, sides: Sides
+) -> tuple[list[Comparison], list[LeftOut]]:
     """One case: its comparisons, and what a side leaves out."""
     answers = [_answer(side, place) for side in sides]
     named = list(zip(sides, answers, strict=True))
@@ -208,16 +210,16 @@ def _compare(experiment: Experiment, rung: Rung, place: Place, sides: Sides) -> 
         return [place.crashed(f"{side.name}: {answer.reason}", answer.traceback) for side, answer in broken], []
     unsteady = [comparison for side, answer in given for comparison in _unsteady(place, side, answer)]
     if left_out := [
-        LeftOut(f"{place.precision}, {place.case}", f"{side.name}: {answer.reason}", _declared(experiment, rung, side))
+        LeftOut(f"{place.precision}, {place.case}", f"{side.name}: {answer.reason}", _declared(experiment, check, side))
         for side, answer in given
         if answer.status == "unsupported"
     ]:
         return unsteady, left_out
     (_, one), (_, two) = given
-    if rung.SAME_INPUTS and one.inputs != two.inputs:
+    if check.SAME_INPUTS and one.inputs != two.inputs:
         seeds = " and ".join(str(side.recording.seed) for side in sides if side.recording)
         return [place.failed("", f"the two sides were not handed the same inputs (seeds {seeds})")], []
-    found = rung.compare(experiment, place, *(_arrays(side, one.key) for side in sides))
+    found = check.compare(experiment, place, *(_arrays(side, one.key) for side in sides))
     if not sum(comparison.elements for comparison in found) and all(comparison.passed for comparison in found):
         return [*unsteady, place.failed("", "nothing was compared")], []
     return unsteady + found, []
@@ -229,24 +231,24 @@ def _unsteady(place: Place, side: Side, answer: Answer) -> list[Comparison]:
     return [place.unsteady(side.name, found, allowed) for found in answer.unsteady]
 
 
-def _declared(experiment: Experiment, rung: Rung, side: Side) -> list[str]:
-    """The options of the experiment that the side says it leaves out, where that covers the rung."""
-    if rung.NAME not in TRAINING or side.recording is None:
+def _declared(experiment: Experiment, check: Check, side: Side) -> list[str]:
+    """The options of the experiment that the side says it leaves out, where that covers the check."""
+    if check.NAME not in TRAINING or side.recording is None:
         return []
     return [f"{side.name}: {option}" for option in options.had(experiment, side.recording.leaves_out)]
 
 
-def _cell(rung: str, comparisons: list[Comparison], left_out: list[LeftOut], sides: Sides) -> Cell:
-    """The rung's place in the table."""
+def _cell(check: str, comparisons: list[Comparison], left_out: list[LeftOut], sides: Sides) -> Cell:
+    """The check's place in the table."""
     cell = Cell(
-        rung=rung,
+        check=check,
         status="same",
         comparisons=len(comparisons),
         elements=sum(comparison.elements for comparison in comparisons),
-        seconds=(_seconds(sides[0], rung), _seconds(sides[1], rung)),
+        seconds=(_seconds(sides[0], check), _seconds(sides[1], check)),
     )
     if (left_out or not comparisons) and not any(comparison.failed for comparison in comparisons):
-        # Also where the other cases agree: half a rung is not a pass.
+        # Also where the other cases agree: half a check is not a pass.
         covered = bool(left_out) and all(entry.declared for entry in left_out)
         return msgspec.structs.replace(
             cell,
@@ -293,22 +295,22 @@ def _reasons(left_out: list[LeftOut], partly: bool) -> str:
 
 
 def _answer(side: Side, place: Place) -> Answer | None:
-    asked = (place.rung, place.precision, place.case)
+    asked = (place.check, place.precision, place.case)
     answers = side.recording.answers if side.recording else []
-    return next((a for a in answers if (a.rung, a.precision, a.case) == asked), None)
+    return next((a for a in answers if (a.check, a.precision, a.case) == asked), None)
 
 
 def _arrays(side: Side, prefix: str) -> Arrays:
     return {name.removeprefix(prefix): array for name, array in side.arrays.items() if name.startswith(prefix)}
 
 
-def _seconds(side: Side, rung: str) -> float:
+def _seconds(side: Side, check: str) -> float:
     answers = side.recording.answers if side.recording else []
-    return sum(answer.seconds for answer in answers if answer.rung == rung)
+    return sum(answer.seconds for answer in answers if answer.check == check)
 
 
 def cell_text(cell: Cell) -> str:
-    """The cell in a few characters: the largest difference in units of its bound where rungs measure one."""
+    """The cell in a few characters: the largest difference in units of its bound where checks measure one."""
     if cell.shown and cell.status in ("same", "different"):
         return f"{cell.status.upper()} {cell.ratio or 0.0:.1f}"
     if cell.status == "underpowered":

@@ -37,7 +37,7 @@ CALLS: Mapping[str, int] = {
     "train_ensemble": 1,
 }
 """So many of a case's calls are asked again at once: every point of crosscheck.probes.sample_points, every set of the
-rung loss, and of the others as many as there are ways to call them."""
+check loss, and of the others as many as there are ways to call them."""
 
 LATER = ("initialize", "forward", "gradients", "loss_gradient", "predict")
 """Functions whose first call is made once more when all else has been asked."""

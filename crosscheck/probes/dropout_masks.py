@@ -1,4 +1,4 @@
-"""What masks a train-mode forward pass applies, seen from the outside.
+"""What masks a dropout forward pass applies, seen from the outside.
 
 Stock modules drop inside compiled code, where no hook can look. So each model is given parameters under which its
 outputs tell the masks: `observe` asks for the same seed several times, since the outputs of one pass are too few for

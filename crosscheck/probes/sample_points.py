@@ -93,7 +93,7 @@ class Point(NamedTuple):
 def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
     """One for each shape."""
     if precision == "float32":
-        # The experiment's own batch is looked at in float32 by lock-step's first step.
+        # The experiment's own batch is looked at in float32 by trajectory's first step.
         return ("own", "ragged") if thorough else ("ragged",)
     found = ("own", "ragged", *(LENGTHS if thorough else ()))
     if not hasattr(experiment.model, "num_layers"):
@@ -216,8 +216,8 @@ def record(
         found = named(framework, point)
         recorded |= found
         if request.envelope and point.measured:
-            moved = _nudged(point, request.seed)
-            recorded |= rounding_spread.measure(found, (named(aside(framework), nudged) for nudged in moved))
+            moved = _perturbed(point, request.seed)
+            recorded |= rounding_spread.measure(found, (named(aside(framework), perturbed) for perturbed in moved))
     return recorded
 
 
@@ -233,11 +233,11 @@ def names(points: list[Point], tensors: list[str]) -> list[str]:
     return recorded + [rounding_spread.PREFIX + name for name in recorded]
 
 
-def _nudged(point: Point, seed: int) -> Iterator[Point]:
+def _perturbed(point: Point, seed: int) -> Iterator[Point]:
     """The point with parameters and inputs moved in their last bits. A zero is exact, and stays."""
     batch, initial = point.batch, point.batch.initial or {}
     given = {**point.parameters, _INPUTS: batch.inputs, **initial}
-    for moved in rounding_spread.nudged(given, seed):
+    for moved in rounding_spread.perturbed(given, seed):
         kept = {name: np.where(given[name] == 0, given[name], value) for name, value in moved.items()}
         batch = batch._replace(inputs=kept.pop(_INPUTS), initial={name: kept.pop(name) for name in initial} or None)
         yield point._replace(parameters=kept, batch=batch)

@@ -23,7 +23,7 @@ class ArgumentChanged(Exception):
 
 
 class Witness:
-    """Stands between a rung and an implementation; `digest` changes with every byte that was handed over.
+    """Stands between a check and an implementation; `digest` changes with every byte that was handed over.
 
     repeats: who asks again; None for nobody. aside: whether the calls are made of one side alone.
     """

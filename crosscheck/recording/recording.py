@@ -32,7 +32,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     arrays, and `traceback` where that was an exception. unsteady: answers that were others when asked for again.
     """
 
-    rung: str
+    check: str
     precision: Precision
     case: str
     status: Literal["recorded", "unsupported", "failed"]
@@ -45,12 +45,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """What the names of its arrays begin with."""
-        return key_of(self.precision, self.rung, self.case)
+        return key_of(self.precision, self.check, self.case)
 
 
-def key_of(precision: Precision, rung: str, case: str) -> str:
+def key_of(precision: Precision, check: str, case: str) -> str:
     """What the names of the arrays of an answer begin with."""
-    return f"{precision}/{rung}/{case}/"
+    return f"{precision}/{check}/{case}/"
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     format: int
     token: str
     implementation: str
-    rungs: list[str]
+    checks: list[str]
     precisions: list[Precision]
     thorough: bool
     experiments: dict[str, str]

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from crosscheck.bounds import rounding_spread
-from crosscheck.checks import LADDER, Rung
+from crosscheck.checks import LADDER, Check
 from crosscheck.checks.selection import Selection
 from crosscheck.probes.determinism import Repeats
 from crosscheck.probes.witness import Witness
@@ -41,7 +41,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     token: str
     experiment: dict[str, Any]
-    rungs: list[str]
+    checks: list[str]
     precisions: list[Precision]
     device: Device
     seed: int
@@ -151,18 +151,18 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
     except BaseException as error:
         raise CannotStart(f"{name}: describe: {text.exception(error)}") from error
     declared = options.leaves_out(name, framework)
-    wanted = Selection(job.rungs, job.precisions, job.thorough, job.case)
+    wanted = Selection(job.checks, job.precisions, job.thorough, job.case)
     repeats = Repeats(framework, compiles(framework))
-    for rung in LADDER:
-        if rung.NAME not in job.rungs or rung.inapplicable(experiment):
+    for check in LADDER:
+        if check.NAME not in job.checks or check.inapplicable(experiment):
             continue
-        for precision in rung.PRECISIONS:
+        for precision in check.PRECISIONS:
             if precision in job.precisions:
                 request = Request(
                     precision, job.device, job.seed, job.envelope, job.seeds, job.recurrence, job.compiled
                 )
-                for case in wanted.cases(experiment, rung, precision):
-                    answer, arrays = ask(framework, rung, experiment, case, request, repeats)
+                for case in wanted.cases(experiment, check, precision):
+                    answer, arrays = ask(framework, check, experiment, case, request, repeats)
                     answers.append(answer)
                     kept |= {answer.key + key: array for key, array in arrays.items()}
     repeats.finish()
@@ -207,7 +207,7 @@ def _overhead(framework: Framework) -> dict[str, float]:
 
 def ask(
     framework: Framework,
-    rung: Rung,
+    check: Check,
     experiment: Experiment,
     case: str,
     request: Request,
@@ -220,11 +220,11 @@ def ask(
     begin = time.perf_counter()
     witness = Witness(framework, repeats)
     if repeats:
-        repeats.begin(key_of(request.precision, rung.NAME, case), request.precision)
+        repeats.begin(key_of(request.precision, check.NAME, case), request.precision)
 
     def answer(status: Any, **fields: Any) -> Answer:
         return Answer(
-            rung=rung.NAME,
+            check=check.NAME,
             precision=request.precision,
             case=case,
             status=status,
@@ -234,14 +234,14 @@ def ask(
         )
 
     try:
-        recorded = rung.record(cast(Framework, witness), experiment, case, request)
+        recorded = check.record(cast(Framework, witness), experiment, case, request)
         # Also the names of arrays: those that are not the spec's may be anything.
         arrays = {text.admit(key, text.NAME): _numeric(key, array) for key, array in recorded.items()}
     except (DeviceMissing, FrameworkMissing):
         raise
     except Unsupported as error:
         return answer("unsupported", reason=text.admit(str(error))), {}
-    # Whatever it is, SystemExit too, it is this side's answer: the other rungs and experiments are still to be asked.
+    # Whatever it is, SystemExit too, it is this side's answer: the other checks and experiments are still to be asked.
     except BaseException as error:
         return answer("failed", reason=text.exception(error), traceback=text.trace(error)), {}
     return answer("recorded"), arrays

@@ -270,7 +270,7 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     return pipe
 
 
-class Crew:
+class WorkerPool:
     """All workers of a run: at least one for each implementation, more where there are cores and work enough.
 
     environment: variables that the workers get on top of this process's own; if None, those that keep what is compiled.

@@ -99,5 +99,5 @@ def speeds(summary: Summary) -> Iterator[Row]:
 
 def _members(verdict: Verdict, cell: Cell) -> tuple[int, ...] | None:
     """Of the two ensembles that were compared there."""
-    judged = (c.evidence for c in verdict.comparisons if c.rung == cell.rung and c.evidence is not None)
+    judged = (c.evidence for c in verdict.comparisons if c.check == cell.check and c.evidence is not None)
     return next((e.members for e in judged if len(e.members) == 2 and not e.control), None)

@@ -19,32 +19,32 @@ def failures(summary: Summary) -> Iterator[tuple[Verdict, list[Comparison]]]:
 
 
 def unchecked(summary: Summary) -> list[tuple[str, list[str], str]]:
-    """What was left out: experiment, rungs, and the reason that they share."""
+    """What was left out: experiment, checks, and the reason that they share."""
     by_reason: dict[tuple[str, str], list[str]] = {}
     for verdict in summary.experiments:
         for cell in verdict.cells:
             if cell.status in ("not checked", "left out"):
-                by_reason.setdefault((verdict.experiment, cell.reason), []).append(cell.rung)
-    return [(experiment, rungs, reason) for (experiment, reason), rungs in by_reason.items()]
+                by_reason.setdefault((verdict.experiment, cell.reason), []).append(cell.check)
+    return [(experiment, checks, reason) for (experiment, reason), checks in by_reason.items()]
 
 
 def unsteady(summary: Summary) -> Iterator[str]:
-    """What an accelerator did not compute twice alike, which is no failure there: the largest of each side and rung."""
+    """What an accelerator did not compute twice alike, which is no failure there: the largest by side and check."""
     found: dict[tuple[str, str], list[Comparison]] = {}
     for verdict in summary.experiments:
         for comparison in verdict.comparisons:
             if comparison.passed and comparison.note.startswith(NOT_DETERMINISTIC):
-                found.setdefault((comparison.sides[0], comparison.rung), []).append(comparison)
-    for (side, rung), comparisons in found.items():
+                found.setdefault((comparison.sides[0], comparison.check), []).append(comparison)
+    for (side, check), comparisons in found.items():
         worst = max(comparisons, key=lambda comparison: comparison.difference or 0.0)
         where = f"{worst.experiment}, {worst.precision}, {worst.tensor}"
         largest = f", by {worst.difference:.2g} at most" if worst.difference is not None else ""
-        yield f"not deterministic: {side}, {rung}: {len(comparisons)} answers{largest} ({where}); they widen no bound"
+        yield f"not deterministic: {side}, {check}: {len(comparisons)} answers{largest} ({where}); they widen no bound"
 
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
     """What is known of a comparison, each fact with its name."""
-    found = [("rung", comparison.rung), ("precision", comparison.precision), ("case", comparison.case)]
+    found = [("check", comparison.check), ("precision", comparison.precision), ("case", comparison.case)]
     found.append(("tensor", comparison.tensor))
     if comparison.step is not None:
         found.append(("step", str(comparison.step)))
@@ -60,15 +60,15 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
 
 def blame_facts(blame: Blame) -> list[tuple[str, str]]:
     """Who is wrong, and where; each fact with its name."""
-    found = [("departs", f"{blame.departs} ({blame.reason})")]
+    found = [("at fault", f"{blame.at_fault} ({blame.reason})")]
     if blame.reference is not None:
         found.append(("reference", number(blame.reference)))
     for departure in blame.departures:
         found.append((f"in {departure.side}", _where(departure)))
         if also := departure.wrong[1:]:
             found.append(("also wrong", _listed(also)))
-        if departure.dragged:
-            found.append(("dragged", f"along with it: {_listed(departure.dragged)}"))
+        if departure.downstream:
+            found.append(("downstream", _listed(departure.downstream)))
     return found
 
 
@@ -103,7 +103,7 @@ def line(comparison: Comparison) -> str:
         else ""
     )
     note = f" ({comparison.note})" if comparison.note else ""
-    return f"{comparison.rung}, {place}{step}: {comparison.tensor}{index}{difference}{note}"
+    return f"{comparison.check}, {place}{step}: {comparison.tensor}{index}{difference}{note}"
 
 
 def number(value: Value) -> str:

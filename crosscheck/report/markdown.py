@@ -40,7 +40,7 @@ def _lines(summary: Summary) -> Iterator[str]:
     yield from (f"- {inline(text)}" for text in reused(summary))
     yield "\nok: the largest difference, in units of its bound.\n"
     yield from (f"{text}.\n" for text in convergence.legend(summary))
-    yield head("experiment", *summary.rungs)
+    yield head("experiment", *summary.checks)
     for verdict in summary.experiments:
         yield row(inline(verdict.experiment), *(_cell(cell) for cell in verdict.cells))
     yield from _failures(summary)
@@ -71,7 +71,7 @@ def _unchecked(summary: Summary) -> Iterator[str]:
     if found := unchecked(summary):
         yield "\n## Not checked\n"
         yield from (
-            f"- {inline(experiment)} ({', '.join(rungs)}): {code(reason)}" for experiment, rungs, reason in found
+            f"- {inline(experiment)} ({', '.join(checks)}): {code(reason)}" for experiment, checks, reason in found
         )
     if differing := list(unsteady(summary)):
         yield "\n## Not deterministic\n"
@@ -90,16 +90,16 @@ def _convergence(summary: Summary) -> Iterator[str]:
 
 
 def _headroom(summary: Summary) -> Iterator[str]:
-    """Where each rung comes closest to its bound."""
+    """Where each check comes closest to its bound."""
     yield "\n## Headroom\n\nHow many times the largest difference fits into its bound, where it is tightest:\n"
-    yield head("rung", "precision", "headroom", "experiment", "tensor", "step")
-    for rung in summary.rungs:
+    yield head("check", "precision", "headroom", "experiment", "tensor", "step")
+    for check in summary.checks:
         for precision in summary.precisions:
             measured = [
                 comparison
                 for verdict in summary.experiments
                 for comparison in verdict.comparisons
-                if (comparison.rung, comparison.precision) == (rung, precision)
+                if (comparison.check, comparison.precision) == (check, precision)
                 and comparison.headroom
                 and comparison.evidence is None
             ]
@@ -107,7 +107,7 @@ def _headroom(summary: Summary) -> Iterator[str]:
                 tightest = max(measured, key=lambda comparison: comparison.ratio or 0.0)
                 step = "" if tightest.step is None else str(tightest.step)
                 headroom = f"{tightest.headroom or 0.0:.3g}"
-                yield row(rung, precision, headroom, inline(tightest.experiment), code(tightest.tensor), step)
+                yield row(check, precision, headroom, inline(tightest.experiment), code(tightest.tensor), step)
     yield from _envelopes(summary)
 
 
@@ -117,7 +117,7 @@ def _envelopes(summary: Summary) -> Iterator[str]:
         comparisons = [c for verdict in summary.experiments for c in verdict.comparisons if c.precision == precision]
         if found := [c.envelopes for c in comparisons if c.envelopes is not None and c.sides == _names(summary)]:
             middle = f"{statistics.median(found):.2g} of the one-bit envelope in the median over {len(found)}"
-            yield f"\n{precision}: in lock-step losses differ by {middle} trajectories, by {max(found):.2g} at most."
+            yield f"\n{precision}: in trajectory losses differ by {middle} trajectories, by {max(found):.2g} at most."
 
 
 def _names(summary: Summary) -> tuple[str, ...]:
@@ -127,16 +127,16 @@ def _names(summary: Summary) -> tuple[str, ...]:
 def _time(summary: Summary) -> Iterator[str]:
     """Where the seconds went."""
     yield "\n## Seconds\n\nIn the workers of either side, several of them side by side.\n"
-    yield head("rung", *(inline(side.name) for side in summary.sides))
-    for rung in summary.rungs:
-        spent = [cell.seconds for verdict in summary.experiments for cell in verdict.cells if cell.rung == rung]
-        yield row(rung, *(f"{sum(seconds[i] for seconds in spent):.1f}" for i in range(len(summary.sides))))
+    yield head("check", *(inline(side.name) for side in summary.sides))
+    for check in summary.checks:
+        spent = [cell.seconds for verdict in summary.experiments for cell in verdict.cells if cell.check == check]
+        yield row(check, *(f"{sum(seconds[i] for seconds in spent):.1f}" for i in range(len(summary.sides))))
     kinds = {kind for side in summary.sides for kind in side.overhead}
     for kind in sorted(kinds, key=lambda kind: (kind != "starting", kind)):
         words = "before that, starting" if kind == "starting" else f"of these, {kind}"
         yield row(inline(words), *(f"{side.overhead.get(kind, 0.0):.1f}" for side in summary.sides))
     if any(side.reused for side in summary.sides):
-        yield "\nA rung's seconds are those that its recording took, also where an earlier run made it."
+        yield "\nA check's seconds are those that its recording took, also where an earlier run made it."
     if summary.comparing:
         yield f"\nComparing took {summary.comparing:.1f} s of the run's {summary.seconds:.0f}, while workers went on."
 

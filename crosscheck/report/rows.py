@@ -19,14 +19,14 @@ class Label(NamedTuple):
 
 
 LABELS: dict[str, Label] = {
-    "different": Label("FAIL", "bold red", "the sides differ in the rungs that are named, the lowest first"),
-    "crashed": Label("CRASH", "bold red", "a side gave no answer in the rungs that are named"),
+    "different": Label("FAIL", "bold red", "the sides differ in the checks that are named, the lowest first"),
+    "crashed": Label("CRASH", "bold red", "a side gave no answer in the checks that are named"),
     "underpowered": Label("UNDERPOWERED", "bold magenta", "too few seeds to tell; the number is how many would do"),
     "partly checked": Label("PARTLY CHECKED", "bold magenta", "too little was compared to call the sides the same"),
-    "not checked": Label("NOT CHECKED", "bold magenta", "a side leaves out the rungs that are named"),
+    "not checked": Label("NOT CHECKED", "bold magenta", "a side leaves out the checks that are named"),
     "left out": Label("LEFT OUT", "magenta", "a side declares that it has no such option"),
     "same": Label("ok", "green", "no difference is beyond its bound; the figure is the largest, in units of its bound"),
-    "not applicable": Label("-", "dim", "there is nothing to ask in any of the rungs"),
+    "not applicable": Label("-", "dim", "there is nothing to ask in any of the checks"),
 }
 """One for each status, those first that matter most."""
 
@@ -35,7 +35,7 @@ FIGURES = ("underpowered",)
 
 
 UNNAMED = ("same", "not applicable")
-"""Statuses of rungs that a row does not name."""
+"""Statuses of checks that a row does not name."""
 
 
 class Row(NamedTuple):
@@ -54,7 +54,7 @@ def row(verdict: Verdict) -> Row:
 
 
 def details(verdict: Verdict) -> str:
-    """Which rungs make the verdict, and what became of the others."""
+    """Which checks make the verdict, and what became of the others."""
     parts = []
     for status in LABELS:
         cells = [cell for cell in verdict.cells if cell.status == status]
@@ -70,25 +70,25 @@ def details(verdict: Verdict) -> str:
 
 def _named(cell: Cell) -> str:
     if cell.shown or cell.status in FIGURES:
-        return f"{cell.rung} ({cell_text(cell)})"
-    return cell.rung
+        return f"{cell.check} ({cell_text(cell)})"
+    return cell.check
 
 
 def _passed(cells: list[Cell], alone: bool) -> str:
-    """How many rungs agree, and how near the nearest comes to its bound."""
-    count = f"{len(cells)} rung{'s' if len(cells) > 1 else ''}" + ("" if alone else " ok")
-    shown = [f"{cell.rung} {cell_text(cell)}" for cell in cells if cell.shown]
+    """How many checks agree, and how near the nearest comes to its bound."""
+    count = f"{len(cells)} check{'s' if len(cells) > 1 else ''}" + ("" if alone else " ok")
+    shown = [f"{cell.check} {cell_text(cell)}" for cell in cells if cell.shown]
     if shown:
         return f"{count}: {', '.join(shown)}"
     measured = [cell for cell in cells if cell.ratio]
     if not alone or not measured:
         return count
     nearest = max(measured, key=lambda cell: cell.ratio or 0.0)
-    return f"{count}, {nearest.ratio:.2g} ({nearest.rung})"
+    return f"{count}, {nearest.ratio:.2g} ({nearest.check})"
 
 
 def legend(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """What the words mean that are used, of experiments and of rungs among their details."""
+    """What the words mean that are used, of experiments and of checks among their details."""
     used = {verdict.status for verdict in verdicts}
     used |= {cell.status for verdict in verdicts for cell in verdict.cells if cell.status not in UNNAMED}
     yield from (f"{label.word}: {label.meaning}" for status, label in LABELS.items() if status in used)

@@ -18,14 +18,14 @@ NAMES = 24
 def show(summary: Summary, console: Console) -> None:
     """Print the legend, the table, the failures and the verdict."""
     say(console, " against ".join(side.name for side in summary.sides), "bold")
-    say(console, f"rungs: {', '.join(summary.rungs)}")
+    say(console, f"checks: {', '.join(summary.checks)}")
     for text in (*rows.legend(summary.experiments), *convergence.legend(summary)):
         say(console, text)
     say(console, "")
     rows.show(console, [rows.row(verdict) for verdict in summary.experiments])
     say(console, "")
-    for experiment, rungs, reason in unchecked(summary):
-        say(console, f"not checked: {experiment} ({', '.join(rungs)}): {reason}", LABELS["not checked"].style)
+    for experiment, checks, reason in unchecked(summary):
+        say(console, f"not checked: {experiment} ({', '.join(checks)}): {reason}", LABELS["not checked"].style)
     for text in unsteady(summary):
         say(console, text, LABELS["not checked"].style)
     _failures(summary, console)
@@ -48,7 +48,7 @@ def _failures(summary: Summary, console: Console) -> None:
         known = [*facts(found[0]), *(blame_facts(verdict.blame) if verdict.blame else [])]
         width = min(max(len(visible(name)) for name, _ in known), NAMES, console.width // 4)
         for name, text in known:
-            say(console, f"  {visible(name):<{width}} {text}", "bold" if name == "departs" else None, indent=width + 1)
+            say(console, f"  {visible(name):<{width}} {text}", "bold" if name == "at fault" else None, indent=width + 1)
         say(console, f"  {'reproduce':<{width}} {summary.reproduce(verdict, found[0])}", whole=True)
         for comparison in found[1 : SHOWN + 1]:
             say(console, f"  also {line(comparison)}")

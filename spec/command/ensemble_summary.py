@@ -81,7 +81,7 @@ def summarize(
 def judge(experiment: Experiment, summary: Summary) -> int:
     """The exit code, of spec.exit_codes: whether the runs are as the experiment states, or too few to tell.
 
-    Too few where crosscheck's rung convergence would say so of them: see spec.convergence.stated.
+    Too few where crosscheck's check convergence would say so of them: see spec.convergence.stated.
     """
     if isinstance(experiment.outcome, NotStated):
         return REACHED

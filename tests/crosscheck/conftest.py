@@ -60,13 +60,13 @@ class Outcome(NamedTuple):
         """Failed comparisons, in the report's order."""
         return [c for e in self.report["experiments"] for c in e["comparisons"] if not c["passed"]]
 
-    def status(self, rung: str) -> str:
-        """That rung's cell of the only experiment."""
-        return next(c["status"] for c in self.report["experiments"][0]["cells"] if c["rung"] == rung)
+    def status(self, check: str) -> str:
+        """That check's cell of the only experiment."""
+        return next(c["status"] for c in self.report["experiments"][0]["cells"] if c["check"] == check)
 
 
 Edit = Callable[..., str]
-Check = Callable[..., Outcome]
+RunCrosscheck = Callable[..., Outcome]
 
 
 def edited(source: Path, directory: Path, *edits: tuple[str, str], file: str = "") -> str:
@@ -124,9 +124,9 @@ def fake(tmp_path: Path) -> Edit:
 
 
 @pytest.fixture
-def check(
+def run_crosscheck(
     tmp_path: Path, experiment: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Check:
+) -> RunCrosscheck:
     """Run crosscheck on the fake implementation against another one."""
     monkeypatch.setenv("COLUMNS", "200")
 

@@ -89,16 +89,16 @@ NO_SUCH = "expected a shipped name or the path of a .toml file"
 
 OPTIONS = [
     Row("--nope", "unrecognized arguments: --nope"),
-    Row("good.toml --rungs", "argument --rungs: expected one argument"),
-    Row("good.toml --rungs forwards", "--rungs: expected some of structure,initial-law,"),
-    Row("good.toml --rungs ,", "--rungs: expected some of structure,initial-law,"),
-    Row("good.toml --rungs forward,,loss", "--rungs: expected some of structure,initial-law,"),
-    Row("good.toml --rungs outcome --precision float64", "--rungs: expected rungs that run in float64, got outcome"),
+    Row("good.toml --checks", "argument --checks: expected one argument"),
+    Row("good.toml --checks forwards", "--checks: expected some of structure,initialization,"),
+    Row("good.toml --checks ,", "--checks: expected some of structure,initialization,"),
+    Row("good.toml --checks forward,,loss", "--checks: expected some of structure,initialization,"),
+    Row("good.toml --checks outcome --precision float64", "--checks: expected checks that run in float64, got outcome"),
     Row("good.toml --precision float16", "argument --precision: invalid choice: 'float16'"),
     Row("good.toml --device gpu", "argument --device: invalid choice: 'gpu'"),
     Row("good.toml --recurrence loop", "argument --recurrence: invalid choice: 'loop'"),
     Row("good.toml --case owm", "--case: expected one of"),
-    Row("good.toml --case recipe --rungs forward", "--case: expected one of 'own', 'ragged'"),
+    Row("good.toml --case recipe --checks forward", "--case: expected one of 'own', 'ragged'"),
     Row("good.toml --seed -1", "argument --seed: expected"),
     Row("good.toml --seed=-1", "argument --seed: expected 0 to 4294967295, got -1"),
     Row("good.toml --seed 4294967296", "argument --seed: expected 0 to 4294967295, got 4294967296"),
@@ -119,7 +119,7 @@ OPTIONS = [
     Row("good.toml --implementations torch_impl", "argument --implementations: expected 2 arguments"),
     Row("record", "the following arguments are required: implementation, EXPERIMENT, --out"),
     Row("record fake good.toml", "the following arguments are required: --out"),
-    Row("record fake good.toml --out new --rungs nope", "--rungs: expected some of"),
+    Row("record fake good.toml --out new --checks nope", "--checks: expected some of"),
     Row("record fake good.toml --out new --timeout x", "argument --timeout: expected more than 0"),
     Row("record fake nope --out new", NO_SUCH),
     Row("record fake good.toml --out one", "--out: expected a new or an empty directory, got one"),
@@ -128,14 +128,14 @@ OPTIONS = [
     Row("compare", "the following arguments are required: DIRECTORY"),
     Row("compare one", "the following arguments are required: DIRECTORY"),
     Row("compare one two three", "unrecognized arguments: three"),
-    Row("compare one two --rungs nope", "--rungs: expected some of"),
+    Row("compare one two --checks nope", "--checks: expected some of"),
     Row("compare one two --precision nope", "argument --precision: invalid choice: 'nope'"),
     Row("compare one two --case nope", "--case: expected one of"),
     Row("compare one two --experiments nope", "--experiments: expected some of good, got nope"),
     Row("compare one two --experiments", "argument --experiments: expected at least one argument"),
     Row("faults nope", "faults: expected names of planted faults (see --list), got 'nope'"),
-    Row("faults --rungs outcome", "--rungs: expected some of"),
-    Row("faults --rungs nope", "--rungs: expected some of"),
+    Row("faults --checks outcome", "--checks: expected some of"),
+    Row("faults --checks nope", "--checks: expected some of"),
     Row("faults --clean -1", "argument --clean: expected"),
     Row("faults --clean=-1", "argument --clean: expected at least 0, got -1"),
     Row("faults --clean x", "argument --clean: "),
@@ -264,7 +264,7 @@ OUT = [
     Row("good.toml --prec float32", "unrecognized arguments: --prec"),
 ]
 
-SIDES = "good.toml --rungs forward --implementations"
+SIDES = "good.toml --checks forward --implementations"
 
 IMPLEMENTATIONS = [
     Row(f"{SIDES} no_such_module ./fake.py", "expected an importable module, got 'no_such_module'"),
@@ -320,7 +320,7 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(place / "full/file", "another")
     write(place / "crosscheck-report/report.md", "an earlier report")
     for name in ("one", "two"):
-        words = [str(place / "fake.py"), str(place / "good.toml"), "--rungs", "forward", "--out", str(place / name)]
+        words = [str(place / "fake.py"), str(place / "good.toml"), "--checks", "forward", "--out", str(place / name)]
         assert main(["record", *words]) == 0
     return place
 

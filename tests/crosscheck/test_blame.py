@@ -49,29 +49,29 @@ def wrong_stages(*stages: str, factor: float = 1 + 1e-6) -> Faulty:
 
 
 def judged(
-    experiment: Experiment, rung_name: str, first: Any, second: Any, seed: int = 0
+    experiment: Experiment, check_name: str, first: Any, second: Any, seed: int = 0
 ) -> tuple[list[Comparison], Blame | None]:
     """The first case that fails, recorded, compared and blamed in this process, in float64."""
-    rung = next(rung for rung in LADDER if rung_name == rung.NAME)
+    check = next(check for check in LADDER if check_name == check.NAME)
     found: list[Comparison] = []
-    for case in rung.cases(experiment, "float64", False):
+    for case in check.cases(experiment, "float64", False):
         recorded = {
-            name: rung.record(side, experiment, case, Request("float64", "cpu", seed, envelope=name == FIRST))
+            name: check.record(side, experiment, case, Request("float64", "cpu", seed, envelope=name == FIRST))
             for name, side in ((FIRST, first), (SECOND, second))
         }
-        place = Place(experiment.name, rung_name, "float64", case, (FIRST, SECOND))
-        found = rung.compare(experiment, place, recorded[FIRST], recorded[SECOND])
+        place = Place(experiment.name, check_name, "float64", case, (FIRST, SECOND))
+        found = check.compare(experiment, place, recorded[FIRST], recorded[SECOND])
         if not all(comparison.passed for comparison in found):
             return found, vote.find(experiment, found, recorded, seed)
     return found, None
 
 
-def blamed(experiment: Experiment, rung: str, fault: Any, on: str = SECOND) -> Blame:
+def blamed(experiment: Experiment, check: str, fault: Any, on: str = SECOND) -> Blame:
     """The blame for a fault on that side alone, which must be found there and only there."""
     sides = (fault, reference) if on == FIRST else (reference, fault)
-    _, blame = judged(experiment, rung, *sides)
+    _, blame = judged(experiment, check, *sides)
     assert blame is not None
-    assert (blame.departs, [departure.side for departure in blame.departures]) == (on, [on])
+    assert (blame.at_fault, [departure.side for departure in blame.departures]) == (on, [on])
     return blame
 
 
@@ -86,16 +86,16 @@ def test_every_stage_of_every_model_is_told_from_what_it_drags_along(name: str):
         assert departure.wrong == [stage]
         # An LSTM's c_t is computed before its h_t and listed after it.
         earlier = set(stages[:position]) - {stage.replace(".c_", ".h_")}
-        assert not earlier & set(departure.dragged)
+        assert not earlier & set(departure.downstream)
         # Nothing is computed from what is handed back.
-        assert stage.endswith(("logits", ".h_n", ".c_n")) or departure.dragged
+        assert stage.endswith(("logits", ".h_n", ".c_n")) or departure.downstream
 
 
 def test_a_late_stage_is_told_from_an_early_one():
     fault = wrong_stages("encoder.layers.0.norm1", "encoder.layers.1.linear2")
     (departure,) = blamed(load("hello-transformer"), "forward", fault).departures
     assert departure.wrong == ["encoder.layers.0.norm1", "encoder.layers.1.linear2"]
-    assert departure.dragged == [
+    assert departure.downstream == [
         "encoder.layers.0.linear2",
         "encoder.layers.0.norm2",
         "encoder.layers.0.output",
@@ -109,7 +109,7 @@ def test_a_late_stage_is_told_from_an_early_one():
 
 @pytest.mark.parametrize(("stage", "time"), [("rnn.h_l0", 2), ("rnn.h_l0_reverse", 2)])
 def test_the_time_step_of_a_recurrence(stage: str, time: int):
-    """One state is off and all that follow are computed from it, so that they are dragged along."""
+    """One state is off and all that follow are computed from it, so that they are downstream."""
     experiment = load("hello-bidirectional-gru")
 
     def forward(original: Any, *given: Any, **named: Any) -> Arrays:
@@ -131,9 +131,9 @@ def test_the_time_step_of_a_recurrence(stage: str, time: int):
     assert departure.value / departure.expected == pytest.approx(1 + 1e-6, abs=1e-12)
 
 
-@pytest.mark.parametrize("rung", ["forward", "gradients", "loss", "lock-step"])
-def test_a_first_side_with_chance_in_it_does_not_widen_its_own_bound(rung: str):
-    """Its nudged runs part by chance, and an envelope of them would let any difference pass."""
+@pytest.mark.parametrize("check", ["forward", "gradients", "loss", "trajectory"])
+def test_a_first_side_with_chance_in_it_does_not_widen_its_own_bound(check: str):
+    """Its perturbed runs part by chance, and an envelope of them would let any difference pass."""
     generator = np.random.default_rng(0)
 
     def moved(value: Any) -> Any:
@@ -163,7 +163,7 @@ def test_a_first_side_with_chance_in_it_does_not_widen_its_own_bound(rung: str):
         forward=forward, gradients=gradients, loss_gradient=loss_gradient, train=train, train_starts=train_starts
     )
     experiment = override(load("hello-rnn"), training__epochs=3)
-    found, _ = judged(experiment, rung, fault, reference)
+    found, _ = judged(experiment, check, fault, reference)
     assert not all(comparison.passed for comparison in found)
 
 
@@ -173,7 +173,7 @@ def test_both_sides_wrong_in_different_ways():
         experiment, "forward", wrong_stages("encoder.layers.1.norm2"), wrong_stages("input", factor=1 + 1e-4)
     )
     assert blame is not None
-    assert blame.departs == "both"
+    assert blame.at_fault == "both"
     assert [(d.side, d.stage) for d in blame.departures] == [(FIRST, "encoder.layers.1.norm2"), (SECOND, "input")]
 
 
@@ -204,7 +204,7 @@ def test_a_gradient_alone():
 
     blame = blamed(load("hello-gru"), "gradients", Faulty(gradients=gradients))
     (departure,) = blame.departures
-    assert (departure.stage, departure.wrong, departure.dragged) == ("rnn", ["rnn.bias_hh_l0"], [])
+    assert (departure.stage, departure.wrong, departure.downstream) == ("rnn", ["rnn.bias_hh_l0"], [])
     assert departure.value == 0.0
     assert blame.reference == departure.expected
 
@@ -222,8 +222,8 @@ def test_the_backward_pass_starts_at_the_end():
 
     (departure,) = blamed(load("hello-transformer"), "gradients", Faulty(gradients=gradients)).departures
     assert departure.stage == "encoder.layers.1.self_attn.out_proj"
-    assert "encoder.layers.0.norm2.weight" in departure.dragged
-    assert "encoder.layers.1.norm1.weight" not in departure.dragged
+    assert "encoder.layers.0.norm2.weight" in departure.downstream
+    assert "encoder.layers.1.norm1.weight" not in departure.downstream
 
 
 def altered_replay(step: int, part: str, name: str, factor: float) -> Faulty:
@@ -291,7 +291,7 @@ def test_the_step_at_which_a_training_departs(name: str, part: str, stage: str, 
             slots={key: np.concatenate([run.slots[key] for run in runs]) for key in rest.slots},
         )
 
-    (departure,) = blamed(experiment, "lock-step", Faulty(train=train)).departures
+    (departure,) = blamed(experiment, "trajectory", Faulty(train=train)).departures
     assert (departure.step, departure.stage) == (step, stage)
     assert departure.tensor.startswith(f"{part}/")
 
@@ -303,7 +303,7 @@ def test_a_wrong_loss_comes_before_what_follows_from_it():
         made = original(*given, **named)
         return made._replace(losses=made.losses * (1 + 1e-6))
 
-    (departure,) = blamed(experiment, "lock-step", Faulty(train=train)).departures
+    (departure,) = blamed(experiment, "trajectory", Faulty(train=train)).departures
     assert (departure.step, departure.stage, departure.tensor) == (0, "loss", "loss")
 
 
@@ -312,11 +312,11 @@ def test_a_side_that_is_held_against_the_law_or_against_itself():
     doubled = Faulty(initialize=lambda original, *given: {n: 2 * p for n, p in original(*given).items()})
     rounded = Faulty(round_trip=lambda original, *given: {n: p + 1e-12 for n, p in original(*given).items()})
     for side in (FIRST, SECOND):
-        assert blamed(experiment, "initial-law", doubled, side).departures[0].stage == "initial-law"
+        assert blamed(experiment, "initialization", doubled, side).departures[0].stage == "initialization"
         assert blamed(experiment, "round-trip", rounded, side).departures[0].tensor == "rnn.weight_ih_l0"
     _, blame = judged(experiment, "round-trip", rounded, rounded)
     assert blame is not None
-    assert blame.departs == "both"
+    assert blame.at_fault == "both"
 
 
 def test_structure_is_the_specs_to_say():
@@ -338,14 +338,14 @@ def a_failure(**changes: Any) -> Comparison:
         (a_failure(crashed=True, note=f"{FIRST}: ValueError: planted"), FIRST),
         (a_failure(crashed=True, note=f"{SECOND}: its process was killed by SIGKILL"), SECOND),
         (a_failure(tensor="", note="the two sides were not handed the same inputs (seeds 0 and 1)"), "undecided"),
-        (a_failure(rung="outcome", case="seeds", tensor="solved"), "undecided"),
-        (a_failure(rung="lock-step", case="recipe"), "undecided"),
+        (a_failure(check="outcome", case="seeds", tensor="solved"), "undecided"),
+        (a_failure(check="trajectory", case="recipe"), "undecided"),
     ],
 )
 def test_where_the_reference_has_nothing_to_say(failure: Comparison, departs: str):
     blame = vote.find(load("hello-gru"), [failure], {FIRST: {}, SECOND: {}}, 0)
     assert blame is not None
-    assert blame.departs == departs
+    assert blame.at_fault == departs
     assert blame.reason
 
 
@@ -364,7 +364,7 @@ def test_a_reference_that_cannot_serve_breaks_nothing(problem: str, monkeypatch:
     blame = vote.find(experiment, [failure], {FIRST: arrays, SECOND: arrays}, 0)
     assert blame is not None
     expected = {"unsupported": "the reference has no GRU", "broken": "ZeroDivisionError", "large": "too large"}
-    assert blame.departs == "undecided"
+    assert blame.at_fault == "undecided"
     assert expected[problem] in blame.reason
 
 
@@ -376,7 +376,7 @@ def test_no_failure_no_blame():
 def test_the_words():
     blame = blamed(load("hello-gru"), "forward", wrong_stages("rnn.h_l0"))
     facts = dict(blame_facts(blame))
-    assert facts["departs"].startswith(f"{SECOND} (each stage from the side's own earlier ones")
+    assert facts["at fault"].startswith(f"{SECOND} (each stage from the side's own earlier ones")
     assert facts[f"in {SECOND}"].startswith("first wrong: rnn.h_l0, at time step 0; rnn.h_l0[0, 0, ")
-    assert facts["dragged"] == "along with it: rnn.h_n, logits"
+    assert facts["downstream"] == "rnn.h_n, logits"
     assert float(facts["reference"]) == blame.reference

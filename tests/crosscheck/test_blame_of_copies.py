@@ -26,12 +26,12 @@ class Planted(NamedTuple):
     step: int | None = None
     time: int | None = None
     wrong: tuple[str, ...] = ()
-    dragged: tuple[str, ...] = ()
+    downstream: tuple[str, ...] = ()
 
 
-def own(what: str, implementation: Any, edit: Edit, experiment: str, rung: str) -> Fault:
+def own(what: str, implementation: Any, edit: Edit, experiment: str, check: str) -> Fault:
     """A fault that the table of crosscheck faults has not."""
-    return Fault(what, what, implementation, (edit,), experiment, rung, "*")
+    return Fault(what, what, implementation, (edit,), experiment, check, "*")
 
 
 PLANTED = [
@@ -44,7 +44,7 @@ PLANTED = [
             "encoder.layers.1.norm1",
             "encoder.layers.1.norm2",
         ),
-        dragged=(
+        downstream=(
             "encoder.layers.0.linear2",
             "encoder.layers.0.output",
             "encoder.layers.1.self_attn",
@@ -53,7 +53,9 @@ PLANTED = [
             "logits",
         ),
     ),
-    Planted(TABLE["torch_impl/adam-epsilon-1e-7"]._replace(experiment="hello-gru", rung="lock-step"), "update", step=0),
+    Planted(
+        TABLE["torch_impl/adam-epsilon-1e-7"]._replace(experiment="hello-gru", check="trajectory"), "update", step=0
+    ),
     Planted(
         own(
             "twice the gradient of the right loss",
@@ -79,7 +81,7 @@ PLANTED = [
         "crash",
     ),
     Planted(
-        TABLE["flax_impl/gru-without-b-hn"], "rnn.h_l0", time=0, wrong=("rnn.h_l0",), dragged=("rnn.h_n", "logits")
+        TABLE["flax_impl/gru-without-b-hn"], "rnn.h_l0", time=0, wrong=("rnn.h_l0",), downstream=("rnn.h_n", "logits")
     ),
     Planted(
         own(
@@ -92,7 +94,7 @@ PLANTED = [
         "rnn.h_l0_reverse",
         time=4,
         wrong=("rnn.h_l0_reverse",),
-        dragged=("rnn.h_n", "logits"),
+        downstream=("rnn.h_n", "logits"),
     ),
     Planted(TABLE["flax_impl/gru-b-hn-frozen"], "rnn", wrong=("rnn.bias_hh_l0",)),
     Planted(
@@ -106,7 +108,7 @@ PLANTED = [
                 "optax.add_decayed_weights(spec.weight_decay * jnp.where(at.correction1 > 0.3, 2.0, 1.0))",
             ),
             "hello-lstm-adamw-warm-up",
-            "lock-step",
+            "trajectory",
         ),
         "update",
         step=3,
@@ -130,20 +132,20 @@ def checked(directory: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
 def test_the_copy_is_blamed(planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     fault = planted.fault
     copy = copied(fault, tmp_path)
-    chosen = ["--rungs", fault.rung, "--precision", "float64"]
+    chosen = ["--checks", fault.check, "--precision", "float64"]
     # The fault is on the first side in one half of the cases and on the second in the other.
     pair = [copy, "torch_impl"] if fault.implementation == "torch_impl" else ["torch_impl", copy]
     code, found = checked(tmp_path, fault.experiment, *chosen, "--implementations", *pair)
     blame = found["blame"]
     assert code in (1, 3)
-    assert blame["departs"] == copy
+    assert blame["at_fault"] == copy
     (departure,) = blame["departures"]
     assert departure["side"] == copy
     assert (departure["stage"], departure["step"], departure["time"]) == (planted.stage, planted.step, planted.time)
     if planted.wrong:
-        assert (departure["wrong"], departure["dragged"]) == (list(planted.wrong), list(planted.dragged))
-    assert f" departs {copy} (" in " ".join(capsys.readouterr().out.split())
-    assert f"- departs: `{copy} (" in (tmp_path / "report" / "report.md").read_text()
+        assert (departure["wrong"], departure["downstream"]) == (list(planted.wrong), list(planted.downstream))
+    assert f" at fault {copy} (" in " ".join(capsys.readouterr().out.split())
+    assert f"- at fault: `{copy} (" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_recordings_are_blamed_alike_and_the_command_shows_the_same_failure(
@@ -151,14 +153,14 @@ def test_recordings_are_blamed_alike_and_the_command_shows_the_same_failure(
 ):
     fault = PLANTED[0].fault
     copy = copied(fault, tmp_path)
-    chosen = ["--rungs", "forward,gradients", "--precision", "float64", "--seed", "3"]
+    chosen = ["--checks", "forward,gradients", "--precision", "float64", "--seed", "3"]
     _, live = checked(tmp_path, fault.experiment, *chosen, "--implementations", "torch_impl", copy)
     command = reproduce(capsys.readouterr().out)
     assert {"--case", "--seed", "--implementations"} < set(command)
     _, again = checked(tmp_path, *command)
     assert first_failure(again) == first_failure(live)
     assert again["blame"] == live["blame"]
-    assert {(c["rung"], c["precision"], c["case"]) for c in again["comparisons"]} == {("forward", "float64", "own")}
+    assert {(c["check"], c["precision"], c["case"]) for c in again["comparisons"]} == {("forward", "float64", "own")}
     for name, implementation in (("one", "torch_impl"), ("two", copy)):
         assert main(["record", implementation, fault.experiment, *chosen, "--out", str(tmp_path / name)]) == 0
     capsys.readouterr()

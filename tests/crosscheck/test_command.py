@@ -17,17 +17,17 @@ from spec import experiment as experiments
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
 
-def test_list_names_experiments_and_rungs(capsys: pytest.CaptureFixture[str]):
+def test_list_names_experiments_and_checks(capsys: pytest.CaptureFixture[str]):
     assert main(["--list"]) == 0
     output = capsys.readouterr().out
     assert all(name in output for name in experiments.shipped())
     assert all(
-        f"\n  {rung} " in output
-        for rung in ("structure", "initial-law", "round-trip", "forward", "optimizer", "lock-step", "outcome")
+        f"\n  {check} " in output
+        for check in ("structure", "initialization", "round-trip", "forward", "optimizer", "trajectory", "outcome")
     )
 
 
@@ -35,12 +35,15 @@ def test_list_names_experiments_and_rungs(capsys: pytest.CaptureFixture[str]):
     ("arguments", "message"),
     [
         (["hello-gruu"], "hello-gruu: experiment: expected a shipped name"),
-        (["--rungs", "forwards"], "--rungs: expected some of structure,initial-law,"),
-        (["--rungs", ""], "--rungs: expected some of structure,initial-law,"),
-        (["--rungs", "outcome", "--precision", "float64"], "--rungs: expected rungs that run in float64, got outcome"),
+        (["--checks", "forwards"], "--checks: expected some of structure,initialization,"),
+        (["--checks", ""], "--checks: expected some of structure,initialization,"),
+        (
+            ["--checks", "outcome", "--precision", "float64"],
+            "--checks: expected checks that run in float64, got outcome",
+        ),
         (["hello-gru", "--case", "owm"], "--case: expected one of 'initialized', 'returned', 'seeds', "),
-        (["hello-gru", "--case", "recipe", "--rungs", "forward"], "--case: expected one of 'own', 'ragged'"),
-        (["hello-gru", "--case", "batch 1", "--rungs", "forward", "--precision", "float32"], "got 'batch 1'"),
+        (["hello-gru", "--case", "recipe", "--checks", "forward"], "--case: expected one of 'own', 'ragged'"),
+        (["hello-gru", "--case", "batch 1", "--checks", "forward", "--precision", "float32"], "got 'batch 1'"),
         (["hello-gru", str(experiments.SHIPPED / "hello-gru.toml")], "expected each experiment's name once"),
         (
             ["hello-gru", "hello-rnn", "hello-gru"],
@@ -78,39 +81,41 @@ def test_a_wrong_experiment_file(tmp_path: Path, experiment: Path, capsys: pytes
         ("import numpy as np\nraise ValueError('planted')\n", "import: ValueError: planted"),
     ],
 )
-def test_an_implementation_that_cannot_be_imported(check: Check, fake: Edit, edit: str, message: str):
-    outcome = check(fake(("import numpy as np\n", edit)))
+def test_an_implementation_that_cannot_be_imported(run_crosscheck: RunCrosscheck, fake: Edit, edit: str, message: str):
+    outcome = run_crosscheck(fake(("import numpy as np\n", edit)))
     assert outcome.exit_code == 3
     assert message in outcome.errors
     assert outcome.report == {}
 
 
-def test_a_device_that_is_missing(check: Check, fake: Edit):
+def test_a_device_that_is_missing(run_crosscheck: RunCrosscheck, fake: Edit):
     missing = "    from spec.errors import DeviceMissing\n    raise DeviceMissing('no such device')\n"
-    outcome = check(fake(('    return {"fake"', missing + '    return {"fake"')), "--device", "tpu")
+    outcome = run_crosscheck(fake(('    return {"fake"', missing + '    return {"fake"')), "--device", "tpu")
     assert outcome.exit_code == 3
     assert "error: no such device" in outcome.errors
 
 
 @pytest.mark.own_processes
-def test_an_older_report_does_not_survive_a_run_that_fails(check: Check, fake: Edit):
-    assert check().report
-    assert check(fake(("import numpy as np\n", "import no_such_framework\n"))).report == {}
+def test_an_older_report_does_not_survive_a_run_that_fails(run_crosscheck: RunCrosscheck, fake: Edit):
+    assert run_crosscheck().report
+    assert run_crosscheck(fake(("import numpy as np\n", "import no_such_framework\n"))).report == {}
 
 
-def test_json_on_standard_output(check: Check, capsys: pytest.CaptureFixture[str]):
+def test_json_on_standard_output(run_crosscheck: RunCrosscheck, capsys: pytest.CaptureFixture[str]):
     import json
 
-    outcome = check(str(FAKE), "--json", "--rungs", "forward")
+    outcome = run_crosscheck(str(FAKE), "--json", "--checks", "forward")
     assert json.loads(outcome.output) == outcome.report
     assert outcome.report["schema_version"] == 1
     assert outcome.report["comparisons"] == sum(len(e["comparisons"]) for e in outcome.report["experiments"])
 
 
-def test_markdown_has_table_failures_and_headroom(check: Check, fake: Edit, tmp_path: Path):
-    check(fake(("    loss = sum(", "    found['head.bias'] = found['head.bias'] * (1 + 1e-6)\n    loss = sum(")))
+def test_markdown_has_table_failures_and_headroom(run_crosscheck: RunCrosscheck, fake: Edit, tmp_path: Path):
+    run_crosscheck(
+        fake(("    loss = sum(", "    found['head.bias'] = found['head.bias'] * (1 + 1e-6)\n    loss = sum("))
+    )
     text = (tmp_path / "report" / "report.md").read_text()
-    assert f"| experiment | {' | '.join(rung.NAME for rung in BY_DEFAULT)} |" in text
+    assert f"| experiment | {' | '.join(check.NAME for check in BY_DEFAULT)} |" in text
     assert "**FAIL**" in text
     assert "- tensor: `loss`" in text
     assert "- reproduce: `python -m crosscheck" in text
@@ -118,15 +123,15 @@ def test_markdown_has_table_failures_and_headroom(check: Check, fake: Edit, tmp_
     assert len(text.encode()) < 2**20
 
 
-def test_the_reproducing_command_reproduces(check: Check, fake: Edit):
+def test_the_reproducing_command_reproduces(run_crosscheck: RunCrosscheck, fake: Edit):
     second = fake(("    loss = sum(", "    found['head.bias'] = found['head.bias'] * 2\n    loss = sum("))
-    outcome = check(second)
+    outcome = run_crosscheck(second)
     (line,) = (line for line in outcome.output.splitlines() if line.lstrip().startswith("reproduce"))
     words = shlex.split(line.split(maxsplit=1)[1])
     assert words[:3] == ["python", "-m", "crosscheck"]
-    again = check(second, *words[words.index("--rungs") : words.index("--implementations")])
+    again = run_crosscheck(second, *words[words.index("--checks") : words.index("--implementations")])
     assert again.failures()[0] == outcome.failures()[0]
-    asked = {(c["rung"], c["precision"], c["case"]) for c in again.report["experiments"][0]["comparisons"]}
+    asked = {(c["check"], c["precision"], c["case"]) for c in again.report["experiments"][0]["comparisons"]}
     assert asked == {("gradients", "float64", "own")}
 
 
@@ -138,9 +143,9 @@ def test_a_seed_that_no_generator_takes(seed: str, capsys: pytest.CaptureFixture
     assert f"--seed: expected 0 to {2**32 - 1}, got {seed}" in capsys.readouterr().err
 
 
-def test_a_directory_that_cannot_be_written_to(check: Check, tmp_path: Path):
+def test_a_directory_that_cannot_be_written_to(run_crosscheck: RunCrosscheck, tmp_path: Path):
     (tmp_path / "report").write_text("a file in the way")
-    outcome = check()
+    outcome = run_crosscheck()
     assert outcome.exit_code == 2
     assert "--out: expected a directory to write to, got" in outcome.errors
 
@@ -153,38 +158,38 @@ def test_a_directory_that_cannot_be_written_to(check: Check, tmp_path: Path):
     ],
 )
 def test_how_it_is_computed_is_asked_for_and_reproduced(
-    check: Check, fake: Edit, options: tuple[str, ...], condition: str
+    run_crosscheck: RunCrosscheck, fake: Edit, options: tuple[str, ...], condition: str
 ):
     """An implementation that is wrong in one of its formulations, and right in that of the default."""
     planted = f"    found['head.bias'] = found['head.bias'] * (2 if {condition} else 1)\n    loss = sum("
     second = fake(("    loss = sum(", planted))
-    assert check(second, "--rungs", "gradients").exit_code == 0
-    outcome = check(second, "--rungs", "gradients", *options)
+    assert run_crosscheck(second, "--checks", "gradients").exit_code == 0
+    outcome = run_crosscheck(second, "--checks", "gradients", *options)
     assert outcome.exit_code == 1
     (line,) = (line for line in outcome.output.splitlines() if line.lstrip().startswith("reproduce"))
     assert " ".join(options) in line
 
 
-def test_a_case_is_asked_for_by_its_name_alone(check: Check):
-    outcome = check(str(FAKE), "--case", "own")
+def test_a_case_is_asked_for_by_its_name_alone(run_crosscheck: RunCrosscheck):
+    outcome = run_crosscheck(str(FAKE), "--case", "own")
     assert outcome.exit_code == 0
     assert {outcome.status("forward"), outcome.status("gradients")} == {"same"}
-    assert outcome.status("lock-step") == "not applicable"
+    assert outcome.status("trajectory") == "not applicable"
     assert {c["case"] for c in outcome.report["experiments"][0]["comparisons"]} == {"own"}
     assert outcome.report["thorough"] is False
 
 
-def test_a_crash_among_all_cases_is_reproduced_among_all_cases(check: Check, fake: Edit):
+def test_a_crash_among_all_cases_is_reproduced_among_all_cases(run_crosscheck: RunCrosscheck, fake: Edit):
     killed = fake(("    loss = sum(", "    import os\n    os.kill(os.getpid(), 9)\n    loss = sum("))
-    outcome = check(killed, "--rungs", "gradients", "--thorough")
+    outcome = run_crosscheck(killed, "--checks", "gradients", "--thorough")
     (line,) = (line for line in outcome.output.splitlines() if line.lstrip().startswith("reproduce"))
     assert line.endswith("--thorough")
-    assert outcome.report["experiments"][0]["blame"]["departs"] == killed
+    assert outcome.report["experiments"][0]["blame"]["at_fault"] == killed
 
 
 def test_a_module_in_the_current_directory(tmp_path: Path, fake: Edit, experiment: Path):
     second = Path(fake())
-    command = [sys.executable, "-m", "crosscheck", str(experiment), "--rungs", "forward"]
+    command = [sys.executable, "-m", "crosscheck", str(experiment), "--checks", "forward"]
     command += ["--implementations", "fake_framework", "./fake_framework.py"]
     done = subprocess.run(command, cwd=second.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

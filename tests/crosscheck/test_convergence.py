@@ -20,7 +20,7 @@ from crosscheck.statistics import ensembles
 from spec.convergence import CONVERGENCE
 from spec.experiment import load
 from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes, NotStated
-from tests.crosscheck.conftest import FAKE, Check, edited
+from tests.crosscheck.conftest import FAKE, RunCrosscheck, edited
 
 ROOT = Path(__file__).parents[2]
 SPREAD = 0.2
@@ -259,38 +259,38 @@ def with_ensembles(tmp_path: Path, *edits: tuple[str, str]) -> str:
     return edited(FAKE, tmp_path / str(len(list(tmp_path.iterdir()))), ("def replay(", f"{body}\n\ndef replay("))
 
 
-RUNG = ("--rungs", "convergence")
+CHECK = ("--checks", "convergence")
 
 
-def test_the_command(check: Check, tmp_path: Path):
+def test_the_command(run_crosscheck: RunCrosscheck, tmp_path: Path):
     first, slower = with_ensembles(tmp_path), with_ensembles(tmp_path, ("+ 0.0", "+ 0.15"))
-    alike = check(with_ensembles(tmp_path), *RUNG, "--seeds", "800", first=first)
+    alike = run_crosscheck(with_ensembles(tmp_path), *CHECK, "--seeds", "800", first=first)
     assert (alike.exit_code, alike.status("convergence")) == (0, "same")
     assert "SAME 0.0" in alike.output
     assert "## Trainings per second" in (tmp_path / "report" / "report.md").read_text()
-    few = check(with_ensembles(tmp_path), *RUNG, "--seeds", "40", first=first)
+    few = run_crosscheck(with_ensembles(tmp_path), *CHECK, "--seeds", "40", first=first)
     assert (few.exit_code, few.status("convergence")) == (4, "underpowered")
     needed = few.report["experiments"][0]["cells"][0]["needed"]
     assert f"--seeds {needed} would do" in few.report["verdict"]
     assert f"UNDERPOWERED {needed}" in few.output
-    enough = check(with_ensembles(tmp_path), *RUNG, "--seeds", str(needed), first=first)
+    enough = run_crosscheck(with_ensembles(tmp_path), *CHECK, "--seeds", str(needed), first=first)
     assert enough.exit_code == 0
-    different = check(slower, *RUNG, "--seeds", "800", first=first)
+    different = run_crosscheck(slower, *CHECK, "--seeds", "800", first=first)
     assert (different.exit_code, different.status("convergence")) == (1, "different")
     assert {failure["tensor"] for failure in different.failures()} == {"log loss-AUC"}
-    assert different.report["experiments"][0]["blame"]["departs"] == "undecided"
-    assert "--rungs convergence --precision float32 --case ensemble" in different.output
+    assert different.report["experiments"][0]["blame"]["at_fault"] == "undecided"
+    assert "--checks convergence --precision float32 --case ensemble" in different.output
     assert "--seeds 800" in different.output
 
 
-def test_it_does_not_run_unless_it_is_asked_for(check: Check, capsys: pytest.CaptureFixture[str]):
-    assert "convergence" not in check().report["rungs"]
+def test_it_does_not_run_unless_it_is_asked_for(run_crosscheck: RunCrosscheck, capsys: pytest.CaptureFixture[str]):
+    assert "convergence" not in run_crosscheck().report["checks"]
     assert main(["--list"]) == 0
-    assert "only where named in --rungs, or with --thorough" in capsys.readouterr().out
+    assert "only where named in --checks, or with --thorough" in capsys.readouterr().out
 
 
-def test_an_implementation_without_ensembles_is_not_checked(check: Check):
-    outcome = check(str(FAKE), *RUNG)
+def test_an_implementation_without_ensembles_is_not_checked(run_crosscheck: RunCrosscheck):
+    outcome = run_crosscheck(str(FAKE), *CHECK)
     assert outcome.status("convergence") == "not checked"
     assert outcome.exit_code == PARTLY_CHECKED
 
@@ -307,7 +307,7 @@ def test_what_is_known_to_differ_comes_before_what_is_not_known():
 def cell_of(status: str):
     from crosscheck.judging.verdict import Cell
 
-    return msgspec.convert({"rung": "convergence", "status": status}, Cell)
+    return msgspec.convert({"check": "convergence", "status": status}, Cell)
 
 
 FLAX_LAWS = """
@@ -325,16 +325,16 @@ FLAX_LAWS = """
 
 
 @pytest.mark.needs("flax")
-def test_flax_own_initial_laws_are_found_with_few_seeds(tmp_path: Path):
+def test_flax_own_initializations_are_found_with_few_seeds(tmp_path: Path):
     flax = ROOT / "flax_impl"
     source = (flax / "parameters.py").read_text()
     before, after = source.split("def sample(", 1)
     planted = before + "def sample(" + after.replace("\n    shape = _drawn_shape(parameter)\n    match", FLAX_LAWS, 1)
     copy = edited(flax, tmp_path, (source, planted), file="parameters.py")
     names = ["--implementations", str(flax), copy, "--out", str(tmp_path / "report")]
-    assert main(["hello-rnn", *RUNG, "--seeds", "200", *names]) == 1
+    assert main(["hello-rnn", *CHECK, "--seeds", "200", *names]) == 1
 
 
 @pytest.mark.needs("torch", "flax")
 def test_torch_and_flax_converge_alike(tmp_path: Path):
-    assert main(["course-rnn-cell", "course-rnn", *RUNG, "--out", str(tmp_path / "report")]) == 0
+    assert main(["course-rnn-cell", "course-rnn", *CHECK, "--out", str(tmp_path / "report")]) == 0

@@ -14,11 +14,11 @@ from crosscheck.request import Request
 from spec.experiment import load
 from spec.framework import Settings
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
 
-def test_a_tensor_without_a_gradient_is_dead_on_both_sides(check: Check, fake: Edit):
+def test_a_tensor_without_a_gradient_is_dead_on_both_sides(run_crosscheck: RunCrosscheck, fake: Edit):
     """Both sides agree on zeros, which is what comparing them with each other cannot see."""
     side = fake(
         (
@@ -26,7 +26,7 @@ def test_a_tensor_without_a_gradient_is_dead_on_both_sides(check: Check, fake: E
             "        found[parameter.name] = gradient * (parameter.name != 'head.bias')\n",
         )
     )
-    outcome = check(side, "--rungs", "gradients", first=side)
+    outcome = run_crosscheck(side, "--checks", "gradients", first=side)
     assert outcome.exit_code == 1
     assert outcome.status("gradients") == "different"
     assert {f["tensor"] for f in outcome.failures()} == {"head.bias, dead"}
@@ -50,11 +50,11 @@ def test_zeros_that_the_spec_allows_are_not_dead(name: str):
     assert all(c.sides == ("two", "spec") and not c.passed for c in dead(place, table, gradients, one_left))
 
 
-def test_tied_parameters_are_named(check: Check, fake: Edit):
+def test_tied_parameters_are_named(run_crosscheck: RunCrosscheck, fake: Edit):
     line = "    return {name: array.astype(settings.precision) for name, array in parameters.items()}"
     tied = "    parameters = {**parameters, 'value.bias': parameters['query.bias']}\n"
     side = fake((line, tied + line))
-    outcome = check(side, "--rungs", "structure", first=side)
+    outcome = run_crosscheck(side, "--checks", "structure", first=side)
     assert outcome.exit_code == 1
     assert outcome.status("structure") == "different"
     assert {f["tensor"] for f in outcome.failures()} == {"value.bias, tied"}

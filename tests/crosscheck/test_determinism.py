@@ -22,7 +22,7 @@ from spec.training import State, initial_state
 
 FAKE = str(Path(__file__).parent / "fake_framework.py")
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
 SIZE = {"float32": 1e-3, "float64": 1e-9}
@@ -57,7 +57,7 @@ def noisy(function: str) -> tuple[str, str]:
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize(
-    ("function", "rung", "asked"),
+    ("function", "check", "asked"),
     [
         ("forward", "forward", "forward"),
         ("gradients", "gradients", "gradients"),
@@ -65,18 +65,18 @@ def noisy(function: str) -> tuple[str, str]:
     ],
 )
 def test_noise_is_red_on_either_side(
-    check: Check, fake: Edit, function: str, rung: str, asked: str, precision: str, first: bool
+    run_crosscheck: RunCrosscheck, fake: Edit, function: str, check: str, asked: str, precision: str, first: bool
 ):
     side = fake(noisy(function))
-    outcome = check(
-        FAKE if first else side, "--rungs", rung, "--precision", precision, **({"first": side} if first else {})
+    outcome = run_crosscheck(
+        FAKE if first else side, "--checks", check, "--precision", precision, **({"first": side} if first else {})
     )
     failure = outcome.failures()[0]
     assert outcome.exit_code == DIFFERENT
     assert failure["note"].startswith(f"not deterministic: {asked} was asked ")
     assert failure["sides"] == [side, f"{side}, asked again"]
     assert failure["index"] is not None
-    assert outcome.report["experiments"][0]["blame"]["departs"] == side
+    assert outcome.report["experiments"][0]["blame"]["at_fault"] == side
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,9 @@ def test_noise_is_red_on_either_side(
     ],
 )
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_noise_in_training_is_red(check: Check, fake: Edit, edit: tuple[str, str], tensor: str, precision: str):
+def test_noise_in_training_is_red(
+    run_crosscheck: RunCrosscheck, fake: Edit, edit: tuple[str, str], tensor: str, precision: str
+):
     helper = (
         "def replay(",
         "def _noisy(*a):\n    found = gradients(*a)\n"
@@ -104,12 +106,12 @@ def test_noise_in_training_is_red(check: Check, fake: Edit, edit: tuple[str, str
         "def replay(",
     )
     side = fake(edit, helper)
-    outcome = check(FAKE, "--rungs", "lock-step", "--precision", precision, first=side)
+    outcome = run_crosscheck(FAKE, "--checks", "trajectory", "--precision", precision, first=side)
     assert outcome.exit_code == DIFFERENT
     notes = [f for f in outcome.failures() if f["note"].startswith("not deterministic: train was asked ")]
     assert notes
     assert tensor in [f["tensor"] for f in notes] or not tensor
-    assert outcome.report["experiments"][0]["blame"]["departs"] == side
+    assert outcome.report["experiments"][0]["blame"]["at_fault"] == side
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_noise_in_training_is_red(check: Check, fake: Edit, edit: tuple[str, str
         ("_asked_more > 12", "only when much else has been asked"),
     ],
 )
-def test_what_goes_by_the_number_of_the_call_is_seen(check: Check, fake: Edit, when: str, what: str):
+def test_what_goes_by_the_number_of_the_call_is_seen(run_crosscheck: RunCrosscheck, fake: Edit, when: str, what: str):
     counted = (
         "def forward(",
         "_calls = 0\n_asked_more = 0\n\n\ndef forward(",
@@ -130,23 +132,23 @@ def test_what_goes_by_the_number_of_the_call_is_seen(check: Check, fake: Edit, w
     body = f"    global _calls\n    _calls += 1\n    outputs['logits'] += 1e-9 * ({when})\n"
     more = ("    found = {}\n", "    global _asked_more\n    _asked_more += 1\n    found = {}\n")
     side = fake(counted, (FORWARD, FORWARD + body), more)
-    outcome = check(FAKE, "--rungs", "forward,gradients", "--precision", "float64", first=side)
+    outcome = run_crosscheck(FAKE, "--checks", "forward,gradients", "--precision", "float64", first=side)
     assert outcome.exit_code == DIFFERENT, what
     assert "not deterministic: forward" in outcome.failures()[0]["note"]
 
 
-def test_what_goes_by_the_time_is_seen(check: Check, fake: Edit):
+def test_what_goes_by_the_time_is_seen(run_crosscheck: RunCrosscheck, fake: Edit):
     """Nothing changes within a second; an experiment takes longer."""
     body = "    import time\n    outputs['logits'] += 1e-9 * (time.time() > _begun + 1)\n"
     begun = ("def forward(", "import time\n\n_begun = time.time()\n\n\ndef forward(")
     slow = ("    found = {}\n", "    import time\n    time.sleep(0.05)\n    found = {}\n")
     side = fake(begun, (FORWARD, FORWARD + body), slow)
-    outcome = check(FAKE, "--rungs", "forward,gradients", "--precision", "float64", first=side)
+    outcome = run_crosscheck(FAKE, "--checks", "forward,gradients", "--precision", "float64", first=side)
     assert outcome.exit_code == DIFFERENT
     assert "not deterministic: forward" in outcome.failures()[0]["note"]
 
 
-def test_a_buffer_that_is_used_again_is_seen(check: Check, fake: Edit):
+def test_a_buffer_that_is_used_again_is_seen(run_crosscheck: RunCrosscheck, fake: Edit):
     """Both answers are one array, which holds the second."""
     kept = ("def forward(", "_kept = {}\n\n\ndef forward(")
     body = (
@@ -155,15 +157,15 @@ def test_a_buffer_that_is_used_again_is_seen(check: Check, fake: Edit):
         "    outputs['logits'] = buffer\n"
     )
     side = fake(kept, (FORWARD, FORWARD + body))
-    outcome = check(FAKE, "--rungs", "forward", "--precision", "float64", "--case", "own", first=side)
+    outcome = run_crosscheck(FAKE, "--checks", "forward", "--precision", "float64", "--case", "own", first=side)
     assert outcome.exit_code == DIFFERENT
     assert any("not deterministic: forward" in failure["note"] for failure in outcome.failures())
 
 
-def test_an_exception_at_the_second_call_is_no_answer(check: Check, fake: Edit):
+def test_an_exception_at_the_second_call_is_no_answer(run_crosscheck: RunCrosscheck, fake: Edit):
     counted = ("def forward(", "_calls = 0\n\n\ndef forward(")
     body = "    global _calls\n    _calls += 1\n    if _calls == 2: raise ValueError('once is enough')\n"
-    outcome = check(fake(counted, (FORWARD, FORWARD + body)), "--rungs", "forward", "--precision", "float64")
+    outcome = run_crosscheck(fake(counted, (FORWARD, FORWARD + body)), "--checks", "forward", "--precision", "float64")
     assert outcome.exit_code == COULD_NOT_RUN
     assert "once is enough" in outcome.output
 
@@ -172,7 +174,7 @@ MASKED = "np.ma.masked_array({0}, mask=np.zeros(np.shape({0}), bool))"
 
 
 @pytest.mark.parametrize(
-    ("rungs", "old", "new", "problem"),
+    ("checks", "old", "new", "problem"),
     [
         ("forward", FORWARD, 'outputs["logits"] = ' + MASKED.format('outputs["logits"]'), "a masked array"),
         (
@@ -217,13 +219,13 @@ MASKED = "np.ma.masked_array({0}, mask=np.zeros(np.shape({0}), bool))"
             "a masked array",
         ),
         (
-            "lock-step",
+            "trajectory",
             "    return Trajectory(\n",
             "slots = {n: " + MASKED.format("a") + " for n, a in slots.items()}",
             "a masked array",
         ),
         (
-            "initial-law",
+            "initialization",
             "    return spec_parameters.draw(",
             "return {n: "
             + MASKED.format("a")
@@ -232,9 +234,11 @@ MASKED = "np.ma.masked_array({0}, mask=np.zeros(np.shape({0}), bool))"
         ),
     ],
 )
-def test_what_is_no_plain_array_is_refused(check: Check, fake: Edit, rungs: str, old: str, new: str, problem: str):
+def test_what_is_no_plain_array_is_refused(
+    run_crosscheck: RunCrosscheck, fake: Edit, checks: str, old: str, new: str, problem: str
+):
     edit = (old, old + f"    {new}\n") if old == FORWARD else (old, f"    {new}\n{old}")
-    outcome = check(fake(edit), "--rungs", rungs)
+    outcome = run_crosscheck(fake(edit), "--checks", checks)
     assert outcome.exit_code == COULD_NOT_RUN
     assert "expected a plain numpy.ndarray of numbers, got " in outcome.failures()[0]["note"]
     assert problem in outcome.failures()[0]["note"]
@@ -291,8 +295,8 @@ def test_of_a_training_what_costs_little_is_asked_again(compiles: bool, expected
 
 def test_on_an_accelerator_it_is_said_and_widens_no_bound() -> None:
     found = Unsteady(function="forward", tensor="logits", index=(1,), values=(1.0, 1.5), differing=1, elements=2)
-    answer = Answer(rung="forward", precision="float32", case="own", status="recorded", seconds=0.0, unsteady=[found])
-    other = Answer(rung="forward", precision="float32", case="ragged", status="recorded", seconds=0.0)
+    answer = Answer(check="forward", precision="float32", case="own", status="recorded", seconds=0.0, unsteady=[found])
+    other = Answer(check="forward", precision="float32", case="ragged", status="recorded", seconds=0.0)
     kept = {key + name: np.ones(()) for key in (answer.key, other.key) for name in ("logits", PREFIX + "logits")}
     zeroed = _without_envelopes([answer, other], kept)
     assert zeroed == {answer.key + PREFIX + "logits": 0.0}

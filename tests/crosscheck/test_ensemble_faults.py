@@ -31,7 +31,7 @@ def planted(name: str, losses: str, **fields: Any) -> Fault:
         name=name,
         what=f"{name}.",
         edits=(Edit("__init__.py", LOSSES, losses),),
-        rung="convergence",
+        check="convergence",
         tensor="log loss-AUC",
         precision="float32",
         **(defaults | fields),
@@ -53,19 +53,21 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
             (sources[name] / "__init__.py").write_text(FAKE.read_text() + body)
         parsed = command.COMMANDS["faults"][0]().parse_args([*options, "--out", str(tmp_path / "out")])
         parsed.clean = parsed.clean or 0
-        rungs = command._rungs(parsed.rungs) if parsed.rungs else ("structure", "forward", "gradients", "convergence")
-        code = faults_command.carry_out(parsed, rungs, faults, sources)
+        checks = (
+            command._checks(parsed.checks) if parsed.checks else ("structure", "forward", "gradients", "convergence")
+        )
+        code = faults_command.carry_out(parsed, checks, faults, sources)
         return Outcome(code, capsys.readouterr().out, json.loads((tmp_path / "out" / "faults.json").read_text()))
 
     return go
 
 
-def test_each_is_recorded_with_its_own_rungs_and_nothing_else(run: Any, tmp_path: Path):
+def test_each_is_recorded_with_its_own_checks_and_nothing_else(run: Any, tmp_path: Path):
     outcome = run(slower("slower", 0.2), slower("faster", -0.2, implementation="torch_impl"), forward("sine"))
     assert outcome.exit_code == 0, outcome.output
     assert outcome.trials() == {"slower": "caught", "faster": "caught", "sine": "caught"}
-    assert outcome.trial("slower")["rungs"] == {"convergence": "different"}
-    assert list(outcome.trial("sine")["rungs"]) == ["structure", "forward", "gradients"]
+    assert outcome.trial("slower")["checks"] == {"convergence": "different"}
+    assert list(outcome.trial("sine")["checks"]) == ["structure", "forward", "gradients"]
     # Nobody's equations are wrong, so that no side can be blamed.
     assert outcome.trial("slower")["blamed"] == "undecided"
     assert "detected, of convergence: 2 of 2" in outcome.output
@@ -103,7 +105,7 @@ def test_what_is_not_shown_to_be_different_survived(run: Any, shift: float, stat
     outcome = run(slower("little", shift))
     assert outcome.exit_code == 1
     assert outcome.trials() == {"little": "survived"}
-    assert outcome.trial("little")["rungs"] == {"convergence": status}
+    assert outcome.trial("little")["checks"] == {"convergence": status}
     assert "flax_impl/little on hello-rnn-cell: survived" in outcome.output
 
 
@@ -111,9 +113,9 @@ def test_a_fault_is_judged_as_strictly_as_in_a_run_of_all_experiments(run: Any, 
     # 0.41 standard deviations: 3.6 standard errors beyond the margin.
     fault = slower("close", 0.0825)
     outcome = run(fault)
-    assert outcome.trial("close")["rungs"] == {"convergence": "underpowered"}
+    assert outcome.trial("close")["checks"] == {"convergence": "underpowered"}
     monkeypatch.setattr(ensembles, "_trained", lambda: 1)
-    assert run(fault).trial("close")["rungs"] == {"convergence": "different"}
+    assert run(fault).trial("close")["checks"] == {"convergence": "different"}
 
 
 def test_clean_ensembles_that_differ_are_a_false_alarm_and_prove_nothing_about_a_fault(run: Any):
@@ -144,7 +146,7 @@ def test_a_copy_that_raises_is_caught(run: Any):
     raising = planted("raises", "np.full(len(seeds), 1 // 0)")._replace(tensor="*")
     outcome = run(raising)
     assert outcome.exit_code == 0, outcome.output
-    assert outcome.trial("raises")["rungs"] == {"convergence": "crashed"}
+    assert outcome.trial("raises")["checks"] == {"convergence": "crashed"}
     assert outcome.trial("raises")["power"] is None
 
 
@@ -157,10 +159,10 @@ def test_members_that_are_all_alike_are_caught(run: Any):
 
 
 def test_clean_runs_have_no_ensembles(run: Any):
-    outcome = run(LOSS_DOUBLED, slower("slower", 0.2), options=("--clean", "2", "--rungs", "structure,gradients"))
+    outcome = run(LOSS_DOUBLED, slower("slower", 0.2), options=("--clean", "2", "--checks", "structure,gradients"))
     assert outcome.report["ensembles"] == []
     assert outcome.trials() == {"loss-doubled": "caught"}
-    alone = run(slower("slower", 0.2), options=("--clean", "2", "--rungs", "convergence"))
+    alone = run(slower("slower", 0.2), options=("--clean", "2", "--checks", "convergence"))
     assert alone.exit_code == 0, alone.output
     assert alone.report["clean"] == []
 
@@ -174,7 +176,7 @@ def test_an_experiment_is_recorded_once_for_all_its_faults():
     assert campaign.recordings(plan) == 3 + 6
 
 
-RUNGS_BY_KIND = {
+CHECKS_BY_KIND = {
     "own-laws": "convergence",
     "gain": "convergence",
     "orthogonal": "convergence",
@@ -184,14 +186,14 @@ RUNGS_BY_KIND = {
     "first-batch": "convergence",
     "forget-bias-one": "convergence",
     # Milder forms of two kinds, from which ensembles converge alike, see docs/convergence.md.
-    "layers-start-as-copies": "initial-law",
-    "batches-repeat-each-epoch": "lock-step",
+    "layers-start-as-copies": "initialization",
+    "batches-repeat-each-epoch": "trajectory",
 }
 
 
-@pytest.mark.parametrize("kind", RUNGS_BY_KIND)
+@pytest.mark.parametrize("kind", CHECKS_BY_KIND)
 def test_the_table_has_every_kind_of_fault_in_what_a_side_draws_for_itself(kind: str):
-    assert any(kind in fault.name and fault.rung == RUNGS_BY_KIND[kind] for fault in FAULTS)
+    assert any(kind in fault.name and fault.check == CHECKS_BY_KIND[kind] for fault in FAULTS)
 
 
 def test_both_sides_have_faults_that_ensembles_should_see():

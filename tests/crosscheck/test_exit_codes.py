@@ -48,7 +48,7 @@ COMPARED = ("same", "different", "underpowered")
 
 
 def verdict(name: str, *cells: tuple[str, Status], elements: int = 1) -> Verdict:
-    made = [Cell(rung=r, status=s, elements=elements if s in COMPARED else 0) for r, s in cells]
+    made = [Cell(check=r, status=s, elements=elements if s in COMPARED else 0) for r, s in cells]
     return Verdict(experiment=name, hash="", argument=name, cells=made, comparisons=[])
 
 
@@ -57,7 +57,7 @@ PARTLY = verdict("partly", ("structure", "same"), ("forward", "not checked"))
 OPEN = verdict("open", ("forward", "same"), ("outcome", "underpowered"))
 CRASHED = verdict("crashed", ("forward", "crashed"))
 DIFFERENT = verdict("different", ("forward", "different"))
-NOTHING = verdict("walk", ("lock-step", "not applicable"))
+NOTHING = verdict("walk", ("trajectory", "not applicable"))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ NOTHING = verdict("walk", ("lock-step", "not applicable"))
     [
         ([SAME], 0, "THE SAME: 1 experiment, "),
         ([SAME, NOTHING], 0, "THE SAME: 1 of 2 experiments, nothing to compare in the others, "),
-        ([SAME, PARTLY], 5, "PARTLY CHECKED: 1 of 2 experiments (partly), 1 rung not checked: forward not checked"),
+        ([SAME, PARTLY], 5, "PARTLY CHECKED: 1 of 2 experiments (partly), 1 check not checked: forward not checked"),
         ([SAME, PARTLY, OPEN], 4, "UNDERPOWERED: 1 of 3"),
         ([SAME, PARTLY, OPEN, CRASHED], 3, "COULD NOT RUN: 1 of 4"),
         ([SAME, PARTLY, OPEN, CRASHED, DIFFERENT], 1, "DIFFERENT: 1 of 5"),
@@ -84,15 +84,15 @@ def test_the_first_that_applies(verdicts: list[Verdict], code: int, words: str):
     ("cells", "lacking"),
     [
         ([("structure", "same")], ""),
-        ([("structure", "same"), ("lock-step", "not applicable")], ""),
+        ([("structure", "same"), ("trajectory", "not applicable")], ""),
         ([("structure", "same"), ("loss", "not checked")], "structure alone compared"),
         ([("structure", "same"), ("gradients", "left out")], "structure alone compared"),
         ([("forward", "same"), ("loss", "not checked"), ("optimizer", "not checked")], ""),
-        ([("forward", "same"), ("gradients", "left out"), ("lock-step", "left out")], ""),
+        ([("forward", "same"), ("gradients", "left out"), ("trajectory", "left out")], ""),
         ([("forward", "same"), ("gradients", "not checked")], "gradients not checked"),
         ([("forward", "not checked"), ("gradients", "left out")], "forward not checked"),
         ([("loss", "not checked")], "nothing compared"),
-        ([("forward", "not checked"), ("lock-step", "not checked")], "forward, lock-step not checked"),
+        ([("forward", "not checked"), ("trajectory", "not checked")], "forward, trajectory not checked"),
     ],
 )
 def test_what_an_experiment_lacks(cells: list[tuple[str, Status]], lacking: str):
@@ -103,9 +103,9 @@ def test_what_an_experiment_lacks(cells: list[tuple[str, Status]], lacking: str)
 
 def test_who_leaves_out_what_is_counted():
     declared = ["two: sparse embedding gradients"]
-    left = Cell(rung="gradients", status="left out", declared=declared)
-    again = Cell(rung="lock-step", status="left out", declared=declared)
-    whole = Cell(rung="forward", status="same", elements=1)
+    left = Cell(check="gradients", status="left out", declared=declared)
+    again = Cell(check="trajectory", status="left out", declared=declared)
+    whole = Cell(check="forward", status="same", elements=1)
     one = Verdict(experiment="one", hash="", argument="one", cells=[whole, left, again], comparisons=[])
     assert conclude([one])[1].endswith(", 1 experiment's training left out by two: sparse embedding gradients")
     assert conclude([one, one])[1].endswith(", 2 experiments' training left out by two: sparse embedding gradients")

@@ -30,7 +30,7 @@ def named(*patterns: str) -> Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "initial law": lambda fault: fault.rung == "initial-law",
+    "initial law": lambda fault: fault.check == "initialization",
     "optimizer slots after several steps": named("slots-forgotten-at-each-epoch", "second-moment-from-new-mean"),
     "ragged batches": named("backward-starts-in-the-padding", "padding-moves-the-state"),
     "batch larger than one": named("softmax-over-the-batch", "positions-by-example", "decoder-starts-from-first-*"),
@@ -48,13 +48,13 @@ def test_every_edit_fits_the_sources(fault: Fault):
     assert plant.edited(fault, plant.source(fault.implementation))
 
 
-def test_names_experiments_and_rungs_are_there():
-    plant.check(FAULTS)
+def test_names_experiments_and_checks_are_there():
+    plant.verify(FAULTS)
 
 
-def test_tensors_are_patterns_of_what_a_rung_compares():
+def test_tensors_are_patterns_of_what_a_check_compares():
     """A pattern that any name fits says nothing, but where a side gives no answer."""
-    loose = [plant.label(fault) for fault in FAULTS if fault.tensor == "*" and fault.rung != "structure"]
+    loose = [plant.label(fault) for fault in FAULTS if fault.tensor == "*" and fault.check != "structure"]
     assert loose == []
 
 
@@ -70,12 +70,12 @@ def test_every_kind_has_a_fault(kind: str):
     assert any(KINDS[kind](fault) for fault in FAULTS)
 
 
-def test_both_sides_have_faults_on_every_rung_but_the_outcome():
+def test_both_sides_have_faults_on_every_check_but_the_outcome():
     missing = {
-        (rung.NAME, side)
-        for rung in BY_DEFAULT
+        (check.NAME, side)
+        for check in BY_DEFAULT
         for side in ("torch_impl", "flax_impl")
-        if not any((fault.rung, fault.implementation) == (rung.NAME, side) for fault in FAULTS)
+        if not any((fault.check, fault.implementation) == (check.NAME, side) for fault in FAULTS)
     }
     assert missing == {("outcome", "torch_impl"), ("outcome", "flax_impl")}
 
@@ -91,7 +91,7 @@ def test_the_quick_choice_is_small_and_the_same_every_time():
 
 @pytest.mark.needs("torch", "flax")
 def test_the_quick_choice_is_caught(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Takes half a minute of one core: 12 copies, each up to the rung that should see its fault."""
+    """Takes half a minute of one core: 12 copies, each up to the check that should see its fault."""
     code = main(["faults", "--quick", "--out", str(tmp_path)])
     output = capsys.readouterr().out
     assert code == 0, output

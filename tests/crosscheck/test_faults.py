@@ -30,19 +30,19 @@ FAKE = Path(__file__).parent / "fake_framework.py"
 LOSS = "    return Gradients(float("
 
 
-def fault(name: str, old: str, new: str, rung: str, tensor: str = "*", **fields: Any) -> Fault:
+def fault(name: str, old: str, new: str, check: str, tensor: str = "*", **fields: Any) -> Fault:
     return Fault(
         name=name,
         what=f"{name}.",
         edits=(Edit("__init__.py", old, new),),
-        rung=rung,
+        check=check,
         tensor=tensor,
         **{"implementation": "flax_impl", "experiment": "hello-rnn-cell", **fields},
     )
 
 
 def forward(name: str, **fields: Any) -> Fault:
-    return fault(name, "np.tanh(inputs", "np.sin(inputs", **{"rung": "forward", "tensor": "cell.h", **fields})
+    return fault(name, "np.tanh(inputs", "np.sin(inputs", **{"check": "forward", "tensor": "cell.h", **fields})
 
 
 LOSS_DOUBLED = fault("loss-doubled", LOSS, "    loss = loss * 2\n" + LOSS, "gradients", "loss")
@@ -83,10 +83,12 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
                 FAKE.read_text().replace(old, new, 1) if old else FAKE.read_text()
             )
         parsed = command.COMMANDS["faults"][0]().parse_args([*options, "--out", str(tmp_path / "out")])
-        rungs = command._rungs(parsed.rungs) if parsed.rungs else ("structure", "round-trip", "forward", "gradients")
+        checks = (
+            command._checks(parsed.checks) if parsed.checks else ("structure", "round-trip", "forward", "gradients")
+        )
         if parsed.clean is None:
             parsed.clean = 0
-        code = faults_command.carry_out(parsed, rungs, faults, sources)
+        code = faults_command.carry_out(parsed, checks, faults, sources)
         left = tmp_path / "out" / "faults.json"
         return Outcome(code, capsys.readouterr().out, json.loads(left.read_text()) if left.exists() else {})
 
@@ -97,14 +99,14 @@ def test_what_is_caught_where_the_table_says_passes(run: Run):
     outcome = run(forward("sine"), forward("sine", implementation="torch_impl"), LOSS_DOUBLED)
     assert outcome.exit_code == 0, outcome.output
     assert set(outcome.trials().values()) == {"caught"}
-    assert outcome.trial("sine")["rungs"] == {
+    assert outcome.trial("sine")["checks"] == {
         "structure": "same",
         "round-trip": "same",
         "forward": "different",
         "gradients": "same",
     }
     # Planted after the other in the same process: nothing of that is left.
-    assert outcome.trial("loss-doubled")["rungs"]["forward"] == "same"
+    assert outcome.trial("loss-doubled")["checks"]["forward"] == "same"
     assert outcome.trial("loss-doubled")["tensor"] == "loss"
     assert [(row["what"], row["count"], row["of"]) for row in outcome.report["detection"]] == [
         ("all", 3, 3),
@@ -120,7 +122,11 @@ def test_what_is_caught_where_the_table_says_passes(run: Run):
     ("planted", "outcome", "message"),
     [
         (HARMLESS, "survived", "flax_impl/harmless on hello-rnn-cell: survived"),
-        (forward("sine", rung="gradients"), "caught elsewhere", "expected gradients: cell.h, got forward, float64 own"),
+        (
+            forward("sine", check="gradients"),
+            "caught elsewhere",
+            "expected gradients: cell.h, got forward, float64 own",
+        ),
         (forward("sine", tensor="logits"), "caught elsewhere", "expected forward: logits, got forward, float64 own"),
     ],
 )
@@ -135,8 +141,8 @@ def test_what_is_not_caught_where_the_table_says_is_red(run: Run, planted: Fault
 def test_first_climbs_no_higher_than_it_must(run: Run):
     outcome = run(forward("sine"), LOSS_DOUBLED, options=("--first",))
     assert outcome.exit_code == 0, outcome.output
-    assert list(outcome.trial("sine")["rungs"]) == ["structure", "round-trip", "forward"]
-    assert list(outcome.trial("loss-doubled")["rungs"])[-1] == "gradients"
+    assert list(outcome.trial("sine")["checks"]) == ["structure", "round-trip", "forward"]
+    assert list(outcome.trial("loss-doubled")["checks"])[-1] == "gradients"
 
 
 @pytest.mark.parametrize(
@@ -151,19 +157,19 @@ def test_a_copy_that_gives_no_answer_is_caught_and_the_next_one_is_not_lost(run:
     silent = fault("silent", "import numpy as np\n", "import numpy as np\n" + new, "structure")
     outcome = run(silent, LOSS_DOUBLED, options=("--timeout", "6"))
     assert outcome.exit_code == 0, outcome.output
-    assert set(outcome.trial("silent")["rungs"].values()) == {"crashed"}
+    assert set(outcome.trial("silent")["checks"].values()) == {"crashed"}
     assert note in outcome.trial("silent")["note"]
     assert outcome.trials()["loss-doubled"] == "caught"
 
 
-def test_an_exception_is_a_failure_of_its_rung(run: Run):
+def test_an_exception_is_a_failure_of_its_check(run: Run):
     outcome = run(fault("raises", LOSS, "    raise ValueError('planted')\n" + LOSS, "gradients"))
     assert outcome.exit_code == 0, outcome.output
-    assert outcome.trial("raises")["rungs"]["gradients"] == "crashed"
+    assert outcome.trial("raises")["checks"]["gradients"] == "crashed"
 
 
 def test_a_clean_control_without_and_with_a_false_alarm(run: Run):
-    clean = run(options=("--clean", "4", "--seed", "7", "--rungs", "structure,gradients"))
+    clean = run(options=("--clean", "4", "--seed", "7", "--checks", "structure,gradients"))
     assert clean.exit_code == 0, clean.output
     assert [(r["experiment"], r["seed"]) for r in clean.report["clean"]][:2] == [
         ("course-embedding-rnn", 7),
@@ -171,14 +177,14 @@ def test_a_clean_control_without_and_with_a_false_alarm(run: Run):
     ]
     assert (clean.report["false_alarms"]["count"], clean.report["false_alarms"]["of"]) == (0, 4)
     different = {"flax_impl": (LOSS, "    loss = loss * (1 + 1e-4)\n" + LOSS)}
-    alarmed = run(options=("--clean", "4", "--rungs", "structure,gradients"), edits=different)
+    alarmed = run(options=("--clean", "4", "--checks", "structure,gradients"), edits=different)
     assert alarmed.exit_code == 1
     assert alarmed.report["false_alarms"]["count"] == 4
     assert "clean run, course-rnn, seed 0: false alarm: gradients, float64 own: loss" in alarmed.output
 
 
 def test_clean_runs_alone(run: Run):
-    alone = run(forward("sine"), options=("--clean", "4", "--only-clean", "--rungs", "structure,gradients"))
+    alone = run(forward("sine"), options=("--clean", "4", "--only-clean", "--checks", "structure,gradients"))
     assert alone.exit_code == 0, alone.output
     assert alone.trials() == {}
     assert alone.report["false_alarms"]["of"] == 4
@@ -217,8 +223,8 @@ def test_a_clean_side_that_crashes_could_not_run(run: Run):
             "flax_impl/broken: expected Python, got in __init__.py",
         ),
         (forward("where", experiment="hello-gruu"), "flax_impl/where: experiment: expected a shipped name"),
-        (forward("where", rung="fordwar"), "flax_impl/where: rung: expected one that runs in float64, got 'fordwar'"),
-        (forward("where", rung="initial-law"), "expected one that runs in float64, got 'initial-law'"),
+        (forward("where", check="fordwar"), "flax_impl/where: check: expected one that runs in float64, got 'fordwar'"),
+        (forward("where", check="initialization"), "expected one that runs in float64, got 'initialization'"),
     ],
 )
 def test_a_fault_that_cannot_be_planted_is_a_usage_error(run: Run, planted: Fault, message: str):
@@ -267,13 +273,13 @@ def test_blame_has_to_fall_on_the_side_with_the_fault(departs: str, outcome: str
         experiment="hello-rnn-cell",
         hash="",
         argument="hello-rnn-cell",
-        cells=[Cell(rung="structure", status="same"), Cell(rung="forward", status="different")],
+        cells=[Cell(check="structure", status="same"), Cell(check="forward", status="different")],
         comparisons=[place.equal("logits", 1.0, 1.0), place.equal("cell.h", 1.0, 2.0)],
-        blame=Blame(departs=departs, reason="", departures=departures) if departs else None,
+        blame=Blame(at_fault=departs, reason="", departures=departures) if departs else None,
     )
     trial = conclude(forward("sine"), verdict, "", 0.0)
     assert trial.outcome == outcome
-    found = Findings(schema_version=SCHEMA_VERSION, rungs=["forward"], seed=0, seconds=0.0, trials=[trial], clean=[])
+    found = Findings(schema_version=SCHEMA_VERSION, checks=["forward"], seed=0, seconds=0.0, trials=[trial], clean=[])
     assert found.exit_code == (outcome != "caught")
     if departs:
         text = "\n".join(report.facts(found))
@@ -296,7 +302,7 @@ def test_clean_runs_are_spread_over_experiments_and_seeds():
 def test_a_clean_run_without_a_comparison_does_not_count():
     runs = [CleanRun(experiment="a", seed=s, counted=True, comparisons=c) for s, c in enumerate((3, 0, 3))]
     runs.append(CleanRun(experiment="b", seed=0, counted=False, comparisons=3))
-    found = Findings(schema_version=SCHEMA_VERSION, rungs=[], seed=0, seconds=0.0, trials=[], clean=runs)
+    found = Findings(schema_version=SCHEMA_VERSION, checks=[], seed=0, seconds=0.0, trials=[], clean=runs)
     assert found.false_alarms().of == 2
 
 

@@ -211,7 +211,7 @@ def test_it_ends_in_time_and_leaves_nothing(
     run = Run(
         tmp_path,
         scratch_directory,
-        *(str(experiment), "--rungs", "forward", "--precision", "float64"),
+        *(str(experiment), "--checks", "forward", "--precision", "float64"),
         *("--timeout", "3" if said.endswith("within 3 s") else "30", "--implementations", str(FAKE), second),
     )
     code, output, errors = run.end(45)
@@ -235,7 +235,7 @@ def test_what_it_prints_is_kept_at_its_end_alone(fake: Edit, experiment: Path, t
     run = Run(
         tmp_path,
         scratch_directory,
-        *(str(experiment), "--rungs", "forward", "--precision", "float64"),
+        *(str(experiment), "--checks", "forward", "--precision", "float64"),
         *("--implementations", str(FAKE), second),
     )
     largest = 0
@@ -281,10 +281,10 @@ def test_a_signal_ends_everything(
     tmp_path: Path,
     scratch_directory: Path,
 ):
-    rungs = ("--rungs", "forward", "--precision", "float64")
+    checks = ("--checks", "forward", "--precision", "float64")
     arguments = {
-        "check": (str(experiment), *rungs, "--implementations", busy, busy),
-        "record": ("record", busy, str(experiment), *rungs),
+        "check": (str(experiment), *checks, "--implementations", busy, busy),
+        "record": ("record", busy, str(experiment), *checks),
         "bench": ("bench", "--quick", "--workloads", "gru-*"),
         "faults": ("faults", "--only-clean", "--clean", "4"),
     }[command]
@@ -304,7 +304,7 @@ def test_a_signal_ends_everything(
 
 
 def test_workers_end_with_a_run_that_is_killed(busy: str, experiment: Path, tmp_path: Path, scratch_directory: Path):
-    arguments = (str(experiment), "--rungs", "forward", "--precision", "float64", "--implementations")
+    arguments = (str(experiment), "--checks", "forward", "--precision", "float64", "--implementations")
     run = Run(tmp_path, scratch_directory, *arguments, busy, busy)
     run.processes(ALL)
     run.process.kill()

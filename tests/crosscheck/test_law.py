@@ -1,4 +1,4 @@
-"""The statistics of the initial-law rung, on NumPy's own draws: their level, and what they can see."""
+"""The statistics of the initialization check, on NumPy's own draws: their level, and what they can see."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crosscheck.bounds import tolerances
-from crosscheck.checks import initial_law
+from crosscheck.checks import initialization
 from crosscheck.statistics import distributions
 from spec import experiment as experiments
 from spec.parameters import Normal, Uniform
@@ -50,7 +50,7 @@ def test_a_standard_deviation_3_percent_off_is_seen(expected: distributions.Rand
     """With a tensor of 1024 elements over 28 seeds; at the level that a Transformer's tests have."""
     values = draw(np.random.default_rng(2), expected, (28, 1024)) * np.float32(factor)
     table = experiments.load("hello-transformer").model.parameters()
-    finding = distributions.spread(values, expected, tolerances.INITIAL_LAW_LEVEL / initial_law.tests(table))
+    finding = distributions.spread(values, expected, tolerances.INITIAL_LAW_LEVEL / initialization.tests(table))
     assert finding.difference > finding.bound
 
 
@@ -69,8 +69,8 @@ def test_a_normal_law_is_told_from_a_uniform_one_of_equal_variance():
 def test_sample_sizes():
     assert distributions.sample_size(Uniform(1.0), 0.02) == 500
     assert distributions.sample_size(Normal(1.0), 0.02) == 1250
-    assert initial_law.seeds(experiments.load("hello-gru").model.parameters()) == 124
-    assert initial_law.seeds(experiments.load("hello-transformer").model.parameters()) == 28
+    assert initialization.seeds(experiments.load("hello-gru").model.parameters()) == 124
+    assert initialization.seeds(experiments.load("hello-transformer").model.parameters()) == 28
     generator = np.random.default_rng(4)
     for expected in (Uniform(0.35), Normal(1.0)):
         values = draw(generator, expected, (2000, distributions.sample_size(expected, 0.02)))

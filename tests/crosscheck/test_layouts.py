@@ -1,4 +1,4 @@
-"""The rung that hands over the same numbers in other layouts."""
+"""The check that hands over the same numbers in other layouts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from crosscheck.checks import layouts
 from crosscheck.exit_codes import DIFFERENT, SAME
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
 ARRAYS = [
@@ -114,17 +114,17 @@ LENGTHS = (
     ids=["gradients", "slots", "starts", "prediction", "initial states", "masks", "lengths"],
 )
 def test_an_argument_that_is_read_flat_is_red(
-    check: Check, fake: Edit, edit: tuple[str, str], experiment: str, tensor: str
+    run_crosscheck: RunCrosscheck, fake: Edit, edit: tuple[str, str], experiment: str, tensor: str
 ):
     side = fake(FLAT, edit)
-    outcome = check(FAKE, "--rungs", "layouts", first=side, experiments=(experiment,))
+    outcome = run_crosscheck(FAKE, "--checks", "layouts", first=side, experiments=(experiment,))
     assert outcome.exit_code == DIFFERENT
     assert outcome.failures()[0]["tensor"].startswith(tensor)
     assert all(failure["sides"][0].startswith(side) for failure in outcome.failures())
-    assert check(FAKE, "--rungs", "layouts", experiments=(experiment,)).exit_code == SAME
+    assert run_crosscheck(FAKE, "--checks", "layouts", experiments=(experiment,)).exit_code == SAME
 
 
-def test_a_side_that_tells_its_overhead_is_handed_the_same_inputs(check: Check, fake: Edit) -> None:
+def test_a_side_that_tells_its_overhead_is_handed_the_same_inputs(run_crosscheck: RunCrosscheck, fake: Edit) -> None:
     """spec.reference tells none, and what an implementation tells is no input."""
     tells = "def overhead():\n    return {'compiling': 0.0}\n\n\ndef describe("
-    assert check(fake(("def describe(", tells)), "--rungs", "layouts").exit_code == SAME
+    assert run_crosscheck(fake(("def describe(", tells)), "--checks", "layouts").exit_code == SAME

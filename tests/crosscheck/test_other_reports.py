@@ -46,17 +46,22 @@ def planted(text: str = "a note") -> Findings:
         return Trial(
             name=name, implementation="flax_impl", what="A few words of our own.", entries=(),
             experiment="hello-embedding-scale-by-frequency",
-            precision="float64", expected_rung="forward", expected_tensor="logits", outcome=outcome,
-            rungs={"structure": "same", "forward": "different" if fired else "same"}, note=text,
-            first_rung="forward" if fired else "", tensor=text, blamed="flax_impl", blamed_stage=text,
+            precision="float64", expected_check="forward", expected_tensor="logits", outcome=outcome,
+            checks={"structure": "same", "forward": "different" if fired else "same"}, note=text,
+            first_check="forward" if fired else "", tensor=text, blamed="flax_impl", blamed_stage=text,
         )  # fmt: skip
 
     outcomes = ["caught", "could not run", *BAD]
     trials = [trial(f"fault-{outcome[:6].strip()}", outcome, outcome != "survived") for outcome in outcomes]
     clean = [CleanRun(experiment="hello-gru", seed=0, counted=True, comparisons=3, alarms=[text], lost=text)]
     return Findings(
-        schema_version=1, rungs=["structure", "forward", "lock-step"], seed=0, seconds=3.0, trials=trials, clean=clean,
-    )  # fmt: skip
+        schema_version=1,
+        checks=["structure", "forward", "trajectory"],
+        seed=0,
+        seconds=3.0,
+        trials=trials,
+        clean=clean,
+    )
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -83,7 +88,7 @@ def test_what_became_of_a_fault_is_seen_at_any_width(width: int | None) -> None:
             f"{trial.outcome} flax_impl/{trial.name} on {trial.experiment}; {seen}; blamed: flax_impl, a note" in told
         )
     assert faults.verdict(made) in told
-    assert told.index("FIRED: rungs that saw") < told.index("flax_impl/")
+    assert told.index("FIRED: checks that saw") < told.index("flax_impl/")
     assert width is None or max(map(len, output.splitlines())) <= width
 
 

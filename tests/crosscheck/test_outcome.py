@@ -1,4 +1,4 @@
-"""The outcome rung: a test that cannot fail shows nothing."""
+"""The outcome check: a test that cannot fail shows nothing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from spec.training import CannotLearn, Learns, LearnsSometimes
 
 FAKE = str(Path(__file__).parent / "fake_framework.py")
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_every_shipped_experiment_has_runs_enough():
 
 
 @pytest.mark.parametrize(("seeds", "code"), [(1, UNDERPOWERED), (2, UNDERPOWERED), (3, SAME)])
-def test_too_few_seeds_are_said(check: Check, experiment: Path, seeds: int, code: int):
+def test_too_few_seeds_are_said(run_crosscheck: RunCrosscheck, experiment: Path, seeds: int, code: int):
     experiment.write_text(experiment.read_text().replace("seeds = 3", f"seeds = {seeds}"))
-    outcome = check(FAKE, "--rungs", "outcome")
+    outcome = run_crosscheck(FAKE, "--checks", "outcome")
     assert outcome.exit_code == code
     if code == UNDERPOWERED:
         assert outcome.status("outcome") == "underpowered"
@@ -60,11 +60,11 @@ def test_too_few_seeds_are_said(check: Check, experiment: Path, seeds: int, code
 
 @pytest.mark.parametrize(("seeds", "compared"), [(8, False), (9, True)])
 def test_sides_are_held_against_each_other_where_that_can_fail(
-    check: Check, experiment: Path, seeds: int, compared: bool
+    run_crosscheck: RunCrosscheck, experiment: Path, seeds: int, compared: bool
 ):
     least = float(fisher_exact([[seeds, 0], [0, seeds]])[1])
     assert (least < tolerances.OUTCOME_LEVEL) == compared
     experiment.write_text(experiment.read_text().replace("seeds = 3", f"seeds = {seeds}"))
-    outcome = check(FAKE, "--rungs", "outcome")
+    outcome = run_crosscheck(FAKE, "--checks", "outcome")
     sides = [c["sides"] for c in outcome.report["experiments"][0]["comparisons"] if c["tensor"] == "solved"]
     assert (len(sides) == 3) == compared

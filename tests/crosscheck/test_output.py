@@ -18,7 +18,7 @@ from spec.errors import UsageError
 FAKE = Path(__file__).parent / "fake_framework.py"
 ROOT = Path(__file__).parents[2]
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
 
@@ -35,7 +35,7 @@ def words(experiment: Path, tmp_path: Path) -> Callable[..., tuple[str, ...]]:
 
     def make(second: str = str(FAKE), *options: str) -> tuple[str, ...]:
         sides = ("--implementations", str(FAKE), second)
-        return (str(experiment), "--rungs", "gradients", *sides, "--out", str(tmp_path / "report"), *options)
+        return (str(experiment), "--checks", "gradients", *sides, "--out", str(tmp_path / "report"), *options)
 
     return make
 
@@ -76,7 +76,7 @@ def test_progress_that_cannot_be_shown_costs_nothing(words: Callable[..., Any]):
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_reports_that_cannot_be_written_cost_no_verdict(
-    check: Check, fake: Edit, monkeypatch: pytest.MonkeyPatch, wrong: bool
+    run_crosscheck: RunCrosscheck, fake: Edit, monkeypatch: pytest.MonkeyPatch, wrong: bool
 ):
     planted = ("    loss = sum(", "    found['head.bias'] = found['head.bias'] * 2\n    loss = sum(")
 
@@ -84,7 +84,7 @@ def test_reports_that_cannot_be_written_cost_no_verdict(
         raise UsageError(f"{path}: cannot be written: No space left on device")
 
     monkeypatch.setattr(files, "write", full)
-    outcome = check(fake(planted) if wrong else str(FAKE), "--rungs", "gradients")
+    outcome = run_crosscheck(fake(planted) if wrong else str(FAKE), "--checks", "gradients")
     assert outcome.exit_code == int(wrong)
     assert ("DIFFERENT" if wrong else "THE SAME") in outcome.output
     lost = [line for line in outcome.errors.splitlines() if line.startswith("error: ")]
@@ -92,12 +92,14 @@ def test_reports_that_cannot_be_written_cost_no_verdict(
     assert all("the report is lost" in line and "No space left on device" in line for line in lost)
 
 
-def test_the_verdict_is_printed_before_reports_are_written(check: Check, monkeypatch: pytest.MonkeyPatch):
+def test_the_verdict_is_printed_before_reports_are_written(
+    run_crosscheck: RunCrosscheck, monkeypatch: pytest.MonkeyPatch
+):
     order: list[str] = []
     said, written = output.say, files.write
     monkeypatch.setattr(output, "say", lambda text: (order.append(text), said(text)))
     monkeypatch.setattr(files, "write", lambda path, content: (order.append(path.name), written(path, content)))
-    assert check(str(FAKE), "--rungs", "forward").exit_code == 0
+    assert run_crosscheck(str(FAKE), "--checks", "forward").exit_code == 0
     assert "THE SAME" in order[0]
     assert order[1:3] == ["report.json", "report.md"]
 
@@ -113,14 +115,14 @@ def test_a_picture_that_cannot_be_drawn(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_an_error_of_its_own_is_one_line_and_keeps_its_traceback(
-    check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run_crosscheck: RunCrosscheck, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("planted\nin two lines")
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(run, "run", broken)
-    outcome = check()
+    outcome = run_crosscheck()
     assert outcome.exit_code == 3
     (line,) = outcome.errors.splitlines()
     assert line.startswith("error: ZeroDivisionError: planted in two lines (an error that was not foreseen; ")
@@ -131,7 +133,7 @@ def test_an_error_of_its_own_is_one_line_and_keeps_its_traceback(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_that_is_swallowed_ends_the_run_all_the_same(
-    check: Check, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+    run_crosscheck: RunCrosscheck, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ):
     honest = run.run
 
@@ -143,29 +145,33 @@ def test_a_signal_that_is_swallowed_ends_the_run_all_the_same(
             pass
         return honest(*arguments)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Under nohup one of them is ignored, and stays so.
+    before = {each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGINT, number)}
     try:
         monkeypatch.setattr(run, "run", swallowing)
-        assert check(str(FAKE), "--rungs", "forward").exit_code == code
+        assert run_crosscheck(str(FAKE), "--checks", "forward").exit_code == code
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
-def test_older_reports_are_moved_aside_by_a_run_without_a_verdict(check: Check, fake: Edit, tmp_path: Path):
+def test_older_reports_are_moved_aside_by_a_run_without_a_verdict(
+    run_crosscheck: RunCrosscheck, fake: Edit, tmp_path: Path
+):
     report = tmp_path / "report"
     report.mkdir()
     (report / "report.md").write_text("of my own")
     # A mistake of the user's touches nothing.
-    assert check("no_such_module").exit_code == 2
+    assert run_crosscheck("no_such_module").exit_code == 2
     assert (report / "report.md").read_text() == "of my own"
-    assert check(fake(("import numpy as np\n", "raise ValueError\nimport numpy as np\n"))).exit_code == 3
+    assert run_crosscheck(fake(("import numpy as np\n", "raise ValueError\nimport numpy as np\n"))).exit_code == 3
     assert {path.name: path.read_text() for path in report.iterdir()} == {"report.md.previous": "of my own"}
 
 
-def test_reports_are_as_the_umask_says(check: Check, tmp_path: Path):
+def test_reports_are_as_the_umask_says(run_crosscheck: RunCrosscheck, tmp_path: Path):
     before = os.umask(0o027)
     try:
-        assert check(str(FAKE), "--rungs", "forward").exit_code == 0
+        assert run_crosscheck(str(FAKE), "--checks", "forward").exit_code == 0
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "report").iterdir()} == {0o640}

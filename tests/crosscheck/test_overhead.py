@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
 TELLS = """ASKED: list[str] = []
@@ -21,8 +21,8 @@ def describe("""
 
 
 @pytest.mark.own_processes
-def test_what_a_side_spends_is_told_apart(check: Check, fake: Edit, tmp_path: Path) -> None:
-    found = check(fake(("def describe(", TELLS)), "--rungs", "structure", "--fresh")
+def test_what_a_side_spends_is_told_apart(run_crosscheck: RunCrosscheck, fake: Edit, tmp_path: Path) -> None:
+    found = run_crosscheck(fake(("def describe(", TELLS)), "--checks", "structure", "--fresh")
     assert found.exit_code == 0
     first, second = (side["overhead"] for side in found.report["sides"])
     # Of this job alone: what was spent before it was asked for is none of its.

@@ -23,7 +23,7 @@ TABLE = {plant.label(fault): fault for fault in table.FAULTS}
 SEEN = [
     (TABLE["flax_impl/gru-without-b-hn"], "rnn.h_l0", None),
     (
-        TABLE["flax_impl/adam-epsilon-1e-7"]._replace(rung="lock-step"),
+        TABLE["flax_impl/adam-epsilon-1e-7"]._replace(check="trajectory"),
         "parameters/rnn.weight_ih_l0",
         0,
     ),
@@ -32,7 +32,7 @@ SEEN = [
 
 SUM = Edit("loss.py", "return total / asked.sum()", "return total")
 
-LIVE = sorted({(fault.experiment, fault.rung) for fault, _, _ in SEEN})
+LIVE = sorted({(fault.experiment, fault.check) for fault, _, _ in SEEN})
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +40,8 @@ def torch_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What torch_impl does with every experiment that a fault is live in."""
     directory = tmp_path_factory.mktemp("recordings") / "torch"
     names = sorted({experiment for experiment, _ in LIVE})
-    rungs = "forward,lock-step"
-    arguments = ["record", "torch_impl", *names, "--rungs", rungs, "--precision", "float64", "--out", str(directory)]
+    checks = "forward,trajectory"
+    arguments = ["record", "torch_impl", *names, "--checks", checks, "--precision", "float64", "--out", str(directory)]
     assert main(arguments) == 0
     return directory
 
@@ -53,9 +53,9 @@ Judge = Callable[..., tuple[int, dict[str, Any]]]
 def judge(tmp_path: Path, torch_recording: Path) -> Judge:
     """Record a copy of flax_impl with edits and compare it with torch_impl; the exit code and the report."""
 
-    def run(experiment: str, rungs: str, *edits: Edit) -> tuple[int, dict[str, Any]]:
+    def run(experiment: str, checks: str, *edits: Edit) -> tuple[int, dict[str, Any]]:
         copy = plant.plant(SEEN[0][0]._replace(edits=edits), FLAX, tmp_path)
-        chosen = ["--rungs", rungs, "--precision", "float64"]
+        chosen = ["--checks", checks, "--precision", "float64"]
         main(["record", str(copy), experiment, *chosen, "--out", str(tmp_path / "recording")])
         directories = [str(torch_recording), str(tmp_path / "recording")]
         report = tmp_path / "report"
@@ -69,16 +69,16 @@ def judge(tmp_path: Path, torch_recording: Path) -> Judge:
 def test_fault_is_found_and_its_tensor_named(
     fault: Fault, tensor: str, step: int | None, judge: Judge, capsys: pytest.CaptureFixture[str]
 ):
-    code, report = judge(fault.experiment, fault.rung, *fault.edits)
+    code, report = judge(fault.experiment, fault.check, *fault.edits)
     first = next(c for c in report["experiments"][0]["comparisons"] if not c["passed"])
     assert code == 1
-    assert (first["rung"], first["tensor"], first["step"]) == (fault.rung, tensor, step)
+    assert (first["check"], first["tensor"], first["step"]) == (fault.check, tensor, step)
     assert tensor in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("experiment", "rung"), LIVE)
-def test_an_unedited_copy_passes(experiment: str, rung: str, judge: Judge):
-    code, report = judge(experiment, rung)
+@pytest.mark.parametrize(("experiment", "check"), LIVE)
+def test_an_unedited_copy_passes(experiment: str, check: str, judge: Judge):
+    code, report = judge(experiment, check)
     assert code == 0
     assert report["experiments"][0]["cells"][0]["status"] == "same"
     assert report["elements"] > 0
@@ -86,7 +86,7 @@ def test_an_unedited_copy_passes(experiment: str, rung: str, judge: Judge):
 
 def test_sum_instead_of_mean_shows_in_the_parameters_under_adam(judge: Judge):
     """Adam divides the scale of a gradient out but for its epsilon: 3e-7 is left, and must not go under."""
-    code, report = judge("hello-gru", "lock-step", SUM)
+    code, report = judge("hello-gru", "trajectory", SUM)
     failures = [c for c in report["experiments"][0]["comparisons"] if not c["passed"]]
     moved = [c for c in failures if c["tensor"].startswith("parameters/")]
     assert code == 1

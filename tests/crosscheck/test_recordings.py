@@ -45,8 +45,8 @@ def compared(tmp_path: Path, *arguments: object) -> tuple[int, dict[str, Any]]:
 
 
 def statuses(report: dict[str, Any]) -> list[str]:
-    """Of every rung but train-mode, which has nothing to ask of a model that drops nothing."""
-    return [cell["status"] for cell in report["experiments"][0]["cells"] if cell["rung"] != "train-mode"]
+    """Of every check but dropout, which has nothing to ask of a model that drops nothing."""
+    return [cell["status"] for cell in report["experiments"][0]["cells"] if cell["check"] != "dropout"]
 
 
 def test_two_recordings_are_the_same(tmp_path: Path, recorded: Callable[..., Path]):
@@ -60,17 +60,17 @@ def test_a_difference_is_found_and_the_command_names_the_directories(
 ):
     edit = ("    loss = sum(", "    found['head.bias'] = found['head.bias'] * 2\n    loss = sum(")
     one, two = recorded("one"), recorded("two", fake(edit))
-    code, report = compared(tmp_path, one, two, "--rungs", "forward,gradients")
+    code, report = compared(tmp_path, one, two, "--checks", "forward,gradients")
     assert code == 1
     assert [cell["status"] for cell in report["experiments"][0]["cells"]] == ["same", "different"]
-    command = f"python -m crosscheck compare {one} {two} --experiments short --rungs gradients --precision float64"
+    command = f"python -m crosscheck compare {one} {two} --experiments short --checks gradients --precision float64"
     assert command in capsys.readouterr().out
 
 
 def test_a_recording_is_not_compared_with_itself(
     tmp_path: Path, recorded: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ):
-    one = recorded("one", str(FAKE), "--rungs", "forward")
+    one = recorded("one", str(FAKE), "--checks", "forward")
     link, copy = tmp_path / "link", tmp_path / "copy"
     link.symlink_to(one)
     shutil.copytree(one, copy)
@@ -83,22 +83,22 @@ def test_a_recording_is_not_compared_with_itself(
 def test_an_experiment_named_twice_is_refused(
     tmp_path: Path, recorded: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ):
-    one, two = (recorded(name, str(FAKE), "--rungs", "forward") for name in ("one", "two"))
+    one, two = (recorded(name, str(FAKE), "--checks", "forward") for name in ("one", "two"))
     arguments = ["compare", str(one), str(two), "--experiments", "short", "short", "--out", str(tmp_path / "report")]
     assert main(arguments) == 2
     assert "--experiments: expected each once, got short 2 times" in capsys.readouterr().err
 
 
 def test_that_both_sides_are_one_module_is_said(tmp_path: Path, recorded: Callable[..., Path], fake: Edit):
-    one, two = (recorded(name, str(FAKE), "--rungs", "forward") for name in ("one", "two"))
+    one, two = (recorded(name, str(FAKE), "--checks", "forward") for name in ("one", "two"))
     assert compared(tmp_path, one, two)[1]["verdict"].endswith(f"; both sides are {FAKE}")
-    three = recorded("three", fake(("1.0", "1.1")), "--rungs", "forward")
+    three = recorded("three", fake(("1.0", "1.1")), "--checks", "forward")
     assert "both sides" not in compared(tmp_path, one, three)[1]["verdict"]
 
 
 def test_bounds_are_of_what_was_drawn(tmp_path: Path, recorded: Callable[..., Path]):
     """Logits of the seed that was recorded, not of another one."""
-    options = ("--rungs", "loss", "--precision", "float64", "--seed", "5")
+    options = ("--checks", "loss", "--precision", "float64", "--seed", "5")
     one, two = (recorded(name, str(FAKE), *options) for name in ("one", "two"))
     found = {c["tensor"]: c["bound"] for c in compared(tmp_path, one, two)[1]["experiments"][0]["comparisons"]}
     short = load(str(tmp_path / "short.toml"))
@@ -122,15 +122,15 @@ def test_a_case_that_was_not_recorded(
 
 def test_other_inputs_are_not_compared(tmp_path: Path, recorded: Callable[..., Path]):
     one, two = recorded("one"), recorded("two", str(FAKE), "--seed", "1")
-    code, report = compared(tmp_path, one, two, "--rungs", "forward")
+    code, report = compared(tmp_path, one, two, "--checks", "forward")
     notes = {c["note"] for c in report["experiments"][0]["comparisons"]}
     assert code == 1
     assert notes == {"the two sides were not handed the same inputs (seeds 0 and 1)"}
 
 
 def test_what_one_side_never_recorded_is_a_difference(tmp_path: Path, recorded: Callable[..., Path]):
-    one, two = recorded("one"), recorded("two", str(FAKE), "--rungs", "forward")
-    code, report = compared(tmp_path, one, two, "--rungs", "forward,gradients")
+    one, two = recorded("one"), recorded("two", str(FAKE), "--checks", "forward")
+    code, report = compared(tmp_path, one, two, "--checks", "forward,gradients")
     assert code == 1
     assert [cell["status"] for cell in report["experiments"][0]["cells"]] == ["same", "different"]
     assert report["experiments"][0]["comparisons"][-1]["note"].startswith("never recorded by")
@@ -139,7 +139,7 @@ def test_what_one_side_never_recorded_is_a_difference(tmp_path: Path, recorded: 
 def test_another_version_of_the_experiment(tmp_path: Path, recorded: Callable[..., Path], experiment: Path):
     one = recorded("one")
     experiment.write_text(experiment.read_text().replace("learning_rate = 0.01", "learning_rate = 0.02"))
-    code, report = compared(tmp_path, one, recorded("two"), "--rungs", "forward")
+    code, report = compared(tmp_path, one, recorded("two"), "--checks", "forward")
     assert code == 3
     assert "recorded another version of short" in report["experiments"][0]["comparisons"][0]["note"]
 
@@ -147,7 +147,7 @@ def test_another_version_of_the_experiment(tmp_path: Path, recorded: Callable[..
 def test_an_experiment_that_one_side_lacks(tmp_path: Path, recorded: Callable[..., Path]):
     one, two = recorded("one"), recorded("two")
     (two / "short.safetensors").unlink()
-    code, report = compared(tmp_path, one, two, "--rungs", "forward")
+    code, report = compared(tmp_path, one, two, "--checks", "forward")
     assert code == 3
     assert report["experiments"][0]["status"] == "crashed"
 
@@ -246,7 +246,7 @@ def test_an_experiment_that_both_sides_lost_leaves_the_others(tmp_path: Path, ex
     for directory in (one, two):
         assert main(["record", str(FAKE), str(experiment), str(other), "--out", str(directory)]) == 0
         recording.file(directory, "other").write_bytes(b"damaged")
-    code, report = compared(tmp_path, one, two, "--rungs", "forward,gradients")
+    code, report = compared(tmp_path, one, two, "--checks", "forward,gradients")
     assert code == 3
     found = {entry["experiment"]: entry["status"] for entry in report["experiments"]}
     assert found == {"other": "crashed", "short": "same"}

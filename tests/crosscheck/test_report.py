@@ -23,25 +23,25 @@ from tests.hostile import HOSTILE, problems
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
 WIDTHS = [40, 60, 80, 130, None]
 
-RUNGS = [rung.NAME for rung in BY_DEFAULT]
+CHECKS = [check.NAME for check in BY_DEFAULT]
 
 
 def verdict(name: str, status: Status, **fields: Any) -> Verdict:
-    """An experiment that has that status in two rungs, and is the same in the others."""
-    worst = ("forward", "lock-step")
+    """An experiment that has that status in two checks, and is the same in the others."""
+    worst = ("forward", "trajectory")
     cells = [
-        Cell(rung=rung, status=status if rung in worst else "same", ratio=0.25, reason="why", needed=1200)
-        for rung in RUNGS
+        Cell(check=check, status=status if check in worst else "same", ratio=0.25, reason="why", needed=1200)
+        for check in CHECKS
     ]
     if status == "not applicable":
         cells = [msgspec.structs.replace(cell, status=status) for cell in cells]
     compared = Comparison(
-        experiment=name, rung="forward", precision="float64", case="own", tensor="encoder.layers.0.norm1",
+        experiment=name, check="forward", precision="float64", case="own", tensor="encoder.layers.0.norm1",
         sides=("one", "two"), passed=status not in ("different", "crashed"), elements=4, index=(0, 5),
         values=(1.0, 1.5), difference=0.5, bound=1e-15, ratio=5e14, note="a note", crashed=status == "crashed",
         traceback="Traceback (most recent call last):\n  File x\nValueError: y" if status == "crashed" else "",
@@ -63,7 +63,7 @@ def summary(*verdicts: Verdict, **fields: Any) -> Summary:
         for name in ("one", "two")
     ]
     given = {
-        "schema_version": SCHEMA_VERSION, "sides": sides, "rungs": RUNGS, "precisions": ["float64", "float32"],
+        "schema_version": SCHEMA_VERSION, "sides": sides, "checks": CHECKS, "precisions": ["float64", "float32"],
         "seed": 0, "device": "cpu", "seconds": 2.0, "exit_code": exit_code, "verdict": words,
         "experiments": list(verdicts),
     }  # fmt: skip
@@ -87,12 +87,12 @@ def without_colours(output: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", output)
 
 
-OF_A_RUNG: tuple[Status, ...] = (
+OF_A_CHECK: tuple[Status, ...] = (
     "different", "crashed", "underpowered", "not checked", "same", "not applicable",
 )  # fmt: skip
 
 ALL = summary(
-    *(verdict(f"an-experiment-that-is-{status.replace(' ', '-')}", status) for status in OF_A_RUNG),
+    *(verdict(f"an-experiment-that-is-{status.replace(' ', '-')}", status) for status in OF_A_CHECK),
     verdict("hello-embedding-scale-by-frequency", "different"),
 )
 
@@ -119,7 +119,7 @@ def test_no_verdict_is_cut_however_narrow_it_is(width: int | None) -> None:
         assert max(map(len, folded)) <= width
     joined = " ".join(" ".join(lines).split())
     assert ALL.verdict in joined
-    assert f"in forward, lock-step; {len(RUNGS) - 2} rungs ok" in joined
+    assert f"in forward, trajectory; {len(CHECKS) - 2} checks ok" in joined
     assert "UNDERPOWERED" in joined
     assert "1200" in joined
 
@@ -139,8 +139,8 @@ def test_the_legend_stands_above_the_table(width: int | None) -> None:
 def test_the_legend_has_what_stands_among_the_details() -> None:
     found = verdict("hello-embedding-sparse", "same")
     cells = [
-        Cell(rung=cell.rung, status="left out")
-        if cell.rung == "gradients"
+        Cell(check=cell.check, status="left out")
+        if cell.check == "gradients"
         else msgspec.structs.replace(cell, elements=4)
         for cell in found.cells
     ]
@@ -170,7 +170,7 @@ def test_progress_says_a_verdict_in_the_same_words(width: int | None, capsys: py
         progress.judged(verdict("hello-gru", "different"))
         progress.recorded("one", "hello-gru", 1.0, "lost its way")
     output = " ".join(without_colours(capsys.readouterr().err).split())
-    assert f"[1/2] FAIL hello-gru: in forward, lock-step; {len(RUNGS) - 2} rungs ok" in output
+    assert f"[1/2] FAIL hello-gru: in forward, trajectory; {len(CHECKS) - 2} checks ok" in output
     assert "one hello-gru: lost its way" in output
 
 
@@ -208,10 +208,12 @@ def test_a_bar_can_be_read_on_white(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[33m" not in file.getvalue()
 
 
-def test_a_fault_planted_in_a_copy_is_whole_in_a_log(check: Check, fake: Edit) -> None:
-    outcome = check(fake(("    loss = sum(", "    found['head.bias'] = found['head.bias'] * 2\n    loss = sum(")))
+def test_a_fault_planted_in_a_copy_is_whole_in_a_log(run_crosscheck: RunCrosscheck, fake: Edit) -> None:
+    outcome = run_crosscheck(
+        fake(("    loss = sum(", "    found['head.bias'] = found['head.bias'] * 2\n    loss = sum("))
+    )
     (line,) = (line for line in outcome.output.splitlines() if line.startswith("  FAIL  short"))
-    assert line.split("  ")[-1].startswith("in gradients, lock-step; ") or "in gradients; " in line
+    assert line.split("  ")[-1].startswith("in gradients, trajectory; ") or "in gradients; " in line
     assert "…" not in outcome.output
 
 
@@ -228,7 +230,7 @@ def field(make: Callable[[str], Summary]) -> Callable[[str], Summary]:
 def failing(text: str = "harmless", **fields: Any) -> Summary:
     """A run with a failure, a crash and what was not checked; fields: of its comparisons."""
     del text
-    blame = Blame(departs="two", reason="harmless", departures=[])
+    blame = Blame(at_fault="two", reason="harmless", departures=[])
     made = [verdict("first", "different", blame=blame), verdict("second", "crashed"), verdict("third", "not checked")]
     changed = [
         msgspec.structs.replace(v, comparisons=[msgspec.structs.replace(c, **fields) for c in v.comparisons])
@@ -316,8 +318,8 @@ def a_reason(text: str) -> Summary:
 
 @field
 def who_is_to_blame(text: str) -> Summary:
-    departure = Departure(side=text, stage=text, tensor=text, wrong=[text, text], dragged=[text])
-    return with_experiments(failing(), blame=Blame(departs=text, reason=text, departures=[departure]))
+    departure = Departure(side=text, stage=text, tensor=text, wrong=[text, text], downstream=[text])
+    return with_experiments(failing(), blame=Blame(at_fault=text, reason=text, departures=[departure]))
 
 
 def structure(text: str) -> list[str]:
@@ -394,7 +396,9 @@ RAISES = "    raise ValueError({text!r} * {times})\n"
     [("x", 20_000_000), ("\x1b[31m::error::y\n", 1_000_000), ("\n::error::forged | # `x` <b>\u202e", 1), ("\ud800", 1)],
     ids=["20 MB", "16 MB of commands", "hostile", "a lone surrogate"],
 )
-def test_what_an_implementation_says_through_a_real_worker(check: Check, fake: Edit, text: str, times: int) -> None:
+def test_what_an_implementation_says_through_a_real_worker(
+    run_crosscheck: RunCrosscheck, fake: Edit, text: str, times: int
+) -> None:
     second = fake(
         (
             "    inputs = batch.inputs.astype(",
@@ -402,7 +406,7 @@ def test_what_an_implementation_says_through_a_real_worker(check: Check, fake: E
         ),
         ('"fake": "1.0"', f'"fake\\n# forged": {text!r} * {min(times, 1000)}'),
     )
-    outcome = check(second)
+    outcome = run_crosscheck(second)
     assert outcome.exit_code == 3
     report = Path(second).parents[1] / "report"
     assert (report / "report.json").stat().st_size < LIMIT
@@ -430,9 +434,9 @@ def markdown_headings(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["a workflow command", "colours", "a lone surrogate", "cells"])
-def test_arrays_of_any_name_are_a_difference_and_no_more(check: Check, fake: Edit, name: str) -> None:
+def test_arrays_of_any_name_are_a_difference_and_no_more(run_crosscheck: RunCrosscheck, fake: Edit, name: str) -> None:
     extra = f"    outputs[{HOSTILE[name]!r}] = outputs['logits']\n    return outputs\n\n\ndef gradients("
-    outcome = check(fake(("    return outputs\n\n\ndef gradients(", extra)), "--rungs", "forward")
+    outcome = run_crosscheck(fake(("    return outputs\n\n\ndef gradients(", extra)), "--checks", "forward")
     assert outcome.exit_code == 1
     assert problems(outcome.output) == []
     assert problems(outcome.errors) == []

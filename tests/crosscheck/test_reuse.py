@@ -22,7 +22,7 @@ pytestmark = pytest.mark.own_processes
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
 
@@ -55,9 +55,11 @@ def reused(outcome: Any) -> list[int]:
     return [side["reused"] for side in outcome.report["sides"]]
 
 
-def test_a_second_run_records_nothing_and_compares_everything(check: Check, old: Callable[..., str], home: Path):
+def test_a_second_run_records_nothing_and_compares_everything(
+    run_crosscheck: RunCrosscheck, old: Callable[..., str], home: Path
+):
     port = old(FAKE.read_text())
-    first, second = check(port), check(port)
+    first, second = run_crosscheck(port), run_crosscheck(port)
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert (reused(first), reused(second)) == ([0, 0], [1, 1])
     assert [side["seconds"] for side in second.report["sides"]] == [0, 0]
@@ -71,10 +73,10 @@ def test_a_second_run_records_nothing_and_compares_everything(check: Check, old:
 
 @pytest.mark.parametrize("cleaned", [(0,), (1,), (0, 1)])
 def test_what_is_deleted_while_a_run_counts_on_it_is_recorded_anew(
-    check: Check, old: Callable[..., str], monkeypatch: pytest.MonkeyPatch, cleaned: tuple[int, ...]
+    run_crosscheck: RunCrosscheck, old: Callable[..., str], monkeypatch: pytest.MonkeyPatch, cleaned: tuple[int, ...]
 ):
     port = old(FAKE.read_text())
-    first = check(port)
+    first = run_crosscheck(port)
     share = run._share
 
     def clean_meanwhile(*arguments: Any) -> Any:
@@ -86,23 +88,23 @@ def test_what_is_deleted_while_a_run_counts_on_it_is_recorded_anew(
         return waiting, known
 
     monkeypatch.setattr(run, "_share", clean_meanwhile)
-    second = check(port)
+    second = run_crosscheck(port)
     assert second.exit_code == 0
     assert reused(second) == [0 if side in cleaned else 1 for side in (0, 1)]
     assert second.report["comparisons"] == first.report["comparisons"]
 
 
-def test_a_fault_planted_since_is_seen(check: Check, old: Callable[..., str]):
+def test_a_fault_planted_since_is_seen(run_crosscheck: RunCrosscheck, old: Callable[..., str]):
     source = FAKE.read_text()
-    assert check(old(source)).exit_code == 0
+    assert run_crosscheck(old(source)).exit_code == 0
     wrong = source.replace("    loss = sum(", "    found['head.bias'] = found['head.bias'] * 2\n    loss = sum(")
     assert wrong != source
-    outcome = check(old(wrong))
+    outcome = run_crosscheck(old(wrong))
     assert (outcome.exit_code, reused(outcome)) == (1, [1, 0])
     # Back to what it was: both of its recordings are kept.
-    outcome = check(old(source))
+    outcome = run_crosscheck(old(source))
     assert (outcome.exit_code, reused(outcome)) == (0, [1, 1])
-    outcome = check(old(wrong))
+    outcome = run_crosscheck(old(wrong))
     assert (outcome.exit_code, reused(outcome)) == (1, [1, 1])
 
 
@@ -128,15 +130,15 @@ SCALE = """
     ],
 )
 def test_whatever_it_reads_counts(
-    check: Check, old: Callable[..., str], monkeypatch: pytest.MonkeyPatch, scale: str, change: str
+    run_crosscheck: RunCrosscheck, old: Callable[..., str], monkeypatch: pytest.MonkeyPatch, scale: str, change: str
 ):
     source = FAKE.read_text().replace("import numpy as np\n", "import numpy as np\n" + READS + scale + "\n", 1)
     source = source.replace("array.astype(settings.precision) for", "(array * SCALE).astype(settings.precision) for")
     old("1.0", "scale.json")
     old("SCALE = 1.0", "scale_of.py")
     port = old(source)
-    assert check(port, "--rungs", "round-trip").exit_code == 0
-    assert reused(check(port, "--rungs", "round-trip")) == [1, 1]
+    assert run_crosscheck(port, "--checks", "round-trip").exit_code == 0
+    assert reused(run_crosscheck(port, "--checks", "round-trip")) == [1, 1]
     match change:
         case "file":
             old("2.0", "scale.json")
@@ -148,88 +150,92 @@ def test_whatever_it_reads_counts(
             old("", "double")
         case _:
             old("2.0", "../elsewhere")
-    outcome = check(port, "--rungs", "round-trip")
+    outcome = run_crosscheck(port, "--checks", "round-trip")
     assert (outcome.exit_code, outcome.report["sides"][1]["reused"]) == (1, 0)
 
 
-def test_another_job_is_recorded(check: Check, old: Callable[..., str]):
+def test_another_job_is_recorded(run_crosscheck: RunCrosscheck, old: Callable[..., str]):
     port = old(FAKE.read_text())
-    assert reused(check(port, "--rungs", "forward")) == [0, 0]
-    assert reused(check(port, "--rungs", "forward", "--seed", "1")) == [0, 0]
-    assert reused(check(port, "--rungs", "forward,gradients")) == [0, 0]
-    assert reused(check(port, "--rungs", "forward")) == [1, 1]
+    assert reused(run_crosscheck(port, "--checks", "forward")) == [0, 0]
+    assert reused(run_crosscheck(port, "--checks", "forward", "--seed", "1")) == [0, 0]
+    assert reused(run_crosscheck(port, "--checks", "forward,gradients")) == [0, 0]
+    assert reused(run_crosscheck(port, "--checks", "forward")) == [1, 1]
 
 
-def test_fresh_records_anew(check: Check, old: Callable[..., str], home: Path):
+def test_fresh_records_anew(run_crosscheck: RunCrosscheck, old: Callable[..., str], home: Path):
     port = old(FAKE.read_text())
-    check(port, "--rungs", "forward")
+    run_crosscheck(port, "--checks", "forward")
     before = sorted(path.stat().st_mtime_ns for path in home.glob("ohlol/recordings/*"))
-    assert reused(check(port, "--rungs", "forward", "--fresh")) == [0, 0]
+    assert reused(run_crosscheck(port, "--checks", "forward", "--fresh")) == [0, 0]
     assert sorted(path.stat().st_mtime_ns for path in home.glob("ohlol/recordings/*")) > before
-    assert reused(check(port, "--rungs", "forward")) == [1, 1]
+    assert reused(run_crosscheck(port, "--checks", "forward")) == [1, 1]
 
 
 def test_nothing_is_kept_for_who_wants_it_so(
-    check: Check, old: Callable[..., str], home: Path, monkeypatch: pytest.MonkeyPatch
+    run_crosscheck: RunCrosscheck, old: Callable[..., str], home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     for name, value in cache.NOTHING_KEPT.items():
         monkeypatch.setenv(name, value)
     port = old(FAKE.read_text())
-    assert [reused(check(port, "--rungs", "forward")) for _ in range(2)] == [[0, 0], [0, 0]]
+    assert [reused(run_crosscheck(port, "--checks", "forward")) for _ in range(2)] == [[0, 0], [0, 0]]
     assert not home.exists()
 
 
-def test_a_damaged_file_is_recorded_anew(check: Check, old: Callable[..., str], home: Path):
+def test_a_damaged_file_is_recorded_anew(run_crosscheck: RunCrosscheck, old: Callable[..., str], home: Path):
     port = old(FAKE.read_text())
-    check(port, "--rungs", "forward")
+    run_crosscheck(port, "--checks", "forward")
     for path in home.glob("ohlol/recordings/*"):
         path.write_bytes(path.read_bytes()[:-100])
-    outcome = check(port, "--rungs", "forward")
+    outcome = run_crosscheck(port, "--checks", "forward")
     assert (outcome.exit_code, reused(outcome)) == (0, [0, 0])
-    assert reused(check(port, "--rungs", "forward")) == [1, 1]
+    assert reused(run_crosscheck(port, "--checks", "forward")) == [1, 1]
 
 
-def test_any_changed_bit_has_it_recorded_anew(check: Check, old: Callable[..., str], home: Path):
+def test_any_changed_bit_has_it_recorded_anew(run_crosscheck: RunCrosscheck, old: Callable[..., str], home: Path):
     port = old(FAKE.read_text())
-    check(port, "--rungs", "round-trip")
+    run_crosscheck(port, "--checks", "round-trip")
     for place in (4, 40, -40):
         for path in home.glob("ohlol/recordings/*"):
             content = bytearray(path.read_bytes())
             content[place] ^= 2
             path.write_bytes(content)
-        outcome = check(port, "--rungs", "round-trip")
+        outcome = run_crosscheck(port, "--checks", "round-trip")
         assert (outcome.exit_code, reused(outcome)) == (0, [0, 0])
-    assert reused(check(port, "--rungs", "round-trip")) == [1, 1]
+    assert reused(run_crosscheck(port, "--checks", "round-trip")) == [1, 1]
 
 
-def test_a_recording_under_another_ones_name_is_not_used(check: Check, old: Callable[..., str], home: Path):
+def test_a_recording_under_another_ones_name_is_not_used(
+    run_crosscheck: RunCrosscheck, old: Callable[..., str], home: Path
+):
     port = old(FAKE.read_text())
-    check(port, "--rungs", "round-trip")
+    run_crosscheck(port, "--checks", "round-trip")
     ones = set(home.glob("ohlol/recordings/*"))
-    check(port, "--rungs", "forward")
+    run_crosscheck(port, "--checks", "forward")
     others = set(home.glob("ohlol/recordings/*")) - ones
     for one, other in zip(sorted(ones), sorted(others), strict=True):
         other.write_bytes(one.read_bytes())
-    assert reused(check(port, "--rungs", "forward")) == [0, 0]
+    assert reused(run_crosscheck(port, "--checks", "forward")) == [0, 0]
 
 
-def test_what_failed_is_asked_again(check: Check, old: Callable[..., str]):
+def test_what_failed_is_asked_again(run_crosscheck: RunCrosscheck, old: Callable[..., str]):
     source = FAKE.read_text()
     broken = source.replace(
         "    inputs = batch.inputs.astype", "    raise ValueError('planted')\n    inputs = batch.inputs.astype"
     )
     assert broken != source
     port = old(broken)
-    assert [reused(check(port, "--rungs", "forward"))[1] for _ in range(2)] == [0, 0]
+    assert [reused(run_crosscheck(port, "--checks", "forward"))[1] for _ in range(2)] == [0, 0]
 
 
-def test_a_file_that_is_edited_while_it_runs_vouches_for_nothing(check: Check, fake: Edit):
+def test_a_file_that_is_edited_while_it_runs_vouches_for_nothing(run_crosscheck: RunCrosscheck, fake: Edit):
     """Nobody can say which of the two was read."""
     port = fake(("import numpy as np\n", "import pathlib\nimport numpy as np\npathlib.Path(__file__).touch()\n"))
-    assert [reused(check(port, "--rungs", "forward"))[1] for _ in range(2)] == [0, 0]
+    assert [reused(run_crosscheck(port, "--checks", "forward"))[1] for _ in range(2)] == [0, 0]
 
 
-def test_weights_that_it_reads_by_a_library_of_its_own(check: Check, old: Callable[..., str], tmp_path: Path):
+def test_weights_that_it_reads_by_a_library_of_its_own(
+    run_crosscheck: RunCrosscheck, old: Callable[..., str], tmp_path: Path
+):
     """What the library opens nobody sees; so its recordings are not kept, and the change is seen."""
     weights = tmp_path / "weights.safetensors"
     save_file({"scale": np.ones(1)}, weights)
@@ -237,15 +243,17 @@ def test_weights_that_it_reads_by_a_library_of_its_own(check: Check, old: Callab
     source = FAKE.read_text().replace("import numpy as np\n", f"import numpy as np\n{read}", 1)
     source = source.replace("array.astype(settings.precision) for", "(array * SCALE).astype(settings.precision) for")
     port = old(source)
-    outcome = check(port, "--rungs", "round-trip")
+    outcome = run_crosscheck(port, "--checks", "round-trip")
     assert outcome.exit_code == 0
     assert f"its recordings are not kept for later runs: {port} imports safetensors" in outcome.errors
     save_file({"scale": np.full(1, 2.0)}, weights)
-    outcome = check(port, "--rungs", "round-trip")
+    outcome = run_crosscheck(port, "--checks", "round-trip")
     assert (outcome.exit_code, reused(outcome)) == (1, [1, 0])
 
 
-def test_weights_that_it_reads_by_the_specs_own_function(check: Check, old: Callable[..., str], tmp_path: Path):
+def test_weights_that_it_reads_by_the_specs_own_function(
+    run_crosscheck: RunCrosscheck, old: Callable[..., str], tmp_path: Path
+):
     weights = tmp_path / "weights.safetensors"
     parameters.save(weights, {"scale": np.ones(1)})
     read = f"from pathlib import Path\nfrom spec import parameters as files\nW = files.load(Path({str(weights)!r}))\n"
@@ -255,10 +263,10 @@ def test_weights_that_it_reads_by_the_specs_own_function(check: Check, old: Call
     source = source.replace("array.astype(settings.precision) for", "(array * SCALE).astype(settings.precision) for")
     os.utime(weights, (1, 1))
     port = old(source)
-    assert check(port, "--rungs", "round-trip").exit_code == 0
-    assert reused(check(port, "--rungs", "round-trip")) == [1, 1]
+    assert run_crosscheck(port, "--checks", "round-trip").exit_code == 0
+    assert reused(run_crosscheck(port, "--checks", "round-trip")) == [1, 1]
     parameters.save(weights, {"scale": np.full(1, 2.0)})
-    outcome = check(port, "--rungs", "round-trip")
+    outcome = run_crosscheck(port, "--checks", "round-trip")
     assert (outcome.exit_code, reused(outcome)) == (1, [1, 0])
 
 
@@ -277,7 +285,7 @@ def test_another_place_is_no_other_environment(tmp_path: Path, home: Path):
         (tmp_path / f"at-{name}").mkdir()
         # What nobody imports stands in nobody's way.
         (tmp_path / f"at-{name}" / f"unrelated_{name}.py").write_text("")
-    words = ["hello-rnn", "--rungs", "round-trip", "--implementations"]
+    words = ["hello-rnn", "--checks", "round-trip", "--implementations"]
     told = []
     for root, where in (("one", "one"), ("two", "two"), ("two", "at-two"), ("one", "at-one")):
         sides = [str(tmp_path / root / f"{side}_side.py") for side in ("first", "second")]
@@ -307,7 +315,9 @@ def test_another_place_is_no_other_environment(tmp_path: Path, home: Path):
     assert done.stderr.count("recorded by an earlier run") == 1
 
 
-def test_nothing_is_kept_without_a_home(check: Check, old: Callable[..., str], monkeypatch: pytest.MonkeyPatch):
+def test_nothing_is_kept_without_a_home(
+    run_crosscheck: RunCrosscheck, old: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.delenv("XDG_CACHE_HOME")
 
     def homeless() -> Path:
@@ -315,23 +325,25 @@ def test_nothing_is_kept_without_a_home(check: Check, old: Callable[..., str], m
 
     monkeypatch.setattr(Path, "home", homeless)
     port = old(FAKE.read_text())
-    assert [reused(check(port, "--rungs", "round-trip")) for _ in range(2)] == [[0, 0], [0, 0]]
+    assert [reused(run_crosscheck(port, "--checks", "round-trip")) for _ in range(2)] == [[0, 0], [0, 0]]
 
 
 @pytest.mark.parametrize("obstacle", ["file", "fifo"])
-def test_a_cache_that_cannot_be_used_costs_time_alone(check: Check, old: Callable[..., str], home: Path, obstacle: str):
+def test_a_cache_that_cannot_be_used_costs_time_alone(
+    run_crosscheck: RunCrosscheck, old: Callable[..., str], home: Path, obstacle: str
+):
     (home / "ohlol").mkdir(parents=True)
     (home / "ohlol" / "recordings").write_text("") if obstacle == "file" else os.mkfifo(home / "ohlol" / "recordings")
     port = old(FAKE.read_text())
-    outcome = check(port, "--rungs", "round-trip")
+    outcome = run_crosscheck(port, "--checks", "round-trip")
     assert (outcome.exit_code, reused(outcome)) == (0, [0, 0])
 
 
 def test_the_cache_is_shown_and_cleaned(
-    check: Check, old: Callable[..., str], home: Path, capsys: pytest.CaptureFixture[str]
+    run_crosscheck: RunCrosscheck, old: Callable[..., str], home: Path, capsys: pytest.CaptureFixture[str]
 ):
     port = old(FAKE.read_text())
-    check(port, "--rungs", "round-trip")
+    run_crosscheck(port, "--checks", "round-trip")
     (home / "ohlol" / "compiled-0123").mkdir()
     (home / "ohlol" / "compiled-0123" / "program").write_bytes(bytes(2_000_000))
     (home / "ohlol" / "mine").write_text("of nobody's business")
@@ -343,7 +355,7 @@ def test_the_cache_is_shown_and_cleaned(
     assert main(["cache", "--clean"]) == 0
     assert "3 files" in capsys.readouterr().out
     assert [path.name for path in (home / "ohlol").iterdir()] == ["mine"]
-    assert reused(check(port, "--rungs", "round-trip")) == [0, 0]
+    assert reused(run_crosscheck(port, "--checks", "round-trip")) == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -370,7 +382,7 @@ def test_variables_that_count(name: str, counts: bool, monkeypatch: pytest.Monke
 @pytest.mark.needs("torch", "flax")
 def test_it_works_from_the_command_line(tmp_path: Path):
     """The shipped implementations: what they record is theirs to vouch for."""
-    words = ["hello-rnn", "--rungs", "forward,loss", "--precision", "float64", "--out", str(tmp_path / "report")]
+    words = ["hello-rnn", "--checks", "forward,loss", "--precision", "float64", "--out", str(tmp_path / "report")]
     assert main(words) == 0
     assert main(words) == 0
     report = (tmp_path / "report" / "report.md").read_text()

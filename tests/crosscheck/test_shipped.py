@@ -1,4 +1,4 @@
-"""Every shipped experiment passes, in float64, from its structure through its whole recipe in lock-step."""
+"""Every shipped experiment passes, in float64, from its structure through its whole recipe in trajectory."""
 
 import json
 from pathlib import Path
@@ -15,27 +15,27 @@ LOSSES_APART = 1e-9
 
 
 def test_every_experiment_passes(tmp_path: Path) -> None:
-    rungs = "structure,round-trip,forward,gradients,lock-step"
-    code = main(["--precision", "float64", "--rungs", rungs, "--out", str(tmp_path)])
+    checks = "structure,round-trip,forward,gradients,trajectory"
+    code = main(["--precision", "float64", "--checks", checks, "--out", str(tmp_path)])
     report = json.loads((tmp_path / "report.json").read_text())
     assert code == 0, report["verdict"]
     assert report["verdict"].endswith(", 1 experiment's training left out by flax_impl: sparse embedding gradients")
     assert [experiment["experiment"] for experiment in report["experiments"]] == shipped()
     for experiment in report["experiments"]:
         name = experiment["experiment"]
-        statuses = {cell["rung"]: cell["status"] for cell in experiment["cells"]}
+        statuses = {cell["check"]: cell["status"] for cell in experiment["cells"]}
         if name == "hello-embedding-sparse":
             # flax_impl declares it: no gradients, no training, and all the rest.
-            assert statuses.pop("gradients") == statuses.pop("lock-step") == "left out"
+            assert statuses.pop("gradients") == statuses.pop("trajectory") == "left out"
             assert set(statuses.values()) == {"same"}
             continue
         trained = load(name).training.epochs > 0
-        assert statuses.pop("lock-step") == ("same" if trained else "not applicable")
+        assert statuses.pop("trajectory") == ("same" if trained else "not applicable")
         assert set(statuses.values()) == {"same"}, name
         losses = [
             comparison
             for comparison in experiment["comparisons"]
-            if comparison["rung"] == "lock-step" and comparison["tensor"] == "loss"
+            if comparison["check"] == "trajectory" and comparison["tensor"] == "loss"
         ]
         assert len(losses) == trained
         for loss in losses:

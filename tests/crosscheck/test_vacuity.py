@@ -13,11 +13,11 @@ from spec.framework import OPTIONAL
 
 FAKE = str(Path(__file__).parent / "fake_framework.py")
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
-QUICK = ",".join(rung.NAME for rung in BY_DEFAULT if rung.NAME not in ("initial-law", "train-mode", "outcome"))
-"""The rungs that take the fake implementation milliseconds."""
+QUICK = ",".join(check.NAME for check in BY_DEFAULT if check.NAME not in ("initialization", "dropout", "outcome"))
+"""The checks that take the fake implementation milliseconds."""
 
 UNSUPPORTED = "    from spec.errors import Unsupported\n"
 BODIES = {
@@ -42,7 +42,7 @@ def raising(function: str, when: str = "True") -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("functions", "when", "rungs"),
+    ("functions", "when", "checks"),
     [
         (tuple(BODIES), "True", QUICK),
         (("forward", "gradients", "train"), "True", QUICK),
@@ -55,7 +55,7 @@ def raising(function: str, when: str = "True") -> tuple[str, str]:
         (("forward",), "batch.lengths is not None", "forward"),
         (("gradients",), "batch.lengths is None", "gradients"),
         (("forward",), "len(batch.inputs) == 1", "forward"),
-        (("train",), "state.step > 0", "lock-step"),
+        (("train",), "state.step > 0", "trajectory"),
         (("round_trip", "forward"), "True", "structure,round-trip,forward"),
         (("loss_gradient",), "True", "structure,loss"),
         (("replay",), "True", "optimizer"),
@@ -63,11 +63,11 @@ def raising(function: str, when: str = "True") -> tuple[str, str]:
 )
 @pytest.mark.parametrize("both", [False, True])
 def test_what_is_left_out_is_never_the_same(
-    check: Check, fake: Edit, functions: tuple[str, ...], when: str, rungs: str, both: bool
+    run_crosscheck: RunCrosscheck, fake: Edit, functions: tuple[str, ...], when: str, checks: str, both: bool
 ):
     """It declares that it leaves out options, of which the experiment has none."""
     lazy = fake((DESCRIBE, DECLARED + DESCRIBE), *(raising(function, when) for function in functions))
-    outcome = check(lazy, "--rungs", rungs, **({"first": lazy} if both else {}))
+    outcome = run_crosscheck(lazy, "--checks", checks, **({"first": lazy} if both else {}))
     assert outcome.exit_code == PARTLY_CHECKED
     assert outcome.report["verdict"].startswith("PARTLY CHECKED: 1 of 1 experiment (short), ")
     assert outcome.report["experiments"][0]["status"] == "partly checked"
@@ -93,41 +93,45 @@ def test_what_is_left_out_is_never_the_same(
     ],
 )
 @pytest.mark.parametrize("both", [False, True])
-def test_an_answer_of_nothing_is_not_an_answer(check: Check, fake: Edit, function: str, answer: str, both: bool):
+def test_an_answer_of_nothing_is_not_an_answer(
+    run_crosscheck: RunCrosscheck, fake: Edit, function: str, answer: str, both: bool
+):
     empty = fake((BODIES[function], f"    if True: return {answer}\n{BODIES[function]}"))
-    outcome = check(empty, "--rungs", QUICK, **({"first": empty} if both else {}))
+    outcome = run_crosscheck(empty, "--checks", QUICK, **({"first": empty} if both else {}))
     assert outcome.exit_code in (DIFFERENT, COULD_NOT_RUN)
 
 
-def test_a_first_answer_that_is_given_for_ever_is_seen(check: Check, fake: Edit):
+def test_a_first_answer_that_is_given_for_ever_is_seen(run_crosscheck: RunCrosscheck, fake: Edit):
     body = BODIES["round_trip"]
     edited = fake(
         ("def round_trip(", "KEPT = {}\n\n\ndef round_trip("),
         (body, "    parameters = KEPT.setdefault((experiment.name, settings.precision), parameters)\n" + body),
     )
-    outcome = check(edited, "--rungs", QUICK)
+    outcome = run_crosscheck(edited, "--checks", QUICK)
     assert outcome.exit_code == DIFFERENT
-    failed = [c["rung"] for c in outcome.report["experiments"][0]["comparisons"] if not c["passed"]]
+    failed = [c["check"] for c in outcome.report["experiments"][0]["comparisons"] if not c["passed"]]
     assert failed[0] == "round-trip"
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIONAL if name in BODIES])
-def test_an_optional_function_that_is_missing_is_said(check: Check, fake: Edit, name: str):
-    outcome = check(fake((f"def {name}(", f"def _{name}(")), "--rungs", QUICK)
+def test_an_optional_function_that_is_missing_is_said(run_crosscheck: RunCrosscheck, fake: Edit, name: str):
+    outcome = run_crosscheck(fake((f"def {name}(", f"def _{name}(")), "--checks", QUICK)
     assert outcome.exit_code == SAME
     assert f"it has no function `{name}`" in outcome.output
-    assert "1 rung not checked" in outcome.report["verdict"]
+    assert "1 check not checked" in outcome.report["verdict"]
 
 
-def test_a_decoder_without_greedy_decoding_is_partly_checked(check: Check):
-    outcome = check(FAKE, "--precision", "float64", "--rungs", "forward", experiments=("hello-encoder-decoder",))
+def test_a_decoder_without_greedy_decoding_is_partly_checked(run_crosscheck: RunCrosscheck):
+    outcome = run_crosscheck(
+        FAKE, "--precision", "float64", "--checks", "forward", experiments=("hello-encoder-decoder",)
+    )
     assert outcome.exit_code == PARTLY_CHECKED
     assert "it has no function `predict`" in outcome.output
 
 
 SPARSE = "hello-embedding-sparse"
 HAS = "getattr(experiment.model.inputs, 'sparse', False)"
-RUNGS = "structure,round-trip,forward,loss,gradients,optimizer,lock-step"
+CHECKS = "structure,round-trip,forward,loss,gradients,optimizer,trajectory"
 
 
 @pytest.mark.parametrize(
@@ -143,30 +147,30 @@ RUNGS = "structure,round-trip,forward,loss,gradients,optimizer,lock-step"
     ],
 )
 def test_a_declared_option_covers_training_and_never_forward(
-    check: Check, fake: Edit, functions: tuple[str, ...], declares: bool, code: int
+    run_crosscheck: RunCrosscheck, fake: Edit, functions: tuple[str, ...], declares: bool, code: int
 ):
     declaration = "LEAVES_OUT = {'sparse embedding gradients': 'not on paper'}\n\n\n"
     edits = [raising(function, HAS) for function in functions]
     second = fake(*edits, *([(DESCRIBE, declaration + DESCRIBE)] if declares else []))
-    outcome = check(second, "--rungs", RUNGS, experiments=(SPARSE, "hello-embedding-rnn"))
+    outcome = run_crosscheck(second, "--checks", CHECKS, experiments=(SPARSE, "hello-embedding-rnn"))
     assert outcome.exit_code == code, outcome.output
     left = f"1 experiment's training left out by {second}: sparse embedding gradients"
     assert (left in outcome.report["verdict"]) == bool(declares and "gradients" in functions)
     if code == SAME and functions:
-        cells = {cell["rung"]: cell for cell in outcome.report["experiments"][0]["cells"]}
+        cells = {cell["check"]: cell for cell in outcome.report["experiments"][0]["cells"]}
         assert cells["gradients"]["status"] == "left out"
         assert cells["forward"]["status"] == "same"
         assert outcome.report["experiments"][1]["status"] == "same"
 
 
-def test_nothing_but_what_is_declared_to_be_left_out_is_not_the_same(check: Check, fake: Edit):
+def test_nothing_but_what_is_declared_to_be_left_out_is_not_the_same(run_crosscheck: RunCrosscheck, fake: Edit):
     declaration = "LEAVES_OUT = {'sparse embedding gradients': 'not on paper'}\n\n\n"
     second = fake(raising("gradients", HAS), (DESCRIBE, declaration + DESCRIBE))
-    outcome = check(second, "--rungs", "gradients", experiments=(SPARSE,))
+    outcome = run_crosscheck(second, "--checks", "gradients", experiments=(SPARSE,))
     assert outcome.exit_code == PARTLY_CHECKED
     assert "nothing was compared in 1 experiment, 1 experiment's training left out" in outcome.report["verdict"]
     # Beside one that is compared it does not count among the same.
-    outcome = check(second, "--rungs", "gradients", experiments=(SPARSE, "hello-embedding-rnn"))
+    outcome = run_crosscheck(second, "--checks", "gradients", experiments=(SPARSE, "hello-embedding-rnn"))
     assert outcome.exit_code == SAME
     assert "1 of 2 experiments, nothing to compare in the others" in outcome.report["verdict"]
 
@@ -186,8 +190,10 @@ def test_nothing_but_what_is_declared_to_be_left_out_is_not_the_same(check: Chec
         ("type('Broken', (), {'__repr__': lambda self: 1 / 0})()", "to reasons, got ZeroDivisionError"),
     ],
 )
-def test_a_declaration_of_what_cannot_be_declared_is_refused(check: Check, fake: Edit, declaration: str, problem: str):
-    outcome = check(fake((DESCRIBE, f"LEAVES_OUT = {declaration}\n\n\n{DESCRIBE}")), "--rungs", "forward")
+def test_a_declaration_of_what_cannot_be_declared_is_refused(
+    run_crosscheck: RunCrosscheck, fake: Edit, declaration: str, problem: str
+):
+    outcome = run_crosscheck(fake((DESCRIBE, f"LEAVES_OUT = {declaration}\n\n\n{DESCRIBE}")), "--checks", "forward")
     assert outcome.exit_code == USAGE
     assert problem in outcome.errors
     assert outcome.errors.count("error: ") == 1
@@ -197,12 +203,12 @@ def test_a_declaration_of_what_cannot_be_declared_is_refused(check: Check, fake:
 @pytest.mark.parametrize(
     "narrowing",
     [
-        ("--rungs", "structure"),
-        ("--rungs", "structure,forward", "--precision", "float64"),
-        ("--rungs", "forward", "--case", "own"),
+        ("--checks", "structure"),
+        ("--checks", "structure,forward", "--precision", "float64"),
+        ("--checks", "forward", "--case", "own"),
     ],
 )
-def test_what_the_user_leaves_out_is_scope(check: Check, narrowing: tuple[str, ...]):
-    outcome = check(FAKE, *narrowing)
+def test_what_the_user_leaves_out_is_scope(run_crosscheck: RunCrosscheck, narrowing: tuple[str, ...]):
+    outcome = run_crosscheck(FAKE, *narrowing)
     assert outcome.exit_code == SAME
     assert outcome.report["verdict"].startswith("THE SAME in what was asked: 1 experiment")

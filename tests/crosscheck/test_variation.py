@@ -16,7 +16,7 @@ import torch_impl.contract
 import torch_impl.encoder_decoder
 import torch_impl.model
 import torch_impl.recurrent
-from crosscheck.checks import Rung, forward, gradients, loss
+from crosscheck.checks import Check, forward, gradients, loss
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import sample_points
 from crosscheck.request import Request
@@ -26,12 +26,12 @@ from spec.framework import Framework, Precision
 from spec.models import MODELS
 
 FRAMEWORK: Any = torch_impl
-TRIED: tuple[Rung, ...] = (forward, loss, gradients)
-RUNGS = {rung.NAME: rung for rung in TRIED}
+TRIED: tuple[Check, ...] = (forward, loss, gradients)
+CHECKS = {check.NAME: check for check in TRIED}
 
 
 class Fault(NamedTuple):
-    """patch: (object, attribute, what to make of it). seen: rung -> the case and point where it is seen, and nowhere
+    """patch: (object, attribute, what to make of it). seen: check -> the case and point where it is seen, and nowhere
     else; an empty point is the case's first, whose faults other points share.
     """
 
@@ -274,15 +274,15 @@ FAULTS = [
 ]
 
 
-def record(rung: Rung, experiment: Experiment, precision: Precision, case: str, first: bool) -> Arrays:
+def record(check: Check, experiment: Experiment, precision: Precision, case: str, first: bool) -> Arrays:
     framework: Framework = FRAMEWORK
-    found = rung.record(framework, experiment, case, Request(precision, "cpu", 0, envelope=first))
+    found = check.record(framework, experiment, case, Request(precision, "cpu", 0, envelope=first))
     return {name: np.asarray(array) for name, array in found.items()}
 
 
-def compare(rung: Rung, experiment: Experiment, precision: Precision, case: str, *sides: Arrays) -> list[Comparison]:
-    place = Place(experiment.name, rung.NAME, precision, case, ("as it was", "patched"))
-    return rung.compare(experiment, place, *sides)
+def compare(check: Check, experiment: Experiment, precision: Precision, case: str, *sides: Arrays) -> list[Comparison]:
+    place = Place(experiment.name, check.NAME, precision, case, ("as it was", "patched"))
+    return check.compare(experiment, place, *sides)
 
 
 def point(comparison: Comparison) -> str:
@@ -293,21 +293,21 @@ def point(comparison: Comparison) -> str:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_seen_where_it_shows(fault: Fault, monkeypatch: pytest.MonkeyPatch):
     experiment = load(fault.experiment)
-    asked = [(RUNGS[n], case) for n in fault.seen for case in RUNGS[n].cases(experiment, fault.precision, False)]
+    asked = [(CHECKS[n], case) for n in fault.seen for case in CHECKS[n].cases(experiment, fault.precision, False)]
     before = {(r.NAME, c): record(r, experiment, fault.precision, c, True) for r, c in asked}
     again = {(r.NAME, c): record(r, experiment, fault.precision, c, False) for r, c in asked}
-    for rung, case in asked:
-        clean = compare(rung, experiment, fault.precision, case, before[rung.NAME, case], again[rung.NAME, case])
+    for check, case in asked:
+        clean = compare(check, experiment, fault.precision, case, before[check.NAME, case], again[check.NAME, case])
         assert clean
         assert all(comparison.passed for comparison in clean)
     owner, attribute, patch = fault.patch
     monkeypatch.setattr(owner, attribute, patch(getattr(owner, attribute)))
     for name, places in fault.seen.items():
         failed = set()
-        for rung, case in asked:
-            if name == rung.NAME:
-                patched = record(rung, experiment, fault.precision, case, False)
-                found = compare(rung, experiment, fault.precision, case, before[name, case], patched)
+        for check, case in asked:
+            if name == check.NAME:
+                patched = record(check, experiment, fault.precision, case, False)
+                found = compare(check, experiment, fault.precision, case, before[name, case], patched)
                 failed |= {(case, point(comparison)) for comparison in found if not comparison.passed}
         assert places <= failed
         # Where the first point shows it, so may all that share its case.
@@ -324,9 +324,9 @@ def test_rows_that_depend_on_their_place_are_seen_when_both_sides_do_it(monkeypa
 
     monkeypatch.setattr(torch_impl.model.Model, "embed", counted)
     experiment = load("hello-gru")
-    for rung in (RUNGS["forward"], RUNGS["gradients"]):
-        sides = [record(rung, experiment, "float64", "ragged", first) for first in (True, False)]
-        failed = [c for c in compare(rung, experiment, "float64", "ragged", *sides) if not c.passed]
+    for check in (CHECKS["forward"], CHECKS["gradients"]):
+        sides = [record(check, experiment, "float64", "ragged", first) for first in (True, False)]
+        failed = [c for c in compare(check, experiment, "float64", "ragged", *sides) if not c.passed]
         assert failed
         assert all(c.tensor.endswith("(permuted rows against the first point)") for c in failed)
 

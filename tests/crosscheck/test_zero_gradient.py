@@ -11,7 +11,7 @@ from spec.experiment import load, override
 from spec.parameters import generator_for
 from spec.training import Training
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
 MOVE = "        trace.append((parameters.copy(), slots))\n"
@@ -65,33 +65,33 @@ def test_an_optimizer_without_memory_of_sizes():
 
 
 @pytest.mark.parametrize(("size", "status"), [("1e-17", "same"), ("1e-8", "different")])
-def test_gradients_that_ought_to_be_zero(check: Check, fake: Edit, size: str, status: str):
+def test_gradients_that_ought_to_be_zero(run_crosscheck: RunCrosscheck, fake: Edit, size: str, status: str):
     # Where all gradients are zero, there is nothing whose rounding it could be.
     second = fake(("] = 0.0\n        found", f"] = {size} * gradient.any()\n        found"))
-    outcome = check(second, "--rungs", "gradients", "--precision", "float64")
+    outcome = run_crosscheck(second, "--checks", "gradients", "--precision", "float64")
     assert outcome.status("gradients") == status
     named = {failure["tensor"].partition(" (")[0] for failure in outcome.failures()}
     assert named == ({"key.bias[0:4]"} if status == "different" else set())
 
 
 @pytest.mark.parametrize(("size", "status"), [("0.009", "same"), ("0.2", "different")])
-def test_drift(check: Check, fake: Edit, size: str, status: str):
+def test_drift(run_crosscheck: RunCrosscheck, fake: Edit, size: str, status: str):
     second = fake((MOVE, f"        parameters['key.bias'] = parameters['key.bias'] + {size}\n" + MOVE))
-    outcome = check(second, "--rungs", "lock-step", "--precision", "float64")
-    assert outcome.status("lock-step") == status
+    outcome = run_crosscheck(second, "--checks", "trajectory", "--precision", "float64")
+    assert outcome.status("trajectory") == status
     assert {failure["tensor"] for failure in outcome.failures()} == (
         {"key.bias[0:4]"} if status == "different" else set()
     )
 
 
-def test_a_drift_that_is_not_a_number(check: Check, fake: Edit):
+def test_a_drift_that_is_not_a_number(run_crosscheck: RunCrosscheck, fake: Edit):
     second = fake((MOVE, "        parameters['key.bias'] = parameters['key.bias'] * np.nan\n" + MOVE))
-    assert check(second, "--rungs", "lock-step", "--precision", "float64").exit_code == 1
+    assert run_crosscheck(second, "--checks", "trajectory", "--precision", "float64").exit_code == 1
 
 
-def test_the_rows_beside_are_compared_as_always(check: Check, fake: Edit):
+def test_the_rows_beside_are_compared_as_always(run_crosscheck: RunCrosscheck, fake: Edit):
     move = "        if step == 2: parameters['encoder.layers.0.self_attn.in_proj_bias'][7] += 1e-3\n"
-    outcome = check(fake((MOVE, move + MOVE)), "--rungs", "lock-step", experiments=("hello-transformer",))
+    outcome = run_crosscheck(fake((MOVE, move + MOVE)), "--checks", "trajectory", experiments=("hello-transformer",))
     failure = outcome.failures()[0]
     assert failure["tensor"] == "parameters/encoder.layers.0.self_attn.in_proj_bias"
     assert (failure["step"], failure["index"]) == (2, [7])

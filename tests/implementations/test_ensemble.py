@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from kinds import covering
 
-from crosscheck.bounds.rounding_spread import FACTOR, PREFIX, measure, nudged
+from crosscheck.bounds.rounding_spread import FACTOR, PREFIX, measure, perturbed
 from spec.ensemble import NEVER, chunk_size, cut, first_solved, join, member_bytes, one_by_one, solved_members
 from spec.experiment import Experiment, load, override, shipped
 from spec.framework import Ensemble, Settings
@@ -59,7 +59,7 @@ def strangers(implementation: Any, experiment: Experiment, seeds: tuple[int, ...
     for member, seed in enumerate(seeds):
         start = implementation.initialize(experiment, seed, SETTINGS)
         expected, solved_at = alone(implementation, experiment, seed, start)
-        runs = (alone(implementation, experiment, seed, other)[0] for other in nudged(start, seed))
+        runs = (alone(implementation, experiment, seed, other)[0] for other in perturbed(start, seed))
         envelope = measure(expected, runs)
         for name, value in arrays_of(found.losses[member], found.logits[member]).items():
             assert value.shape == expected[name].shape

@@ -162,10 +162,10 @@ def test_norms_of_a_large_mean_in_float32(fast: bool, monkeypatch: pytest.Monkey
 
     theirs = normed(torch_impl, parameters)
     generator = np.random.default_rng(0)
-    nudged = []
+    perturbed = []
     for _ in range(10):
         towards = np.where(generator.random(8) < 0.5, -np.inf, np.inf).astype(np.float32)
         moved = {**parameters, "input.bias": np.nextafter(parameters["input.bias"], towards)}
-        nudged.append(np.abs(normed(torch_impl, moved) - theirs).max())
-    apart = np.abs(normed(flax_impl, parameters) - theirs).max() / max(nudged)
+        perturbed.append(np.abs(normed(torch_impl, moved) - theirs).max())
+    apart = np.abs(normed(flax_impl, parameters) - theirs).max() / max(perturbed)
     assert (apart > 100) if fast else (apart < 1), apart

@@ -100,8 +100,8 @@ def test_a_command_to_be_copied_reads_as_one_line_and_means_what_it_meant(hostil
 
 
 ROWS = [
-    ["FAIL", "hello-embedding-scale-by-frequency", "in forward, gradients, optimizer, lock-step; 5 rungs ok"],
-    ["ok", "hello-gru", "9 rungs, 0.41 (initial-law)"],
+    ["FAIL", "hello-embedding-scale-by-frequency", "in forward, gradients, optimizer, trajectory; 5 checks ok"],
+    ["ok", "hello-gru", "9 checks, 0.41 (initialization)"],
     ["UNDERPOWERED", "course-rnn", ""],
 ]
 

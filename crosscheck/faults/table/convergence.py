@@ -1,7 +1,7 @@
 """Faults in what each side draws for itself, planted where its ensembles draw: do thousands of trainings show them?
 
 In torch_impl a member of an ensemble starts where `initialize` does. In flax_impl it is drawn by `sample`, inside the
-compiled function, which the rung initial-law does not ask.
+compiled function, which the check initialization does not ask.
 """
 
 from crosscheck.faults.fault import Edit, Fault
@@ -28,7 +28,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-gru",
-        rung="convergence",
+        check="convergence",
         tensor="log loss-AUC",
         entries=("PB23", "PB26"),
         precision="float32",
@@ -45,7 +45,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-rnn",
-        rung="convergence",
+        check="convergence",
         tensor="log loss-AUC",
         entries=("PB29",),
         precision="float32",
@@ -63,7 +63,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="course-rnn",
-        rung="convergence",
+        check="convergence",
         tensor="log loss-AUC",
         entries=("PB26",),
         precision="float32",
@@ -74,7 +74,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(Edit("parameters.py", "zlib.crc32(parameter.name.encode())", "0"),),
         experiment="course-embedding-rnn",
-        rung="convergence",
+        check="convergence",
         tensor="log loss-AUC",
         entries=("PB31",),
         precision="float32",
@@ -97,7 +97,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-transformer-norm-first",
-        rung="convergence",
+        check="convergence",
         tensor="log loss-AUC",
         entries=("PB31",),
         precision="float32",
@@ -108,7 +108,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(Edit("training.py", 'return seed_for(seed, "dropout", step)', "return seed"),),
         experiment="hello-stacked-lstm-dropout",
-        rung="convergence",
+        check="convergence",
         tensor="solved, as stated",
         entries=("PB67",),
         precision="float32",
@@ -119,7 +119,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(Edit("ensemble.py", "array[:, step] for array in drawn", "array[:, 0] for array in drawn"),),
         experiment="last-step-classifier",
-        rung="convergence",
+        check="convergence",
         tensor="solved, as stated",
         entries=("PB68",),
         precision="float32",
@@ -138,7 +138,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-lstm",
-        rung="convergence",
+        check="convergence",
         tensor="log loss-AUC",
         entries=("PB08",),
         precision="float32",

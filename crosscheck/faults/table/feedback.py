@@ -9,7 +9,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(Edit("optimizer.py", "torch.full((), float(step))", "torch.zeros(())"),),
         experiment="hello-gru",
-        rung="lock-step",
+        check="trajectory",
         tensor="resumed/*",
         entries=("PB80",),
     ),
@@ -25,7 +25,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-lstm-adamw-warm-up",
-        rung="lock-step",
+        check="trajectory",
         tensor="resumed/*",
         entries=("PB74",),
     ),
@@ -41,7 +41,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-gru",
-        rung="lock-step",
+        check="trajectory",
         tensor="resumed/*",
     ),
     Fault(
@@ -50,7 +50,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(Edit("training.py", "state.step + len(steps),", "state.step + len(steps) - 1,"),),
         experiment="hello-gru",
-        rung="lock-step",
+        check="trajectory",
         tensor="steps",
     ),
     Fault(
@@ -65,7 +65,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-encoder-decoder",
-        rung="forward",
+        check="forward",
         tensor="decoded*",
     ),
     Fault(
@@ -78,7 +78,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-encoder-decoder",
-        rung="forward",
+        check="forward",
         tensor="decoded*",
     ),
 )

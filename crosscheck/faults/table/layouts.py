@@ -12,7 +12,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(Edit("arrays.py", TAKEN, TAKEN.replace('"C"', '"K"')),),
         experiment="hello-gru",
-        rung="layouts",
+        check="layouts",
         tensor="replay/*",
     ),
     Fault(
@@ -21,7 +21,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(Edit("arrays.py", TAKEN, TAKEN.replace('"C"', '"K"')),),
         experiment="hello-lstm-adamw-warm-up",
-        rung="layouts",
+        check="layouts",
         tensor="replay/*",
     ),
     Fault(
@@ -32,7 +32,7 @@ FAULTS: tuple[Fault, ...] = (
             Edit("training.py", REQUIRED, 'jax.tree.map(lambda a: a.ravel(order="K").reshape(a.shape), tuple(batch))'),
         ),
         experiment="hello-gru",
-        rung="layouts",
+        check="layouts",
         tensor="forward/*",
     ),
 )

@@ -1,4 +1,4 @@
-"""Faults in Adam, SGD and their slots: the optimizer rung gives both sides the same gradients."""
+"""Faults in Adam, SGD and their slots: the optimizer check gives both sides the same gradients."""
 
 from crosscheck.faults.fault import Edit, Fault
 
@@ -12,7 +12,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(Edit("optimizer.py", "+ spec.epsilon), mean", "+ 1e-7), mean"),),
         experiment="hello-gru",
-        rung="optimizer",
+        check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
         entries=("PB70",),
     ),
@@ -22,7 +22,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(Edit("optimizer.py", "eps=spec.epsilon", "eps=1e-7"),),
         experiment="hello-lstm",
-        rung="optimizer",
+        check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
         entries=("PB70",),
     ),
@@ -38,7 +38,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-rnn",
-        rung="optimizer",
+        check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
         entries=("PB70",),
     ),
@@ -54,7 +54,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-lstm",
-        rung="optimizer",
+        check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
         entries=("PB70",),
     ),
@@ -64,7 +64,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(Edit("optimizer.py", "+ spec.epsilon), mean", "+ float(np.float16(spec.epsilon))), mean"),),
         experiment="hello-gru",
-        rung="optimizer",
+        check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
         entries=("PB77",),
     ),
@@ -74,7 +74,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(Edit("optimizer.py", FLAX_STEP, "m / (jnp.sqrt(v) + spec.epsilon), mean, square"),),
         experiment="hello-transformer",
-        rung="optimizer",
+        check="optimizer",
         tensor="parameters/input.weight",
         entries=("PB80",),
     ),
@@ -91,7 +91,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-rnn",
-        rung="optimizer",
+        check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
         entries=("PB80",),
     ),
@@ -101,7 +101,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(Edit("optimizer.py", "v / at.correction2", "v / (1 - jnp.float32(spec.beta2) ** (state.count + 1))"),),
         experiment="course-rnn",
-        rung="optimizer",
+        check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
         entries=("PB92",),
         precision="float32",
@@ -112,7 +112,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(Edit("optimizer.py", "betas=(spec.beta1, spec.beta2)", "betas=(spec.beta1, 0.99)"),),
         experiment="hello-rnn",
-        rung="optimizer",
+        check="optimizer",
         tensor="slots/rnn.weight_ih_l0.exp_avg_sq",
     ),
     Fault(
@@ -127,7 +127,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-gru",
-        rung="optimizer",
+        check="optimizer",
         tensor="parameters/rnn.*",
     ),
     Fault(
@@ -136,7 +136,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(Edit("optimizer.py", '{"exp_avg": "mu", "exp_avg_sq": "nu"', '{"exp_avg": "nu", "exp_avg_sq": "mu"'),),
         experiment="hello-gru",
-        rung="optimizer",
+        check="optimizer",
         tensor="slots/rnn.weight_ih_l0.exp_avg",
     ),
     Fault(
@@ -152,7 +152,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-gru",
-        rung="optimizer",
+        check="optimizer",
         tensor="slots/rnn.weight_ih_l0.exp_avg*",
     ),
     Fault(
@@ -161,7 +161,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(Edit("optimizer.py", SGD, SGD + ", nesterov=True"),),
         experiment="hello-rnn-sgd-momentum",
-        rung="optimizer",
+        check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
     ),
     Fault(
@@ -170,7 +170,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(Edit("optimizer.py", SGD, SGD + ", dampening=spec.momentum"),),
         experiment="hello-rnn-sgd-momentum",
-        rung="optimizer",
+        check="optimizer",
         tensor="slots/rnn.*.momentum_buffer",
     ),
     Fault(
@@ -186,7 +186,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-rnn-sgd-momentum",
-        rung="optimizer",
+        check="optimizer",
         tensor="parameters/rnn.*",
     ),
     Fault(
@@ -195,7 +195,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(Edit("optimizer.py", "momentum=spec.momentum or None", "momentum=spec.momentum or 0.9"),),
         experiment="hello-rnn-sgd",
-        rung="optimizer",
+        check="optimizer",
         tensor="parameters/rnn.*",
     ),
     Fault(
@@ -204,7 +204,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(Edit("optimizer.py", "momentum=spec.momentum)", "momentum=spec.momentum, weight_decay=1e-4)"),),
         experiment="hello-rnn-sgd",
-        rung="optimizer",
+        check="optimizer",
         tensor="parameters/rnn.*",
     ),
 )

@@ -27,11 +27,11 @@ from spec.parameters import generator_for
 from spec.tasks import Batch, random_batch
 from spec.training import SGD, ConstantSchedule, initial_state
 
-NAME: str = "train-mode"
+NAME: str = "dropout"
 QUESTION: str = (
     "does each side's own dropout follow the spec: sites, rates, independence; and is evaluation free of it?"
 )
-# Where the outcome rung's masks come from, as for initial laws.
+# Where the outcome check's masks come from, as for initial laws.
 PRECISIONS: tuple[Precision, ...] = ("float32",)
 SAME_INPUTS: bool = True
 

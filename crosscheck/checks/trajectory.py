@@ -27,7 +27,7 @@ from spec.parameters import Parameters
 from spec.tasks import predictions
 from spec.training import State, initial_state
 
-NAME: str = "lock-step"
+NAME: str = "trajectory"
 QUESTION: str = "do both take the same steps through the whole recipe, from the same start?"
 PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
 SAME_INPUTS: bool = True
@@ -79,18 +79,18 @@ def record(framework: Framework, experiment: Experiment, case: str, request: Req
 def _repeat(
     framework: Framework, experiment: Experiment, request: Request, start: Parameters
 ) -> list[dict[str, np.ndarray]]:
-    """What is compared, of the recipe from the start itself and from nudged ones, all run in the same way."""
-    nudged = starts(experiment, request, start)
+    """What is compared, of the recipe from the start itself and from perturbed ones, all run in the same way."""
+    perturbed = starts(experiment, request, start)
     if hasattr(framework, "train_starts"):
-        runs = framework.train_starts(experiment, nudged, request.seed, request.settings)
+        runs = framework.train_starts(experiment, perturbed, request.seed, request.settings)
     else:
-        runs = [_train(framework, experiment, RECIPE, request, each) for each in nudged]
+        runs = [_train(framework, experiment, RECIPE, request, each) for each in perturbed]
     return [_measured(experiment, _named(run)) for run in runs]
 
 
 def starts(experiment: Experiment, request: Request, start: Parameters) -> list[Parameters]:
     """The start itself, and those that are moved in their last bits."""
-    return [start, *rounding_spread.nudged(start, request.seed, _runs(experiment))]
+    return [start, *rounding_spread.perturbed(start, request.seed, _runs(experiment))]
 
 
 def _resume(

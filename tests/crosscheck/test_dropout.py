@@ -1,6 +1,6 @@
-"""The train-mode rung: honest dropout passes whatever the seed, and masks that are drawn wrongly are named.
+"""The dropout check: honest dropout passes whatever the seed, and masks that are drawn wrongly are named.
 
-Faults are planted in NumPy's dropout here, and in torch_impl's and flax_impl's in test_train_mode_faults.py.
+Faults are planted in NumPy's dropout here, and in torch_impl's and flax_impl's in test_dropout_faults.py.
 """
 
 import importlib
@@ -12,8 +12,8 @@ import pytest
 
 import spec.reference
 from crosscheck.bounds import tolerances
-from crosscheck.checks import LADDER, lock_step, outcome
-from crosscheck.checks import train_mode as rung
+from crosscheck.checks import LADDER, outcome, trajectory
+from crosscheck.checks import dropout as check
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import dropout_masks
 from crosscheck.request import Request
@@ -35,13 +35,13 @@ def shipped(name: str, **changes: Any) -> Experiment:
 
 
 def record(framework: Any, experiment: Experiment, case: str = "seeds", seed: int = 0) -> Arrays:
-    return rung.record(framework, experiment, case, Request("float32", "cpu", seed))
+    return check.record(framework, experiment, case, Request("float32", "cpu", seed))
 
 
 def judged(experiment: Experiment, arrays: Arrays, case: str = "seeds") -> list[Comparison]:
     """What is found on one side; the other has nothing."""
-    place = Place(experiment.name, rung.NAME, "float32", case, ("one", "two"))
-    return [c for c in rung.compare(experiment, place, arrays, {}) if c.sides[0] != "two"]
+    place = Place(experiment.name, check.NAME, "float32", case, ("one", "two"))
+    return [c for c in check.compare(experiment, place, arrays, {}) if c.sides[0] != "two"]
 
 
 def failures(experiment: Experiment, arrays: Arrays, case: str = "seeds") -> list[str]:
@@ -75,7 +75,7 @@ def honest(model: Any, batch: int, time: int, seed: int) -> dict[str, np.ndarray
 @pytest.mark.parametrize("name", [LSTM, TRANSFORMER])
 def test_honest_implementations_pass(framework: str, name: str):
     experiment = experiments.load(name)
-    for case in rung.cases(experiment, "float32", False):
+    for case in check.cases(experiment, "float32", False):
         found = judged(experiment, record(importlib.import_module(framework), experiment, case), case)
         assert found
         assert [c for c in found if not c.passed] == []
@@ -289,7 +289,7 @@ def test_one_step_of_eval_mode_after_each_evaluation():
     arrays = dict(_trained(experiment))
     logits, batch = arrays["logits"][0, 0], experiment.task.batch(0, 0, "float32")
     losses = arrays["losses"].copy()
-    losses[:, rung.STEPS :: rung.STEPS] = experiment.training.loss.value(logits, batch.targets)
+    losses[:, check.STEPS :: check.STEPS] = experiment.training.loss.value(logits, batch.targets)
     arrays["losses"] = losses
     assert "losses in train mode" in failures(experiment, arrays, "training")
 
@@ -310,20 +310,20 @@ def _trained(experiment: Experiment, first: int = 0) -> Arrays:
     """A recording of NumPy's dropout in training, without the reference's slow gradients."""
     request = Request("float32", "cpu", 0)
     start, batch = request.start(experiment), experiment.task.batch(0, 0, "float32")
-    seeds = rung._seeds(request)[:2]
+    seeds = check._seeds(request)[:2]
     draws = iter(range(first, first + 100))
 
     def forward(dropout: int | None) -> np.ndarray:
         return Numpy().forward(experiment, start, batch, request.settings, dropout)["logits"]
 
     losses = [
-        [experiment.training.loss.value(forward(next(draws)), batch.targets) for _ in range(rung.EPOCHS * rung.STEPS)]
+        [experiment.training.loss.value(forward(next(draws)), batch.targets) for _ in range(check.EPOCHS * check.STEPS)]
         for _ in seeds
     ]
     evaluated = forward(None)
     return {
         "losses": np.array(losses, np.float32),
-        "logits": np.broadcast_to(evaluated, (2, rung.EPOCHS, *evaluated.shape)),
+        "logits": np.broadcast_to(evaluated, (2, check.EPOCHS, *evaluated.shape)),
         "seeds": np.array(seeds),
         **{f"start/{name}": value for name, value in start.items()},
     }
@@ -346,13 +346,13 @@ def test_the_level_is_shared_by_at_least_as_many_tests_as_are_made():
         sites = experiment.model.dropout_sites(2, 5)
         single = [c for c in made if "between sites" not in c.tensor]
         # Of two sites of one shape three tests are made, else four; the worst is reported.
-        assert len(single) + 4 * len(sites) * (len(sites) - 1) // 2 <= rung.tests(sites)
-    dropping = [name for name in experiments.shipped() if not rung.inapplicable(experiments.load(name))]
+        assert len(single) + 4 * len(sites) * (len(sites) - 1) // 2 <= check.tests(sites)
+    dropping = [name for name in experiments.shipped() if not check.inapplicable(experiments.load(name))]
     assert dropping == [LSTM, TRANSFORMER]
     assert 2 * len(dropping) * tolerances.TRAIN_MODE_LEVEL < 1e-5
 
 
-def test_the_rung_stands_between_lock_step_and_outcome():
-    place = LADDER.index(rung)
-    assert LADDER[place - 1] is lock_step
+def test_the_check_stands_between_trajectory_and_outcome():
+    place = LADDER.index(check)
+    assert LADDER[place - 1] is trajectory
     assert LADDER[place + 1] is outcome

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from crosscheck.recording import worker_pool as crews
+from crosscheck.recording import worker_pool as worker_pools
 from crosscheck.recording.worker import Job
-from crosscheck.recording.worker_pool import CouldNotRun, Crew, Worker
+from crosscheck.recording.worker_pool import CouldNotRun, Worker, WorkerPool
 from spec import cache
 from spec.experiment import load, shipped
 
@@ -30,7 +30,7 @@ def jobs(directory: Path, names: list[str]) -> list[Job]:
             directory=str(directory),
             token="token",
             experiment=msgspec.to_builtins(load(name)),
-            rungs=["round-trip"],
+            checks=["round-trip"],
             precisions=["float64"],
             device="cpu",
             seed=0,
@@ -43,7 +43,7 @@ def jobs(directory: Path, names: list[str]) -> list[Job]:
 def test_every_job_is_done_once(tmp_path: Path, size: int):
     names = shipped()[:10]
     sides = [jobs(tmp_path / "first", names), jobs(tmp_path / "second", names)]
-    results = list(Crew([str(FAKE), str(FAKE)], tmp_path, size, 60.0).run(sides))
+    results = list(WorkerPool([str(FAKE), str(FAKE)], tmp_path, size, 60.0).run(sides))
     assert Counter((result.side, result.experiment) for result in results) == {(i, n): 1 for i in (0, 1) for n in names}
     assert not any(result.lost for result in results)
 
@@ -52,36 +52,36 @@ def test_a_side_that_is_done_helps_the_other(tmp_path: Path, fake: Edit):
     slow = fake(("    return {name: array", "    import time\n    time.sleep(0.5)\n    return {name: array"))
     names = shipped()[:10]
     sides = [jobs(tmp_path / "first", names[:1]), jobs(tmp_path / "second", names)]
-    assert len(list(Crew([str(FAKE), slow], tmp_path, 2, 60.0).run(sides))) == 11
+    assert len(list(WorkerPool([str(FAKE), slow], tmp_path, 2, 60.0).run(sides))) == 11
     # A log for each worker, named after its side and its slot: side 1 had a second one, in side 0's slot.
     assert sorted(log.name for log in tmp_path.glob("*.log")) == ["0-0.log", "1-0.log", "1-1.log"]
 
 
 def test_a_side_that_refuses_ends_the_run_and_every_process(tmp_path: Path, fake: Edit):
     broken = fake(("import numpy as np\n", "import no_such_framework\n"))
-    crew = Crew([str(FAKE), broken], tmp_path, 2, 60.0)
+    worker_pool = WorkerPool([str(FAKE), broken], tmp_path, 2, 60.0)
     with pytest.raises(CouldNotRun, match="no_such_framework") as raised:
-        list(crew.run([jobs(tmp_path / "first", shipped()), jobs(tmp_path / "second", shipped())]))
+        list(worker_pool.run([jobs(tmp_path / "first", shipped()), jobs(tmp_path / "second", shipped())]))
     assert raised.value.exit_code == 3
-    assert not crew._workers
+    assert not worker_pool._workers
 
 
 def test_a_worker_that_starts_while_the_others_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Nobody would end it, and the run would wait for its job."""
-    crew = Crew([str(FAKE), str(FAKE)], tmp_path, 2, 60.0)
+    worker_pool = WorkerPool([str(FAKE), str(FAKE)], tmp_path, 2, 60.0)
     started: list[Worker] = []
 
     def start(*arguments: Any) -> Worker:
         # The last moment at which the one who ends them cannot know of it.
         started.append(Worker(*arguments))
-        crew._stop()
+        worker_pool._stop()
         return started[-1]
 
-    monkeypatch.setattr(crews, "Worker", start)
-    worker = crew._start(0, 0)
+    monkeypatch.setattr(worker_pools, "Worker", start)
+    worker = worker_pool._start(0, 0)
     assert worker is started[0]
     assert worker.process.poll() is not None
-    crew._retire(worker)
+    worker_pool._retire(worker)
 
 
 TELLS = """import os
@@ -106,20 +106,20 @@ def test_the_users_directory_is_looked_through_once(tmp_path: Path, fake: Edit, 
         out.mkdir()
         monkeypatch.setenv("TOLD", str(out / "told"))
         sides = [jobs(out / "first", names), jobs(out / "second", names)]
-        list(Crew([path, path], out, 2, 60.0, environment).run(sides))
+        list(WorkerPool([path, path], out, 2, 60.0, environment).run(sides))
         assert (out / "told").read_text().splitlines() == [place] * 2
     assert looked == [users]
 
 
 def test_an_interrupt_while_the_threads_are_started(tmp_path: Path, fake: Edit, monkeypatch: pytest.MonkeyPatch):
     slow = fake(("import numpy as np\n", "import time\n\nimport numpy as np\ntime.sleep(60)\n"))
-    crew = Crew([slow, slow], tmp_path, 2, 60.0)
+    worker_pool = WorkerPool([slow, slow], tmp_path, 2, 60.0)
     start, slots = threading.Thread.start, []
 
     def interrupted(thread: Any) -> None:
-        if getattr(thread, "_target", None) == crew._work:
+        if getattr(thread, "_target", None) == worker_pool._work:
             slots.append(thread)
-            while len(slots) == 2 and not crew._workers:
+            while len(slots) == 2 and not worker_pool._workers:
                 time.sleep(0.01)
             if len(slots) == 2:
                 raise KeyboardInterrupt
@@ -128,6 +128,6 @@ def test_an_interrupt_while_the_threads_are_started(tmp_path: Path, fake: Edit, 
     monkeypatch.setattr(threading.Thread, "start", interrupted)
     begin = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
-        list(crew.run([jobs(tmp_path / "first", ["hello-gru"]), jobs(tmp_path / "second", ["hello-gru"])]))
+        list(worker_pool.run([jobs(tmp_path / "first", ["hello-gru"]), jobs(tmp_path / "second", ["hello-gru"])]))
     assert time.perf_counter() - begin < 30
-    assert not crew._workers
+    assert not worker_pool._workers

@@ -19,9 +19,9 @@ from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 from spec.parameters import Constant, Normal, Parameter, generator_for
 
-NAME: str = "initial-law"
+NAME: str = "initialization"
 QUESTION: str = "does each side draw its initial parameters from the spec's laws, independently?"
-# Where the outcome rung's starts come from. What draws in float64 is the same code, and costs as much again.
+# Where the outcome check's starts come from. What draws in float64 is the same code, and costs as much again.
 PRECISIONS: tuple[Precision, ...] = ("float32",)
 SAME_INPUTS: bool = True
 

@@ -1,4 +1,4 @@
-"""The initial-law rung: honest draws pass whatever the seed, and faults planted in a copy of flax_impl's are named.
+"""The initialization check: honest draws pass whatever the seed, and faults planted in a copy of flax_impl's are named.
 
 Copies are made of the text of flax_impl's `draw` and `initialize` and run in this process, since a process with JAX
 for each of them would take minutes.
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from crosscheck.bounds import tolerances
-from crosscheck.checks import LADDER, initial_law, structure
+from crosscheck.checks import LADDER, initialization, structure
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
 from spec import experiment as experiments
@@ -26,18 +26,18 @@ from spec.parameters import draw
 
 FLAX = Path(__file__).parents[2] / "flax_impl"
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
 
 def record(framework: object, experiment: Experiment, seed: int = 0, precision: Precision = "float32") -> Arrays:
-    return initial_law.record(cast(Framework, framework), experiment, "seeds", Request(precision, "cpu", seed))
+    return initialization.record(cast(Framework, framework), experiment, "seeds", Request(precision, "cpu", seed))
 
 
 def judged(experiment: Experiment, arrays: Arrays, precision: Precision = "float32") -> list[Comparison]:
     """What is found on one side; the other has nothing."""
-    place = Place(experiment.name, initial_law.NAME, precision, "seeds", ("one", "two"))
-    found = initial_law.compare(experiment, place, arrays, {})
+    place = Place(experiment.name, initialization.NAME, precision, "seeds", ("one", "two"))
+    found = initialization.compare(experiment, place, arrays, {})
     return [comparison for comparison in found if comparison.sides[0] != "two"]
 
 
@@ -176,7 +176,8 @@ FAULTS = [
         "the whole range 3 % too narrow",
         "hello-rnn",
         "rnn.weight_ih_l0, largest",
-        ".*",
+        # Four elements of head.bias are too few draws for 3 %.
+        "rnn.*|head.weight",
         at_uniform("bound *= 0.97"),
     ),
     Fault(
@@ -283,21 +284,21 @@ def test_an_unedited_copy_passes():
         assert failures(experiments.load(name), record(planted(), experiments.load(name))) == []
 
 
-def test_the_side_at_fault_is_named(check: Check, fake: Edit):
+def test_the_side_at_fault_is_named(run_crosscheck: RunCrosscheck, fake: Edit):
     draws = "spec_parameters.draw(experiment.model.parameters(), seed, settings.precision)"
     wrong = fake((f"return {draws}", f"drawn = {draws}\n    drawn['head.bias'] *= 1.1\n    return drawn"))
-    outcome = check(wrong, "--rungs", "initial-law")
+    outcome = run_crosscheck(wrong, "--checks", "initialization")
     assert outcome.exit_code == 1
-    assert outcome.status("initial-law") == "different"
+    assert outcome.status("initialization") == "different"
     assert {tuple(f["sides"]) for f in outcome.failures()} == {(wrong, "law")}
     assert outcome.failures()[0]["tensor"] == "head.bias, range"
 
 
-def test_what_is_left_out_is_not_checked(check: Check, fake: Edit):
+def test_what_is_left_out_is_not_checked(run_crosscheck: RunCrosscheck, fake: Edit):
     draws = "    return spec_parameters.draw(experiment"
     raises = "    from spec.errors import Unsupported\n    raise Unsupported('no generator')\n"
-    outcome = check(fake((draws, raises + draws)), "--rungs", "initial-law")
-    assert outcome.status("initial-law") == "not checked"
+    outcome = run_crosscheck(fake((draws, raises + draws)), "--checks", "initialization")
+    assert outcome.status("initialization") == "not checked"
     assert "no generator" in outcome.output
 
 
@@ -342,15 +343,15 @@ def test_the_level_of_a_whole_run():
         exact = ("same seed", "constant", "row", "range")
         made = [c for c in judged(experiment, record(_Numpy, experiment)) if "," in c.tensor]
         chance = [c for c in made if not any(word in c.tensor.partition(",")[2] for word in exact)]
-        assert len(chance) <= initial_law.tests(experiment.model.parameters())
+        assert len(chance) <= initialization.tests(experiment.model.parameters())
 
 
 def test_blocks_come_from_the_table():
-    lstm = initial_law.blocks(experiments.load("hello-lstm").model.parameters())
+    lstm = initialization.blocks(experiments.load("hello-lstm").model.parameters())
     assert lstm == dict.fromkeys((f"rnn.{n}_l0" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")), 4)
-    packed = initial_law.blocks(experiments.load("hello-transformer").model.parameters())
+    packed = initialization.blocks(experiments.load("hello-transformer").model.parameters())
     assert set(packed.values()) == {3}
 
 
-def test_the_rung_stands_above_structure():
-    assert LADDER[LADDER.index(structure) + 1] is initial_law
+def test_the_check_stands_above_structure():
+    assert LADDER[LADDER.index(structure) + 1] is initialization

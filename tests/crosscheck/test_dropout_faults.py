@@ -1,4 +1,4 @@
-"""Real dropout bugs, planted in torch_impl and flax_impl one at a time: the train-mode rung must name each.
+"""Real dropout bugs, planted in torch_impl and flax_impl one at a time: the dropout check must name each.
 
 Patches of the modules in this process, since a process with JAX for each of them would take minutes.
 """
@@ -21,7 +21,7 @@ import torch_impl.dropout
 import torch_impl.recurrent
 import torch_impl.training
 import torch_impl.transformer
-from crosscheck.checks import train_mode as rung
+from crosscheck.checks import dropout as check
 from crosscheck.comparison import Place
 from crosscheck.request import Request
 from spec.experiment import Experiment, load, override
@@ -32,9 +32,9 @@ Patch = pytest.MonkeyPatch
 
 
 def failures(framework: Any, experiment: Experiment, case: str) -> list[str]:
-    arrays = rung.record(framework, experiment, case, Request("float32", "cpu", 0))
-    place = Place(experiment.name, rung.NAME, "float32", case, ("one", "two"))
-    return [c.tensor for c in rung.compare(experiment, place, arrays, {}) if c.sides[0] != "two" and not c.passed]
+    arrays = check.record(framework, experiment, case, Request("float32", "cpu", 0))
+    place = Place(experiment.name, check.NAME, "float32", case, ("one", "two"))
+    return [c.tensor for c in check.compare(experiment, place, arrays, {}) if c.sides[0] != "two" and not c.passed]
 
 
 class Fault(NamedTuple):
@@ -107,7 +107,7 @@ def torch_trains_in_eval_mode(patch: Patch) -> None:
     patch.setattr(torch_impl.training, "mode", lambda model, dropout: mode(model, None))
 
 
-def torch_evaluates_in_train_mode(patch: Patch) -> None:
+def torch_evaluates_in_dropout(patch: Patch) -> None:
     mode = torch_impl.dropout.mode
     patch.setattr(torch_impl.training, "mode", lambda model, dropout: mode(model, 0 if dropout is None else dropout))
 
@@ -195,7 +195,7 @@ FAULTS = [
         torch_impl,
         LSTM,
         "training",
-        torch_evaluates_in_train_mode,
+        torch_evaluates_in_dropout,
         "logits of evaluations",
     ),
     Fault("flax: after the last layer", flax_impl, LSTM, "seeds", flax_output_dropped, f"{SITE}, values"),

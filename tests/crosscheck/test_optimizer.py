@@ -1,4 +1,4 @@
-"""The rung of the optimizer alone: clean on every kind of optimizer, and each fault of one is seen at its place.
+"""The check of the optimizer alone: clean on every kind of optimizer, and each fault of one is seen at its place.
 
 Each fault is planted in a copy of flax_impl under a name of its own, so that all of them run in one process.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import spec.reference
-from crosscheck.checks import optimizer as rung
+from crosscheck.checks import optimizer as check
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes.witness import Witness
 from crosscheck.request import Request
@@ -31,7 +31,7 @@ ADAM, ADAMW, MOMENTUM, CLIPPING = (
     "hello-gru-clipping",
 )
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
 
@@ -164,12 +164,12 @@ FAULTS = [
 def record(module: Any, experiment: str, precision: Precision) -> Arrays:
     """What that implementation does with the given gradients; fails where it writes into them."""
     framework: Any = Witness(module)
-    return rung.record(framework, experiments.load(experiment), "replay", Request(precision, "cpu", 0))
+    return check.record(framework, experiments.load(experiment), "replay", Request(precision, "cpu", 0))
 
 
 def compare(experiment: str, precision: Precision, first: Arrays, second: Arrays) -> list[Comparison]:
-    place = Place(experiment, rung.NAME, precision, "replay", ("first", "second"))
-    return rung.compare(experiments.load(experiment), place, first, second)
+    place = Place(experiment, check.NAME, precision, "replay", ("first", "second"))
+    return check.compare(experiments.load(experiment), place, first, second)
 
 
 @pytest.fixture(scope="session")
@@ -215,7 +215,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 def test_honest_sides_take_the_same_steps(experiment: str, torch_replay: Callable[[str, Precision], Arrays]):
     flax_impl = importlib.import_module("flax_impl")
     sides = {"float64": [flax_impl, spec.reference], "float32": [flax_impl]}
-    for precision in rung.PRECISIONS:
+    for precision in check.PRECISIONS:
         for module in sides[precision]:
             found = compare(
                 experiment, precision, torch_replay(experiment, precision), record(module, experiment, precision)
@@ -239,11 +239,11 @@ def test_fault_is_seen_first_where_it_is(
 def test_gradients_are_of_every_kind():
     experiment = experiments.load(CLIPPING)
     assert experiment.training.clipping is not None
-    gradients = rung.draw(experiment, Request("float64", "cpu", 0))
+    gradients = check.draw(experiment, Request("float64", "cpu", 0))
     flat = np.array([np.concatenate([array.ravel() for array in step.values()]) for step in gradients])
     norms = np.linalg.norm(flat, axis=1)
     sizes = np.abs(flat[flat != 0])
-    assert len(flat) == rung.STEPS
+    assert len(flat) == check.STEPS
     assert (norms == 0).any()
     assert (norms > 2 * experiment.training.clipping.max_norm).any()
     assert ((norms > 0) & (norms < experiment.training.clipping.max_norm / 100)).any()
@@ -252,20 +252,20 @@ def test_gradients_are_of_every_kind():
     assert 0.5 < sizes.max() <= 1
 
 
-def test_without_the_function_it_is_not_checked(check: Check, fake: Edit):
+def test_without_the_function_it_is_not_checked(run_crosscheck: RunCrosscheck, fake: Edit):
     second = fake(("def replay(", "def another("))
-    outcome = check(second, "--rungs", "gradients,optimizer")
+    outcome = run_crosscheck(second, "--checks", "gradients,optimizer")
     assert outcome.exit_code == 0
     assert outcome.status("gradients") == "same"
     assert outcome.status("optimizer") == "not checked"
     assert "no function `replay`" in outcome.output
 
 
-def test_first_failing_step_comes_first(check: Check, fake: Edit):
+def test_first_failing_step_comes_first(run_crosscheck: RunCrosscheck, fake: Edit):
     line = "    for step, given in enumerate(gradients):\n"
     late = "        if step == 7: given = {**given, 'value.bias': given['value.bias'] + 1}\n"
     second = fake((line, line + late))
-    outcome = check(second, "--rungs", "optimizer")
+    outcome = run_crosscheck(second, "--checks", "optimizer")
     assert outcome.exit_code == 1
     assert next((f["tensor"], f["step"]) for f in outcome.failures()) == ("slots/value.bias.exp_avg", 7)
 
@@ -274,17 +274,17 @@ def test_first_failing_step_comes_first(check: Check, fake: Edit):
     ("replacement", "note"),
     [("{name: array * np.nan for name, array in slots.items()}", "not finite"), ("{}", "missing")],
 )
-def test_slots_that_cannot_be_compared(check: Check, fake: Edit, replacement: str, note: str):
+def test_slots_that_cannot_be_compared(run_crosscheck: RunCrosscheck, fake: Edit, replacement: str, note: str):
     second = fake(
         (
             "        trace.append((parameters.copy(), slots))\n    return Replay(",
             f"        trace.append((parameters.copy(), {replacement}))\n    slots = trace[-1][1]\n    return Replay(",
         )
     )
-    outcome = check(second, "--rungs", "optimizer")
+    outcome = run_crosscheck(second, "--checks", "optimizer")
     assert outcome.exit_code == 1
     assert note in outcome.failures()[0]["note"]
 
 
-def test_a_walk_has_no_optimizer(check: Check):
-    assert check(experiments=("course-rnn-walk",)).status("optimizer") == "not applicable"
+def test_a_walk_has_no_optimizer(run_crosscheck: RunCrosscheck):
+    assert run_crosscheck(experiments=("course-rnn-walk",)).status("optimizer") == "not applicable"

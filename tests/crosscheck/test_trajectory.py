@@ -1,4 +1,4 @@
-"""Lock-step's derived bounds: what they let through, what they do not, and the guards on the side they come from."""
+"""Trajectory's derived bounds: what they let through, what they do not, and the guards on the side they come from."""
 
 import importlib
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from crosscheck.bounds import tolerances, trajectories
-from crosscheck.checks import lock_step
+from crosscheck.checks import trajectory
 from crosscheck.comparison import Place
 from crosscheck.request import Request
 from spec.experiment import load, override
@@ -18,41 +18,41 @@ from tests.crosscheck import fake_framework
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 
-Check = Callable[..., Any]
+RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
 LOSSES = "        losses.append(loss)\n"
-ARGUMENTS = ("--rungs", "lock-step", "--precision", "float64")
+ARGUMENTS = ("--checks", "trajectory", "--precision", "float64")
 
 
 @pytest.mark.parametrize(("size", "status"), [("1e-16", "same"), ("1e-13", "different")])
-def test_what_rounding_explains_passes_and_no_more(check: Check, fake: Edit, size: str, status: str):
+def test_what_rounding_explains_passes_and_no_more(run_crosscheck: RunCrosscheck, fake: Edit, size: str, status: str):
     second = fake((LOSSES, f"        losses.append(loss * (1 + {size} * (step == 1)))\n"))
-    outcome = check(second, *ARGUMENTS)
-    assert outcome.status("lock-step") == status
+    outcome = run_crosscheck(second, *ARGUMENTS)
+    assert outcome.status("trajectory") == status
     assert [failure["tensor"] for failure in outcome.failures()][:1] == ["loss"] * (status == "different")
 
 
-def test_a_first_side_whose_own_runs_part_at_once(check: Check, fake: Edit):
+def test_a_first_side_whose_own_runs_part_at_once(run_crosscheck: RunCrosscheck, fake: Edit):
     """Its envelope would explain any fault of that size on the other side."""
     # Not by chance, which is seen before: the last bits of a loss decide.
     first = fake((LOSSES, "        losses.append(loss + np.sin(loss * 1e17) * 1e-9)\n"))
-    outcome = check(first, *ARGUMENTS, first=first)
+    outcome = run_crosscheck(first, *ARGUMENTS, first=first)
     assert "envelope/loss" in {failure["tensor"] for failure in outcome.failures()}
 
 
-def test_no_bound_for_more_than_a_step_is_a_failure(check: Check, fake: Edit):
+def test_no_bound_for_more_than_a_step_is_a_failure(run_crosscheck: RunCrosscheck, fake: Edit):
     wild = fake(("logits.append((right * 5.0", "logits.append((right * 5.0 + np.random.default_rng().normal()"))
-    outcome = check(wild, *ARGUMENTS, first=wild)
+    outcome = run_crosscheck(wild, *ARGUMENTS, first=wild)
     assert {failure["tensor"] for failure in outcome.failures()} == {"logits"}
 
 
 def recordings(envelope: bool = True) -> tuple[Any, Place, dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The fake against itself on a short recipe."""
     experiment = override(load("hello-rnn"), training__epochs=6)
-    place = Place(experiment.name, "lock-step", "float64", "recipe", ("first", "second"))
+    place = Place(experiment.name, "trajectory", "float64", "recipe", ("first", "second"))
     sides = [
-        dict(lock_step.record(fake_framework, experiment, "recipe", Request("float64", "cpu", 0, measured)))  # type: ignore[arg-type]
+        dict(trajectory.record(fake_framework, experiment, "recipe", Request("float64", "cpu", 0, measured)))  # type: ignore[arg-type]
         for measured in (envelope, False)
     ]
     return experiment, place, *sides
@@ -60,7 +60,7 @@ def recordings(envelope: bool = True) -> tuple[Any, Place, dict[str, np.ndarray]
 
 def test_a_first_recording_without_envelopes():
     experiment, place, first, second = recordings(envelope=False)
-    (failure,) = lock_step.compare(experiment, place, first, second)
+    (failure,) = trajectory.compare(experiment, place, first, second)
     assert not failure.passed
     assert failure.note.startswith("expected envelopes in the first recording")
 
@@ -69,7 +69,7 @@ def test_the_loss_says_how_many_envelopes_it_is_away():
     experiment, place, first, second = recordings()
     first["envelope/loss"][:] = 1e-14
     second["loss"] = second["loss"] + 5e-15
-    loss = lock_step.compare(experiment, place, first, second)[0]
+    loss = trajectory.compare(experiment, place, first, second)[0]
     assert loss.tensor == "loss"
     assert loss.envelopes == pytest.approx(0.5, rel=0.5)
 
@@ -78,11 +78,11 @@ def test_beyond_the_horizon_nothing_is_compared_but_must_be_finite():
     experiment, place, first, second = recordings()
     first["envelope/logits"][5:] = 10.0
     second["logits"][5] += 1.0
-    found = {c.tensor: c for c in lock_step.compare(experiment, place, first, second)}
+    found = {c.tensor: c for c in trajectory.compare(experiment, place, first, second)}
     assert found["logits"].passed
     assert found["logits"].note == "compared over the first 5 of 6 steps"
     second["logits"][5, 0, 0, 0] = np.inf
-    found = {c.tensor: c for c in lock_step.compare(experiment, place, first, second)}
+    found = {c.tensor: c for c in trajectory.compare(experiment, place, first, second)}
     assert not found["logits"].passed
 
 
@@ -156,15 +156,15 @@ def test_a_model_that_has_learned_everything(precision: Any):
     """Its gradients are the rounding of probabilities near 1, of which Adam makes steps, in each framework its own."""
     torch_impl, flax_impl = map(importlib.import_module, ("torch_impl", "flax_impl"))
     experiment = override(load("hello-stacked-bidirectional-relu"), training__optimizer__learning_rate=0.05)
-    place = Place(experiment.name, "lock-step", precision, lock_step.RECIPE, ("first", "second"))
-    first = lock_step.record(torch_impl, experiment, lock_step.RECIPE, Request(precision, "cpu", 2, envelope=True))
-    second = lock_step.record(flax_impl, experiment, lock_step.RECIPE, Request(precision, "cpu", 2))
-    assert not [c for c in lock_step.compare(experiment, place, first, second) if not c.passed]
+    place = Place(experiment.name, "trajectory", precision, trajectory.RECIPE, ("first", "second"))
+    first = trajectory.record(torch_impl, experiment, trajectory.RECIPE, Request(precision, "cpu", 2, envelope=True))
+    second = trajectory.record(flax_impl, experiment, trajectory.RECIPE, Request(precision, "cpu", 2))
+    assert not [c for c in trajectory.compare(experiment, place, first, second) if not c.passed]
     # The parameters are compared all the same, and the logits as far as those explain them.
     digits = 1 + (1e-9 if precision == "float64" else 1e-3)
     for name in ("parameters/head.weight", "logits"):
         wrong = {**second, name: second[name] * np.asarray(digits, precision)}
-        failures = [c.tensor for c in lock_step.compare(experiment, place, first, wrong) if not c.passed]
+        failures = [c.tensor for c in trajectory.compare(experiment, place, first, wrong) if not c.passed]
         assert name in failures
 
 
@@ -179,20 +179,20 @@ def test_an_element_with_hardly_any_gradient_and_one_with_none():
     first["envelope/" + name][:] = 0.0
     second[name] = second[name].copy()
     second[name][0, 1] += 1e-9
-    found = {c.tensor: c for c in lock_step.compare(experiment, place, first, second)}
+    found = {c.tensor: c for c in trajectory.compare(experiment, place, first, second)}
     assert found[name].passed
     second[name][0, 0] += 1e-12
-    found = {c.tensor: c for c in lock_step.compare(experiment, place, first, second)}
+    found = {c.tensor: c for c in trajectory.compare(experiment, place, first, second)}
     assert (found[name].passed, found[name].step, found[name].index) == (False, 0, (0,))
 
 
 @pytest.mark.parametrize(
     ("edit", "status"), [((), "same"), ((("State(parameters, slots", "State(state.parameters, slots"),), "different")]
 )
-def test_step_by_step(check: Check, fake: Edit, edit: tuple[tuple[str, str], ...], status: str):
+def test_step_by_step(run_crosscheck: RunCrosscheck, fake: Edit, edit: tuple[tuple[str, str], ...], status: str):
     """A side that loses its state between two stretches fails against its own whole recipe and the other side."""
-    outcome = check(fake(*edit), *ARGUMENTS, "--thorough", "--case", lock_step.STEP_BY_STEP)
-    assert outcome.status("lock-step") == status
+    outcome = run_crosscheck(fake(*edit), *ARGUMENTS, "--thorough", "--case", trajectory.STEP_BY_STEP)
+    assert outcome.status("trajectory") == status
     sides = {tuple(failure["sides"]) for failure in outcome.failures() if failure["tensor"] == "loss"}
     assert len(sides) == 2 * (status == "different")
 
@@ -216,9 +216,9 @@ def test_who_compiles_resumes_for_the_epochs_it_has_compiled(epochs: int, monkey
     found = []
     for spent in ({}, {"compiling": 1.0}):
         monkeypatch.setattr(fake_framework, "overhead", lambda spent=spent: spent, raising=False)
-        found.append(lock_step.record(fake_framework, experiment, "recipe", Request("float64", "cpu", 0)))  # type: ignore[arg-type]
+        found.append(trajectory.record(fake_framework, experiment, "recipe", Request("float64", "cpu", 0)))  # type: ignore[arg-type]
     assert asked == [epochs, epochs - epochs // 2, epochs, epochs]
-    names = [name for name in found[0] if name.startswith(lock_step.RESUMED)]
+    names = [name for name in found[0] if name.startswith(trajectory.RESUMED)]
     assert names
     for name in names:
         np.testing.assert_array_equal(found[0][name], found[1][name])
