@@ -1,5 +1,6 @@
 """How hard XLA should try: compiling a small model at full effort takes a hundred times as long as training it."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 
+from spec import cache as caches
 from spec.experiment import Experiment
 from spec.framework import Settings
 
@@ -51,6 +53,33 @@ def listen() -> None:
 
 
 listen()
+
+
+_KEPT = {"jax_persistent_cache_min_compile_time_secs": 0, "jax_persistent_cache_min_entry_size_bytes": -1}
+"""By default JAX keeps what took a second or longer: a small model's functions take half of one, and are many."""
+
+
+def _keep() -> None:
+    """Keep what is compiled where `spec.cache` says, however little of it there is; JAX's own variables go first.
+
+    What this JAX does not know is left alone: then each process compiles for itself.
+    """
+    place = os.environ.get(caches.VARIABLE)
+    users = getattr(jax.config, "jax_compilation_cache_dir", None)
+    with suppress(AttributeError):
+        if not caches.wanted():
+            jax.config.update("jax_enable_compilation_cache", False)
+        elif place and users:
+            # What is kept there is nothing that a run was made from: see crosscheck.recording.sources.
+            os.environ[caches.VARIABLE] = str(users)
+        elif place:
+            jax.config.update("jax_compilation_cache_dir", place)
+            for name, value in _KEPT.items():
+                if name.upper() not in os.environ:
+                    jax.config.update(name, value)
+
+
+_keep()
 
 DETERMINISTIC: Options = {"xla_gpu_deterministic_ops": True}
 """The same bits in every run on a GPU, where sums else have the order in which threads happen to arrive."""

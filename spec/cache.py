@@ -20,11 +20,11 @@ ATTEMPTS = 100
 COMPILED, RECORDINGS = "compiled", "recordings"
 """What the names of the directories begin with."""
 
-VARIABLE = "JAX_COMPILATION_CACHE_DIR"
-"""Who has set it keeps compilations elsewhere; JAX_ENABLE_COMPILATION_CACHE=false keeps none."""
+VARIABLE = "OHLOL_COMPILED"
+"""Where an implementation that compiles keeps what it has compiled; unset, it keeps nothing of its own accord."""
 
-NOTHING_KEPT = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-"""For a process in which compiling is measured: what is taken from a file is compiled in no time."""
+NOTHING_KEPT = {"OHLOL_KEEP": "false"}
+"""For who wants nothing kept, and where compiling is measured: what is taken from a file is compiled in no time."""
 
 
 def directory() -> Path | None:
@@ -117,8 +117,8 @@ def variables(place: Path | None = None) -> dict[str, str]:
     """What a process that is to compile needs in its environment, beside what this one has in it already.
 
     place: where to keep what is compiled; the user's directory, which is pruned first, if None. Nothing where that
-    cannot be written to. JAX reads the variables, whatever else ignores them. Two processes may share the directory: a
-    file is named after all that it was compiled from, and one that was cut short is compiled anew.
+    cannot be written to. Two processes may share the directory: a file is to be named after all that it was compiled
+    from, and one that was cut short to be compiled anew.
     """
     if VARIABLE in os.environ or (place is None and not wanted()):
         return {}
@@ -131,12 +131,7 @@ def variables(place: Path | None = None) -> dict[str, str]:
             prune(place, LARGEST)
         except OSError:
             return {}
-    needed = {
-        VARIABLE: str(place),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    return {name: value for name, value in needed.items() if name not in os.environ}
+    return {VARIABLE: str(place)}
 
 
 def prune(place: Path, largest: int) -> None:

@@ -37,7 +37,7 @@ TRAIN = (
     ExitCode(UNDERPOWERED, "underpowered", "--seeds trained too few to tell"),
     *SIGNALS,
 )
-"""Of `python -m torch_impl.train` and of every other implementation's."""
+"""Of `python -m IMPLEMENTATION.train`, whichever it is."""
 
 
 def epilog(table: Iterable[ExitCode]) -> str:

@@ -1,6 +1,6 @@
 """The contract: a few functions that make a module an implementation. NumPy arrays and canonical names throughout.
 
-Any module that has these functions is one (`torch_impl`, `flax_impl`, a stranger's `my_mlx_impl`); crosscheck imports
+Any module that has these functions is one, ours and a stranger's; crosscheck imports
 it by name. What an implementation leaves out it says by raising `spec.errors.Unsupported`; options of the spec that it
 neither differentiates nor trains it may declare beforehand, in a mapping `LEAVES_OUT`: see `spec.options`.
 """

@@ -10,7 +10,7 @@ LARGEST_SIZE = 10**9
 """A width, a vocabulary, a batch: frameworks count along an axis in 32 bits, with a sign."""
 
 LARGEST_DEPTH = 1000
-"""Layers. Each has a name and an object of its own on either side, and a piece of what XLA compiles."""
+"""Layers. Each has a name and an object of its own on either side, and a piece of what a compiler is given."""
 
 LARGEST_LENGTH = 10**6
 """Time steps of a sequence, and characters of a text: a recurrence goes through them one by one."""

@@ -6,8 +6,8 @@ import platform
 from pathlib import Path
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC")
-"""Variables that say how many threads a process's libraries have. The last is XLA's: with two where one is busy, it
-hands small operations back and forth, and a Transformer's ensemble burns twice the CPU time."""
+"""Variables that say how many threads a process's libraries have. The last is a compiler's: with two where one is busy,
+it hands small operations back and forth, and a Transformer's ensemble burns twice the CPU time."""
 
 
 def cores() -> int:

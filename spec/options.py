@@ -2,7 +2,7 @@
 
 It neither differentiates nor trains experiments that have one, and computes their forward pass all the same:
 
-    LEAVES_OUT = {"sparse embedding gradients": "JAX has no sparse gradients of an embedding"}
+    LEAVES_OUT = {"sparse embedding gradients": "this framework has none"}
 
 crosscheck counts such experiments in its verdict. What is left out without having been declared makes an experiment one
 that is checked in part only.

@@ -1,7 +1,8 @@
 """Parameters as every implementation exchanges them: canonical names, shapes, initial laws, and files.
 
-Canonical names and layouts are those of the `state_dict` of the equivalent stock `torch.nn` modules, because that is
-what people's checkpoints hold. A canonical safetensors file loads into such modules with `strict=True`.
+Canonical names and layouts are those that people's checkpoints hold: a canonical safetensors file loads into the stock
+modules that they were made with.
+Source: `state_dict` of the equivalent modules of `torch.nn`.
 """
 
 import hashlib
@@ -79,7 +80,10 @@ class Parameter(msgspec.Struct, frozen=True):
 def linear(
     name: str, in_features: int, out_features: int, bias: bool = True, zero_gradient_bias: bool = False
 ) -> tuple[Parameter, ...]:
-    """`torch.nn.Linear`: weight and bias both uniform within 1/sqrt(in_features) (its `reset_parameters`)."""
+    """A linear map: weight and bias both uniform within 1/sqrt(in_features).
+
+    Source: `torch.nn.Linear.reset_parameters`.
+    """
     law = Uniform(1 / math.sqrt(in_features))
     weight = Parameter(f"{name}.weight", (out_features, in_features), law)
     if not bias:
@@ -91,7 +95,10 @@ def linear(
 def recurrent(
     name: str, gates: int, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False
 ) -> tuple[Parameter, ...]:
-    """`torch.nn.RNN`, `LSTM`, `GRU`: every tensor uniform within 1/sqrt(hidden_size), both biases included."""
+    """Recurrent layers: every tensor uniform within 1/sqrt(hidden_size), both biases included.
+
+    Source: `torch.nn.RNN`, `LSTM`, `GRU`.
+    """
     law = Uniform(1 / math.sqrt(hidden_size))
     suffixes = directions(bidirectional)
     table: list[Parameter] = []
@@ -114,9 +121,10 @@ def directions(bidirectional: bool) -> tuple[str, ...]:
 
 
 def self_attention(name: str, width: int) -> tuple[Parameter, ...]:
-    """`torch.nn.MultiheadAttention`: in_proj uniform within Xavier's bound of the packed (3 width, width) matrix.
+    """Self-attention: in_proj uniform within Xavier's bound of the packed (3 width, width) matrix.
 
     Its bias and out_proj's start at zero. That of the keys, in_proj_bias's middle third, has an exact gradient of zero.
+    Source: `torch.nn.MultiheadAttention`.
     """
     out_weight, out_bias = linear(f"{name}.out_proj", width, width)
     return (
@@ -128,7 +136,10 @@ def self_attention(name: str, width: int) -> tuple[Parameter, ...]:
 
 
 def layer_norm(name: str, features: int) -> tuple[Parameter, ...]:
-    """`torch.nn.LayerNorm`: gain 1, bias 0."""
+    """Layer normalization: gain 1, bias 0.
+
+    Source: `torch.nn.LayerNorm`.
+    """
     return (
         Parameter(f"{name}.weight", (features,), Constant(1.0)),
         Parameter(f"{name}.bias", (features,), Constant(0.0)),

@@ -16,8 +16,18 @@ PYTHON = (3, 11)
 PACKAGES = ("msgspec", "numpy", "rich", "safetensors")
 """What nothing works without: the distribution's dependencies but matplotlib, whose absence costs a plot."""
 
-EXTRAS = {"torch_impl": "torch", "flax_impl": "flax", "crosscheck": "crosscheck,torch,flax"}
-"""The extras of the distribution `ohlol` that install what a package of it needs."""
+SUFFIX = "_impl"
+"""The folder of an implementation is named after the extra that installs what it needs."""
+
+
+def extras() -> dict[str, str]:
+    """The extras of the distribution `ohlol` that install what a package of it needs, by the package."""
+    found = sorted(path.parent.name for path in Path(__file__).resolve().parents[1].glob(f"*{SUFFIX}/train.py"))
+    each = {name: name[: -len(SUFFIX)] for name in found}
+    return {**each, "crosscheck": ",".join(["crosscheck", *each.values()])}
+
+
+EXTRAS = extras()
 
 COULD_NOT_RUN = 3
 """Exit code, that of spec.errors.FrameworkMissing, which cannot be imported from here."""

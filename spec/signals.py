@@ -58,8 +58,8 @@ def noticed() -> Iterator[None]:
 def held() -> Iterator[None]:
     """Let a signal raise nothing while the block lasts, but when it ends; a second one, or AGAIN seconds, do not wait.
 
-    For who runs Python out of native code that cannot pass an exception on: jaxlib 0.10.2 to 0.12 abort the process,
-    without a word of whose signal it was, where one is raised while they make their enumerations.
+    For who runs Python out of native code that cannot pass an exception on: a framework may abort the process, without
+    a word of whose signal it was, where one is raised while it is imported.
     """
     _holding.append(True)
     try:
@@ -139,7 +139,8 @@ def _remind(number: int, frame: FrameType | None) -> None:
 def _quiet(complain: Callable[["sys.UnraisableHookArgs"], object]) -> Callable[["sys.UnraisableHookArgs"], object]:
     """A hook that does not print the traceback of a request that a callback swallowed, and leaves others as they were.
 
-    JAX's callback for the garbage collector is a place where it happens: Python runs it, and prints what it raises.
+    A framework's callback for the garbage collector is a place where it happens: Python runs it, and prints what it
+    raises.
     """
 
     def hook(event: "sys.UnraisableHookArgs") -> object:

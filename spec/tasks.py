@@ -26,7 +26,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LARGEST_LENGTH)]
 
 
 class Batch(NamedTuple):
-    """One batch; a NamedTuple, hence a pytree for JAX and easily mapped to tensors for torch.
+    """One batch; a NamedTuple, hence easily mapped to a framework's own arrays.
 
     inputs: floating (batch, time, features) or int64 indices (batch, time).
     targets: int64 (batch, time), or (batch,) where one step is read out; IGNORED where nothing is asked.

@@ -54,7 +54,7 @@ class Adam(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="n
     epsilon: Positive = 1e-8
 
     slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
-    """What the optimizer keeps for each parameter, m and v, under torch's names."""
+    """What the optimizer keeps for each parameter, m and v, as people's checkpoints call them."""
 
 
 class AdamW(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
@@ -83,7 +83,7 @@ class SGD(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="na
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """What the optimizer keeps for each parameter, b under torch's name."""
+        """What the optimizer keeps for each parameter, b, as people's checkpoints call it."""
         return ("momentum_buffer",) if self.momentum else ()
 
 
@@ -123,7 +123,7 @@ class Clipping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_norm: Positive
 
     epsilon: ClassVar[float] = 1e-6
-    """Fixed, since it is a literal inside torch's `clip_grads_with_norm_`."""
+    """Fixed, since it is a literal there. Source: `torch.nn.utils.clip_grads_with_norm_`."""
 
 
 class StepConstants(NamedTuple):

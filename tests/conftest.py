@@ -127,7 +127,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(place, ignore_errors=True))
     os.environ.pop(cache.VARIABLE, None)
     os.environ["XDG_CACHE_HOME"] = place
-    # Read by JAX when it is imported.
+    # Read by implementations when they are imported.
     os.environ.update(cache.variables())
 
 

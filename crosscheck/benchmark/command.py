@@ -16,13 +16,14 @@ from crosscheck.benchmark import turns
 from crosscheck.benchmark.picture import picture
 from crosscheck.benchmark.report import duration, render_json, render_markdown, show
 from crosscheck.benchmark.result import Row, Summary, check
+from crosscheck.benchmark.targets import TARGETS, Faster, Growth
 from crosscheck.cli import output
 from crosscheck.cli.options import add_implementations, add_report, seconds
 from crosscheck.cli.run import labels
 from crosscheck.report.rows import say
 from spec import text
 from spec.arguments import Parser, at_least
-from spec.benchmark import PEAK, QUICK, TARGETS, WORKLOADS, AnyWorkload, Faster, Growth
+from spec.benchmark import PEAK, QUICK, WORKLOADS, AnyWorkload
 from spec.errors import UsageError
 from spec.framework import Device
 from spec.machine import cores

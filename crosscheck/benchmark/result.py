@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from spec.benchmark import PEAK, AnyWorkload, Faster, Growth, Layer
+from crosscheck.benchmark.targets import Faster, Growth
+from spec.benchmark import PEAK, AnyWorkload, Layer
 
 SCHEMA_VERSION = 1
 

@@ -136,7 +136,7 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     add(
         "--compile",
         action="store_true",
-        help="compile first (torch.compile; not with --seeds), or with full effort (JAX)",
+        help="spend seconds on compiling, or more of them, for faster epochs",
     )
     add("--out", type=path_argument, metavar="DIR", help=f"run directory (default: {RUNS}/EXPERIMENT/IMPLEMENTATION-N)")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, as if never interrupted")

@@ -52,5 +52,5 @@ def has(module: object, function: str) -> bool:
 
 
 def describe(framework: Framework, settings: Settings) -> dict[str, str]:
-    """What computes. Plain strings: torch's version is of a type of its own, which JSON does not take."""
+    """What computes. Plain strings: a version may be of a type of its own, which JSON does not take."""
     return descriptions(framework.describe(settings))

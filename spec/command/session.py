@@ -190,8 +190,9 @@ def train_chunks(
 def chunk_lengths(epochs: int, done: int = 0, steps_per_epoch: int = 1) -> Iterator[int]:
     """Lengths of the chunks that remain; the same cuts wherever a training was interrupted.
 
-    JAX compiles once for each length, so chunks are equal where the number of epochs allows it, and the remainder,
-    where it does not, is one more length. How often epochs are printed plays no part: a chunk reports all of its.
+    Who compiles does so once for each length, so chunks are equal where the number of epochs allows it, and the
+    remainder, where it does not, is one more length. How often epochs are printed plays no part: a chunk
+    reports all of its.
     """
     size = chunk_length(epochs, steps_per_epoch)
     while done < epochs:

@@ -1,7 +1,7 @@
 """The models. A file here is all the spec needs of a new one: every model in it is found by its class.
 
-The name of the file and of the class are also where `torch_impl` and `flax_impl` are expected to build it:
-`spec.models.gru.GRU` is built by `torch_impl.gru.GRU` and `flax_impl.gru.GRU`.
+The name of the file and of the class are also where an implementation is expected to build it: `spec.models.gru.GRU` is
+built by `IMPLEMENTATION.gru.GRU`.
 """
 
 import importlib

@@ -56,7 +56,7 @@ class Embedding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     sparse: bool = False
 
     renormalization_epsilon: ClassVar[float] = 1e-7
-    """Fixed, since it is a literal inside torch's `embedding_renorm_`."""
+    """Fixed, since it is a literal there. Source: `torch.embedding_renorm_`."""
 
     def __post_init__(self) -> None:
         if self.padding_idx is not None and self.padding_idx >= self.num_embeddings:
@@ -120,7 +120,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Names and shapes of the states before the first step, for a batch of that size; empty where there are none.
 
         "rnn.h_0" of the module "rnn" is (layers * directions, batch, hidden_size), in the order layer 0 forward, layer
-        0 backward, layer 1 forward, ..., as torch has it. A cell's is (batch, hidden_size).
+        0 backward, layer 1 forward, .... A cell's is (batch, hidden_size).
         """
         return {}
 

@@ -14,7 +14,7 @@ class RNNCell(Model, frozen=True, kw_only=True, tag_field="name"):
         h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)        or relu
         logits_t = W h_t + b                                      with a head; h_t itself without
 
-    x_t: (batch, features). h_t: (batch, hidden_size). Two biases, as torch has them: their sum acts alike in the
+    x_t: (batch, features). h_t: (batch, hidden_size). Two biases, not one: their sum acts alike in the
     forward pass, yet under Adam each takes a full step, so one bias would train differently.
     Source: `torch.nn.RNNCell`.
     """

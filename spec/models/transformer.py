@@ -26,10 +26,9 @@ class TransformerEncoder(Model, frozen=True, kw_only=True, tag_field="name"):
 
     There is no norm after the last layer. b_k, the middle third of in_proj_bias, has an exact gradient of zero: it
     adds the same number to every score of a row, which softmax ignores.
-    Initial laws are `torch.nn.MultiheadAttention`'s: in_proj uniform within Xavier's bound of the packed
-    (3 H, H) matrix, its bias and out_proj's zero. Layers are drawn independently (`torch.nn.TransformerEncoder` would
-    start them as copies of one another).
-    Source: `torch.nn.TransformerEncoderLayer`, Vaswani et al. (2017).
+    Initial laws: in_proj uniform within Xavier's bound of the packed (3 H, H) matrix, its bias and out_proj's zero.
+    Layers are drawn independently, not as copies of one another.
+    Source: `torch.nn.TransformerEncoderLayer` and `MultiheadAttention`, Vaswani et al. (2017).
     """
 
     hidden_size: Size

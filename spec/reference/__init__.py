@@ -1,6 +1,6 @@
 """The equations, executable: every model, loss and optimizer in plain NumPy float64, to be read and to arbitrate.
 
-Satisfies `spec.framework.Framework` as `torch_impl` and `flax_impl` do, so it is the third voice where the two differ.
+Satisfies `spec.framework.Framework` as they do, so it is the third voice where the two differ.
 Derivatives come from the complex-step method, which needs no rules of differentiation: with f analytic,
 f'(x) = Im f(x + i h) / h to machine precision, since nothing is subtracted (Squire and Trapp, 1998). For small shapes.
 """

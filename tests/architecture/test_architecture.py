@@ -1,6 +1,7 @@
 """Who may import whom."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,27 @@ def test_imports_are_allowed(package: str) -> None:
 )
 def test_a_forbidden_import_is_seen(package: str, line: str, other: str) -> None:
     assert violations(package, {"planted.py": line}) == [f"planted.py imports {other}"]
+
+
+FRAMEWORK = re.compile(r"torch|jax|flax|\bxla\b|nnx|optax", re.IGNORECASE)
+
+
+def frameworks_named(sources: dict[str, str]) -> list[str]:
+    """Lines that name a framework, but for where a formula or a number comes from."""
+    return [
+        f"{name}:{number}: {line.strip()}"
+        for name, source in sources.items()
+        for number, line in enumerate(source.splitlines(), 1)
+        if FRAMEWORK.search(line.partition("Source:")[0])
+    ]
+
+
+def test_the_spec_names_no_framework() -> None:
+    texts = {p.name: p.read_text() for p in [*files("spec"), *(ROOT / "spec").rglob("*.toml")]}
+    assert frameworks_named(texts) == []
+    for line in ('EXTRAS = {"torch_impl": 1}', 'say("JAX compiles")', "# as optax has it"):
+        assert frameworks_named({"planted.py": line})
+    assert not frameworks_named({"planted.py": "    Source: `torch.nn.LSTM`."})
 
 
 def strangers_to_the_room(sources: dict[str, str]) -> list[str]:

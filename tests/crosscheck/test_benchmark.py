@@ -5,6 +5,7 @@ asserted: the fake contenders sleep, and write down when they are called.
 import json
 import shutil
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 from crosscheck.benchmark import command
 from crosscheck.benchmark.report import duration
 from crosscheck.benchmark.result import Contender, Round, Row, check, ratio, share_of_peak, spread
+from crosscheck.benchmark.targets import TARGETS, Faster, Growth
 from crosscheck.benchmark.turns import FEWEST, takes_part
 from crosscheck.cli.command import main
 from spec import cache
-from spec.benchmark import PEAK, WORKLOADS, Faster, Growth, Layer, Product
+from spec.benchmark import PEAK, WORKLOADS, Layer, Product
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 
@@ -137,6 +139,12 @@ def test_the_files(make: Make, measure: Measure, tmp_path: Path, capsys: pytest.
     assert report["rows"][0]["contenders"][0]["temporary_bytes"] == 200
 
 
+def test_every_target_is_for_something():
+    for target in TARGETS:
+        patterns = [target.workloads] if isinstance(target, Faster) else [target.first, target.last]
+        assert all(any(fnmatchcase(workload.name, pattern) for workload in WORKLOADS) for pattern in patterns), target
+
+
 def test_json_on_standard_output(make: Make, measure: Measure, capsys: pytest.CaptureFixture[str]):
     first, second = make("fake_first", ("fake_first",)), make("fake_second", ("fake_second",))
     _, report = measure(first, second, "--rounds", "1", "--json", workloads=SMALL[:1])
@@ -147,14 +155,15 @@ def test_json_on_standard_output(make: Make, measure: Measure, capsys: pytest.Ca
 def test_nothing_is_taken_from_compilations_that_were_kept(
     place: str | None, make: Make, measure: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.delenv("JAX_ENABLE_COMPILATION_CACHE", raising=False)
+    ((name, value),) = cache.NOTHING_KEPT.items()
+    monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv(cache.VARIABLE, raising=False)
     if place:
         monkeypatch.setenv(cache.VARIABLE, place)
-    told = "{os.environ.get('JAX_ENABLE_COMPILATION_CACHE')} {os.environ.get('JAX_COMPILATION_CACHE_DIR')}"
+    told = f"{{os.environ.get({name!r})}} {{os.environ.get({cache.VARIABLE!r})}}"
     path = make("fake_first", ("fake_first",), ("{workload.name}/{contender}", told))
     measure(path, path, "--rounds", "1", workloads=SMALL[:1])
-    assert set((tmp_path / "log").read_text().splitlines()) == {f"false {place}"}
+    assert set((tmp_path / "log").read_text().splitlines()) == {f"{value} {place}"}
 
 
 def test_a_worker_that_dies_is_started_again(make: Make, measure: Measure):

@@ -15,6 +15,7 @@ import pytest
 from bad_input import prepared
 
 from crosscheck.recording import keeper, temporary
+from spec import cache
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 ROOT = Path(__file__).parents[2]
@@ -81,7 +82,7 @@ class Run:
                 [sys.executable, "-m", "crosscheck", *arguments, "--out", str(place / "report")],
             ),
             cwd=ROOT,
-            env={**os.environ, MARK: self.mark, "TMPDIR": str(temporary), "JAX_ENABLE_COMPILATION_CACHE": "false"},
+            env={**os.environ, MARK: self.mark, "TMPDIR": str(temporary), **cache.NOTHING_KEPT},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -9,9 +9,10 @@ from rich.console import Console
 
 from crosscheck.benchmark import report as bench
 from crosscheck.benchmark.result import Contender, Round, Row, Summary, check
+from crosscheck.benchmark.targets import Faster
 from crosscheck.faults import report as faults
 from crosscheck.faults.findings import BAD, CleanRun, Findings, Trial
-from spec.benchmark import Faster, Layer
+from spec.benchmark import Layer
 from tests.hostile import HOSTILE, problems
 
 WIDTHS = [40, 60, 80, 130, None]

@@ -305,9 +305,7 @@ def test_what_is_compiled_is_set_aside(old: Write, tmp_path: Path):
     kept = tmp_path / "kept"
     kept.mkdir()
     (kept / "program").write_text("")
-    folder = old(
-        "ported.py", "import os\nplace = os.environ['JAX_COMPILATION_CACHE_DIR']\nopen(place + '/program')"
-    ).parent
+    folder = old("ported.py", f"import os\nplace = os.environ[{cache.VARIABLE!r}]\nopen(place + '/program')").parent
     found = json.loads(watched(folder, **{cache.VARIABLE: str(kept)}))
     assert not any("program" in name for name in found["files"])
 

@@ -84,9 +84,9 @@ def test_a_worker_that_starts_while_the_others_are_ended(tmp_path: Path, monkeyp
     worker_pool._retire(worker)
 
 
-TELLS = """import os
+TELLS = f"""import os
 with open(os.environ["TOLD"], "a") as told:
-    told.write(os.environ.get("JAX_COMPILATION_CACHE_DIR", "none") + "\\n")
+    told.write(os.environ.get({cache.VARIABLE!r}, "none") + "\\n")
 """
 """For the fake implementation: every worker writes down where it is to keep compilations."""
 

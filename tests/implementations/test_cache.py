@@ -7,16 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from spec import cache
+
 ARGUMENTS = ("-m", "flax_impl.train", "course-rnn", "--seed", "3", "--json")
 
 
-def losses(cache: Path, out: Path) -> str:
+OURS = (cache.VARIABLE, *cache.NOTHING_KEPT)
+
+
+def losses(place: Path, out: Path, **variables: str) -> str:
     """The losses of a training in a process of its own, as bytes would have them."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("JAX_COMPILATION", "JAX_ENABLE_COMP"))
     }
+    environment = {name: value for name, value in environment.items() if name not in OURS} | variables
     command = [sys.executable, *ARGUMENTS, "--out", str(out)]
-    environment["XDG_CACHE_HOME"] = str(cache)
+    environment["XDG_CACHE_HOME"] = str(place)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode in (0, 1), done.stderr  # course-rnn is luck
     lines = [line for line in done.stdout.splitlines() if '"loss"' in line]
@@ -47,3 +53,20 @@ def test_files_that_were_cut_short_are_compiled_anew(kept: tuple[Path, str]) -> 
     for path in files(place):
         path.write_bytes(path.read_bytes()[:100])
     assert losses(place, place / "third") == before
+
+
+def test_jaxs_own_variable_goes_first(kept: tuple[Path, str], tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    small = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    found = losses(tmp_path, tmp_path / "run", JAX_COMPILATION_CACHE_DIR=str(elsewhere), **small)
+    assert found == kept[1]
+    assert list(elsewhere.rglob("*-cache"))
+    assert files(tmp_path) == []
+
+
+def test_who_wants_nothing_kept_gets_nothing(kept: tuple[Path, str], tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    found = losses(tmp_path, tmp_path / "run", JAX_COMPILATION_CACHE_DIR=str(elsewhere), **cache.NOTHING_KEPT)
+    assert found == kept[1]
+    assert not list(elsewhere.rglob("*-cache"))
+    assert not (tmp_path / "ohlol").exists()

@@ -40,13 +40,8 @@ def test_who_has_named_another_place_keeps_it(monkeypatch: pytest.MonkeyPatch) -
     assert cache.variables(Path("/here")) == {}
 
 
-def test_what_the_environment_has_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = cache.variables(home)
-    assert everything[cache.VARIABLE] == str(home)
-    assert cache.variables().keys() == everything.keys()
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "7")
-    left = everything.keys() - {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"}
-    assert cache.variables().keys() == cache.variables(home).keys() == left
+def test_another_place_can_be_asked_for(home: Path) -> None:
+    assert cache.variables(home) == {cache.VARIABLE: str(home)}
 
 
 def test_without_a_place_nothing_is_kept(home: Path) -> None:
