@@ -29,10 +29,13 @@ class CrossEntropy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         return float(self.values(logits[None], targets)[0])
 
     def values(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """The losses of many runs, float64 (runs,), of logits (runs, ..., classes) against the same targets (...)."""
+        """The losses of many runs, float64 (runs,), of logits (runs, ..., classes) against the same targets (...).
+
+        Of complex logits, as the reference has them for its derivatives, they are complex.
+        """
         asked = targets != IGNORED
-        scores = logits[:, asked].astype(np.float64)
-        shifted = scores - scores.max(axis=-1, keepdims=True)
+        scores = logits[:, asked].astype(np.result_type(logits, np.float64))
+        shifted = scores - np.real(scores).max(axis=-1, keepdims=True)
         log_normalizer = np.log(np.exp(shifted).sum(axis=-1))
         chosen = np.take_along_axis(shifted, targets[asked][None, :, None], axis=-1)[..., 0]
         losses = log_normalizer - chosen

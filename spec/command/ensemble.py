@@ -6,18 +6,19 @@ It trains in chunks of seeds, each of which becomes a file of its own: Ctrl-C lo
 import argparse
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from spec import files, parameters, signals, text
+from spec import files, parameters, signals
+from spec.command.ending import Unwritten, interruptible, leave_picture
 from spec.command.ensemble_directory import ARRAYS, EnsembleDirectory, Plan
 from spec.command.ensemble_plot import ensemble_plot
 from spec.command.ensemble_summary import judge, summarize, text_of
 from spec.command.events import EnsembleStart, Members, Summary
 from spec.command.progress import Reporter
-from spec.command.session import Interrupted, Unwritten, no_picture
 from spec.ensemble import chunk_size, cut, one_by_one, solved_members
 from spec.errors import UsageError, encodable
 from spec.exit_codes import REACHED
@@ -33,7 +34,7 @@ MOST_CHUNKS = 10**6
 """Chunks of an ensemble: each becomes a file."""
 
 
-class Request(NamedTuple):
+class EnsembleRequest(NamedTuple):
     """What to compute, and on what. compiled: see spec.framework.Settings."""
 
     experiment: Experiment
@@ -47,7 +48,7 @@ class Request(NamedTuple):
         return Settings(precision=self.plan.precision, device=self.device, compiled=self.compiled)
 
 
-class Result(NamedTuple):
+class EnsembleResult(NamedTuple):
     """What an ensemble came to."""
 
     summary: Summary
@@ -106,11 +107,19 @@ def resumed_plan(directory: EnsembleDirectory, options: argparse.Namespace, expe
     return plan
 
 
-def run(framework: Framework, request: Request, directory: EnsembleDirectory, reporter: Reporter) -> Result:
+def run(
+    framework: Framework, request: EnsembleRequest, directory: EnsembleDirectory, reporter: Reporter
+) -> EnsembleResult:
     """Train the chunks that are not there yet, join all, and judge. Raises Interrupted for a KeyboardInterrupt."""
     plan, experiment = request.plan, request.experiment
     parts, steps = cut(plan.seeds, plan.chunk), steps_of(experiment)
-    try:
+
+    def saved() -> str:
+        numbers = range(len(parts))
+        done = sum(len(parts[number]) for number in numbers if directory.chunk_file(number).exists())
+        return f"{plan.seeds if directory.finished() else done} of {plan.seeds} seeds are"
+
+    with interruptible(saved, plan.implementation, directory.path, request.settings):
         done = [number for number in range(len(parts)) if directory.chunk_file(number).exists()]
         for number in done:
             directory.check_chunk(number, [plan.first_seed + member for member in parts[number]], plan)
@@ -138,25 +147,11 @@ def run(framework: Framework, request: Request, directory: EnsembleDirectory, re
             arrays, method = join_chunks(request, directory)
             parameters.save(directory.arrays_file, arrays, {**plan.metadata(), "method": method})
         return finish(request, directory, arrays, method, per_second, reporter)
-    except BaseException as error:
-        # A signal that was noticed, or one that became another error on its way through a framework.
-        if not isinstance(error, KeyboardInterrupt) and not signals.received():
-            raise
-        signals.wind_down()
-        numbers = range(len(parts))
-        done = sum(len(parts[number]) for number in numbers if directory.chunk_file(number).exists())
-        done = plan.seeds if directory.finished() else done
-        command = f"python -m {plan.implementation}.train --resume --out {text.command([str(directory.path)])}"
-        if request.device != Settings().device:
-            command += f" --device {request.device}"
-        if request.compiled:
-            command += " --compile"
-        raise Interrupted(f"interrupted; {done} of {plan.seeds} seeds are saved, go on with: {command}") from None
 
 
 def train_chunks(
     framework: Framework,
-    request: Request,
+    request: EnsembleRequest,
     directory: EnsembleDirectory,
     reporter: Reporter,
     start: EnsembleStart,
@@ -202,7 +197,7 @@ def arrays_of(experiment: Experiment, ensemble: Ensemble, settings: Settings) ->
     return dict(zip(ARRAYS, arrays, strict=True))
 
 
-def join_chunks(request: Request, directory: EnsembleDirectory) -> tuple[dict[str, np.ndarray], str]:
+def join_chunks(request: EnsembleRequest, directory: EnsembleDirectory) -> tuple[dict[str, np.ndarray], str]:
     """All members' arrays, in the order of the seeds, and the methods that made them. Raises UsageError."""
     steps = steps_of(request.experiment)
     joined: dict[str, np.ndarray] = {}
@@ -224,17 +219,14 @@ def steps_of(experiment: Experiment) -> int:
 
 
 def finish(
-    request: Request,
+    request: EnsembleRequest,
     directory: EnsembleDirectory,
     arrays: Mapping[str, np.ndarray],
     method: str,
     per_second: float | None,
     reporter: Reporter,
-) -> Result:
-    """Judge, and write the files that come at the end. Raises Unwritten where one could not be written.
-
-    A picture that cannot be drawn or written is missing, and the ensemble is none the worse for it.
-    """
+) -> EnsembleResult:
+    """Judge, and write the files that come at the end. Raises Unwritten where one could not be written."""
     plan, experiment = request.plan, request.experiment
     summary = summarize(
         experiment,
@@ -251,11 +243,6 @@ def finish(
     except UsageError as error:
         raise Unwritten(str(error), code == REACHED, text) from None
     if per_second is not None or not directory.plot_file.exists():
-        try:
-            files.write(directory.plot_file, ensemble_plot(experiment, summary, arrays))
-        except Exception as error:
-            if signals.received():
-                raise
-            reporter.warn(f"no {directory.plot_file}: {no_picture(error)}")
+        leave_picture(directory.plot_file, partial(ensemble_plot, experiment, summary, arrays), reporter)
     directory.drop_chunks()
-    return Result(summary, code, text)
+    return EnsembleResult(summary, code, text)

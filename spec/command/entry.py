@@ -12,6 +12,7 @@ import msgspec
 from spec import crash, files, limits, machine, parameters, signals
 from spec.arguments import LARGEST_SEED, Parser, at_least, path_argument, seed
 from spec.command import ensemble
+from spec.command.ending import Interrupted, Unwritten
 from spec.command.ensemble_directory import EnsembleDirectory
 from spec.command.events import End
 from spec.command.implementation import describe, load_implementation
@@ -26,7 +27,7 @@ from spec.command.run_directory import (
     new_run_directory,
     read_experiment,
 )
-from spec.command.session import Interrupted, Request, Unwritten, begin, resume, train
+from spec.command.session import Request, begin, resume, train
 from spec.command.verdict import verdict
 from spec.command.walk import introduction, text_of, walk
 from spec.errors import OhlolError, Unsupported, UsageError, one_line
@@ -266,7 +267,7 @@ def run_ensemble(
         hold(directory.path, stack, reporter)
         directory.check_free()
         directory.begin(experiment, plan)
-    request = ensemble.Request(experiment, plan, options.device, options.compile)
+    request = ensemble.EnsembleRequest(experiment, plan, options.device, options.compile)
     result = ensemble.run(framework, request, directory, reporter)
     with contextlib.suppress(Unread):  # All is written, and the exit code says it too.
         reporter.summary(result.summary)

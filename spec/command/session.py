@@ -6,18 +6,20 @@ It trains in chunks of epochs, so that progress shows, a checkpoint is at hand a
 import contextlib
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from spec import crash, files, parameters, signals, text
+from spec import parameters, signals
+from spec.command.ending import Interrupted, Unwritten, interruptible, leave_picture
 from spec.command.events import End, Epoch, Start
 from spec.command.plot import loss_plot
 from spec.command.progress import Reporter
 from spec.command.run_directory import Checkpoint, Origin, RunDirectory, chain
 from spec.command.verdict import verdict
-from spec.errors import NonFiniteLoss, OhlolError, UsageError, encodable
+from spec.errors import NonFiniteLoss, UsageError, encodable
 from spec.exit_codes import MISSED, REACHED
 from spec.experiment import Experiment
 from spec.framework import Framework, Settings, Trajectory
@@ -32,25 +34,6 @@ LONGEST_CHUNK = 100
 
 MOST_STEPS = 10**5
 """Optimizer steps in a chunk of more than one epoch, at most: all their batches are drawn, and kept, at once."""
-
-
-class Interrupted(OhlolError):
-    """The user stopped the run, by Ctrl-C or another signal, which the exit code says: 130 for Ctrl-C."""
-
-    def __init__(self, message: str):
-        super().__init__(message)
-        self.exit_code = signals.exit_code()
-
-
-class Unwritten(UsageError):
-    """A training came to its end, and a file that it was to leave could not be written.
-
-    reached, text: the verdict, which stands all the same.
-    """
-
-    def __init__(self, message: str, reached: bool, text: str = ""):
-        super().__init__(message)
-        self.reached, self.text = reached, text
 
 
 class Request(NamedTuple):
@@ -137,26 +120,19 @@ def train(
     The directory's metrics and checkpoint grow chunk by chunk; its other files come at the end. Raises NonFiniteLoss,
     and Interrupted for a KeyboardInterrupt, with the directory as the last good chunk left it.
     """
-    try:
-        final = train_chunks(framework, request, checkpoint, directory, reporter)
-        return finish(request, final, directory, reporter)
-    except BaseException as error:
-        # A signal that was noticed, or one that became another error on its way through a framework.
-        if not isinstance(error, KeyboardInterrupt) and not signals.received():
-            raise
-        signals.wind_down()
-        # Asked of the file: the signal may have come between its writing and our assignment.
-        done = directory.load_checkpoint(request.experiment).origin.epochs
-        command = f"python -m {request.implementation}.train --resume --out {text.command([str(directory.path)])}"
-        if request.settings.device != Settings().device:
-            command += f" --device {request.settings.device}"
-        if request.settings.compiled:
-            command += " --compile"
+
+    def saved() -> str:
         epochs = request.experiment.training.epochs
-        error = Interrupted(f"interrupted; epoch {done} of {epochs} is saved, go on with: {command}")
+        return f"epoch {directory.load_checkpoint(request.experiment).origin.epochs} of {epochs} is"
+
+    try:
+        with interruptible(saved, request.implementation, directory.path, request.settings):
+            final = train_chunks(framework, request, checkpoint, directory, reporter)
+            return finish(request, final, directory, reporter)
+    except Interrupted as error:
         with contextlib.suppress(UsageError):
             directory.append([End(reached=False, exit_code=error.exit_code, error=encodable(str(error)))])
-        raise error from None
+        raise
 
 
 def train_chunks(
@@ -237,10 +213,7 @@ def measure(
 
 
 def finish(request: Request, checkpoint: Checkpoint, directory: RunDirectory, reporter: Reporter) -> Result:
-    """Judge, and write the files that come at the end. Raises Unwritten where one could not be written.
-
-    A picture that cannot be drawn or written is missing, and the run is none the worse for it.
-    """
+    """Judge, and write the files that come at the end. Raises Unwritten where one could not be written."""
     events = directory.events()
     epochs = [event for event in events if isinstance(event, Epoch)]
     last = epochs[-1]
@@ -249,18 +222,9 @@ def finish(request: Request, checkpoint: Checkpoint, directory: RunDirectory, re
     try:
         parameters.save(directory.parameters_file, checkpoint.state.parameters, checkpoint.origin.metadata())
         implementations = list(dict.fromkeys(event.implementation for event in events if isinstance(event, Start)))
-        try:
-            files.write(directory.plot_file, loss_plot(request.experiment, implementations, request.seed, epochs))
-        except Exception as error:
-            if signals.received():
-                raise
-            reporter.warn(f"no {directory.plot_file}: {no_picture(error)}")
+        picture = partial(loss_plot, request.experiment, implementations, request.seed, epochs)
+        leave_picture(directory.plot_file, picture, reporter)
         directory.append([end])
     except UsageError as error:
         raise Unwritten(str(error), reached, verdict(request.experiment, last)) from None
     return Result(checkpoint, last, end)
-
-
-def no_picture(error: Exception) -> str:
-    """Why there is none."""
-    return str(error) if isinstance(error, OhlolError) else crash.in_words(error)

@@ -60,15 +60,6 @@ def layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
     return centred / np.sqrt(variance + epsilon) * weight[:, None, None] + bias[:, None, None]
 
 
-def cross_entropy(logits: Array, targets: Array, asked: Array, mean: bool) -> Array:
-    """-log softmax(logits)[target] over the asked steps: logits (perturbations, *batch, classes), one loss for each."""
-    scores = logits[:, asked]
-    shifted = scores - np.real(scores).max(axis=-1, keepdims=True)
-    chosen = np.take_along_axis(shifted, targets[asked][None, :, None], axis=-1)[..., 0]
-    losses = np.log(np.exp(shifted).sum(axis=-1)) - chosen
-    return losses.mean(axis=-1) if mean else losses.sum(axis=-1)
-
-
 def one_hot(indices: Array, classes: int) -> Array:
     """One-hot vectors, float64."""
     return np.eye(classes)[indices]

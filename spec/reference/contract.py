@@ -11,10 +11,10 @@ from spec.experiment import Experiment
 from spec.framework import Dropout, Gradients, LossGradient, Settings
 from spec.models import Embedding, Model, keep_masks
 from spec.parameters import Parameters, check, draw, generator_for
-from spec.reference.arithmetic import Array, cross_entropy
+from spec.reference.arithmetic import Array
 from spec.reference.model import INPUTS, Evaluation
 from spec.reference.optimizer import embedding_gradient, renormalized
-from spec.tasks import IGNORED, Batch
+from spec.tasks import Batch
 from spec.tasks import check as check_batch
 
 STEP = 1e-30
@@ -90,10 +90,9 @@ def gradients(
 def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
     """See spec.framework.Framework.loss_gradient."""
     check_settings(settings)
-    asked, mean = targets != IGNORED, experiment.training.loss.reduction == "mean"
-    loss = cross_entropy(logits[None], targets, asked, mean)
-    found = complex_step({"logits": logits}, lambda at: cross_entropy(at["logits"], targets, asked, mean))
-    return LossGradient(float(loss[0]), found["logits"])
+    loss = experiment.training.loss
+    found = complex_step({"logits": logits}, lambda at: loss.values(at["logits"], targets))
+    return LossGradient(loss.value(logits, targets), found["logits"])
 
 
 def complex_step(parameters: Parameters, function) -> Parameters:
@@ -117,8 +116,7 @@ def complex_step(parameters: Parameters, function) -> Parameters:
 def loss_of(experiment: Experiment, parameters: Parameters, batch: Batch, masks: Mapping[str, Array]) -> Array:
     """The recipe's loss for each perturbation."""
     logits = evaluate(experiment.model, parameters, batch, masks).intermediates["logits"]
-    asked = batch.targets != IGNORED
-    return cross_entropy(logits, batch.targets, asked, experiment.training.loss.reduction == "mean")
+    return experiment.training.loss.values(logits, batch.targets)
 
 
 def evaluate(

@@ -12,11 +12,11 @@ from spec.experiment import load, override, shipped
 from spec.framework import Settings
 from spec.models import keep_masks
 from spec.parameters import draw, generator_for
-from spec.reference.arithmetic import cross_entropy, erf, gelu, layer_norm, relu, sigmoid, softmax
+from spec.reference.arithmetic import erf, gelu, layer_norm, relu, sigmoid, softmax
 from spec.reference.contract import complex_step
 from spec.reference.optimizer import clipped, step
 from spec.tasks import random_batch
-from spec.training import Clipping, State, initial_state
+from spec.training import Clipping, CrossEntropy, State, initial_state
 
 SETTINGS = Settings("float64")
 
@@ -100,10 +100,10 @@ def test_closed_forms() -> None:
     np.testing.assert_allclose(sigmoid(np.array([0.0, 800.0, -800.0])), [0.5, 1, 0])
     # All logits equal: the loss is the logarithm of their number, its gradient (1/n - target).
     logits, targets = np.zeros((1, 3, 4)), np.array([0, 1, -100])
-    asked = targets != -100
-    assert cross_entropy(logits, targets, asked, mean=True)[0] == pytest.approx(math.log(4), rel=1e-15)
-    assert cross_entropy(logits, targets, asked, mean=False)[0] == pytest.approx(2 * math.log(4), rel=1e-15)
-    slope = complex_step({"x": np.zeros((3, 4))}, lambda p: cross_entropy(p["x"], targets, asked, mean=False))["x"]
+    total = CrossEntropy("sum")
+    assert CrossEntropy("mean").values(logits, targets)[0] == pytest.approx(math.log(4), rel=1e-15)
+    assert total.values(logits, targets)[0] == pytest.approx(2 * math.log(4), rel=1e-15)
+    slope = complex_step({"x": np.zeros((3, 4))}, lambda p: total.values(p["x"], targets))["x"]
     np.testing.assert_allclose(slope, [[-0.75, 0.25, 0.25, 0.25], [0.25, -0.75, 0.25, 0.25], [0] * 4], rtol=1e-15)
     # Scores masked throughout give no weight and no NaN.
     np.testing.assert_array_equal(softmax(np.full((1, 2), np.inf), np.zeros((1, 2), bool)), [[0, 0]])
