@@ -54,7 +54,7 @@ def root() -> Path | None:
         return None
 
 
-class Part(NamedTuple):
+class KeptDirectory(NamedTuple):
     """A directory of what is kept. files, size: how many, and their bytes."""
 
     path: Path
@@ -62,7 +62,7 @@ class Part(NamedTuple):
     size: int
 
 
-def parts() -> list[Part]:
+def parts() -> list[KeptDirectory]:
     """What is kept now, by directory."""
     caches = root()
     found = []
@@ -73,11 +73,11 @@ def parts() -> list[Part]:
                 # Another process may prune, or replace a temporary file.
                 with suppress(FileNotFoundError):
                     sizes.append(entry.lstat().st_size)
-            found.append(Part(path, len(sizes), sum(sizes)))
+            found.append(KeptDirectory(path, len(sizes), sum(sizes)))
     return found
 
 
-def clean() -> list[Part]:
+def clean() -> list[KeptDirectory]:
     """Delete all that is kept, and return what that was. Raises UsageError where it cannot be deleted."""
     found = parts()
     for part in found:

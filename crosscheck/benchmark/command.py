@@ -15,7 +15,7 @@ from rich.console import Console
 from crosscheck.benchmark import turns
 from crosscheck.benchmark.picture import picture
 from crosscheck.benchmark.report import duration, render_json, render_markdown, show
-from crosscheck.benchmark.result import Row, Summary, check
+from crosscheck.benchmark.result import BenchmarkRow, BenchmarkSummary, check
 from crosscheck.benchmark.targets import TARGETS, Faster, Growth
 from crosscheck.cli import output
 from crosscheck.cli.options import add_implementations, add_report, seconds
@@ -74,7 +74,7 @@ def carry_out(
         return _list(chosen, targets)
     if options.threads and options.threads > cores():
         raise UsageError(f"--threads: expected at most {cores()}, the cores there are, got {options.threads}")
-    plan = turns.Plan(
+    plan = turns.BenchmarkPlan(
         workloads=chosen,
         device=options.device,
         threads=options.threads or cores(),
@@ -116,15 +116,17 @@ def choose(workloads: Sequence[AnyWorkload], patterns: Sequence[str] | None, qui
     return [PEAK, *chosen] if counted and PEAK in workloads and PEAK not in chosen else chosen
 
 
-def _measure(plan: turns.Plan, options: argparse.Namespace, targets: Sequence[Faster | Growth]) -> Summary:
+def _measure(
+    plan: turns.BenchmarkPlan, options: argparse.Namespace, targets: Sequence[Faster | Growth]
+) -> BenchmarkSummary:
     names = labels(options.implementations)
-    progress = Progress(len(plan.workloads), options.json)
+    progress = BenchmarkProgress(len(plan.workloads), options.json)
     begin, before = time.perf_counter(), _load()
     with turns.sides(options.implementations, names, plan) as both:
         own = both[1].introduced.implementation
         subject = turns.named(both).get((names[1], own), own)
         rows = turns.measure(both, plan, lambda row: progress.done(row, subject))
-        return Summary(
+        return BenchmarkSummary(
             subject=subject,
             implementations=list(options.implementations),
             describe={side.label: side.introduced.describe for side in both},
@@ -139,7 +141,7 @@ def _measure(plan: turns.Plan, options: argparse.Namespace, targets: Sequence[Fa
         )
 
 
-class Progress:
+class BenchmarkProgress:
     """A line on standard error for each workload that is done."""
 
     def __init__(self, workloads: int, quiet: bool):
@@ -147,7 +149,7 @@ class Progress:
         self._workloads = workloads
         self._done = 0
 
-    def done(self, row: Row, subject: str) -> None:
+    def done(self, row: BenchmarkRow, subject: str) -> None:
         self._done += 1
         own = row.contender(subject)
         ratios = [f"{ratio.wall.median:.3g} times as fast as {ratio.against}" for ratio in row.ratios(subject)]

@@ -81,17 +81,17 @@ class Released(msgspec.Struct, frozen=True, tag=True):
     """Done."""
 
 
-class Broken(msgspec.Struct, frozen=True, tag=True):
+class WorkloadBroken(msgspec.Struct, frozen=True, tag=True):
     """The request failed; the worker goes on."""
 
     message: str
 
 
-class Refused(msgspec.Struct, frozen=True, tag=True):
+class BenchmarkRefused(msgspec.Struct, frozen=True, tag=True):
     """This implementation cannot be measured at all; the worker ends."""
 
     message: str
     exit_code: int
 
 
-Answer = Introduced | Ready | Ran | Weighed | Released | Broken | Refused
+Answer = Introduced | Ready | Ran | Weighed | Released | WorkloadBroken | BenchmarkRefused

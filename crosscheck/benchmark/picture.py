@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crosscheck.benchmark.report import against
-from crosscheck.benchmark.result import Contender, Row, Summary
+from crosscheck.benchmark.result import BenchmarkRow, BenchmarkSummary, Contender
 from spec.benchmark import Layer
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ PANELS = (("time", "seconds"), ("time", "memory"), ("batch", "seconds"), ("hidde
 AXES = {"time": "time steps T", "batch": "sequences B", "hidden": "units H"}
 
 
-def picture(summary: Summary) -> bytes:
+def picture(summary: BenchmarkSummary) -> bytes:
     """A PNG: on the left a bar for each ratio with its quartiles, on the right the growing sizes, both axes
     logarithmic. A panel is left out where nothing of it was measured; sizes that grow have no bars where it was.
     """
@@ -60,7 +60,7 @@ def picture(summary: Summary) -> bytes:
     return drawn.getvalue()
 
 
-def _bars(axes: "Axes", summary: Summary, rows: Sequence[Row], height: float) -> None:
+def _bars(axes: "Axes", summary: BenchmarkSummary, rows: Sequence[BenchmarkRow], height: float) -> None:
     """A bar for each ratio, from 1 on, a workload's next to each other. height: of the picture, in inches."""
     colors = _styles(against(summary))
     place, ticks, labels = 0.0, [], []
@@ -130,7 +130,7 @@ def _curves(
 
 
 def _series(
-    rows: Sequence[Row], series: str, shown: str
+    rows: Sequence[BenchmarkRow], series: str, shown: str
 ) -> dict[str, dict[str, list[tuple[int, float, float, float]]]]:
     """Of each cell and contender, (size, median, low, high) at every point, where there are at least two."""
     values: Callable[[Contender], tuple[float, float, float]] = _seconds if shown == "seconds" else _memory

@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 import msgspec
 from rich.console import Console
 
-from crosscheck.benchmark.result import SCHEMA_VERSION, Checked, Contender, Row, Spread, Summary, peak, share_of_peak
+from crosscheck.benchmark.result import (
+    SCHEMA_VERSION,
+    BenchmarkRow,
+    BenchmarkSummary,
+    Checked,
+    Contender,
+    Spread,
+    peak,
+    share_of_peak,
+)
 from crosscheck.report import markup, rows
 from crosscheck.report.data import encode
 from crosscheck.report.markup import code, head, inline
@@ -40,7 +49,7 @@ class Line(NamedTuple):
     missed: bool
 
 
-def render_json(summary: Summary) -> bytes:
+def render_json(summary: BenchmarkSummary) -> bytes:
     """Everything, the raw rounds included."""
     most = peak(summary.rows)
     plain: dict[str, Any] = {"schema_version": SCHEMA_VERSION} | msgspec.to_builtins(summary)
@@ -59,12 +68,12 @@ def render_json(summary: Summary) -> bytes:
     return encode(plain, indent=1) + b"\n"
 
 
-def render_markdown(summary: Summary) -> str:
+def render_markdown(summary: BenchmarkSummary) -> str:
     """bench.md: how it was measured, the ratios, the targets, and every contender's own figures."""
     return "\n".join(_markdown(summary)) + "\n"
 
 
-def show(summary: Summary, console: Console) -> None:
+def show(summary: BenchmarkSummary, console: Console) -> None:
     """Print the ratios, the targets that were missed, and what could not be measured."""
     say(console, f"{summary.subject}: its time, and how many times as fast it is as each of the others", "bold")
     say(console, f"median ± half the distance of the quartiles; {MISSED}: not all of its targets are reached")
@@ -92,7 +101,7 @@ def _row_of(line: Line) -> rows.Row:
     return rows.Row(word, style, line.workload, "; ".join(said))
 
 
-def conclusion(summary: Summary) -> str:
+def conclusion(summary: BenchmarkSummary) -> str:
     """How many targets were reached."""
     reached = sum(target.reached for target in summary.targets)
     return (
@@ -100,13 +109,13 @@ def conclusion(summary: Summary) -> str:
     )
 
 
-def lines(summary: Summary) -> list[Line]:
+def lines(summary: BenchmarkSummary) -> list[Line]:
     """The table of ratios."""
     most = peak(summary.rows)
     return [_line(summary, row, most) for row in summary.rows]
 
 
-def against(summary: Summary) -> list[str]:
+def against(summary: BenchmarkSummary) -> list[str]:
     """Who the subject is held against, each once, in the order of their first appearance."""
     found = {ratio.against: None for row in summary.rows for ratio in row.ratios(summary.subject)}
     return list(found)
@@ -122,7 +131,7 @@ def sentence(target: Checked) -> str:
     )
 
 
-def _line(summary: Summary, row: Row, most: float | None) -> Line:
+def _line(summary: BenchmarkSummary, row: BenchmarkRow, most: float | None) -> Line:
     own = row.contender(summary.subject)
     targets = [target for target in summary.targets if target.workload == row.workload.name]
     missed = [target for target in targets if not target.reached]
@@ -142,7 +151,7 @@ def _line(summary: Summary, row: Row, most: float | None) -> Line:
     )
 
 
-def _markdown(summary: Summary) -> Iterator[str]:
+def _markdown(summary: BenchmarkSummary) -> Iterator[str]:
     yield f"# {inline(summary.subject)} against the others\n"
     yield f"**{conclusion(summary)}**\n"
     yield from (f"- {inline(text)}" for text in _facts(summary))
@@ -176,7 +185,7 @@ def _markdown(summary: Summary) -> Iterator[str]:
             yield markup.row(inline(each.workload.name), inline(found.name), *own)
 
 
-def _own(row: Row, found: Contender, ratio: str, most: float | None) -> Sequence[str]:
+def _own(row: BenchmarkRow, found: Contender, ratio: str, most: float | None) -> Sequence[str]:
     if not found.measured:
         return [code(f"not measured: {found.lost}"), *[""] * 8]
     wall = found.wall
@@ -193,7 +202,7 @@ def _own(row: Row, found: Contender, ratio: str, most: float | None) -> Sequence
     ]
 
 
-def _facts(summary: Summary) -> Iterator[str]:
+def _facts(summary: BenchmarkSummary) -> Iterator[str]:
     yield ", ".join(f"{name} {text}" for name, text in summary.machine.items())
     before, after = summary.load
     busy = " (busy: read the figures with care)" if before > int(summary.machine["cores"]) / 2 else ""
@@ -241,7 +250,7 @@ def memory(count: int | None) -> str:
     return "not measured" if count is None else f"{count / 2**20:.1f} MiB"
 
 
-def rate(row: Row, found: Contender) -> str:
+def rate(row: BenchmarkRow, found: Contender) -> str:
     """Items a second, where the workload counts any."""
     if row.workload.items is None:
         return ""

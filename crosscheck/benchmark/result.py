@@ -87,7 +87,7 @@ class Ratio(msgspec.Struct, frozen=True):
     cpu: Spread
 
 
-class Row(msgspec.Struct):
+class BenchmarkRow(msgspec.Struct):
     """One workload and all who took part."""
 
     workload: AnyWorkload
@@ -142,7 +142,7 @@ def _over(first: float, second: float) -> float:
     return first / second if second else math.inf
 
 
-def peak(rows: Sequence[Row]) -> float | None:
+def peak(rows: Sequence[BenchmarkRow]) -> float | None:
     """Operations a second of the fastest contender at the large product; None where that was not measured."""
     rates = [
         row.workload.operations / found.wall.median
@@ -154,14 +154,14 @@ def peak(rows: Sequence[Row]) -> float | None:
     return max(rates, default=None)
 
 
-def share_of_peak(row: Row, found: Contender, most: float | None) -> float | None:
+def share_of_peak(row: BenchmarkRow, found: Contender, most: float | None) -> float | None:
     """Of the peak, what the contender reaches at a workload whose operations are counted."""
     if most is None or row.workload.operations is None or not found.measured:
         return None
     return row.workload.operations / found.wall.median / most
 
 
-def check(rows: Sequence[Row], targets: Sequence[Faster | Growth]) -> list[Checked]:
+def check(rows: Sequence[BenchmarkRow], targets: Sequence[Faster | Growth]) -> list[Checked]:
     """Every target that something was measured for."""
     found: list[Checked] = []
     for target in targets:
@@ -169,7 +169,7 @@ def check(rows: Sequence[Row], targets: Sequence[Faster | Growth]) -> list[Check
     return found
 
 
-def _check_faster(rows: Sequence[Row], target: Faster) -> list[Checked]:
+def _check_faster(rows: Sequence[BenchmarkRow], target: Faster) -> list[Checked]:
     return [
         Checked(
             row.workload.name,
@@ -187,7 +187,7 @@ def _check_faster(rows: Sequence[Row], target: Faster) -> list[Checked]:
     ]
 
 
-def _check_growth(rows: Sequence[Row], target: Growth) -> list[Checked]:
+def _check_growth(rows: Sequence[BenchmarkRow], target: Growth) -> list[Checked]:
     by_name = {row.workload.name: row for row in rows}
     if target.first not in by_name or target.last not in by_name:
         return []
@@ -215,7 +215,7 @@ def _check_growth(rows: Sequence[Row], target: Growth) -> list[Checked]:
     return [Checked(target.last, target.subject, what, "at most", target.at_most, got, got.median <= target.at_most)]
 
 
-class Summary(msgspec.Struct, kw_only=True):
+class BenchmarkSummary(msgspec.Struct, kw_only=True):
     """Everything about a run, for the reports. load: the average over a minute, before and after."""
 
     subject: str
@@ -227,7 +227,7 @@ class Summary(msgspec.Struct, kw_only=True):
     threads: int
     load: tuple[float, float]
     seconds: float
-    rows: list[Row]
+    rows: list[BenchmarkRow]
     targets: list[Checked]
 
     @property

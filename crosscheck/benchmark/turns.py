@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 
 from crosscheck.benchmark.messages import (
     Answer,
-    Broken,
+    BenchmarkRefused,
     Introduce,
     Introduced,
     Prepare,
     Ran,
     Ready,
-    Refused,
     Release,
     Run,
     Weigh,
     Weighed,
+    WorkloadBroken,
 )
-from crosscheck.benchmark.result import Contender, Round, Row
+from crosscheck.benchmark.result import BenchmarkRow, Contender, Round
 from crosscheck.recording import temporary
 from crosscheck.recording.worker_pool import CouldNotRun, Worker
 from spec import cache
@@ -45,7 +45,7 @@ ROUNDS = 15
 """Rounds by default."""
 
 
-class Plan(NamedTuple):
+class BenchmarkPlan(NamedTuple):
     """What to measure. timeout: seconds that a worker may take for one answer. enough: see ENOUGH."""
 
     workloads: Sequence[AnyWorkload]
@@ -64,10 +64,10 @@ class Lost(Exception):
         self.died = died
 
 
-class Side:
+class MeasuredSide:
     """One implementation's worker, started again where it died."""
 
-    def __init__(self, implementation: str, label: str, plan: Plan, log: Path):
+    def __init__(self, implementation: str, label: str, plan: BenchmarkPlan, log: Path):
         self.label = label
         self._implementation = implementation
         self._plan = plan
@@ -80,9 +80,9 @@ class Side:
         if self._worker is None:
             self._worker = self._start()
         match self._worker.serve(request, self._plan.timeout):
-            case Refused(message=message, exit_code=exit_code):
+            case BenchmarkRefused(message=message, exit_code=exit_code):
                 raise CouldNotRun(message, exit_code)
-            case Broken(message=message):
+            case WorkloadBroken(message=message):
                 raise Lost(message, died=False)
             case str() as reason:
                 self.stop()
@@ -124,7 +124,7 @@ class Side:
 class Entry:
     """A contender at one workload: how it stands, and what was measured so far."""
 
-    def __init__(self, side: Side, contender: str, workload: AnyWorkload, label: str):
+    def __init__(self, side: MeasuredSide, contender: str, workload: AnyWorkload, label: str):
         self.side, self.contender, self.workload = side, contender, workload
         self.key = f"{workload.name} {contender}"
         self.found = Contender(name=label, implementation=side.label)
@@ -174,20 +174,22 @@ class Entry:
 
 
 @contextmanager
-def sides(implementations: Sequence[str], labels: Sequence[str], plan: Plan) -> Iterator[list[Side]]:
+def sides(implementations: Sequence[str], labels: Sequence[str], plan: BenchmarkPlan) -> Iterator[list[MeasuredSide]]:
     """A side for each implementation; their workers end with the block."""
-    started: list[Side] = []
+    started: list[MeasuredSide] = []
     with temporary.directory() as logs:
         try:
             for number, (implementation, label) in enumerate(zip(implementations, labels, strict=True)):
-                started.append(Side(implementation, label, plan, logs / f"{number}.log"))
+                started.append(MeasuredSide(implementation, label, plan, logs / f"{number}.log"))
             yield started
         finally:
             for side in started:
                 side.stop()
 
 
-def measure(both: Sequence[Side], plan: Plan, told: Callable[[Row], None]) -> list[Row]:
+def measure(
+    both: Sequence[MeasuredSide], plan: BenchmarkPlan, told: Callable[[BenchmarkRow], None]
+) -> list[BenchmarkRow]:
     """Measure every workload, a group at a time; tells of each when it is done."""
     names = named(both)
     numbered = enumerate(plan.workloads)
@@ -205,13 +207,13 @@ def measure(both: Sequence[Side], plan: Plan, told: Callable[[Row], None]) -> li
         for found in entries.values():
             if not found:
                 continue
-            row = Row(found[0].workload, [entry.found for entry in found])
+            row = BenchmarkRow(found[0].workload, [entry.found for entry in found])
             told(row)
             rows.append(row)
     return rows
 
 
-def _measure_group(entries: Mapping[str, Sequence[Entry]], plan: Plan) -> None:
+def _measure_group(entries: Mapping[str, Sequence[Entry]], plan: BenchmarkPlan) -> None:
     everyone = [entry for workload in entries.values() for entry in workload]
     for entry in everyone:
         _attempt(entry, lambda entry=entry: entry.prepare(plan.device), everyone)
@@ -248,7 +250,7 @@ def _attempt(entry: Entry, do: Callable[[], None], everyone: Sequence[Entry]) ->
                     other.found.lost = f"went with {entry.found.name} at {entry.workload.name}: {error}"
 
 
-def _rounds(found: Sequence[Entry], plan: Plan) -> int:
+def _rounds(found: Sequence[Entry], plan: BenchmarkPlan) -> int:
     """How many rounds a workload gets."""
     taken = sum(entry.block for entry in found)
     fewest = FEWEST if taken < LONG else FEWEST * 3 // 5
@@ -260,7 +262,7 @@ def takes_part(number: int, wanted: int, rounds: int) -> bool:
     return (number + 1) * wanted // rounds > number * wanted // rounds
 
 
-def named(both: Sequence[Side]) -> dict[tuple[str, str], str]:
+def named(both: Sequence[MeasuredSide]) -> dict[tuple[str, str], str]:
     """What each contender is called: its own name, and its side's where both sides have one of that name."""
     owners: dict[str, set[str]] = {}
     for side in both:

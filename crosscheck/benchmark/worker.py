@@ -19,19 +19,19 @@ import msgspec
 
 from crosscheck.benchmark.messages import (
     Answer,
-    Broken,
+    BenchmarkRefused,
     Introduce,
     Introduced,
     Prepare,
     Ran,
     Ready,
-    Refused,
     Release,
     Released,
     Request,
     Run,
     Weigh,
     Weighed,
+    WorkloadBroken,
 )
 from crosscheck.recording import channel, implementation
 from spec import text
@@ -61,7 +61,7 @@ def main(name: str, threads: int) -> int:
                 answers.write(msgspec.json.encode(answer) + b"\n")
                 answers.flush()
         except OhlolError as error:
-            refusal = Refused(text.admit(str(error)), error.exit_code)
+            refusal = BenchmarkRefused(text.admit(str(error)), error.exit_code)
             answers.write(msgspec.json.encode(refusal) + b"\n")
     return 0
 
@@ -129,7 +129,7 @@ class Server:
         # Also SystemExit: it is the contender that fails.
         except BaseException as error:
             traceback.print_exc()
-            return Broken(text.exception(error))
+            return WorkloadBroken(text.exception(error))
         finally:
             _rest()
             self._rested = time.process_time()

@@ -12,7 +12,7 @@ from crosscheck.checks import convergence
 from crosscheck.checks.selection import Selection
 from crosscheck.comparison import Comparison, Place
 from crosscheck.faults.fault import Fault
-from crosscheck.faults.findings import Point, Power
+from crosscheck.faults.findings import DetectedShare, Power
 from crosscheck.judging.verdict import Side, Verdict, settle
 from crosscheck.request import DEFAULT_IMPLEMENTATIONS
 from crosscheck.statistics import ensembles, equivalence
@@ -108,9 +108,9 @@ def _beyond(found: list[Comparison], others: list[list[Comparison]]) -> bool:
     return broken or any(id(comparison) in own for comparison in ensembles.beyond([found, *others]))
 
 
-def _point(members: int, detected: int, draws: int) -> Point:
+def _point(members: int, detected: int, draws: int) -> DetectedShare:
     low, high = equivalence.exact_interval((detected, draws), CONVERGENCE.level)
-    return Point(members=members, detected=detected, draws=draws, low=low, high=high)
+    return DetectedShare(members=members, detected=detected, draws=draws, low=low, high=high)
 
 
 def _trained() -> int:

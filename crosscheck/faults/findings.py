@@ -20,7 +20,7 @@ BAD: tuple[Outcome, ...] = ("survived", "wrong side blamed", "caught elsewhere")
 """What makes the exit code 1, the worst first. The table says where a fault is caught, and that must be true."""
 
 
-class Point(msgspec.Struct, frozen=True, kw_only=True):
+class DetectedShare(msgspec.Struct, frozen=True, kw_only=True):
     """Of so many draws of so many members a side, in how many a fault was DIFFERENT.
 
     low, high: the exact (Clopper-Pearson) interval of that share, two-sided.
@@ -43,7 +43,7 @@ class Power(msgspec.Struct, frozen=True, kw_only=True):
     effect: float
     solved: float
     solved_clean: float
-    points: list[Point]
+    points: list[DetectedShare]
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):

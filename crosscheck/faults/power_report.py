@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from crosscheck.faults.findings import Point, Trial
+from crosscheck.faults.findings import DetectedShare, Trial
 from spec.convergence import CONVERGENCE
 
 POWER_LEGEND = (
@@ -27,7 +27,7 @@ def power_rows(trials: Sequence[Trial]) -> Iterator[list[str]]:
         yield [name, trial.experiment, f"{power.effect:+.2f}", solved, *shares]
 
 
-def _share(point: Point) -> str:
+def _share(point: DetectedShare) -> str:
     if point.draws == 1:
         return "DIFFERENT" if point.detected else "not"
     return f"{point.detected / point.draws:.2f} [{point.low:.2f}, {point.high:.2f}]"

@@ -14,7 +14,7 @@ import numpy as np
 
 from spec import files, parameters, signals
 from spec.command.ending import Unwritten, interruptible, leave_picture
-from spec.command.ensemble_directory import ARRAYS, EnsembleDirectory, Plan
+from spec.command.ensemble_directory import ARRAYS, EnsembleDirectory, EnsemblePlan
 from spec.command.ensemble_plot import ensemble_plot
 from spec.command.ensemble_summary import judge, summarize, text_of
 from spec.command.events import EnsembleStart, Members, Summary
@@ -38,7 +38,7 @@ class EnsembleRequest(NamedTuple):
     """What to compute, and on what. compiled: see spec.framework.Settings."""
 
     experiment: Experiment
-    plan: Plan
+    plan: EnsemblePlan
     device: Device
     compiled: bool = Settings().compiled
 
@@ -67,12 +67,14 @@ def check(options: argparse.Namespace, experiment: Experiment, largest_seed: int
         raise UsageError(f"--seeds: expected seeds up to {largest_seed}, got {options.seeds} from {options.seed or 0}")
 
 
-def new_plan(experiment: Experiment, first_seed: int, seeds: int, settings: Settings, implementation: str) -> Plan:
+def new_plan(
+    experiment: Experiment, first_seed: int, seeds: int, settings: Settings, implementation: str
+) -> EnsemblePlan:
     """The plan of an ensemble, before anybody was asked for versions. Raises UsageError for too many seeds."""
     chunk = chunk_size(experiment, settings.precision)
     if seeds > MOST_CHUNKS * chunk:
         raise UsageError(f"--seeds: expected at most {MOST_CHUNKS * chunk}, {chunk} of which fit at once, got {seeds}")
-    return Plan(
+    return EnsemblePlan(
         experiment=experiment.name,
         hash=experiment.hash,
         implementation=implementation,
@@ -84,7 +86,9 @@ def new_plan(experiment: Experiment, first_seed: int, seeds: int, settings: Sett
     )
 
 
-def resumed_plan(directory: EnsembleDirectory, options: argparse.Namespace, experiment: Experiment, name: str) -> Plan:
+def resumed_plan(
+    directory: EnsembleDirectory, options: argparse.Namespace, experiment: Experiment, name: str
+) -> EnsemblePlan:
     """The plan to go on with. Raises UsageError where the options ask for another."""
     plan = directory.plan()
     if plan.seeds > MOST_CHUNKS * plan.chunk:

@@ -1,7 +1,7 @@
 """What an ensemble leaves behind.
 
 experiment.json           the resolved experiment, overrides included
-ensemble.json             Plan: which seeds, in which chunks, by whom
+ensemble.json             EnsemblePlan: which seeds, in which chunks, by whom
 chunks/N.safetensors      the members of chunk N, until all are there
 ensemble.safetensors      all members, in the order of the seeds, see ARRAYS
 summary.json              see spec.command.ensemble_summary
@@ -29,7 +29,7 @@ ARRAYS = ("losses", "evaluation_losses", "solved", "first_solved")
 first_solved int64 (seeds,), see spec.framework.Ensemble. Not its logits, which may be far larger than all this."""
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class EnsemblePlan(msgspec.Struct, frozen=True, kw_only=True):
     """An ensemble, as it was asked for. chunk: members trained at once, so that resuming cuts alike."""
 
     experiment: str
@@ -67,7 +67,7 @@ class EnsembleDirectory:
         """Raise UsageError if there is something at this path already."""
         RunDirectory(self.path).check_free()
 
-    def begin(self, experiment: Experiment, plan: Plan) -> None:
+    def begin(self, experiment: Experiment, plan: EnsemblePlan) -> None:
         """Write a new ensemble's first files, the one that makes it an ensemble last."""
         write_experiment(self.experiment_file, experiment)
         files.write(self.plan_file, msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
@@ -83,10 +83,10 @@ class EnsembleDirectory:
         """The resolved experiment. Raises UsageError or SpecError."""
         return read_experiment(self.experiment_file)
 
-    def plan(self) -> Plan:
+    def plan(self) -> EnsemblePlan:
         """The plan. Raises UsageError when there is none."""
         try:
-            return msgspec.json.decode(files.read(self.plan_file, LARGEST_FILE), type=Plan)
+            return msgspec.json.decode(files.read(self.plan_file, LARGEST_FILE), type=EnsemblePlan)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"{self.plan_file}: expected an ensemble's, got something else: {error}") from None
 
@@ -95,23 +95,23 @@ class EnsembleDirectory:
         return self.chunks / f"{number}.safetensors"
 
     def save_chunk(
-        self, number: int, arrays: Mapping[str, np.ndarray], seeds: Sequence[int], method: str, plan: Plan
+        self, number: int, arrays: Mapping[str, np.ndarray], seeds: Sequence[int], method: str, plan: EnsemblePlan
     ) -> None:
         """Write the members of a chunk, with what they are of."""
         parameters.save(self.chunk_file(number), arrays, {**chunk_of(plan, seeds), "method": method})
 
     def load_chunk(
-        self, number: int, seeds: Sequence[int], steps: int, plan: Plan
+        self, number: int, seeds: Sequence[int], steps: int, plan: EnsemblePlan
     ) -> tuple[dict[str, np.ndarray], str]:
         """The arrays of a chunk and its method. Raises UsageError unless it is of that plan, those seeds and steps."""
         return self._load(self.chunk_file(number), chunk_of(plan, seeds), len(seeds), steps)
 
-    def check_chunk(self, number: int, seeds: Sequence[int], plan: Plan) -> None:
+    def check_chunk(self, number: int, seeds: Sequence[int], plan: EnsemblePlan) -> None:
         """The same of what it says of itself, without reading it. Raises UsageError."""
         file = self.chunk_file(number)
         self._check(file, chunk_of(plan, seeds), parameters.load_metadata(file))
 
-    def load_arrays(self, plan: Plan, steps: int) -> tuple[dict[str, np.ndarray], str]:
+    def load_arrays(self, plan: EnsemblePlan, steps: int) -> tuple[dict[str, np.ndarray], str]:
         """The arrays of all members and their method. Raises UsageError unless they are that plan's."""
         return self._load(self.arrays_file, plan.metadata(), plan.seeds, steps)
 
@@ -144,7 +144,7 @@ class EnsembleDirectory:
             self.chunks.rmdir()
 
 
-def chunk_of(plan: Plan, seeds: Sequence[int]) -> dict[str, str]:
+def chunk_of(plan: EnsemblePlan, seeds: Sequence[int]) -> dict[str, str]:
     """What a chunk says of itself: which seeds it is of, and of what training."""
     span = f"{seeds[0]} to {seeds[-1]}"
     of = {"experiment": plan.experiment, "hash": plan.hash, "implementation": plan.implementation}

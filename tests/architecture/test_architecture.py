@@ -62,6 +62,22 @@ def test_a_forbidden_import_is_seen(package: str, line: str, other: str) -> None
     assert violations(package, {"planted.py": line}) == [f"planted.py imports {other}"]
 
 
+def public_twins(package: str, sources: dict[str, str]) -> list[str]:
+    """Public classes of one name in two files of a package."""
+    places: dict[str, list[str]] = {}
+    for name, source in sources.items():
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(name)
+    return [f"{package}: {name} in {', '.join(found)}" for name, found in places.items() if len(found) > 1]
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_public_class_has_a_name_of_its_own(package: str) -> None:
+    assert public_twins(package, {str(p.relative_to(ROOT)): p.read_text() for p in files(package)}) == []
+    assert public_twins(package, {"one.py": "class Plan: pass", "two.py": "class Plan: pass"})
+
+
 FRAMEWORK = re.compile(r"torch|jax|flax|\bxla\b|nnx|optax", re.IGNORECASE)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from crosscheck.benchmark import command
 from crosscheck.benchmark.report import duration
-from crosscheck.benchmark.result import Contender, Round, Row, check, ratio, share_of_peak, spread
+from crosscheck.benchmark.result import BenchmarkRow, Contender, Round, check, ratio, share_of_peak, spread
 from crosscheck.benchmark.targets import TARGETS, Faster, Growth
 from crosscheck.benchmark.turns import FEWEST, takes_part
 from crosscheck.cli.command import main
@@ -88,10 +88,10 @@ def contender(name: str, *walls: float, **fields: Any) -> Contender:
     return Contender(name=name, implementation="side", rounds=rounds, **fields)
 
 
-def layer(time: int, *contenders: Contender) -> Row:
+def layer(time: int, *contenders: Contender) -> BenchmarkRow:
     sizes = {"time": time, "batch": 1, "features": 2, "hidden": 3}
     name = f"gru-time-{time}"
-    return Row(Layer(name=name, cell="GRU", gradients=False, series="time", **sizes), list(contenders))  # type: ignore[arg-type]
+    return BenchmarkRow(Layer(name=name, cell="GRU", gradients=False, series="time", **sizes), list(contenders))  # type: ignore[arg-type]
 
 
 def test_contenders_take_turns_and_another_one_begins_each_round(make: Make, measure: Measure, tmp_path: Path):

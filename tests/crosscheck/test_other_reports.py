@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from crosscheck.benchmark import report as bench
-from crosscheck.benchmark.result import Contender, Round, Row, Summary, check
+from crosscheck.benchmark.result import BenchmarkRow, BenchmarkSummary, Contender, Round, check
 from crosscheck.benchmark.targets import Faster
 from crosscheck.faults import report as faults
 from crosscheck.faults.findings import BAD, CleanRun, Findings, Trial
@@ -24,7 +24,7 @@ def shown(show: Any, made: Any, width: int | None) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
 
 
-def measured(text: str = "died") -> Summary:
+def measured(text: str = "died") -> BenchmarkSummary:
     workload = Layer(
         name="lstm-small-forward+backward", cell="LSTM", gradients=True, series="time", time=8, batch=1, features=2,
         hidden=3,
@@ -34,8 +34,10 @@ def measured(text: str = "died") -> Summary:
         rounds = [Round(number, seconds, seconds) for number in range(3)]
         return Contender(name=name, implementation="side", rounds=[] if lost else rounds, lost=lost)
 
-    row = Row(workload, [contender("flax_impl", 1.0), contender("torch_impl", 0.5), contender("flax.nnx", 1.0, text)])
-    return Summary(
+    row = BenchmarkRow(
+        workload, [contender("flax_impl", 1.0), contender("torch_impl", 0.5), contender("flax.nnx", 1.0, text)]
+    )
+    return BenchmarkSummary(
         subject="flax_impl", implementations=["torch_impl", "flax_impl"], describe={"flax_impl": {"jax": text}},
         limits={"flax_impl": "one thread"}, machine={"cores": "2", "processor": text}, device="cpu", threads=2,
         load=(0.1, 0.1), seconds=3.0, rows=[row], targets=check([row], [Faster("lstm-*", "torch_impl", 1.3)]),
