@@ -7,11 +7,10 @@ from crosscheck.bounds import tolerances, zero_gradients
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import sample_points
 from crosscheck.probes.dead_parameters import dead
-from crosscheck.probes.sample_points import CLEAN, PERMUTED, Point
 from crosscheck.request import Request
-from spec.experiment import Experiment
+from crosscheck.subject import Subject
 from spec.framework import Framework, Precision
-from spec.models import Embedding
+from spec.points import CLEAN, PERMUTED, Point
 from spec.tasks import IGNORED
 
 NAME: str = "gradients"
@@ -23,26 +22,26 @@ LOSS, INPUTS = "loss", "inputs"
 """What is recorded beside the parameters' gradients: the loss, and its gradient by the batch's inputs."""
 
 
-def inapplicable(experiment: Experiment) -> str:
-    del experiment
+def inapplicable(subject: Subject) -> str:
+    del subject
     return ""
 
 
-def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    return sample_points.cases(experiment, precision, thorough)
+def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    return subject.cases(precision, thorough)
 
 
-def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     def compute(framework: Framework, point: Point) -> Arrays:
-        found = framework.gradients(point.experiment, point.parameters, point.batch, request.settings)
+        found = framework.gradients(point.subject, point.parameters, point.batch, request.settings)
         inputs = {} if found.inputs is None else {INPUTS: found.inputs}
         return {LOSS: np.array([found.loss], request.precision), **found.parameters, **inputs}
 
-    return sample_points.record(framework, sample_points.points(experiment, case, request), compute, request)
+    return sample_points.record(framework, subject.points(case, request.seed, request.precision), compute, request)
 
 
-def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    points = sample_points.points(experiment, place.case, Request(place.precision, "cpu", place.seed))
+def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    points = subject.points(place.case, place.seed, place.precision)
     found: list[Comparison] = []
     for point in points:
         one, two = _at(point, first), _at(point, second)
@@ -57,23 +56,22 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
             here = place._replace(sides=(f"{side}, first point", f"{side}, {point.name}"))
             label = f" ({point.name} against the first point)"
             found += _judge(here, point, label, first, expected, _at(point, arrays))
-    # A single step has no step before it, and leaves recurrent weights without a gradient.
-    if place.case == "own" and experiment.task.length > 1:
-        found += dead(place, experiment.model.parameters(), _at(points[0], first), _at(points[0], second))
+    if points[0].live:
+        found += dead(place, subject.parameters(), _at(points[0], first), _at(points[0], second))
     return found + place.only(sample_points.names(points, list(_shapes(points[0]))), first, second)
 
 
 def _judge(place: Place, point: Point, label: str, recorded: Arrays, one: Arrays, two: Arrays) -> list[Comparison]:
     """Everything that was found at one point. recorded: the side that has the envelopes."""
     found: list[Comparison] = []
-    table = {parameter.name: parameter for parameter in point.experiment.model.parameters()}
+    table = {parameter.name: parameter for parameter in point.subject.parameters()}
     largest = tolerances.largest(*(side.get(name) for name in table for side in (one, two)))
     asked = int((point.batch.targets != IGNORED).sum())
     entered = tolerances.SHARE * largest
     if point.saturated:
         # 1 - tanh^2 is what rounding leaves of 1. It stands between the loss's gradient by all logits, which is 1 for a
-        # mean and one for each target of a sum, and inputs of OFFSET.
-        entered = sample_points.OFFSET * (1 if point.experiment.training.loss.reduction == "mean" else asked)
+        # mean and one for each target of a sum, and inputs of that size.
+        entered = point.saturated * (1 if point.subject.training.loss.reduction == "mean" else asked)
     for name, shape in _shapes(point).items():
         envelope = sample_points.measured(point, name, recorded)
         here, there = one.get(name), two.get(name)
@@ -97,6 +95,5 @@ def _at(point: Point, arrays: Arrays) -> dict[str, np.ndarray]:
 
 def _shapes(point: Point) -> dict[str, tuple[int, ...]]:
     """What is recorded at a point, in the order of the report."""
-    model = point.experiment.model
-    inputs = {} if isinstance(model.inputs, Embedding) else {INPUTS: point.batch.inputs.shape}
-    return {LOSS: (1,), **{parameter.name: parameter.shape for parameter in model.parameters()}, **inputs}
+    inputs = {INPUTS: point.batch.inputs.shape} if point.subject.has_numeric_inputs else {}
+    return {LOSS: (1,), **{parameter.name: parameter.shape for parameter in point.subject.parameters()}, **inputs}

@@ -11,10 +11,9 @@ from crosscheck.diagnosis import stages, steps
 from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask
 from crosscheck.diagnosis.distance import Distance, decide, rounding
 from crosscheck.diagnosis.finding import Blame, Departure
-from crosscheck.probes import sample_points
+from crosscheck.subject import Subject
 from spec import text
 from spec.errors import OhlolError
-from spec.experiment import Experiment
 
 LARGEST = 10_000
 """Parameters of a model that the reference is asked about: a gradient takes it about 0.1 ms for each."""
@@ -23,7 +22,7 @@ Recorded = dict[str, Arrays]
 """Each side's arrays of the failed case, by the side's name."""
 
 
-def find(experiment: Experiment, comparisons: Sequence[Comparison], recorded: Recorded, seed: int) -> Blame | None:
+def find(subject: Subject, comparisons: Sequence[Comparison], recorded: Recorded, seed: int) -> Blame | None:
     """Who departs from the equations at the first failure; None without one. Raises nothing.
 
     comparisons: all of the experiment. recorded: in the order of the sides.
@@ -34,9 +33,7 @@ def find(experiment: Experiment, comparisons: Sequence[Comparison], recorded: Re
     try:
         # Forced stages may hold anything, NaN included.
         with np.errstate(all="ignore"):
-            return _told(failure, comparisons, list(recorded)) or _voted(
-                experiment, failure, comparisons, recorded, seed
-            )
+            return _told(failure, comparisons, list(recorded)) or _voted(subject, failure, comparisons, recorded, seed)
     except OhlolError as error:
         return _undecided(f"the reference cannot serve: {error}")
     except Exception as error:
@@ -78,28 +75,30 @@ def _told(failure: Comparison, comparisons: Sequence[Comparison], names: list[st
 
 
 def _voted(
-    experiment: Experiment, failure: Comparison, comparisons: Sequence[Comparison], recorded: Recorded, seed: int
+    subject: Subject, failure: Comparison, comparisons: Sequence[Comparison], recorded: Recorded, seed: int
 ) -> Blame:
     """What the reference says."""
-    if experiment.model.parameter_count > LARGEST:
-        count = experiment.model.parameter_count
+    if subject.parameter_count > LARGEST:
+        count = subject.parameter_count
         return _undecided(f"too large for the reference: expected at most {LARGEST} parameters, got {count}")
     if failure.note.startswith("missing "):
         lacking = [name for name, arrays in recorded.items() if failure.tensor not in arrays]
         found = [Departure(side=name, stage=failure.check, tensor=failure.tensor, value="missing") for name in lacking]
         return _blamed(found, "the spec asks for it")
+    if subject.reference is None:
+        return _undecided("nobody knows the equations: each side is as likely to be right")
     if failure.check in ("trajectory", "optimizer"):
-        return _by_steps(experiment, failure, recorded, seed)
-    return _by_stages(experiment, failure, comparisons, recorded, seed)
+        return _by_steps(subject, failure, recorded, seed)
+    return _by_stages(subject, failure, comparisons, recorded, seed)
 
 
-def _by_steps(experiment: Experiment, failure: Comparison, recorded: Recorded, seed: int) -> Blame:
+def _by_steps(subject: Subject, failure: Comparison, recorded: Recorded, seed: int) -> Blame:
     """A trajectory, step by step, each from the side's own state."""
-    arbiter = Arbiter(stop="train" if failure.check == "trajectory" else "replay")
+    arbiter = Arbiter(subject.reference, stop="train" if failure.check == "trajectory" else "replay")
     try:
-        ask(_check(failure), experiment, failure, seed, arbiter)
+        ask(_check(failure), subject, failure, seed, arbiter)
     except Intercepted:
-        handed = steps.given(experiment, arbiter.calls[-1])
+        handed = steps.given(subject, arbiter.calls[-1])
     else:
         return _undecided("the reference was not asked to train")
     found, at_failure = {}, {}
@@ -110,7 +109,7 @@ def _by_steps(experiment: Experiment, failure: Comparison, recorded: Recorded, s
         failed = min(failure.step if failure.step is not None else last, last)
 
         def at(step: int, arrays: Arrays = arrays) -> steps.Found:
-            return steps.at_step(experiment, handed, arrays, failure.precision, step)
+            return steps.at_step(subject, handed, arrays, failure.precision, step)
 
         found[name] = steps.first(at, failed)
         at_failure[name] = at(failed)
@@ -128,18 +127,18 @@ def _by_steps(experiment: Experiment, failure: Comparison, recorded: Recorded, s
 
 
 def _by_stages(
-    experiment: Experiment, failure: Comparison, comparisons: Sequence[Comparison], recorded: Recorded, seed: int
+    subject: Subject, failure: Comparison, comparisons: Sequence[Comparison], recorded: Recorded, seed: int
 ) -> Blame:
     """Arrays against the reference's, and each stage of a forward pass against what follows from the ones before."""
     check, precision = _check(failure), failure.precision
     # Layers that only the case has are stages too.
-    deep = sample_points.variant(experiment, failure.case)
+    deep = subject.variant(failure.case)
 
-    def asked(arbiter: Arbiter) -> Arrays:
-        return ask(check, experiment, failure, seed, arbiter)
+    def asked(forced: Sequence[Arrays]) -> Arrays:
+        return ask(check, subject, failure, seed, Arbiter(subject.reference, forced))
 
-    arbiter = Arbiter()
-    reference = asked(arbiter)
+    arbiter = Arbiter(subject.reference)
+    reference = ask(check, subject, failure, seed, arbiter)
     failure = msgspec.structs.replace(failure, tensor=_key(failure.tensor))
     place = (failure.check, failure.precision, failure.case)
     bounds = {_key(c.tensor): c.bound for c in comparisons if c.bound and (c.check, c.precision, c.case) == place}
