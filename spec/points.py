@@ -87,11 +87,6 @@ class Point(NamedTuple):
         """Before the names of what was recorded there."""
         return f"{self.name}/" if self.name else ""
 
-    @property
-    def label(self) -> str:
-        """Behind a tensor's name in the report."""
-        return f" ({self.name})" if self.name else ""
-
 
 def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
     """One for each shape."""

@@ -73,7 +73,7 @@ def undecided(subject: Subject, place: Place, first: Arrays, second: Arrays) -> 
     """The comparisons with their p-values, which `settle` decides."""
     found = place.only([*FLOATS, *COUNTS], first, second)
     for side, arrays in zip(place.sides, (first, second), strict=True):
-        found += _whole(subject.outcome, place._replace(sides=(side, side)), arrays)
+        found += _whole(subject.outcome, place.within(side), arrays)
     if not all(comparison.passed for comparison in found):
         return found
     margin = CONVERGENCE.rate_margin(subject.outcome)
@@ -81,12 +81,12 @@ def undecided(subject: Subject, place: Place, first: Arrays, second: Arrays) -> 
     stated = not isinstance(subject.outcome, NotStated)
     endpoints: list[Comparison] = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
-        alone = place._replace(sides=(side, "expected"))
+        alone = place.against(side, "expected")
         found.append(_repeats(alone, arrays["loss_auc"]))
         if stated:
             endpoints.append(ensembles.learned(alone, subject.outcome, _solved(arrays["solved"])))
         if isinstance(subject.outcome, CannotLearn):
-            found.append(_above_floor(subject.outcome, place._replace(sides=(side, "floor")), arrays))
+            found.append(_above_floor(subject.outcome, place.against(side, "floor"), arrays))
     one, two = (np.log(arrays["loss_auc"].astype(np.float64)) for arrays in (first, second))
     rates = _solved(first["solved"]), _solved(second["solved"])
     endpoints.append(ensembles.log_means(place, "log loss-AUC", one, two))
@@ -97,7 +97,7 @@ def undecided(subject: Subject, place: Place, first: Arrays, second: Arrays) -> 
         ended, also = (np.log(arrays["final_loss"].astype(np.float64)) for arrays in (first, second))
         endpoints.append(ensembles.log_means(place, "log final loss", ended, also, CONVERGENCE.floor_margin))
     for side, arrays, values in zip(place.sides, (first, second), (one, two), strict=True):
-        halves = place._replace(sides=(f"{side}, first half", f"{side}, second half"))
+        halves = place.within(side, "first half", "second half")
         half = len(values) // 2
         endpoints.append(ensembles.log_means(halves, "log loss-AUC", values[:half], values[half:], control=True))
         if stated:

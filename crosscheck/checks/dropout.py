@@ -149,7 +149,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     judge = _judge_training if place.case == "training" else _judge
     found = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
-        found += judge(subject, place._replace(sides=(side, "spec")), arrays)
+        found += judge(subject, place.against(side, "spec"), arrays)
     return found + place.only(_expected(subject, place.case), first, second)
 
 
@@ -165,7 +165,7 @@ def _judge(subject: Subject, place: Place, arrays: Arrays) -> Iterator[Compariso
     """One side's eval mode, its masks site by site, then what it computed with them."""
     side = place.sides[0]
     if missing := [name for name in _expected(subject, place.case) if name not in arrays]:
-        yield place.failed(missing[0], f"missing in {side}")
+        yield place.failed(missing[0], f"missing in {side}", kind="missing")
         return
     batch = Batch(arrays["inputs"], arrays["targets"], None, None)
     sites = subject.dropout_sites(*batch.inputs.shape[:2])
@@ -259,8 +259,9 @@ def _evaluation(subject: Subject, place: Place, arrays: Arrays, batch: Batch) ->
     side = place.sides[0]
     before, evaluated, again, after = (arrays[f"logits/{part}"] for part in PARTS)
     yield _equations(subject, place, "logits in eval mode", arrays, batch, None, evaluated)
-    yield place.identical("logits in eval mode, twice", evaluated, again, (side, f"{side}, again"))
-    yield place.identical("logits, train mode after eval mode", before, after, (side, f"{side}, after eval mode"))
+    twice, later = (place.within(side, second=when) for when in ("again", "after eval mode"))
+    yield twice.identical("logits in eval mode, twice", evaluated, again)
+    yield later.identical("logits, train mode after eval mode", before, after)
 
 
 def _equations(
@@ -274,9 +275,9 @@ def _equations(
 ) -> Comparison:
     """The logits against those of the equations with these masks."""
     exact = subject.reference.forward(subject, _start(arrays), batch, Settings(precision="float64"), dropout)["logits"]
-    bound, sides = tolerances.FORWARD[place.precision], (place.sides[0], "spec.reference")
+    bound, here = tolerances.FORWARD[place.precision], place.against(place.alone, "spec.reference")
     expected = exact.astype(place.precision)
-    return place.close(tensor, logits, expected, bound=bound.relative, floor=bound.floor, sides=sides)
+    return here.close(tensor, logits, expected, bound=bound.relative, floor=bound.floor)
 
 
 def _snapped(subject: Subject, arrays: Arrays, batch: Batch) -> dict[str, np.ndarray]:
@@ -297,21 +298,20 @@ def _judge_training(subject: Subject, place: Place, arrays: Arrays) -> Iterator[
     """Every step has masks of its own, on either side of an evaluation, which has none."""
     side, bound = place.sides[0], tolerances.FORWARD[place.precision]
     if missing := [name for name in _expected(subject, place.case) if name not in arrays]:
-        yield place.failed(missing[0], f"missing in {side}")
+        yield place.failed(missing[0], f"missing in {side}", kind="missing")
         return
     batch = _still(subject).evaluation_batch(place.precision)
     exact = subject.reference.forward(subject, _start(arrays), batch, Settings(precision="float64"))["logits"]
     expected = np.broadcast_to(exact.astype(place.precision), (2, EPOCHS, *exact.shape))
-    yield place.close(
+    yield place.against(side, "spec.reference").close(
         "logits of evaluations",
         arrays["logits"],
         expected,
         bound=bound.relative,
         floor=bound.floor,
-        sides=(side, "spec.reference"),
     )
     losses = arrays["losses"]
-    guard = place.close("losses", losses, losses, bound=1.0, shape=(2, EPOCHS * STEPS), sides=(side, side))
+    guard = place.within(side).close("losses", losses, losses, bound=1.0, shape=(2, EPOCHS * STEPS))
     yield guard
     if guard.passed:
         yield from _fresh(subject, place, losses.astype(np.float64), arrays)

@@ -45,16 +45,16 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     tensors = [DECODED] if place.case == DECODED else list(points[0].subject.stages())
     found: list[Comparison] = []
 
-    def close(point: Point, name: str, label: str, one: np.ndarray | None, two: np.ndarray | None, **options) -> None:
+    def close(here: Place, point: Point, name: str, where: str, one: np.ndarray | None, two: np.ndarray | None) -> None:
         entered = tolerances.largest(one, two, np.array(tolerances.ENTERED))
         allowed = tolerances.allowed(place.precision, sample_points.measured(point, name, first), entered)
         shape = _shape(point, name, one, two)
-        found.append(place.close(name + label, one, two, allowed=allowed, shape=shape, **options))
+        found.append(here.close(name, one, two, allowed=allowed, shape=shape).at(where, point.prefix + name))
 
     for point in points:
         for name in tensors:
             key = point.prefix + name
-            close(point, name, point.label, first.get(key), second.get(key))
+            close(place, point, name, point.name, first.get(key), second.get(key))
     for point in points:
         if point.name not in (CLEAN, PERMUTED):
             continue
@@ -63,8 +63,8 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
                 here, there = arrays.get(name), arrays.get(point.prefix + name)
                 if here is not None and point.name == PERMUTED:
                     here = sample_points.permuted(point, name, here)
-                sides = (f"{side}, first point", f"{side}, {point.name}")
-                close(point, name, f" ({point.name} against the first point)", here, there, sides=sides)
+                alone = place.within(side, "first point", point.name)
+                close(alone, point, name, f"{point.name} against the first point", here, there)
     return found + place.only(sample_points.names(points, tensors), first, second)
 
 

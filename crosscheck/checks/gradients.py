@@ -1,6 +1,5 @@
 """The loss and its gradient by every parameter and by the inputs, at every point of crosscheck.probes.sample_points."""
 
-import msgspec
 import numpy as np
 
 from crosscheck.bounds import tolerances, zero_gradients
@@ -45,7 +44,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     found: list[Comparison] = []
     for point in points:
         one, two = _at(point, first), _at(point, second)
-        found += _judge(place, point, point.label, first, one, two)
+        found += _judge(place, point, point.name, first, one, two)
     for point in points:
         if point.name not in (CLEAN, PERMUTED):
             continue
@@ -53,15 +52,15 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
             expected = _at(points[0], arrays)
             if point.name == PERMUTED and INPUTS in expected:
                 expected[INPUTS] = sample_points.permuted(point, INPUTS, expected[INPUTS])
-            here = place._replace(sides=(f"{side}, first point", f"{side}, {point.name}"))
-            label = f" ({point.name} against the first point)"
-            found += _judge(here, point, label, first, expected, _at(point, arrays))
+            here = place.within(side, "first point", point.name)
+            where = f"{point.name} against the first point"
+            found += _judge(here, point, where, first, expected, _at(point, arrays))
     if points[0].live:
         found += dead(place, subject.parameters(), _at(points[0], first), _at(points[0], second))
     return found + place.only(sample_points.names(points, list(_shapes(points[0]))), first, second)
 
 
-def _judge(place: Place, point: Point, label: str, recorded: Arrays, one: Arrays, two: Arrays) -> list[Comparison]:
+def _judge(place: Place, point: Point, where: str, recorded: Arrays, one: Arrays, two: Arrays) -> list[Comparison]:
     """Everything that was found at one point. recorded: the side that has the envelopes."""
     found: list[Comparison] = []
     table = {parameter.name: parameter for parameter in point.subject.parameters()}
@@ -79,12 +78,13 @@ def _judge(place: Place, point: Point, label: str, recorded: Arrays, one: Arrays
         allowed = tolerances.allowed(place.precision, envelope, tolerances.largest(here, there, np.array(floor)), terms)
         keep = zero_gradients.kept(table[name]) if name in table else None
         if keep is None or keep.any() or here is None or there is None:
-            found.append(place.close(name + label, here, there, allowed=allowed, shape=shape, keep=keep))
+            close = place.close(name, here, there, allowed=allowed, shape=shape, keep=keep)
+            found.append(close.at(where, point.prefix + name))
         if keep is not None and here is not None and there is not None and here.shape == there.shape == shape:
             # Such a gradient is what is left of others that cancel, so it has their rounding.
             noise = tolerances.allowed(place.precision, envelope, max(largest, entered))
             judged = zero_gradients.noise(place, table[name], here, there, noise)
-            found.append(msgspec.structs.replace(judged, tensor=judged.tensor + label))
+            found.append(judged.at(where, point.prefix + judged.tensor))
     return found
 
 

@@ -67,7 +67,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     table = subject.parameters()
     found: list[Comparison] = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
-        found += _judge(table, place._replace(sides=(side, "law")), arrays)
+        found += _judge(table, place.against(side, "law"), arrays)
     return found + place.only([prefix + p.name for prefix in ("", AGAIN) for p in table], first, second)
 
 
@@ -102,12 +102,12 @@ def _judge(table: Sequence[Parameter], place: Place, arrays: Arrays) -> Iterator
     for parameter in table:
         name, array = parameter.name, arrays.get(parameter.name)
         # Against itself: present, of the right shape and dtype, finite.
-        guard = place.close(name, array, array, bound=1.0, shape=(count, *parameter.shape), sides=(side, side))
+        guard = place.within(side).close(name, array, array, bound=1.0, shape=(count, *parameter.shape))
         yield guard
         if array is None or not guard.passed:
             continue
-        first = f"{side}, first seed"
-        yield place.identical(f"{name}, same seed", array[0], arrays.get(AGAIN + name), (first, f"{side}, again"))
+        twice = place.within(side, "first seed", "again")
+        yield twice.identical(f"{name}, same seed", array[0], arrays.get(AGAIN + name))
         if isinstance(parameter.law, Constant):
             yield _constant(place, f"{name}, constant", array, parameter.law.value)
             continue

@@ -219,7 +219,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
                 continue
             function = name.partition("/")[0]
             found.append(
-                place.close(
+                place.within(side, "C order", "other layouts").close(
                     name,
                     arrays.get(PLAIN + name),
                     arrays.get(LAID + name),
@@ -227,7 +227,6 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
                     floor=tolerances.SHARE * sizes.get(function, 0.0),
                     keep=keep,
                     stepwise=function in TRAINED,
-                    sides=(f"{side}, C order", f"{side}, other layouts"),
                 )
             )
     return found

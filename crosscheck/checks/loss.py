@@ -112,8 +112,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
             allowed = tolerances.allowed(
                 place.precision, measured, entered, int(asked.sum()) if tensor == "loss" else 1
             )
-            label = f"{tensor} ({name})" if name else tensor
-            found.append(place.close(label, one, two, allowed=allowed, shape=shape))
+            found.append(place.close(tensor, one, two, allowed=allowed, shape=shape).at(name, key))
             expected += [key, rounding_spread.PREFIX + key]
     return found + place.only(expected, first, second)
 

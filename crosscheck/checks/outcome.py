@@ -54,16 +54,16 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
         for name, shape in shapes.items():
             array = arrays.get(name)
             # Against itself: present, of the right shape and dtype, finite.
-            found.append(place.close(name, array, array, bound=1.0, shape=shape, sides=(side, side)))
+            found.append(place.within(side).close(name, array, array, bound=1.0, shape=shape))
     if not all(comparison.passed for comparison in found):
         return found
     counts = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
         count = sum(solved(logits, batch) for logits in arrays["logits"])
         counts.append(count)
-        found.append(_judge(subject, place._replace(sides=(side, "expected")), count, arrays["logits"]))
+        found.append(_judge(subject, place.against(side, "expected"), count, arrays["logits"]))
         if isinstance(outcome, CannotLearn):
-            found.append(_above_floor(subject, outcome, place._replace(sides=(side, "floor")), arrays["logits"]))
+            found.append(_above_floor(subject, outcome, place.against(side, "floor"), arrays["logits"]))
     # Against each other only where that can fail; what they are held against is what the experiment says.
     runs = subject.seeds
     return [*found, _agree(subject, place, *counts)] if _fails(_fisher(runs, 0, runs)) else found

@@ -33,7 +33,9 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
 def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
     names = [parameter.name for parameter in subject.parameters()]
     found = [
-        place.identical(name, arrays.get(f"sent/{name}"), arrays.get(f"returned/{name}"), ("sent", side))
+        place.against(side, "sent", first=True).identical(
+            name, arrays.get(f"sent/{name}"), arrays.get(f"returned/{name}")
+        )
         for name in names
         for side, arrays in zip(place.sides, (first, second), strict=True)
     ]

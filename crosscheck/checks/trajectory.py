@@ -208,7 +208,7 @@ def _continued(subject: Subject, place: Place, names: list[str], first: Arrays, 
     training = subject.training
     half = (training.epochs // 2) * training.steps_per_epoch
     for side, arrays in zip(place.sides, (first, second), strict=True):
-        here = place._replace(sides=(f"{side}, trained on", f"{side}, {RECIPE}"))
+        here = place.within(side, "trained on", RECIPE)
         for name in names:
             one, whole, measured = arrays.get(RESUMED + name), arrays.get(name), first[rounding_spread.PREFIX + name]
             if whole is None or len(whole) != len(measured):
@@ -228,7 +228,7 @@ def _against_whole(subject: Subject, place: Place, first: Arrays, second: Arrays
     for side, arrays in zip(place.sides, (first, second), strict=True):
         whole = {name.removeprefix(WHOLE): array for name, array in arrays.items() if name.startswith(WHOLE)}
         bounds = {name: array for name, array in first.items() if name.startswith(rounding_spread.PREFIX)}
-        here = place._replace(sides=(f"{side}, {STEP_BY_STEP}", f"{side}, {RECIPE}"))
+        here = place.within(side, STEP_BY_STEP, RECIPE)
         yield from _trajectories(subject, here, {**arrays, **bounds}, whole)
 
 
@@ -368,4 +368,4 @@ def _final(place: Place, trained: list[str], first: Arrays, second: Arrays) -> I
         for name in trained:
             recorded, final = arrays.get(name), arrays.get("final/" + name.partition("/")[2])
             last = recorded[-1] if recorded is not None and len(recorded) else None
-            yield place.identical(f"final {name}", last, final, (f"{side}, last step", f"{side}, returned"))
+            yield place.within(side, "last step", "returned").identical(f"final {name}", last, final)

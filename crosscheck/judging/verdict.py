@@ -183,7 +183,7 @@ def _climb(subject: Subject, check: Check, wanted: Selection, sides: Sides) -> t
     left_out: list[LeftOut] = []
     if any(side.lost for side in sides):
         place = Place(subject.name, check.NAME, chosen[0], "", names)
-        comparisons = [place.crashed(f"{side.name}: {side.lost}") for side in sides if side.lost]
+        comparisons = [place.crashed(side.name, side.lost) for side in sides if side.lost]
     else:
         for precision in chosen:
             for case in wanted.cases(subject, check, precision):
@@ -202,7 +202,7 @@ def _compare(subject: Subject, check: Check, place: Place, sides: Sides) -> tupl
         return [place.failed("", f"never recorded by {' and '.join(absent)}")], []
     given = [(side, answer) for side, answer in named if answer is not None]
     if broken := [(side, answer) for side, answer in given if answer.status == "failed"]:
-        return [place.crashed(f"{side.name}: {answer.reason}", answer.traceback) for side, answer in broken], []
+        return [place.crashed(side.name, answer.reason, answer.traceback) for side, answer in broken], []
     unsteady = [comparison for side, answer in given for comparison in _unsteady(place, side, answer)]
     if left_out := [
         LeftOut(f"{place.precision}, {place.case}", f"{side.name}: {answer.reason}", _declared(subject, check, side))

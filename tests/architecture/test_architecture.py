@@ -251,3 +251,26 @@ def test_knowledge_of_a_model_is_seen(line: str, said: str) -> None:
     assert f"crosscheck.probes.planted {said}" in knowledge({"crosscheck.probes.planted": line})
     # Where knowledge of the spec belongs, nobody minds.
     assert knowledge({"crosscheck.faults.planted": line}) == []
+
+
+def parsed_prose(sources: dict[str, str]) -> list[str]:
+    """Where a note's words decide something: they are asked for a beginning, cut, or compared."""
+    found = []
+    for module, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            asked = []
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                asked = [node.func.value]
+            elif isinstance(node, ast.Compare):
+                asked = [node.left, *node.comparators]
+            elif isinstance(node, ast.Subscript):
+                asked = [node.value]
+            if any(isinstance(each, ast.Attribute) and each.attr == "note" for each in asked):
+                found.append(f"{module} reads {ast.unparse(node)}")
+    return found
+
+
+def test_nobody_reads_prose() -> None:
+    assert parsed_prose(crosscheck_sources()) == []
+    for line in ('c.note.startswith("missing ")', 'c.note == "expected 3"', '"dead" in c.note', "c.note[:3]"):
+        assert parsed_prose({"crosscheck.diagnosis.planted": line})
