@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,8 +14,10 @@ Arrays = Mapping[str, np.ndarray]
 
 Value = float | str
 
-NOT_DETERMINISTIC = "not deterministic"
-"""How the note of such a comparison begins."""
+Kind = Literal["compared", "expected", "missing", "extra", "unsteady", "crashed", "impossible"]
+"""What a comparison is: of two values with each other; of both with what the subject says; a tensor that a side lacks,
+or that nobody asked for; a side that answered otherwise when it was asked again, or not at all; none, for another
+reason."""
 
 
 class Unsteady(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,12 +56,16 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome for one tensor (or count, or rate) in one case of one check.
 
-    sides: who the two `values` come from. step: optimizer step, from 0, of a trajectory. index: the worst element.
+    kind: see there. expected: what both values ought to be, where it is that.
+    sides: who the two `values` come from. alone: the one side whose values these are, where it was held against itself,
+    a law or the equations, and `other` is which of `sides` stands for these; both empty where it was the two with each
+    other. point: of the case, where `tensor` was looked at, see spec.points. array: the name under which both sides
+    recorded it; empty where that is `tensor`. step: optimizer step, from 0, of a trajectory. index: the worst element.
     For a trajectory that leaves its bound, step and index are those of the first step that does; otherwise those of
     the step that comes closest to its bound. ratio: difference / bound at its largest, over all steps.
     envelopes: the difference in units of the first side's one-bit envelope, median over the steps, where it is known.
     elements: how many values were compared; 0 when the comparison could not be made, which is a failure.
-    crashed: a side gave no answer but an exception, whose text is in `note` and `traceback`.
+    crashed: whether a side gave no answer but an exception, whose text is in `note` and `traceback`.
     evidence: of an ensemble's endpoint, whose `bound` is the margin. underpowered: neither within the margin nor beyond
     it, so far as the evidence goes; not passed then, and no failure either.
     """
@@ -72,6 +78,12 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     sides: tuple[str, str]
     passed: bool
     elements: int
+    kind: Kind = "compared"
+    alone: str = ""
+    other: str = ""
+    point: str = ""
+    array: str = ""
+    expected: Value | None = None
     step: int | None = None
     index: tuple[int, ...] = ()
     values: tuple[Value, Value] | None = None
@@ -80,7 +92,6 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float | None = None
     envelopes: float | None = None
     note: str = ""
-    crashed: bool = False
     traceback: str = ""
     evidence: Evidence | None = None
     underpowered: bool = False
@@ -91,13 +102,31 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         return not self.passed and not self.underpowered
 
     @property
+    def crashed(self) -> bool:
+        """Whether a side gave no answer."""
+        return self.kind == "crashed"
+
+    @property
+    def recorded(self) -> str:
+        """The name under which both sides recorded the tensor."""
+        return self.array or self.tensor
+
+    def at(self, point: str, array: str) -> "Comparison":
+        """The same, of a tensor at that point."""
+        label = f"{self.tensor} ({point})" if point else self.tensor
+        return msgspec.structs.replace(self, tensor=label, point=point, array=array)
+
+    @property
     def headroom(self) -> float | None:
         """How many times the largest difference fits into its bound; None without a difference to measure."""
         return 1.0 / self.ratio if self.ratio else None
 
 
 class Place(NamedTuple):
-    """Where comparisons are made, and between whom. seed: of the recordings, so that what was drawn can be again."""
+    """Where comparisons are made, and between whom. seed: of the recordings, so that what was drawn can be again.
+
+    alone, other: see Comparison.
+    """
 
     experiment: str
     check: str
@@ -105,14 +134,33 @@ class Place(NamedTuple):
     case: str
     sides: tuple[str, str]
     seed: int = 0
+    alone: str = ""
+    other: str = ""
 
-    def failed(self, tensor: str, note: str, values: tuple[Value, Value] | None = None) -> Comparison:
+    def against(self, side: str, what: str, first: bool = False) -> "Place":
+        """Where one side is held against what is no side's. first: whether that comes first."""
+        return self._replace(sides=(what, side) if first else (side, what), alone=side, other=what)
+
+    def within(self, side: str, first: str = "", second: str = "") -> "Place":
+        """Where one side is held against itself. first, second: what to call the two, behind its name."""
+        one, two = (f"{side}, {when}" if when else side for when in (first, second))
+        return self._replace(sides=(one, two), alone=side, other="")
+
+    def failed(
+        self, tensor: str, note: str, values: tuple[Value, Value] | None = None, kind: Kind = "impossible"
+    ) -> Comparison:
         """A comparison that could not be made, which counts as a difference."""
-        return self._comparison(tensor, passed=False, elements=0, note=note, values=values)
+        return self._comparison(tensor, passed=False, elements=0, note=note, values=values, kind=kind)
 
-    def crashed(self, note: str, traceback: str = "") -> Comparison:
+    def missing(self, tensor: str, first: np.ndarray | None, second: np.ndarray | None) -> Comparison:
+        """A tensor that is None on a side."""
+        return self.failed(tensor, f"missing {_who(self.sides, first is not None, second is not None)}", kind="missing")
+
+    def crashed(self, side: str, reason: str, traceback: str = "") -> Comparison:
         """A side that had no answer to give."""
-        return self._comparison("", passed=False, elements=0, note=note, crashed=True, traceback=traceback)
+        return self._replace(alone=side)._comparison(
+            "", passed=False, elements=0, note=f"{side}: {reason}", kind="crashed", traceback=traceback
+        )
 
     def equal(
         self, tensor: str, first: Value, second: Value, note: str = "", sides: tuple[str, str] | None = None
@@ -126,7 +174,10 @@ class Place(NamedTuple):
         """Two values that must both be what the spec says."""
         passed = first == second == expected
         note = "" if passed else f"expected {expected}"
-        return self._comparison(tensor, passed=passed, elements=2, values=(first, second), note=note)
+        values = (first, second)
+        return self._comparison(
+            tensor, passed=passed, elements=2, values=values, note=note, kind="expected", expected=expected
+        )
 
     def limited(
         self, tensor: str, values: tuple[Value, Value], difference: float, bound: float, elements: int, note: str
@@ -147,13 +198,14 @@ class Place(NamedTuple):
 
     def unsteady(self, side: str, found: Unsteady, passed: bool) -> Comparison:
         """An answer of one side that was another one when it was asked again. passed: whether that is allowed."""
-        note = f"{NOT_DETERMINISTIC}: {found.function} was asked twice with the same arguments; "
+        note = f"not deterministic: {found.function} was asked twice with the same arguments; "
         note += f"{found.differing} of {found.elements} elements are not the same bits"
         values = found.values
         numbers = [value for value in values if isinstance(value, float)]
         difference = abs(numbers[0] - numbers[1]) if len(numbers) == 2 else None
-        return self._replace(sides=(side, f"{side}, asked again"))._comparison(
+        return self.within(side, second="asked again")._comparison(
             found.tensor or found.function,
+            kind="unsteady",
             passed=passed,
             elements=0,
             index=found.index,
@@ -168,17 +220,14 @@ class Place(NamedTuple):
         """A test that so few runs cannot fail, and which therefore shows nothing."""
         return self._comparison(tensor, passed=False, elements=0, note=note, underpowered=True)
 
-    def identical(
-        self, tensor: str, first: np.ndarray | None, second: np.ndarray | None, sides: tuple[str, str]
-    ) -> Comparison:
+    def identical(self, tensor: str, first: np.ndarray | None, second: np.ndarray | None) -> Comparison:
         """Two arrays that must agree bit for bit."""
-        here = self._replace(sides=sides)
         if first is None or second is None:
-            return here.failed(tensor, _missing(sides, first, second))
-        if problem := _unlike(sides, first, second):
-            return here.failed(tensor, problem)
+            return self.missing(tensor, first, second)
+        if problem := _unlike(self.sides, first, second):
+            return self.failed(tensor, problem)
         if not first.size:
-            return here.failed(tensor, "nothing to compare: the tensor has no elements")
+            return self.failed(tensor, "nothing to compare: the tensor has no elements")
         # As bytes, since -0.0 == 0.0 and NaN != NaN.
         bits = [
             np.ascontiguousarray(side).view(f"u{side.dtype.itemsize}").reshape(first.shape) for side in (first, second)
@@ -186,7 +235,7 @@ class Place(NamedTuple):
         differ = np.flatnonzero(bits[0] != bits[1])
         at = _index(int(differ[0]) if differ.size else 0, first.shape)
         values = (float(first[at]), float(second[at]))
-        return here._comparison(
+        return self._comparison(
             tensor,
             passed=not differ.size,
             elements=first.size,
@@ -210,7 +259,6 @@ class Place(NamedTuple):
         shape: tuple[int, ...] | None = None,
         stepwise: bool = False,
         keep: np.ndarray | None = None,
-        sides: tuple[str, str] | None = None,
     ) -> Comparison:
         """Two arrays within |first - second| <= bound * max(largest of either, floor), or within `allowed` if given.
 
@@ -220,21 +268,20 @@ class Place(NamedTuple):
         allowed: one for all, one for each step, or one for each element of each step; infinite as above.
         keep: which elements of a step count (of its shape); the others are judged by a rule of their own.
         """
-        here = self._replace(sides=sides or self.sides)
         if first is None or second is None:
-            return here.failed(tensor, _missing(here.sides, first, second))
-        if problem := _unlike(here.sides, first, second, shape, self.precision):
-            return here.failed(tensor, problem)
+            return self.missing(tensor, first, second)
+        if problem := _unlike(self.sides, first, second, shape, self.precision):
+            return self.failed(tensor, problem)
         steps = first.shape[0] if stepwise else 1
         inner = first.shape[1:] if stepwise else first.shape
         chosen = np.flatnonzero(keep) if keep is not None else np.arange(math.prod(inner))
         if not steps * chosen.size:
-            return here.failed(tensor, "nothing to compare: the tensor has no elements")
+            return self.failed(tensor, "nothing to compare: the tensor has no elements")
         one, two = (side.reshape(steps, -1)[:, chosen].astype(np.float64) for side in (first, second))
         finite = np.isfinite(one) & np.isfinite(two)
         if not finite.all():
             at, element = (int(i) for i in np.argwhere(~finite)[0])
-            return here._comparison(
+            return self._comparison(
                 tensor,
                 passed=False,
                 elements=one.size,
@@ -242,7 +289,7 @@ class Place(NamedTuple):
                 index=_index(chosen[element], inner),
                 values=(float(one[at, element]), float(two[at, element])),
                 ratio=math.inf,
-                note=f"not finite {_who(here.sides, bool(np.isfinite(one).all()), bool(np.isfinite(two).all()))}",
+                note=f"not finite {_who(self.sides, bool(np.isfinite(one).all()), bool(np.isfinite(two).all()))}",
             )
         difference = np.abs(one - two)
         if allowed is None:
@@ -254,7 +301,7 @@ class Place(NamedTuple):
             limit = np.broadcast_to(allowed, (steps,))[:, None] if np.ndim(allowed) < 2 else _flat(allowed)[:, chosen]
         judged = np.broadcast_to(np.isfinite(limit), difference.shape)
         if not judged.any():
-            return here.failed(tensor, "nothing to compare: no step has a bound")
+            return self.failed(tensor, "nothing to compare: no step has a bound")
         limit = np.broadcast_to(limit, difference.shape)
         # Where nothing is allowed, nothing may differ.
         ratios = np.divide(difference, limit, out=np.where(difference > 0, np.inf, 0.0), where=limit > 0)
@@ -263,7 +310,7 @@ class Place(NamedTuple):
         at = int(beyond[0] if beyond.size else ratio.argmax())
         # Of those that are furthest beyond what is allowed, the largest.
         element = int(np.where(ratios[at] == ratio[at], difference[at], -1.0).argmax())
-        return here._comparison(
+        return self._comparison(
             tensor,
             passed=not beyond.size,
             elements=int(judged.sum()),
@@ -280,7 +327,8 @@ class Place(NamedTuple):
         """A failure for each array that a side recorded and that is not among the expected ones."""
         extra = [name for name in {**first, **second} if name not in expected]
         return [
-            self.failed(name, f"not in the spec, but in {_holders(self.sides, name, first, second)}") for name in extra
+            self.failed(name, f"not in the spec, but in {_holders(self.sides, name, first, second)}", kind="extra")
+            for name in extra
         ]
 
     def _comparison(self, tensor: str, **fields: Any) -> Comparison:
@@ -306,10 +354,6 @@ def _extent(judged: np.ndarray) -> str:
 
 def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(flat, shape))
-
-
-def _missing(sides: tuple[str, str], first: np.ndarray | None, second: np.ndarray | None) -> str:
-    return f"missing {_who(sides, first is not None, second is not None)}"
 
 
 def _who(sides: tuple[str, str], first_well: bool, second_well: bool) -> str:

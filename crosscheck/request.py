@@ -2,15 +2,10 @@
 
 import msgspec
 
-from spec import parameters
+from crosscheck.subject import Subject
 from spec.convergence import CONVERGENCE
-from spec.experiment import Experiment
 from spec.framework import Device, Precision, Recurrence, Settings
 from spec.parameters import Parameters
-
-SPREAD = 0.1
-"""Half-width of the noise on parameters whose law is a constant: a zero bias would hide that it is missing."""
-
 
 DEFAULT_IMPLEMENTATIONS = ("torch_impl", "flax_impl")
 """The first is what the other is compared with; neither is assumed to be right."""
@@ -42,6 +37,6 @@ class Request(msgspec.Struct, frozen=True):
             deterministic=self.device != "cpu",
         )
 
-    def start(self, experiment: Experiment) -> Parameters:
+    def start(self, subject: Subject) -> Parameters:
         """The parameters that both sides are given."""
-        return parameters.draw(experiment.model.parameters(), self.seed, self.precision, SPREAD)
+        return subject.start(self.seed, self.precision)

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -89,14 +90,14 @@ def start_by_start(
 
 
 def one_by_one(
-    initialize: Callable[[Experiment, int, Settings], Parameters],
+    initialize: Callable[[Any, int, Settings], Parameters],
     train: Callable[..., Trajectory],
-    experiment: Experiment,
+    experiment: Any,
     seeds: Sequence[int],
     settings: Settings,
 ) -> Ensemble:
     """The ensemble as a plain loop of an implementation's `train`."""
-    batch = experiment.task.evaluation_batch(settings.precision)
+    batch = experiment.evaluation_batch(settings.precision)
     members = []
     for seed in seeds:
         start = initial_state(experiment.training.optimizer, initialize(experiment, seed, settings))

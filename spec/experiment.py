@@ -24,6 +24,7 @@ from spec.limits import (
     batch_elements,
 )
 from spec.models import AnyModel, Embedding
+from spec.subject import ExperimentSubject
 from spec.tasks import STEPS_DRAWN_TOGETHER, AnyTask, FirstSymbol, Spelling
 from spec.training import AnyOutcome, NotStated, Training, Walk
 
@@ -45,7 +46,7 @@ DEEP_KEY = re.compile(rf"(?:^[ \t]*\[{{0,2}}|[{{,])[ \t]*(?:{_PART}[ \t]*\.[ \t]
 """A dotted key of too many parts."""
 
 
-class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that is needed to train one model on one task, and to say whether it worked.
 
     name: the file's, without its ending. description: one line, for the list. outcome: left out where nobody knows.

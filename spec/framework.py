@@ -6,12 +6,11 @@ neither differentiates nor trains it may declare beforehand, in a mapping `LEAVE
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
-from spec.experiment import Experiment
 from spec.parameters import Parameters
 from spec.tasks import Batch
 from spec.training import State
@@ -129,17 +128,17 @@ class Framework(Protocol):
         """
         ...
 
-    def initialize(self, experiment: Experiment, seed: int, settings: Settings) -> Parameters:
+    def initialize(self, experiment: Any, seed: int, settings: Settings) -> Parameters:
         """Parameters drawn from the spec's laws with the framework's own generator."""
         ...
 
-    def round_trip(self, experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:
+    def round_trip(self, experiment: Any, parameters: Parameters, settings: Settings) -> Parameters:
         """Parameters after they were put into the framework's own modules and taken out again."""
         ...
 
     def forward(
         self,
-        experiment: Experiment,
+        experiment: Any,
         parameters: Parameters,
         batch: Batch,
         settings: Settings,
@@ -150,7 +149,7 @@ class Framework(Protocol):
 
     def gradients(
         self,
-        experiment: Experiment,
+        experiment: Any,
         parameters: Parameters,
         batch: Batch,
         settings: Settings,
@@ -160,7 +159,7 @@ class Framework(Protocol):
         ...
 
     def loss_gradient(
-        self, experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings
+        self, experiment: Any, logits: np.ndarray, targets: np.ndarray, settings: Settings
     ) -> LossGradient:
         """The recipe's loss alone, of given logits, and its gradient by them, through the code that `train` runs.
 
@@ -170,7 +169,7 @@ class Framework(Protocol):
         """
         ...
 
-    def predict(self, experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
+    def predict(self, experiment: Any, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
         """The logits by which `train` judges the model: greedy where it decodes step by step, else `forward`'s.
 
         May be missing from a module.
@@ -179,7 +178,7 @@ class Framework(Protocol):
 
     def train(
         self,
-        experiment: Experiment,
+        experiment: Any,
         state: State,
         epochs: int,
         seed: int,
@@ -195,7 +194,7 @@ class Framework(Protocol):
         ...
 
     def replay(
-        self, experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings
+        self, experiment: Any, parameters: Parameters, gradients: list[Parameters], settings: Settings
     ) -> Replay:
         """The recipe's optimizer alone, from its first step on, given the gradients of every step.
 
@@ -204,7 +203,7 @@ class Framework(Protocol):
         ...
 
     def train_starts(
-        self, experiment: Experiment, starts: Sequence[Parameters], seed: int, settings: Settings
+        self, experiment: Any, starts: Sequence[Parameters], seed: int, settings: Settings
     ) -> list[Trajectory]:
         """The whole recipe from each of several starts, recorded, with the same batches and the spec's masks.
 
@@ -214,7 +213,7 @@ class Framework(Protocol):
         ...
 
     def train_ensemble(
-        self, experiment: Experiment, seeds: Sequence[int], settings: Settings, chunk: int | None = None
+        self, experiment: Any, seeds: Sequence[int], settings: Settings, chunk: int | None = None
     ) -> Ensemble:
         """Train one member for each seed through the whole recipe (at least 1 epoch and 1 seed), many at once.
 

@@ -64,12 +64,14 @@ class Parameter(msgspec.Struct, frozen=True):
 
     `zero_gradient` is a range of rows (first, past the last) whose exact gradient is zero whatever the data, with the
     reason in the model's equations: what a computer finds there is rounding, and Adam makes full steps of rounding.
+    blocks: of rows, equally many each, that it is made of: gates; queries, keys and values.
     """
 
     name: str
     shape: tuple[int, ...]
     law: Law
     zero_gradient: tuple[int, int] | None = None
+    blocks: int = 1
 
     @property
     def size(self) -> int:
@@ -107,10 +109,10 @@ def recurrent(
         for suffix in suffixes:
             at = f"l{layer}{suffix}"
             table += [
-                Parameter(f"{name}.weight_ih_{at}", (gates * hidden_size, features), law),
-                Parameter(f"{name}.weight_hh_{at}", (gates * hidden_size, hidden_size), law),
-                Parameter(f"{name}.bias_ih_{at}", (gates * hidden_size,), law),
-                Parameter(f"{name}.bias_hh_{at}", (gates * hidden_size,), law),
+                Parameter(f"{name}.weight_ih_{at}", (gates * hidden_size, features), law, blocks=gates),
+                Parameter(f"{name}.weight_hh_{at}", (gates * hidden_size, hidden_size), law, blocks=gates),
+                Parameter(f"{name}.bias_ih_{at}", (gates * hidden_size,), law, blocks=gates),
+                Parameter(f"{name}.bias_hh_{at}", (gates * hidden_size,), law, blocks=gates),
             ]
     return tuple(table)
 
@@ -128,8 +130,8 @@ def self_attention(name: str, width: int) -> tuple[Parameter, ...]:
     """
     out_weight, out_bias = linear(f"{name}.out_proj", width, width)
     return (
-        Parameter(f"{name}.in_proj_weight", (3 * width, width), Uniform(math.sqrt(6 / (4 * width)))),
-        Parameter(f"{name}.in_proj_bias", (3 * width,), Constant(0.0), (width, 2 * width)),
+        Parameter(f"{name}.in_proj_weight", (3 * width, width), Uniform(math.sqrt(6 / (4 * width))), blocks=3),
+        Parameter(f"{name}.in_proj_bias", (3 * width,), Constant(0.0), (width, 2 * width), blocks=3),
         out_weight,
         Parameter(out_bias.name, out_bias.shape, Constant(0.0)),
     )

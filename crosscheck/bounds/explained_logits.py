@@ -3,31 +3,32 @@
 import numpy as np
 
 from crosscheck.comparison import Arrays
-from spec import reference
+from crosscheck.subject import Subject
 from spec.errors import Unsupported
-from spec.experiment import Experiment
 from spec.framework import Settings
 
 
-def logits(experiment: Experiment, first: Arrays, second: Arrays, epochs: np.ndarray) -> np.ndarray:
+def logits(subject: Subject, first: Arrays, second: Arrays, epochs: np.ndarray) -> np.ndarray:
     """The largest difference between the reference's logits of either side's parameters, (epochs,).
 
     epochs: bool (epochs,), those that are asked for; 0 in the others, and where the parameters are not all there or
-    the reference has no such model.
+    nobody knows the equations.
     """
     found = np.zeros(len(epochs))
-    each, table = experiment.training.steps_per_epoch, experiment.model.parameters()
+    each, table = subject.training.steps_per_epoch, subject.parameters()
     shapes = {f"parameters/{p.name}": (len(epochs) * each, *p.shape) for p in table}
     if any(name not in side or side[name].shape != shape for side in (first, second) for name, shape in shapes.items()):
         return found
-    batch = experiment.task.evaluation_batch("float64")
+    if subject.reference is None:
+        return found
+    batch = subject.evaluation_batch("float64")
     for epoch in np.flatnonzero(epochs):
         step = (epoch + 1) * each - 1
         sides = (
             {p.name: side[f"parameters/{p.name}"][step].astype(np.float64) for p in table} for side in (first, second)
         )
         try:
-            one, two = (reference.predict(experiment, side, batch, Settings("float64")) for side in sides)
+            one, two = (subject.reference.predict(subject, side, batch, Settings("float64")) for side in sides)
         except Unsupported:
             return np.zeros(len(epochs))
         found[epoch] = np.abs(np.nan_to_num(one - two, nan=0.0, posinf=0.0, neginf=0.0)).max()

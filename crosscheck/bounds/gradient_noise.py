@@ -7,7 +7,7 @@ import numpy as np
 
 from crosscheck.bounds import tolerances, trajectories
 from crosscheck.comparison import Arrays
-from spec.experiment import Experiment
+from crosscheck.subject import Subject
 from spec.framework import Precision
 from spec.tasks import IGNORED
 from spec.training import SGD, Training
@@ -37,10 +37,10 @@ class Noise(NamedTuple):
         return np.where(idle, 0.0, trajectories.adam(self.training, first[slots[0]], first[slots[1]], self.noise))
 
 
-def of(experiment: Experiment, precision: Precision, first: Arrays) -> Noise | None:
+def of(subject: Subject, precision: Precision, first: Arrays) -> Noise | None:
     """The noise of the first side's gradients; None where the optimizer keeps no averages to read them off, or where
     the recording lacks what says how large they are."""
-    training, table = experiment.training, experiment.model.parameters()
+    training, table = subject.training, subject.parameters()
     steps = training.epochs * training.steps_per_epoch
     expected = {"loss": (steps,)}
     if isinstance(training.optimizer, SGD):
@@ -50,7 +50,7 @@ def of(experiment: Experiment, precision: Precision, first: Arrays) -> Noise | N
         expected |= {f"parameters/{parameter.name}": (steps, *parameter.shape)}
     if any(name not in first or first[name].shape != shape for name, shape in expected.items()):
         return None
-    targets = int((experiment.task.batch(0, 0, precision).targets != IGNORED).sum())
+    targets = int((subject.batch(0, 0, precision).targets != IGNORED).sum())
     losses = first["loss"] / (1 if training.loss.reduction == "mean" else targets)
     unit = float(np.finfo(precision).eps)
     errors = trajectories.errors(losses, unit)

@@ -23,7 +23,7 @@ from crosscheck.checks import (
 )
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
-from spec.experiment import Experiment
+from crosscheck.subject import Subject
 from spec.framework import Framework, Precision
 
 
@@ -42,22 +42,22 @@ class Check(Protocol):
     SAME_INPUTS: bool
     """Whether both sides are handed the same bytes; the recordings' digests of them must then agree."""
 
-    def inapplicable(self, experiment: Experiment) -> str:
+    def inapplicable(self, subject: Subject) -> str:
         """Why the question makes no sense for this experiment; empty where it does."""
         ...
 
-    def cases(self, experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    def cases(self, subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
         """The parts that are recorded and compared one by one; an implementation may leave one of them out.
 
         thorough: also those that are worth it only where minutes do not count.
         """
         ...
 
-    def record(self, framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+    def record(self, framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
         """Ask the implementation; runs in the worker. Raises Unsupported where the implementation leaves it out."""
         ...
 
-    def compare(self, experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    def compare(self, subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
         """Judge two recordings, in the order of computation; runs in the parent, which has no framework."""
         ...
 

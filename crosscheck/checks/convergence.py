@@ -12,10 +12,10 @@ from crosscheck.bounds import tolerances
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
 from crosscheck.statistics import ensembles
+from crosscheck.subject import Subject
 from spec.convergence import CONVERGENCE
 from spec.ensemble import NEVER, solved_members
 from spec.errors import Unsupported
-from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 from spec.parameters import generator_for
 from spec.training import AnyOutcome, CannotLearn, NotStated
@@ -37,23 +37,23 @@ COUNTS = ("solved", "first_solved")
 """Of each member: 1 where it is solved after the last epoch, else 0; the time to solve, see spec.framework.Ensemble."""
 
 
-def inapplicable(experiment: Experiment) -> str:
-    return "" if experiment.training.epochs else "nothing is trained"
+def inapplicable(subject: Subject) -> str:
+    return "" if subject.training.epochs else "nothing is trained"
 
 
-def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    del experiment, precision, thorough
+def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del subject, precision, thorough
     return ("ensemble",)
 
 
-def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     del case
     if getattr(framework, "train_ensemble", None) is None:
         raise Unsupported("it has no function `train_ensemble`")
     # No two alike.
     seeds = generator_for(request.seed, "convergence").choice(2**31, request.seeds, replace=False).tolist()
-    found = framework.train_ensemble(experiment, seeds, request.settings)
-    batch, loss = experiment.task.evaluation_batch(request.precision), experiment.training.loss
+    found = framework.train_ensemble(subject, seeds, request.settings)
+    batch, loss = subject.evaluation_batch(request.precision), subject.training.loss
     final = loss.values(found.logits, batch.targets)
     return {
         "loss_auc": found.losses.astype(np.float64).mean(axis=1).astype(request.precision),
@@ -64,40 +64,40 @@ def record(framework: Framework, experiment: Experiment, case: str, request: Req
     }
 
 
-def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
     # As if it were the only experiment.
-    return settle([undecided(experiment, place, first, second)])[0]
+    return settle([undecided(subject, place, first, second)])[0]
 
 
-def undecided(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+def undecided(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
     """The comparisons with their p-values, which `settle` decides."""
     found = place.only([*FLOATS, *COUNTS], first, second)
     for side, arrays in zip(place.sides, (first, second), strict=True):
-        found += _whole(experiment.outcome, place._replace(sides=(side, side)), arrays)
+        found += _whole(subject.outcome, place.within(side), arrays)
     if not all(comparison.passed for comparison in found):
         return found
-    margin = CONVERGENCE.rate_margin(experiment.outcome)
+    margin = CONVERGENCE.rate_margin(subject.outcome)
     # The margin of a rate follows from the rate that is stated.
-    stated = not isinstance(experiment.outcome, NotStated)
+    stated = not isinstance(subject.outcome, NotStated)
     endpoints: list[Comparison] = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
-        alone = place._replace(sides=(side, "expected"))
+        alone = place.against(side, "expected")
         found.append(_repeats(alone, arrays["loss_auc"]))
         if stated:
-            endpoints.append(ensembles.learned(alone, experiment.outcome, _solved(arrays["solved"])))
-        if isinstance(experiment.outcome, CannotLearn):
-            found.append(_above_floor(experiment.outcome, place._replace(sides=(side, "floor")), arrays))
+            endpoints.append(ensembles.learned(alone, subject.outcome, _solved(arrays["solved"])))
+        if isinstance(subject.outcome, CannotLearn):
+            found.append(_above_floor(subject.outcome, place.against(side, "floor"), arrays))
     one, two = (np.log(arrays["loss_auc"].astype(np.float64)) for arrays in (first, second))
     rates = _solved(first["solved"]), _solved(second["solved"])
     endpoints.append(ensembles.log_means(place, "log loss-AUC", one, two))
     if stated:
         solved = ensembles.rates(place, "solved rate", *rates, margin)
         endpoints.append(ensembles.noted(solved, _times(place, first["first_solved"], second["first_solved"])))
-    if isinstance(experiment.outcome, CannotLearn):
+    if isinstance(subject.outcome, CannotLearn):
         ended, also = (np.log(arrays["final_loss"].astype(np.float64)) for arrays in (first, second))
         endpoints.append(ensembles.log_means(place, "log final loss", ended, also, CONVERGENCE.floor_margin))
     for side, arrays, values in zip(place.sides, (first, second), (one, two), strict=True):
-        halves = place._replace(sides=(f"{side}, first half", f"{side}, second half"))
+        halves = place.within(side, "first half", "second half")
         half = len(values) // 2
         endpoints.append(ensembles.log_means(halves, "log loss-AUC", values[:half], values[half:], control=True))
         if stated:

@@ -1,7 +1,7 @@
 """What each side's own dropout does: its masks, seen from the outside, against the spec's sites and rates.
 
 A side is held against the law and never against the other side. Masks are observed
-(`crosscheck.probes.dropout_masks`), for seeds that follow each other, since people count them up and training does.
+(`Subject.observed_masks`), for seeds that follow each other, since people count them up and training does.
 That they are all there is to train mode, at the right places, with kept values scaled by 1 / (1 - rate), is asked of
 the equations: `spec.reference`, handed the masks that were seen, must come to the same logits, under parameters that
 hide nothing.
@@ -15,16 +15,14 @@ import numpy as np
 
 from crosscheck.bounds import tolerances
 from crosscheck.comparison import Arrays, Comparison, Place
-from crosscheck.probes import dropout_masks
 from crosscheck.request import Request
 from crosscheck.statistics import bernoulli
 from crosscheck.statistics.distributions import Finding
-from spec import reference
-from spec.experiment import Experiment
+from crosscheck.subject import Subject
+from spec.dropout import DropoutSite
 from spec.framework import Framework, Precision, Settings
-from spec.models import DropoutSite
-from spec.parameters import generator_for
-from spec.tasks import Batch, random_batch
+from spec.parameters import Parameters, generator_for
+from spec.tasks import Batch
 from spec.training import SGD, ConstantSchedule, initial_state
 
 NAME: str = "dropout"
@@ -68,34 +66,49 @@ PARTS = ("before", "eval", "eval again", "after")
 """Logits of the first seed, of eval mode twice, and of the first seed once more."""
 
 
-def inapplicable(experiment: Experiment) -> str:
-    if not experiment.model.has_dropout:
+def inapplicable(subject: Subject) -> str:
+    if not subject.has_dropout:
         return "the model drops nothing"
-    return "" if experiment.training.epochs else "nothing is trained"
+    if subject.reference is None:
+        return "nobody knows the equations"
+    return "" if subject.training.epochs else "nothing is trained"
 
 
-def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    del experiment, precision, thorough
+def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del subject, precision, thorough
     return ("seeds", "training")
 
 
-def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
-    return _train(framework, experiment, request) if case == "training" else _forward(framework, experiment, request)
+def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
+    return _train(framework, subject, request) if case == "training" else _forward(framework, subject, request)
 
 
-def _forward(framework: Framework, experiment: Experiment, request: Request) -> Arrays:
-    batch, start = _batch(experiment, request), request.start(experiment)
+def _forward(framework: Framework, subject: Subject, request: Request) -> Arrays:
+    batch, start = _batch(subject, request), request.start(subject)
     seeds = _seeds(request)
-    seen = [dropout_masks.observe(framework, experiment, batch, seed, request.settings) for seed in seeds]
+    seen = [observed(framework, subject, batch, seed, request.settings) for seed in seeds]
     found = {f"masks/{site}": np.stack([mask[site] for mask in seen]).astype(np.float32) for site in seen[0]}
     for part, dropout in zip(PARTS, (seeds[0], None, None, seeds[0]), strict=True):
-        found[f"logits/{part}"] = framework.forward(experiment, start, batch, request.settings, dropout)["logits"]
+        found[f"logits/{part}"] = framework.forward(subject, start, batch, request.settings, dropout)["logits"]
     inputs = {"inputs": batch.inputs, "targets": batch.targets}
     return {**found, **inputs, **{f"start/{name}": value for name, value in start.items()}}
 
 
-def _train(framework: Framework, experiment: Experiment, request: Request) -> Arrays:
-    still, start = _still(experiment), request.start(experiment)
+def observed(
+    framework: Framework, subject: Subject, batch: Batch, seed: int, settings: Settings
+) -> dict[str, np.ndarray]:
+    """The masks of a forward pass in train mode with that seed."""
+
+    def forward(parameters: Parameters) -> dict[str, np.ndarray]:
+        given = {name: value.astype(settings.precision) for name, value in parameters.items()}
+        outputs = framework.forward(subject, given, batch, settings, dropout=seed)
+        return {name: value.astype(np.float64) for name, value in outputs.items()}
+
+    return subject.observed_masks(forward, batch)
+
+
+def _train(framework: Framework, subject: Subject, request: Request) -> Arrays:
+    still, start = _still(subject), request.start(subject)
     state = initial_state(still.training.optimizer, start)
     first = _seeds(request)[0]
     seeds = (first, first + 1)
@@ -108,16 +121,16 @@ def _train(framework: Framework, experiment: Experiment, request: Request) -> Ar
     }
 
 
-def _still(experiment: Experiment) -> Experiment:
+def _still(subject: Subject) -> Subject:
     """The experiment with a recipe under which nothing moves, so that losses differ by their masks alone."""
     training = msgspec.structs.replace(
-        experiment.training,
+        subject.training,
         optimizer=SGD(learning_rate=STILL),
         schedule=ConstantSchedule(),
         clipping=None,
         steps_per_epoch=STEPS,
     )
-    return msgspec.structs.replace(experiment, training=training)
+    return subject.with_training(training)
 
 
 def _seeds(request: Request) -> list[int]:
@@ -125,41 +138,40 @@ def _seeds(request: Request) -> list[int]:
     return list(range(start, start + SEEDS))
 
 
-def _batch(experiment: Experiment, request: Request) -> Batch:
+def _batch(subject: Subject, request: Request) -> Batch:
     """Sequences of equal length, and as many as give every site enough elements."""
-    time = dropout_masks.time_of(experiment)
-    narrowest = min(math.prod(site.shape) for site in experiment.model.dropout_sites(1, time).values())
+    narrowest = min(math.prod(site.shape) for site in subject.dropout_sites(1, subject.observed_length).values())
     size = min(max(math.ceil(VALUES / (SEEDS * narrowest) / 2) * 2, 2), LARGEST_BATCH)
-    return random_batch(experiment.model, [time] * size, request.seed, request.precision)
+    return subject.observed_batch(size, request.seed, request.precision)
 
 
-def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
     judge = _judge_training if place.case == "training" else _judge
     found = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
-        found += judge(experiment, place._replace(sides=(side, "spec")), arrays)
-    return found + place.only(_expected(experiment, place.case), first, second)
+        found += judge(subject, place.against(side, "spec"), arrays)
+    return found + place.only(_expected(subject, place.case), first, second)
 
 
-def _expected(experiment: Experiment, case: str) -> list[str]:
-    start = [f"start/{parameter.name}" for parameter in experiment.model.parameters()]
+def _expected(subject: Subject, case: str) -> list[str]:
+    start = [f"start/{parameter.name}" for parameter in subject.parameters()]
     if case == "training":
         return ["losses", "logits", "seeds", *start]
-    sites = [f"masks/{site}" for site in experiment.model.dropout_sites(1, 1)]
+    sites = [f"masks/{site}" for site in subject.dropout_sites(1, 1)]
     return [*sites, *(f"logits/{part}" for part in PARTS), "inputs", "targets", *start]
 
 
-def _judge(experiment: Experiment, place: Place, arrays: Arrays) -> Iterator[Comparison]:
+def _judge(subject: Subject, place: Place, arrays: Arrays) -> Iterator[Comparison]:
     """One side's eval mode, its masks site by site, then what it computed with them."""
     side = place.sides[0]
-    if missing := [name for name in _expected(experiment, place.case) if name not in arrays]:
-        yield place.failed(missing[0], f"missing in {side}")
+    if missing := [name for name in _expected(subject, place.case) if name not in arrays]:
+        yield place.failed(missing[0], f"missing in {side}", kind="missing")
         return
     batch = Batch(arrays["inputs"], arrays["targets"], None, None)
-    sites = experiment.model.dropout_sites(*batch.inputs.shape[:2])
+    sites = subject.dropout_sites(*batch.inputs.shape[:2])
     level = tolerances.TRAIN_MODE_LEVEL / tests(sites)
     earlier: dict[str, np.ndarray] = {}
-    yield from _evaluation(experiment, place, arrays, batch)
+    yield from _evaluation(subject, place, arrays, batch)
     for name, site in sites.items():
         values = arrays[f"masks/{name}"]
         if values.shape != (SEEDS, *site.shape):
@@ -179,10 +191,10 @@ def _judge(experiment: Experiment, place: Place, arrays: Arrays) -> Iterator[Com
             worst = max(findings, key=lambda finding: finding.difference / finding.bound)
             yield _limited(place, f"{name}, between sites", worst)
         earlier[name] = bits
-    snapped = _snapped(experiment, arrays, batch)
+    snapped = _snapped(subject, arrays, batch)
     if not any(np.isnan(mask).any() for mask in snapped.values()):
         got = arrays[f"logits/{PARTS[0]}"]
-        yield _equations(experiment, place, "logits in train mode", arrays, batch, snapped, got)
+        yield _equations(subject, place, "logits in train mode", arrays, batch, snapped, got)
 
 
 def tests(sites: Mapping[str, DropoutSite]) -> int:
@@ -242,17 +254,18 @@ def _agreement(one: np.ndarray, two: np.ndarray, rates: tuple[float, float], lev
     return bernoulli.agreement(one[seen], two[seen], rates, level, label)
 
 
-def _evaluation(experiment: Experiment, place: Place, arrays: Arrays, batch: Batch) -> Iterator[Comparison]:
+def _evaluation(subject: Subject, place: Place, arrays: Arrays, batch: Batch) -> Iterator[Comparison]:
     """Eval mode is the equations without masks, and leaves train mode as it was."""
     side = place.sides[0]
     before, evaluated, again, after = (arrays[f"logits/{part}"] for part in PARTS)
-    yield _equations(experiment, place, "logits in eval mode", arrays, batch, None, evaluated)
-    yield place.identical("logits in eval mode, twice", evaluated, again, (side, f"{side}, again"))
-    yield place.identical("logits, train mode after eval mode", before, after, (side, f"{side}, after eval mode"))
+    yield _equations(subject, place, "logits in eval mode", arrays, batch, None, evaluated)
+    twice, later = (place.within(side, second=when) for when in ("again", "after eval mode"))
+    yield twice.identical("logits in eval mode, twice", evaluated, again)
+    yield later.identical("logits, train mode after eval mode", before, after)
 
 
 def _equations(
-    experiment: Experiment,
+    subject: Subject,
     place: Place,
     tensor: str,
     arrays: Arrays,
@@ -261,16 +274,16 @@ def _equations(
     logits: np.ndarray,
 ) -> Comparison:
     """The logits against those of the equations with these masks."""
-    exact = reference.forward(experiment, _start(arrays), batch, Settings(precision="float64"), dropout)["logits"]
-    bound, sides = tolerances.FORWARD[place.precision], (place.sides[0], "spec.reference")
+    exact = subject.reference.forward(subject, _start(arrays), batch, Settings(precision="float64"), dropout)["logits"]
+    bound, here = tolerances.FORWARD[place.precision], place.against(place.alone, "spec.reference")
     expected = exact.astype(place.precision)
-    return place.close(tensor, logits, expected, bound=bound.relative, floor=bound.floor, sides=sides)
+    return here.close(tensor, logits, expected, bound=bound.relative, floor=bound.floor)
 
 
-def _snapped(experiment: Experiment, arrays: Arrays, batch: Batch) -> dict[str, np.ndarray]:
+def _snapped(subject: Subject, arrays: Arrays, batch: Batch) -> dict[str, np.ndarray]:
     """The first seed's masks with the spec's own values; NaN where they are not known."""
     snapped = {}
-    for name, site in experiment.model.dropout_sites(*batch.inputs.shape[:2]).items():
+    for name, site in subject.dropout_sites(*batch.inputs.shape[:2]).items():
         seen, kept = arrays[f"masks/{name}"][0], 1 / (1 - site.rate)
         snapped[name] = np.where(np.isnan(seen), np.nan, np.where(seen < kept / 2, 0.0, kept))
     return snapped
@@ -281,43 +294,42 @@ def _start(arrays: Arrays) -> dict[str, np.ndarray]:
     return {name.removeprefix("start/"): arrays[name].astype(np.float64) for name in names}
 
 
-def _judge_training(experiment: Experiment, place: Place, arrays: Arrays) -> Iterator[Comparison]:
+def _judge_training(subject: Subject, place: Place, arrays: Arrays) -> Iterator[Comparison]:
     """Every step has masks of its own, on either side of an evaluation, which has none."""
     side, bound = place.sides[0], tolerances.FORWARD[place.precision]
-    if missing := [name for name in _expected(experiment, place.case) if name not in arrays]:
-        yield place.failed(missing[0], f"missing in {side}")
+    if missing := [name for name in _expected(subject, place.case) if name not in arrays]:
+        yield place.failed(missing[0], f"missing in {side}", kind="missing")
         return
-    batch = _still(experiment).task.evaluation_batch(place.precision)
-    exact = reference.forward(experiment, _start(arrays), batch, Settings(precision="float64"))["logits"]
+    batch = _still(subject).evaluation_batch(place.precision)
+    exact = subject.reference.forward(subject, _start(arrays), batch, Settings(precision="float64"))["logits"]
     expected = np.broadcast_to(exact.astype(place.precision), (2, EPOCHS, *exact.shape))
-    yield place.close(
+    yield place.against(side, "spec.reference").close(
         "logits of evaluations",
         arrays["logits"],
         expected,
         bound=bound.relative,
         floor=bound.floor,
-        sides=(side, "spec.reference"),
     )
     losses = arrays["losses"]
-    guard = place.close("losses", losses, losses, bound=1.0, shape=(2, EPOCHS * STEPS), sides=(side, side))
+    guard = place.within(side).close("losses", losses, losses, bound=1.0, shape=(2, EPOCHS * STEPS))
     yield guard
     if guard.passed:
-        yield from _fresh(experiment, place, losses.astype(np.float64), arrays)
+        yield from _fresh(subject, place, losses.astype(np.float64), arrays)
 
 
-def _fresh(experiment: Experiment, place: Place, losses: np.ndarray, arrays: Arrays) -> Iterator[Comparison]:
+def _fresh(subject: Subject, place: Place, losses: np.ndarray, arrays: Arrays) -> Iterator[Comparison]:
     """Something is dropped in every step, before and after evaluations, and never the same."""
     seeds, steps, start = arrays["seeds"].tolist(), range(losses.shape[1]), _start(arrays)
-    batches = [experiment.task.batch(seed, step, place.precision) for seed in seeds for step in steps]
-    sites = list(experiment.model.dropout_sites(*batches[0].inputs.shape[:2]).values())
+    batches = [subject.batch(seed, step, place.precision) for seed in seeds for step in steps]
+    sites = list(subject.dropout_sites(*batches[0].inputs.shape[:2]).values())
     settings = Settings(precision="float64")
     # Chances that a mask drops nothing, and that two masks are the same: in a tiny model nothing can be said.
     nothing = math.prod((1 - site.rate) ** math.prod(site.shape) for site in sites)
     same = math.prod((site.rate**2 + (1 - site.rate) ** 2) ** math.prod(site.shape) for site in sites)
     if losses.size * nothing < tolerances.TRAIN_MODE_LEVEL:
         free = [
-            experiment.training.loss.value(
-                reference.forward(experiment, start, batch, settings)["logits"], batch.targets
+            subject.training.loss.value(
+                subject.reference.forward(subject, start, batch, settings)["logits"], batch.targets
             )
             for batch in batches
         ]

@@ -5,11 +5,11 @@ import numpy as np
 from crosscheck.bounds import tolerances
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import sample_points
-from crosscheck.probes.sample_points import CLEAN, PERMUTED, Point
 from crosscheck.request import Request
+from crosscheck.subject import Subject
 from spec.errors import Unsupported
-from spec.experiment import Experiment
 from spec.framework import Framework, Precision
+from spec.points import CLEAN, DECODED, PERMUTED, Point
 
 NAME: str = "forward"
 QUESTION: str = (
@@ -19,56 +19,42 @@ PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
 SAME_INPUTS: bool = True
 
 
-def inapplicable(experiment: Experiment) -> str:
-    del experiment
+def inapplicable(subject: Subject) -> str:
+    del subject
     return ""
 
 
-DECODED = "decoded"
-"""The case, and the tensor, of a model that decodes step by step: what it chooses feeds back."""
-
-SHARPER = 4.0
-"""What the parameters are multiplied by there: small ones choose the same symbol in every row and at every step."""
+def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    found = subject.cases(precision, thorough)
+    return (*found, DECODED) if subject.decodes and precision == "float64" else found
 
 
-def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    found = sample_points.cases(experiment, precision, thorough)
-    return (*found, DECODED) if experiment.model.decodes and precision == "float64" else found
-
-
-def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     def compute(framework: Framework, point: Point) -> Arrays:
         if case != DECODED:
-            return framework.forward(point.experiment, point.parameters, point.batch, request.settings)
-        return {DECODED: framework.predict(point.experiment, point.parameters, point.batch, request.settings)}
+            return framework.forward(point.subject, point.parameters, point.batch, request.settings)
+        return {DECODED: framework.predict(point.subject, point.parameters, point.batch, request.settings)}
 
     if case == DECODED and getattr(framework, "predict", None) is None:
         raise Unsupported("it has no function `predict`")
-    return sample_points.record(framework, _points(experiment, case, request), compute, request)
+    return sample_points.record(framework, subject.points(case, request.seed, request.precision), compute, request)
 
 
-def _points(experiment: Experiment, case: str, request: Request) -> list[Point]:
-    if case != DECODED:
-        return sample_points.points(experiment, case, request)
-    points = sample_points.points(experiment, "ragged", request)
-    return [p._replace(parameters={name: SHARPER * value for name, value in p.parameters.items()}) for p in points]
-
-
-def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    points = _points(experiment, place.case, Request(place.precision, "cpu", place.seed))
-    tensors = [DECODED] if place.case == DECODED else list(points[0].experiment.model.intermediates())
+def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    points = subject.points(place.case, place.seed, place.precision)
+    tensors = [DECODED] if place.case == DECODED else list(points[0].subject.stages())
     found: list[Comparison] = []
 
-    def close(point: Point, name: str, label: str, one: np.ndarray | None, two: np.ndarray | None, **options) -> None:
+    def close(here: Place, point: Point, name: str, where: str, one: np.ndarray | None, two: np.ndarray | None) -> None:
         entered = tolerances.largest(one, two, np.array(tolerances.ENTERED))
         allowed = tolerances.allowed(place.precision, sample_points.measured(point, name, first), entered)
         shape = _shape(point, name, one, two)
-        found.append(place.close(name + label, one, two, allowed=allowed, shape=shape, **options))
+        found.append(here.close(name, one, two, allowed=allowed, shape=shape).at(where, point.prefix + name))
 
     for point in points:
         for name in tensors:
             key = point.prefix + name
-            close(point, name, point.label, first.get(key), second.get(key))
+            close(place, point, name, point.name, first.get(key), second.get(key))
     for point in points:
         if point.name not in (CLEAN, PERMUTED):
             continue
@@ -77,14 +63,14 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
                 here, there = arrays.get(name), arrays.get(point.prefix + name)
                 if here is not None and point.name == PERMUTED:
                     here = sample_points.permuted(point, name, here)
-                sides = (f"{side}, first point", f"{side}, {point.name}")
-                close(point, name, f" ({point.name} against the first point)", here, there, sides=sides)
+                alone = place.within(side, "first point", point.name)
+                close(alone, point, name, f"{point.name} against the first point", here, there)
     return found + place.only(sample_points.names(points, tensors), first, second)
 
 
 def _shape(point: Point, name: str, one: np.ndarray | None, two: np.ndarray | None) -> tuple[int, ...] | None:
     """What the spec says it must be, where it says so: of logits, and of what does not have each sequence's values."""
-    logits = (*point.batch.targets.shape, point.experiment.model.classes)
+    logits = (*point.batch.targets.shape, point.subject.classes)
     if name in ("logits", DECODED):
         return logits
     sequences = len(point.batch.inputs)

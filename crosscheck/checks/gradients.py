@@ -1,17 +1,15 @@
 """The loss and its gradient by every parameter and by the inputs, at every point of crosscheck.probes.sample_points."""
 
-import msgspec
 import numpy as np
 
 from crosscheck.bounds import tolerances, zero_gradients
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import sample_points
 from crosscheck.probes.dead_parameters import dead
-from crosscheck.probes.sample_points import CLEAN, PERMUTED, Point
 from crosscheck.request import Request
-from spec.experiment import Experiment
+from crosscheck.subject import Subject
 from spec.framework import Framework, Precision
-from spec.models import Embedding
+from spec.points import CLEAN, PERMUTED, Point
 from spec.tasks import IGNORED
 
 NAME: str = "gradients"
@@ -23,30 +21,30 @@ LOSS, INPUTS = "loss", "inputs"
 """What is recorded beside the parameters' gradients: the loss, and its gradient by the batch's inputs."""
 
 
-def inapplicable(experiment: Experiment) -> str:
-    del experiment
+def inapplicable(subject: Subject) -> str:
+    del subject
     return ""
 
 
-def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    return sample_points.cases(experiment, precision, thorough)
+def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    return subject.cases(precision, thorough)
 
 
-def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     def compute(framework: Framework, point: Point) -> Arrays:
-        found = framework.gradients(point.experiment, point.parameters, point.batch, request.settings)
+        found = framework.gradients(point.subject, point.parameters, point.batch, request.settings)
         inputs = {} if found.inputs is None else {INPUTS: found.inputs}
         return {LOSS: np.array([found.loss], request.precision), **found.parameters, **inputs}
 
-    return sample_points.record(framework, sample_points.points(experiment, case, request), compute, request)
+    return sample_points.record(framework, subject.points(case, request.seed, request.precision), compute, request)
 
 
-def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    points = sample_points.points(experiment, place.case, Request(place.precision, "cpu", place.seed))
+def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    points = subject.points(place.case, place.seed, place.precision)
     found: list[Comparison] = []
     for point in points:
         one, two = _at(point, first), _at(point, second)
-        found += _judge(place, point, point.label, first, one, two)
+        found += _judge(place, point, point.name, first, one, two)
     for point in points:
         if point.name not in (CLEAN, PERMUTED):
             continue
@@ -54,26 +52,25 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
             expected = _at(points[0], arrays)
             if point.name == PERMUTED and INPUTS in expected:
                 expected[INPUTS] = sample_points.permuted(point, INPUTS, expected[INPUTS])
-            here = place._replace(sides=(f"{side}, first point", f"{side}, {point.name}"))
-            label = f" ({point.name} against the first point)"
-            found += _judge(here, point, label, first, expected, _at(point, arrays))
-    # A single step has no step before it, and leaves recurrent weights without a gradient.
-    if place.case == "own" and experiment.task.length > 1:
-        found += dead(place, experiment.model.parameters(), _at(points[0], first), _at(points[0], second))
+            here = place.within(side, "first point", point.name)
+            where = f"{point.name} against the first point"
+            found += _judge(here, point, where, first, expected, _at(point, arrays))
+    if points[0].live:
+        found += dead(place, subject.parameters(), _at(points[0], first), _at(points[0], second))
     return found + place.only(sample_points.names(points, list(_shapes(points[0]))), first, second)
 
 
-def _judge(place: Place, point: Point, label: str, recorded: Arrays, one: Arrays, two: Arrays) -> list[Comparison]:
+def _judge(place: Place, point: Point, where: str, recorded: Arrays, one: Arrays, two: Arrays) -> list[Comparison]:
     """Everything that was found at one point. recorded: the side that has the envelopes."""
     found: list[Comparison] = []
-    table = {parameter.name: parameter for parameter in point.experiment.model.parameters()}
+    table = {parameter.name: parameter for parameter in point.subject.parameters()}
     largest = tolerances.largest(*(side.get(name) for name in table for side in (one, two)))
     asked = int((point.batch.targets != IGNORED).sum())
     entered = tolerances.SHARE * largest
     if point.saturated:
         # 1 - tanh^2 is what rounding leaves of 1. It stands between the loss's gradient by all logits, which is 1 for a
-        # mean and one for each target of a sum, and inputs of OFFSET.
-        entered = sample_points.OFFSET * (1 if point.experiment.training.loss.reduction == "mean" else asked)
+        # mean and one for each target of a sum, and inputs of that size.
+        entered = point.saturated * (1 if point.subject.training.loss.reduction == "mean" else asked)
     for name, shape in _shapes(point).items():
         envelope = sample_points.measured(point, name, recorded)
         here, there = one.get(name), two.get(name)
@@ -81,12 +78,13 @@ def _judge(place: Place, point: Point, label: str, recorded: Arrays, one: Arrays
         allowed = tolerances.allowed(place.precision, envelope, tolerances.largest(here, there, np.array(floor)), terms)
         keep = zero_gradients.kept(table[name]) if name in table else None
         if keep is None or keep.any() or here is None or there is None:
-            found.append(place.close(name + label, here, there, allowed=allowed, shape=shape, keep=keep))
+            close = place.close(name, here, there, allowed=allowed, shape=shape, keep=keep)
+            found.append(close.at(where, point.prefix + name))
         if keep is not None and here is not None and there is not None and here.shape == there.shape == shape:
             # Such a gradient is what is left of others that cancel, so it has their rounding.
             noise = tolerances.allowed(place.precision, envelope, max(largest, entered))
             judged = zero_gradients.noise(place, table[name], here, there, noise)
-            found.append(msgspec.structs.replace(judged, tensor=judged.tensor + label))
+            found.append(judged.at(where, point.prefix + judged.tensor))
     return found
 
 
@@ -97,6 +95,5 @@ def _at(point: Point, arrays: Arrays) -> dict[str, np.ndarray]:
 
 def _shapes(point: Point) -> dict[str, tuple[int, ...]]:
     """What is recorded at a point, in the order of the report."""
-    model = point.experiment.model
-    inputs = {} if isinstance(model.inputs, Embedding) else {INPUTS: point.batch.inputs.shape}
-    return {LOSS: (1,), **{parameter.name: parameter.shape for parameter in model.parameters()}, **inputs}
+    inputs = {INPUTS: point.batch.inputs.shape} if point.subject.has_numeric_inputs else {}
+    return {LOSS: (1,), **{parameter.name: parameter.shape for parameter in point.subject.parameters()}, **inputs}

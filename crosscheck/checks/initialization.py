@@ -15,7 +15,7 @@ from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
 from crosscheck.statistics import distributions
 from crosscheck.statistics.distributions import Finding
-from spec.experiment import Experiment
+from crosscheck.subject import Subject
 from spec.framework import Framework, Precision
 from spec.parameters import Constant, Normal, Parameter, generator_for
 
@@ -35,9 +35,6 @@ of 4 needs 125 seeds; a Transformer's 28 tensors get 28, which leaves such a bia
 LEAST = 4
 """Seeds at least, however large the model."""
 
-PACKED = {"weight_hh": ("weight_ih", "weight_hh", "bias_ih", "bias_hh"), "in_proj_weight": ("in_proj_weight",)}
-"""Tensors that hold several square blocks below each other, and the others that are made of as many blocks."""
-
 RESOLUTION = 23
 """Bits of a float32 value at least, as frameworks draw it: 2 seeds have the same n values with a chance of 2^(-23n)."""
 
@@ -45,32 +42,32 @@ AGAIN = "again/"
 """Before the names of what the first seed gave when it was asked for once more, after all others."""
 
 
-def inapplicable(experiment: Experiment) -> str:
-    del experiment
+def inapplicable(subject: Subject) -> str:
+    del subject
     return ""
 
 
-def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    del experiment, precision, thorough
+def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del subject, precision, thorough
     return ("seeds",)
 
 
-def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     del case
-    count = seeds(experiment.model.parameters())
+    count = seeds(subject.parameters())
     start = int(generator_for(request.seed, NAME).integers(0, 2**31 - count))
-    drawn = [framework.initialize(experiment, start + i, request.settings) for i in range(count)]
-    again = framework.initialize(experiment, start, request.settings)
+    drawn = [framework.initialize(subject, start + i, request.settings) for i in range(count)]
+    again = framework.initialize(subject, start, request.settings)
     names = dict.fromkeys(name for parameters in drawn for name in parameters)
     stacked = {name: np.stack([parameters[name] for parameters in drawn if name in parameters]) for name in names}
     return {**stacked, **{AGAIN + name: array for name, array in again.items()}}
 
 
-def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    table = experiment.model.parameters()
+def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    table = subject.parameters()
     found: list[Comparison] = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
-        found += _judge(table, place._replace(sides=(side, "law")), arrays)
+        found += _judge(table, place.against(side, "law"), arrays)
     return found + place.only([prefix + p.name for prefix in ("", AGAIN) for p in table], first, second)
 
 
@@ -85,25 +82,13 @@ def seeds(table: Sequence[Parameter]) -> int:
     return count - count % 2
 
 
-def blocks(table: Sequence[Parameter]) -> dict[str, int]:
-    """How many blocks of rows (gates; queries, keys and values) each tensor is made of; 1 where it is not listed."""
-    found = {}
-    for parameter in table:
-        for square, names in PACKED.items():
-            if square in parameter.name:
-                rows, columns = parameter.shape
-                found |= {parameter.name.replace(square, name): rows // columns for name in names}
-    return found
-
-
 def tests(table: Sequence[Parameter]) -> int:
     """How many tests that chance could fail are made of one side."""
-    counts = blocks(table)
     total = 0
     random = [parameter for parameter in table if not isinstance(parameter.law, Constant)]
     for earlier, parameter in enumerate(random):
-        count = counts.get(parameter.name, 1)
-        parts = _parts(parameter, count)
+        count = parameter.blocks
+        parts = _parts(parameter)
         # Seven of the whole tensor, two of each block, one of each two parts, three of each earlier tensor.
         total += 7 + (2 * count if count > 1 else 0) + parts * (parts - 1) // 2 + 3 * earlier
     return total
@@ -111,18 +96,18 @@ def tests(table: Sequence[Parameter]) -> int:
 
 def _judge(table: Sequence[Parameter], place: Place, arrays: Arrays) -> Iterator[Comparison]:
     """One side, tensor by tensor."""
-    side, count, gates = place.sides[0], seeds(table), blocks(table)
+    side, count = place.sides[0], seeds(table)
     level = tolerances.INITIAL_LAW_LEVEL / max(tests(table), 1)
     earlier: list[tuple[str, np.ndarray]] = []
     for parameter in table:
         name, array = parameter.name, arrays.get(parameter.name)
         # Against itself: present, of the right shape and dtype, finite.
-        guard = place.close(name, array, array, bound=1.0, shape=(count, *parameter.shape), sides=(side, side))
+        guard = place.within(side).close(name, array, array, bound=1.0, shape=(count, *parameter.shape))
         yield guard
         if array is None or not guard.passed:
             continue
-        first = f"{side}, first seed"
-        yield place.identical(f"{name}, same seed", array[0], arrays.get(AGAIN + name), (first, f"{side}, again"))
+        twice = place.within(side, "first seed", "again")
+        yield twice.identical(f"{name}, same seed", array[0], arrays.get(AGAIN + name))
         if isinstance(parameter.law, Constant):
             yield _constant(place, f"{name}, constant", array, parameter.law.value)
             continue
@@ -133,9 +118,9 @@ def _judge(table: Sequence[Parameter], place: Place, arrays: Arrays) -> Iterator
                 continue
         values = array.reshape(count, -1)
         yield from _distinct(place, name, values, level)
-        yield from _moments(place, parameter, values, gates.get(name, 1), level)
+        yield from _moments(place, parameter, values, level)
         unit = values / distributions.deviation(parameter.law)
-        yield from _independent(place, parameter, unit, gates.get(name, 1), earlier, level)
+        yield from _independent(place, parameter, unit, earlier, level)
         earlier.append((name, unit))
 
 
@@ -154,9 +139,9 @@ def _distinct(place: Place, name: str, values: np.ndarray, level: float) -> Iter
         yield place.equal(f"{name}, seeds", different, count, "different tensors, of so many seeds")
 
 
-def _moments(place: Place, parameter: Parameter, values: np.ndarray, count: int, level: float) -> Iterator[Comparison]:
+def _moments(place: Place, parameter: Parameter, values: np.ndarray, level: float) -> Iterator[Comparison]:
     """The distribution of the whole tensor over all seeds; mean and standard deviation of each block."""
-    name, expected = parameter.name, parameter.law
+    name, expected, count = parameter.name, parameter.law, parameter.blocks
     assert not isinstance(expected, Constant)
     yield _limited(place, f"{name}, range", distributions.within(values, expected, level))
     yield _limited(place, f"{name}, largest", distributions.extent(values, expected, level))
@@ -174,7 +159,6 @@ def _independent(
     place: Place,
     parameter: Parameter,
     unit: np.ndarray,
-    count: int,
     earlier: Sequence[tuple[str, np.ndarray]],
     level: float,
 ) -> Iterator[Comparison]:
@@ -182,7 +166,7 @@ def _independent(
     name = parameter.name
     neighbours = distributions.correlation(unit[0::2], unit[1::2], level, " of each second seed with the next")
     yield _limited(place, f"{name}, between seeds", neighbours)
-    parts = _parts(parameter, count)
+    parts = _parts(parameter)
     if parts > 1:
         width = unit.shape[1] // parts
         cut = [(number, unit[:, (number - 1) * width : number * width]) for number in range(1, parts + 1)]
@@ -223,6 +207,6 @@ def _drawn_size(parameter: Parameter) -> int:
     return parameter.size - parameter.size // parameter.shape[0] if rows else parameter.size
 
 
-def _parts(parameter: Parameter, count: int) -> int:
+def _parts(parameter: Parameter) -> int:
     """Into how many parts a tensor is cut to hold them against each other: its blocks, or two halves."""
-    return count if count > 1 else min(2, _drawn_size(parameter))
+    return parameter.blocks if parameter.blocks > 1 else min(2, _drawn_size(parameter))

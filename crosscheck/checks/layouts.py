@@ -16,12 +16,11 @@ import numpy as np
 from crosscheck.bounds import tolerances, zero_gradients
 from crosscheck.checks import loss, optimizer, trajectory
 from crosscheck.comparison import Arrays, Comparison, Place
-from crosscheck.probes import determinism, sample_points, witness
+from crosscheck.probes import determinism, witness
 from crosscheck.request import Request
+from crosscheck.subject import Subject
 from spec.errors import Unsupported
-from spec.experiment import Experiment
 from spec.framework import Framework, Precision, Trajectory, compiles
-from spec.models import keep_masks
 from spec.parameters import Parameters, generator_for
 from spec.tasks import Batch
 from spec.training import State
@@ -45,13 +44,13 @@ SEED = 1
 """Added to the request's, for slots in the middle of a training."""
 
 
-def inapplicable(experiment: Experiment) -> str:
-    del experiment
+def inapplicable(subject: Subject) -> str:
+    del subject
     return ""
 
 
-def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    del experiment, precision, thorough
+def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del subject, precision, thorough
     return ("mixed",)
 
 
@@ -103,55 +102,51 @@ def lay(value: Any, layouts: Sequence[Layout], turn: int = 0) -> Any:
     return value
 
 
-def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     del case
     asked = {
-        PLAIN: _ask(framework, experiment, request, Layouts((plain,), (plain,), (plain,))),
-        LAID: _ask(
-            framework, experiment, request, Layouts((fortran, transposed), (strided, transposed), (transposed,))
-        ),
+        PLAIN: _ask(framework, subject, request, Layouts((plain,), (plain,), (plain,))),
+        LAID: _ask(framework, subject, request, Layouts((fortran, transposed), (strided, transposed), (transposed,))),
     }
     return {part + name: array for part, found in asked.items() for name, array in found}
 
 
 def _ask(
-    framework: Framework, experiment: Experiment, request: Request, layouts: Layouts
+    framework: Framework, subject: Subject, request: Request, layouts: Layouts
 ) -> Iterator[tuple[str, np.ndarray]]:
     """What every function of the contract answers, by "<function>/<array>". Those that are missing are left out."""
     settings = request.settings
     # What one side may lack, and what is trained beyond the first epoch, differs by side, and so counts in no digest.
     own = witness.aside(framework, again=False)
-    points = {point.name: point for point in sample_points.points(experiment, "ragged", request)}
-    # Where there are none, the first.
-    point = points.get(sample_points.INITIAL, points[""])
+    point = subject.fullest(request.seed, request.precision)
     start, batch = lay(point.parameters, layouts.parameters), lay(point.batch, layouts.batch)
-    yield from _named("round_trip", framework.round_trip(experiment, start, settings))
-    yield from _named("forward", framework.forward(experiment, start, batch, settings))
-    answered = framework.gradients(experiment, start, batch, settings)
+    yield from _named("round_trip", framework.round_trip(subject, start, settings))
+    yield from _named("forward", framework.forward(subject, start, batch, settings))
+    answered = framework.gradients(subject, start, batch, settings)
     yield from _named("gradients", {"loss": np.array([answered.loss]), **answered.parameters})
-    if experiment.model.has_dropout:
-        yield from _masked(own, experiment, request, start, point.batch, layouts.batch)
+    if subject.has_dropout:
+        yield from _masked(own, subject, request, start, point.batch, layouts.batch)
     whole = compiles(framework)
     # Of models that do not decode no other check asks for it, and so it would have to be compiled.
-    if hasattr(own, "predict") and (experiment.model.decodes or not whole):
-        yield "predict/logits", own.predict(experiment, start, batch, settings)
+    if hasattr(own, "predict") and (subject.decodes or not whole):
+        yield "predict/logits", own.predict(subject, start, batch, settings)
     if hasattr(own, "loss_gradient"):
-        given = loss.draw(experiment, loss.cases(experiment, request.precision, False)[0], request)[""]
+        given = loss.draw(subject, loss.cases(subject, request.precision, False)[0], request)[""]
         logits, targets = (lay(array, layouts.batch) for array in given)
-        yield "loss_gradient/logits", own.loss_gradient(experiment, logits, targets, settings).logits
-    if not experiment.training.epochs:
+        yield "loss_gradient/logits", own.loss_gradient(subject, logits, targets, settings).logits
+    if not subject.training.epochs:
         return
     if hasattr(own, "replay"):
-        steps = optimizer.draw(experiment, request)
+        steps = optimizer.draw(subject, request)
         given = lay(steps if whole else steps[:REPLAYED], layouts.updates)
-        replayed = own.replay(experiment, start, given, settings)
+        replayed = own.replay(subject, start, given, settings)
         yield from _named("replay", {**replayed.parameters, **replayed.slots})
-    trained = _train(own, experiment, request, start, layouts.updates, whole)
-    yield from _named("train", _begun(experiment, trained))
+    trained = _train(own, subject, request, start, layouts.updates, whole)
+    yield from _named("train", _begun(subject, trained))
     if request.envelope and hasattr(framework, "train_starts"):
         # Of this side alone the check trajectory asks for that, and again whether it gives the same twice.
-        short = experiment if whole else determinism.shortened(experiment)
-        starts = [lay(given, layouts.parameters) for given in trajectory.starts(experiment, request, point.parameters)]
+        short = subject if whole else determinism.shortened(subject)
+        starts = [lay(given, layouts.parameters) for given in trajectory.starts(subject, request, point.parameters)]
         starts = starts if whole else starts[: determinism.MEMBERS]
         runs = own.train_starts(short, starts, request.seed, settings)
         yield from _named("train_starts", _begun(short, runs[-1]))
@@ -159,7 +154,7 @@ def _ask(
 
 def _masked(
     framework: Framework,
-    experiment: Experiment,
+    subject: Subject,
     request: Request,
     start: Parameters,
     batch: Batch,
@@ -167,19 +162,19 @@ def _masked(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Logits and gradients with masks by name. Nothing where they are left out, which other checks say."""
     size, time = batch.inputs.shape[:2]
-    drawn = keep_masks(experiment.model, size, time, generator_for(request.seed, "layouts"))
+    drawn = subject.keep_masks(size, time, generator_for(request.seed, "layouts"))
     masks = lay(drawn, laid)
     with suppress(Unsupported):
-        asked = (experiment, start, lay(batch, laid), request.settings)
+        asked = (subject, start, lay(batch, laid), request.settings)
         logits = framework.forward(*asked, dropout=masks)["logits"]
         found = framework.gradients(*asked, dropout=masks).parameters
         yield from _named("masked", {"logits": logits, **found})
 
 
-def _begun(experiment: Experiment, trained: Trajectory) -> Parameters:
+def _begun(subject: Subject, trained: Trajectory) -> Parameters:
     """The first epoch of a training."""
     stretch = {"loss": trained.losses, **trained.parameters, **trained.slots}
-    return {name: array[: experiment.training.steps_per_epoch] for name, array in stretch.items()}
+    return {name: array[: subject.training.steps_per_epoch] for name, array in stretch.items()}
 
 
 def _named(function: str, arrays: Parameters) -> Iterator[tuple[str, np.ndarray]]:
@@ -188,43 +183,43 @@ def _named(function: str, arrays: Parameters) -> Iterator[tuple[str, np.ndarray]
 
 def _train(
     framework: Framework,
-    experiment: Experiment,
+    subject: Subject,
     request: Request,
     start: Parameters,
     of_slots: Sequence[Layout],
     whole: bool,
 ) -> Trajectory:
     """An epoch from a state in the middle of the recipe; all epochs of who compiles, for which that is done already."""
-    training = experiment.training
+    training = subject.training
     slots = {
         f"{name}.{slot}": np.square(values)
         for number, slot in enumerate(training.optimizer.slots, SEED)
-        for name, values in Request(request.precision, "cpu", request.seed + number).start(experiment).items()
+        for name, values in Request(request.precision, "cpu", request.seed + number).start(subject).items()
     }
     state = State(start, lay(slots, of_slots), training.steps_per_epoch)
     epochs = training.epochs if whole else 1
-    return framework.train(experiment, state, epochs, request.seed, request.settings, record=True, masks="spec")
+    return framework.train(subject, state, epochs, request.seed, request.settings, record=True, masks="spec")
 
 
-def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
     """Each side against itself.
 
     The rounding of other products, where a side multiplies what lies otherwise without a copy, is far below half of
     float64's digits; a number that is taken from another place is off by its own size.
     """
     found: list[Comparison] = []
-    kept = _kept(experiment)
+    kept = _kept(subject)
     for side, arrays in zip(place.sides, (first, second), strict=True):
         sizes = _sizes(arrays)
         names = dict.fromkeys(name.removeprefix(part) for part in (PLAIN, LAID) for name in arrays)
         names = [name for name in names if not name.startswith((PLAIN, LAID))]
-        for name in dict.fromkeys([*names, *_expected(experiment)]):
+        for name in dict.fromkeys([*names, *_expected(subject)]):
             keep = kept.get(name)
             if keep is not None and not keep.any():
                 continue
             function = name.partition("/")[0]
             found.append(
-                place.close(
+                place.within(side, "C order", "other layouts").close(
                     name,
                     arrays.get(PLAIN + name),
                     arrays.get(LAID + name),
@@ -232,7 +227,6 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
                     floor=tolerances.SHARE * sizes.get(function, 0.0),
                     keep=keep,
                     stepwise=function in TRAINED,
-                    sides=(f"{side}, C order", f"{side}, other layouts"),
                 )
             )
     return found
@@ -247,19 +241,19 @@ def _sizes(arrays: Arrays) -> dict[str, float]:
     return {function: tolerances.largest(*given) for function, given in answers.items()}
 
 
-def _expected(experiment: Experiment) -> list[str]:
+def _expected(subject: Subject) -> list[str]:
     """What every implementation must have answered."""
-    names = [parameter.name for parameter in experiment.model.parameters()]
+    names = [parameter.name for parameter in subject.parameters()]
     found = [f"{function}/{name}" for function in ("round_trip", "gradients") for name in names]
-    trained = [f"train/{name}" for name in ("loss", *names)] if experiment.training.epochs else []
+    trained = [f"train/{name}" for name in ("loss", *names)] if subject.training.epochs else []
     return [*found, "forward/logits", *trained]
 
 
-def _kept(experiment: Experiment) -> dict[str, np.ndarray]:
+def _kept(subject: Subject) -> dict[str, np.ndarray]:
     """Which elements of a training are compared, by name, where that is not all: the others are rounding, blown up."""
-    if not zero_gradients.blown_up(experiment.training):
+    if not zero_gradients.blown_up(subject.training):
         return {}
-    kept = {parameter.name: zero_gradients.kept(parameter) for parameter in experiment.model.parameters()}
-    ends = ("", *(f".{slot}" for slot in experiment.training.optimizer.slots))
+    kept = {parameter.name: zero_gradients.kept(parameter) for parameter in subject.parameters()}
+    ends = ("", *(f".{slot}" for slot in subject.training.optimizer.slots))
     every = [(f"{function}/", end) for function in TRAINED for end in ends]
     return {f"{at}{name}{end}": keep for name, keep in kept.items() if keep is not None for at, end in every}

@@ -8,8 +8,8 @@ from crosscheck.bounds import rounding_spread, tolerances
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes.witness import aside
 from crosscheck.request import Request
+from crosscheck.subject import Subject
 from spec.errors import Unsupported
-from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 from spec.parameters import generator_for
 from spec.tasks import IGNORED
@@ -33,21 +33,21 @@ class Set(NamedTuple):
     targets: np.ndarray
 
 
-def inapplicable(experiment: Experiment) -> str:
-    del experiment
+def inapplicable(subject: Subject) -> str:
+    del subject
     return ""
 
 
-def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
+def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
     del precision
-    targets = experiment.task.evaluation_batch("float64").targets
+    targets = subject.evaluation_batch("float64").targets
     own = tuple(case for case, shape in SHAPES.items() if len(shape) == targets.ndim)
     return tuple(SHAPES) if thorough else own
 
 
-def draw(experiment: Experiment, case: str, request: Request) -> dict[str, Set]:
+def draw(subject: Subject, case: str, request: Request) -> dict[str, Set]:
     """The sets by name: logits of every size, then the targets that are special. The first has no name."""
-    classes, shape = experiment.model.classes, SHAPES[case]
+    classes, shape = subject.classes, SHAPES[case]
     generator = generator_for(request.seed, NAME, case)
     places = np.arange(np.prod(shape)).reshape(shape)
     targets = generator.integers(0, classes, shape, np.int64)
@@ -71,16 +71,16 @@ def draw(experiment: Experiment, case: str, request: Request) -> dict[str, Set]:
     }
 
 
-def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     if getattr(framework, "loss_gradient", None) is None:
         raise Unsupported("it has no function `loss_gradient`")
     recorded: dict[str, np.ndarray] = {}
-    for name, given in draw(experiment, case, request).items():
+    for name, given in draw(subject, case, request).items():
 
         def compute(
             asked: Framework, logits: np.ndarray, name: str = name, targets: np.ndarray = given.targets
         ) -> Arrays:
-            found = asked.loss_gradient(experiment, logits, targets, request.settings)
+            found = asked.loss_gradient(subject, logits, targets, request.settings)
             return {_key(name, "loss"): np.array([found.loss], request.precision), _key(name, "gradient"): found.logits}
 
         found = compute(framework, given.logits)
@@ -93,13 +93,13 @@ def record(framework: Framework, experiment: Experiment, case: str, request: Req
     return recorded
 
 
-def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    sets = draw(experiment, place.case, Request(place.precision, "cpu", place.seed))
+def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    sets = draw(subject, place.case, Request(place.precision, "cpu", place.seed))
     found, expected = [], []
     for name, given in sets.items():
         asked = given.targets != IGNORED
         # A loss is what is left of logits. A probability is of order 1, and its share in a mean one of those asked.
-        share = 1.0 if experiment.training.loss.reduction == "sum" else 1.0 / asked.sum()
+        share = 1.0 if subject.training.loss.reduction == "sum" else 1.0 / asked.sum()
         sizes = {
             "loss": tolerances.largest(given.logits[asked], np.array(tolerances.ENTERED)),
             "gradient": float(share),
@@ -112,8 +112,7 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
             allowed = tolerances.allowed(
                 place.precision, measured, entered, int(asked.sum()) if tensor == "loss" else 1
             )
-            label = f"{tensor} ({name})" if name else tensor
-            found.append(place.close(label, one, two, allowed=allowed, shape=shape))
+            found.append(place.close(tensor, one, two, allowed=allowed, shape=shape).at(name, key))
             expected += [key, rounding_spread.PREFIX + key]
     return found + place.only(expected, first, second)
 

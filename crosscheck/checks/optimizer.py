@@ -6,8 +6,8 @@ from crosscheck.bounds import tolerances
 from crosscheck.bounds.tolerances import Steady
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
+from crosscheck.subject import Subject
 from spec.errors import Unsupported
-from spec.experiment import Experiment
 from spec.framework import Framework, Precision
 from spec.parameters import Parameter, Parameters, generator_for
 
@@ -29,32 +29,32 @@ TINY = -7.0
 Elsewhere Adam's second moment forgets a large gradient only after a thousand steps."""
 
 
-def inapplicable(experiment: Experiment) -> str:
-    return "" if experiment.training.epochs else "nothing is trained"
+def inapplicable(subject: Subject) -> str:
+    return "" if subject.training.epochs else "nothing is trained"
 
 
-def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    del experiment, precision, thorough
+def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del subject, precision, thorough
     return ("replay",)
 
 
-def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     del case
     replay = getattr(framework, "replay", None)
     if replay is None:
         raise Unsupported("it has no function `replay`")
-    gradients = draw(experiment, request)
-    made = replay(experiment, request.start(experiment), gradients, request.settings)
+    gradients = draw(subject, request)
+    made = replay(subject, request.start(subject), gradients, request.settings)
     parts = {"slots/": made.slots, "parameters/": made.parameters}
     return {part + name: array for part, arrays in parts.items() for name, array in arrays.items()}
 
 
-def draw(experiment: Experiment, request: Request) -> list[Parameters]:
+def draw(subject: Subject, request: Request) -> list[Parameters]:
     """Every step's gradients: of all sizes from 1e-9 to 1, with elements and steps among them that are exactly zero.
 
     Every tenth step is zero and every third faint, so that clipping acts on some and not on others.
     """
-    drawn = {p.name: _series(p, request.seed).astype(request.precision) for p in experiment.model.parameters()}
+    drawn = {p.name: _series(p, request.seed).astype(request.precision) for p in subject.parameters()}
     return [{name: series[step] for name, series in drawn.items()} for step in range(STEPS)]
 
 
@@ -69,8 +69,8 @@ def _series(parameter: Parameter, seed: int) -> np.ndarray:
     return np.where((kind == 0) | (step % 10 == 3), 0.0, signs * 10.0**exponents)
 
 
-def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    training, table = experiment.training, experiment.model.parameters()
+def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    training, table = subject.training, subject.parameters()
     bounds = tolerances.REPLAY[place.precision]
     slots = {f"slots/{p.name}.{slot}": (STEPS, *p.shape) for slot in training.optimizer.slots for p in table}
     parameters = {f"parameters/{p.name}": (STEPS, *p.shape) for p in table}

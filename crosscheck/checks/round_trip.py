@@ -2,7 +2,7 @@
 
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
-from spec.experiment import Experiment
+from crosscheck.subject import Subject
 from spec.framework import Framework, Precision
 
 NAME: str = "round-trip"
@@ -11,29 +11,31 @@ PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
 SAME_INPUTS: bool = True
 
 
-def inapplicable(experiment: Experiment) -> str:
-    del experiment
+def inapplicable(subject: Subject) -> str:
+    del subject
     return ""
 
 
-def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    del experiment, precision, thorough
+def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del subject, precision, thorough
     return ("random",)
 
 
-def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     del case
-    sent = request.start(experiment)
-    returned = framework.round_trip(experiment, sent, request.settings)
+    sent = request.start(subject)
+    returned = framework.round_trip(subject, sent, request.settings)
     return {
         f"{part}/{name}": a for part, arrays in (("sent", sent), ("returned", returned)) for name, a in arrays.items()
     }
 
 
-def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    names = [parameter.name for parameter in experiment.model.parameters()]
+def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    names = [parameter.name for parameter in subject.parameters()]
     found = [
-        place.identical(name, arrays.get(f"sent/{name}"), arrays.get(f"returned/{name}"), ("sent", side))
+        place.against(side, "sent", first=True).identical(
+            name, arrays.get(f"sent/{name}"), arrays.get(f"returned/{name}")
+        )
         for name in names
         for side, arrays in zip(place.sides, (first, second), strict=True)
     ]

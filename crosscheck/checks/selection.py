@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from crosscheck.checks import LADDER, Check
+from crosscheck.subject import Subject
 from spec.errors import UsageError
-from spec.experiment import Experiment
 from spec.framework import Precision
 
 
@@ -17,21 +17,21 @@ class Selection(NamedTuple):
     thorough: bool = False
     case: str = ""
 
-    def cases(self, experiment: Experiment, check: Check, precision: Precision) -> list[str]:
+    def cases(self, subject: Subject, check: Check, precision: Precision) -> list[str]:
         """The cases of a check that are recorded and compared."""
-        known = check.cases(experiment, precision, self.thorough or bool(self.case))
+        known = check.cases(subject, precision, self.thorough or bool(self.case))
         return [case for case in known if self.case in ("", case)]
 
-    def check_case(self, chosen: Iterable[Experiment]) -> None:
+    def check_case(self, chosen: Iterable[Subject]) -> None:
         """Raise UsageError where a case is named that none of the checks has for any of the experiments."""
         known = dict.fromkeys(
             case
-            for experiment in chosen
+            for subject in chosen
             for check in LADDER
-            if check.NAME in self.checks and not check.inapplicable(experiment)
+            if check.NAME in self.checks and not check.inapplicable(subject)
             for precision in check.PRECISIONS
             if precision in self.precisions
-            for case in check.cases(experiment, precision, True)
+            for case in check.cases(subject, precision, True)
         )
         if self.case and self.case not in known:
             raise UsageError(f"--case: expected one of {', '.join(map(repr, known)) or 'none'}, got {self.case!r}")

@@ -6,7 +6,7 @@ import msgspec
 
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
-from spec.experiment import Experiment
+from crosscheck.subject import Subject
 from spec.framework import Framework, Precision
 
 NAME: str = "structure"
@@ -15,26 +15,26 @@ PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
 SAME_INPUTS: bool = True
 
 
-def inapplicable(experiment: Experiment) -> str:
-    del experiment
+def inapplicable(subject: Subject) -> str:
+    del subject
     return ""
 
 
-def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    del experiment, precision, thorough
+def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del subject, precision, thorough
     return ("initialized", "returned")
 
 
-def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
+def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     if case == "initialized":
-        return framework.initialize(experiment, request.seed, request.settings)
+        return framework.initialize(subject, request.seed, request.settings)
     # Other numbers than the check round-trip sends: one that gives its first answer for ever is seen there.
     other = msgspec.structs.replace(request, seed=request.seed + 1)
-    return framework.round_trip(experiment, other.start(experiment), request.settings)
+    return framework.round_trip(subject, other.start(subject), request.settings)
 
 
-def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    table = experiment.model.parameters()
+def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    table = subject.parameters()
     found = [
         place.expected(p.name, _kind(place.precision, p.shape), _found(first, p.name), _found(second, p.name))
         for p in table
@@ -44,7 +44,7 @@ def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
         for side, arrays in zip(place.sides, (first, second), strict=True):
             found += _tied(place, side, [p.name for p in table], arrays)
     counts = [sum(array.size for array in side.values()) for side in (first, second)]
-    return [*found, place.expected("parameter count", experiment.model.parameter_count, *counts)]
+    return [*found, place.expected("parameter count", subject.parameter_count, *counts)]
 
 
 def _tied(place: Place, side: str, names: Sequence[str], arrays: Arrays) -> Iterator[Comparison]:

@@ -21,7 +21,7 @@ from crosscheck.bounds.gradient_noise import Noise
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import witness
 from crosscheck.request import Request
-from spec.experiment import Experiment
+from crosscheck.subject import Subject
 from spec.framework import Framework, Precision, Trajectory, compiles
 from spec.parameters import Parameters
 from spec.tasks import predictions
@@ -47,62 +47,58 @@ WHOLE = "whole/"
 KINDS = ("slots/", "parameters/")
 
 
-def inapplicable(experiment: Experiment) -> str:
-    return "" if experiment.training.epochs else "nothing is trained"
+def inapplicable(subject: Subject) -> str:
+    return "" if subject.training.epochs else "nothing is trained"
 
 
-def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    del experiment
+def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del subject
     return (RECIPE, STEP_BY_STEP) if thorough and precision == "float64" else (RECIPE,)
 
 
-def record(framework: Framework, experiment: Experiment, case: str, request: Request) -> Arrays:
-    start = request.start(experiment)
-    trajectory = _train(framework, experiment, case, request, start)
+def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
+    start = request.start(subject)
+    trajectory = _train(framework, subject, case, request, start)
     found = _named(trajectory)
     recorded = dict(found)
     if case == STEP_BY_STEP:
-        whole = _named(_train(framework, experiment, RECIPE, request, start))
+        whole = _named(_train(framework, subject, RECIPE, request, start))
         recorded |= {WHOLE + name: array for name, array in whole.items()}
     if request.envelope:
         # Only this side trains these runs, so they must not count among the inputs that both are handed.
-        first, *others = _repeat(witness.aside(framework), experiment, request, start)
+        first, *others = _repeat(witness.aside(framework), subject, request, start)
         recorded |= rounding_spread.measure(first, others, stepwise=True)
     if case == RECIPE and request.precision == "float64":
-        recorded |= _resume(witness.aside(framework), experiment, request, trajectory)
+        recorded |= _resume(witness.aside(framework), subject, request, trajectory)
     final = {**trajectory.state.parameters, **trajectory.state.slots}
     recorded["steps"] = np.array([trajectory.state.step])
     parts = {"start/": start, "final/": final}
     return recorded | {part + name: array for part, arrays in parts.items() for name, array in arrays.items()}
 
 
-def _repeat(
-    framework: Framework, experiment: Experiment, request: Request, start: Parameters
-) -> list[dict[str, np.ndarray]]:
+def _repeat(framework: Framework, subject: Subject, request: Request, start: Parameters) -> list[dict[str, np.ndarray]]:
     """What is compared, of the recipe from the start itself and from perturbed ones, all run in the same way."""
-    perturbed = starts(experiment, request, start)
+    perturbed = starts(subject, request, start)
     if hasattr(framework, "train_starts"):
-        runs = framework.train_starts(experiment, perturbed, request.seed, request.settings)
+        runs = framework.train_starts(subject, perturbed, request.seed, request.settings)
     else:
-        runs = [_train(framework, experiment, RECIPE, request, each) for each in perturbed]
-    return [_measured(experiment, _named(run)) for run in runs]
+        runs = [_train(framework, subject, RECIPE, request, each) for each in perturbed]
+    return [_measured(subject, _named(run)) for run in runs]
 
 
-def starts(experiment: Experiment, request: Request, start: Parameters) -> list[Parameters]:
+def starts(subject: Subject, request: Request, start: Parameters) -> list[Parameters]:
     """The start itself, and those that are moved in their last bits."""
-    return [start, *rounding_spread.perturbed(start, request.seed, _runs(experiment))]
+    return [start, *rounding_spread.perturbed(start, request.seed, _runs(subject))]
 
 
-def _resume(
-    framework: Framework, experiment: Experiment, request: Request, trajectory: Trajectory
-) -> dict[str, np.ndarray]:
+def _resume(framework: Framework, subject: Subject, request: Request, trajectory: Trajectory) -> dict[str, np.ndarray]:
     """The losses and the last state of the second half, trained from the state that the first half left.
 
     Who compiles trains as many epochs as the recipe has, for which that is done; those beyond its end are dropped.
     """
-    epochs, each = experiment.training.epochs, experiment.training.steps_per_epoch
+    epochs, each = subject.training.epochs, subject.training.steps_per_epoch
     half, count = (epochs // 2) * each, epochs * each
-    expected = initial_state(experiment.training.optimizer, trajectory.state.parameters)
+    expected = initial_state(subject.training.optimizer, trajectory.state.parameters)
     if not half or (trajectory.parameters.keys(), trajectory.slots.keys()) != (
         expected.parameters.keys(),
         expected.slots.keys(),
@@ -112,7 +108,7 @@ def _resume(
     slots = {name: array[half - 1] for name, array in trajectory.slots.items()}
     state = State(parameters, slots, half)
     left = epochs if compiles(framework) else epochs - epochs // 2
-    again = framework.train(experiment, state, left, request.seed, request.settings, record=True, masks="spec")
+    again = framework.train(subject, state, left, request.seed, request.settings, record=True, masks="spec")
     named = {name: array for name, array in _named(again).items() if name != "logits"}
     return {
         RESUMED + name: array[: count - half] if name == "loss" else array[count - half - 1]
@@ -120,21 +116,21 @@ def _resume(
     }
 
 
-def _runs(experiment: Experiment) -> int:
+def _runs(subject: Subject) -> int:
     """How often the recipe is repeated: more often where it is short, as a few steps have seen few roundings."""
-    steps = experiment.training.epochs * experiment.training.steps_per_epoch
+    steps = subject.training.epochs * subject.training.steps_per_epoch
     return max(rounding_spread.RUNS, -(-tolerances.REPEATED_STEPS // steps))
 
 
-def _train(framework: Framework, experiment: Experiment, case: str, request: Request, start: Parameters) -> Trajectory:
+def _train(framework: Framework, subject: Subject, case: str, request: Request, start: Parameters) -> Trajectory:
     """The recipe from that start, in one call or in one for each epoch."""
-    state = initial_state(experiment.training.optimizer, start)
-    epochs, seed, settings = experiment.training.epochs, request.seed, request.settings
+    state = initial_state(subject.training.optimizer, start)
+    epochs, seed, settings = subject.training.epochs, request.seed, request.settings
     if case == RECIPE:
-        return framework.train(experiment, state, epochs, seed, settings, record=True, masks="spec")
+        return framework.train(subject, state, epochs, seed, settings, record=True, masks="spec")
     parts: list[Trajectory] = []
     for _ in range(epochs):
-        parts.append(framework.train(experiment, state, 1, seed, settings, record=True, masks="spec"))
+        parts.append(framework.train(subject, state, 1, seed, settings, record=True, masks="spec"))
         # From here on each side is handed its own state, and those differ by rounding.
         state, framework = parts[-1].state, witness.aside(framework)
     losses, logits = (np.concatenate(arrays) for arrays in zip(*((p.losses, p.logits) for p in parts), strict=True))
@@ -154,16 +150,16 @@ def _named(trajectory: Trajectory) -> dict[str, np.ndarray]:
     return {"loss": trajectory.losses, "logits": trajectory.logits, **named}
 
 
-def _measured(experiment: Experiment, named: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _measured(subject: Subject, named: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The same without the elements that are not compared: an envelope of noise that Adam blows up is no measure."""
-    kept = _kept(experiment)
+    kept = _kept(subject)
     return {name: array[:, kept[name]] if name in kept else array for name, array in named.items()}
 
 
-def _kept(experiment: Experiment) -> dict[str, np.ndarray]:
+def _kept(subject: Subject) -> dict[str, np.ndarray]:
     """Which elements are compared, by name, of the tensors where that is not all of them."""
-    training, found = experiment.training, {}
-    for parameter in experiment.model.parameters() if zero_gradients.blown_up(training) else ():
+    training, found = subject.training, {}
+    for parameter in subject.parameters() if zero_gradients.blown_up(training) else ():
         keep = zero_gradients.kept(parameter)
         if keep is not None:
             found |= dict.fromkeys([f"slots/{parameter.name}.{slot}" for slot in training.optimizer.slots], keep)
@@ -171,50 +167,48 @@ def _kept(experiment: Experiment) -> dict[str, np.ndarray]:
     return found
 
 
-def compare(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    table, slots = experiment.model.parameters(), experiment.training.optimizer.slots
-    steps = experiment.training.epochs * experiment.training.steps_per_epoch
+def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    table, slots = subject.parameters(), subject.training.optimizer.slots
+    steps = subject.training.epochs * subject.training.steps_per_epoch
     states = [p.name for p in table] + [f"{p.name}.{slot}" for slot in slots for p in table]
     trained = ["slots/" + name for name in states[len(table) :]] + ["parameters/" + p.name for p in table]
     compared = ["loss", "logits", *trained]
     if missing := [name for name in compared if rounding_spread.PREFIX + name not in first]:
         note = f"expected envelopes in the first recording, got none of {missing[0]} ({len(missing)} missing in all)"
         return [place.failed("envelope", note)]
-    found = [*_trajectories(experiment, place, first, second), *_drifts(experiment, place, first, second)]
+    found = [*_trajectories(subject, place, first, second), *_drifts(subject, place, first, second)]
     found += _final(place, trained, first, second)
-    found += _steps(experiment, place, first, second)
+    found += _steps(subject, place, first, second)
     expected = [*compared, "steps", *("start/" + p.name for p in table), *("final/" + name for name in states)]
     expected += [rounding_spread.PREFIX + name for name in compared]
-    if place.case == RECIPE and place.precision == "float64" and experiment.training.epochs > 1:
+    if place.case == RECIPE and place.precision == "float64" and subject.training.epochs > 1:
         expected += [RESUMED + name for name in compared if name != "logits"]
-        found += _continued(experiment, place, [name for name in compared if name != "logits"], first, second)
+        found += _continued(subject, place, [name for name in compared if name != "logits"], first, second)
     if place.case == STEP_BY_STEP:
         expected += [WHOLE + name for name in compared]
-        found += _against_whole(experiment, place, first, second)
+        found += _against_whole(subject, place, first, second)
     # A stable sort: where two tensors part at the same step, the one that is computed first comes first. What has no
     # step is about the whole.
     found.sort(key=lambda comparison: steps if comparison.passed or comparison.step is None else comparison.step)
     return found + place.only(expected, first, second)
 
 
-def _steps(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+def _steps(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """The number of steps that the returned state says it has done."""
     found = [int(side["steps"][0]) if "steps" in side else "missing" for side in (first, second)]
-    yield place.expected("steps", experiment.training.epochs * experiment.training.steps_per_epoch, *found)
+    yield place.expected("steps", subject.training.epochs * subject.training.steps_per_epoch, *found)
 
 
-def _continued(
-    experiment: Experiment, place: Place, names: list[str], first: Arrays, second: Arrays
-) -> Iterator[Comparison]:
+def _continued(subject: Subject, place: Place, names: list[str], first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """Each side's second half, trained from its own state after the first, against its own whole recipe.
 
     Both computed the same from the same, so they may differ by less than the envelope of that step; slots that are
     forgotten, a schedule or a correction that starts again, differ by more.
     """
-    training = experiment.training
+    training = subject.training
     half = (training.epochs // 2) * training.steps_per_epoch
     for side, arrays in zip(place.sides, (first, second), strict=True):
-        here = place._replace(sides=(f"{side}, trained on", f"{side}, {RECIPE}"))
+        here = place.within(side, "trained on", RECIPE)
         for name in names:
             one, whole, measured = arrays.get(RESUMED + name), arrays.get(name), first[rounding_spread.PREFIX + name]
             if whole is None or len(whole) != len(measured):
@@ -224,33 +218,33 @@ def _continued(
                 found = here.close(f"{RESUMED}{name}", one, whole[half:], allowed=allowed[half:], stepwise=True)
                 yield msgspec.structs.replace(found, step=None if found.step is None else half + found.step)
             else:
-                keep = _kept(experiment).get(name)
+                keep = _kept(subject).get(name)
                 if keep is None or keep.any():
                     yield here.close(f"{RESUMED}{name}", one, whole[-1], allowed=float(allowed[-1]), keep=keep)
 
 
-def _against_whole(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+def _against_whole(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """Each side's stretches against its own whole recipe; bounds are the first side's."""
     for side, arrays in zip(place.sides, (first, second), strict=True):
         whole = {name.removeprefix(WHOLE): array for name, array in arrays.items() if name.startswith(WHOLE)}
         bounds = {name: array for name, array in first.items() if name.startswith(rounding_spread.PREFIX)}
-        here = place._replace(sides=(f"{side}, {STEP_BY_STEP}", f"{side}, {RECIPE}"))
-        yield from _trajectories(experiment, here, {**arrays, **bounds}, whole)
+        here = place.within(side, STEP_BY_STEP, RECIPE)
+        yield from _trajectories(subject, here, {**arrays, **bounds}, whole)
 
 
-def _trajectories(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+def _trajectories(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """Everything that has a bound from an envelope."""
-    noise = gradient_noise.of(experiment, place.precision, first)
-    yield from _loss(experiment, place, first, second)
-    for slot in experiment.training.optimizer.slots:
-        yield from _tensors(experiment, place, "slots/", f".{slot}", first, second, noise)
-    yield from _tensors(experiment, place, "parameters/", "", first, second, noise)
-    yield from _logits(experiment, place, first, second)
+    noise = gradient_noise.of(subject, place.precision, first)
+    yield from _loss(subject, place, first, second)
+    for slot in subject.training.optimizer.slots:
+        yield from _tensors(subject, place, "slots/", f".{slot}", first, second, noise)
+    yield from _tensors(subject, place, "parameters/", "", first, second, noise)
+    yield from _logits(subject, place, first, second)
 
 
-def _loss(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+def _loss(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """The losses; that their bound is one of rounding; how far they are apart in units of the envelope."""
-    steps = experiment.training.epochs * experiment.training.steps_per_epoch
+    steps = subject.training.epochs * subject.training.steps_per_epoch
     one, two, measured = first.get("loss"), second.get("loss"), first[rounding_spread.PREFIX + "loss"]
     bounds, size = np.zeros(steps), np.ones(steps)
     if _fits(one, (steps,)) and _fits(measured, (steps,)):
@@ -275,15 +269,15 @@ def _loss(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -
 
 
 def _tensors(
-    experiment: Experiment, place: Place, prefix: str, suffix: str, first: Arrays, second: Arrays, noise: Noise | None
+    subject: Subject, place: Place, prefix: str, suffix: str, first: Arrays, second: Arrays, noise: Noise | None
 ) -> Iterator[Comparison]:
     """One kind of state, of every parameter, step by step."""
-    training, table = experiment.training, experiment.model.parameters()
+    training, table = subject.training, subject.parameters()
     steps = training.epochs * training.steps_per_epoch
     shapes = {f"{prefix}{p.name}{suffix}": (steps, *p.shape) for p in table}
     given = [first[name] for name, shape in shapes.items() if _fits(first.get(name), shape)]
     largest = np.max([trajectories.sizes(array) for array in given], axis=0) if given else np.zeros(steps)
-    kept = _kept(experiment)
+    kept = _kept(subject)
     for parameter, (name, shape) in zip(table, shapes.items(), strict=True):
         keep = kept.get(name)
         if keep is not None and not keep.any() and name in first and name in second:
@@ -322,11 +316,11 @@ def _fits(array: np.ndarray | None, shape: tuple[int, ...]) -> TypeGuard[np.ndar
     return array is not None and array.shape == shape
 
 
-def _drifts(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+def _drifts(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """How far parameters without a gradient wandered."""
-    training = experiment.training
+    training = subject.training
     steps = training.epochs * training.steps_per_epoch
-    for parameter in experiment.model.parameters():
+    for parameter in subject.parameters():
         name = f"parameters/{parameter.name}"
         if parameter.zero_gradient is None or not zero_gradients.blown_up(training):
             continue
@@ -337,7 +331,7 @@ def _drifts(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
             yield zero_gradients.drift(place, training, parameter, start, first[name], second[name])
 
 
-def _logits(experiment: Experiment, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+def _logits(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """The evaluation batch's logits after each epoch, and the classes that they choose.
 
     Where they are further apart than their bound, the bound grows by what the parameters, compared themselves, explain.
@@ -345,16 +339,16 @@ def _logits(experiment: Experiment, place: Place, first: Arrays, second: Arrays)
     best logit is further ahead than the bound allows two logits to move towards each other.
     """
     one, two, measured = first.get("logits"), second.get("logits"), first[rounding_spread.PREFIX + "logits"]
-    training = experiment.training
-    targets = experiment.task.evaluation_batch("float64").targets
-    shape = (training.epochs, *targets.shape, experiment.model.classes)
+    training = subject.training
+    targets = subject.evaluation_batch("float64").targets
+    shape = (training.epochs, *targets.shape, subject.classes)
     bounds = np.zeros(training.epochs)
     if _fits(one, shape) and _fits(measured, shape[:1]):
         size = trajectories.sizes(one)
         bounds = trajectories.allowed(measured, size, place.precision)
         if _fits(two, shape):
             apart = np.abs(one.astype(np.float64) - two).reshape(len(bounds), -1).max(axis=1)
-            bounds += explained_logits.logits(experiment, first, second, apart > bounds)
+            bounds += explained_logits.logits(subject, first, second, apart > bounds)
         bounds = trajectories.within_horizon(bounds, size)
     logits = _close(place, "logits", one, two, bounds, shape)
     epoch, per_epoch = logits.step, training.steps_per_epoch
@@ -374,4 +368,4 @@ def _final(place: Place, trained: list[str], first: Arrays, second: Arrays) -> I
         for name in trained:
             recorded, final = arrays.get(name), arrays.get("final/" + name.partition("/")[2])
             last = recorded[-1] if recorded is not None and len(recorded) else None
-            yield place.identical(f"final {name}", last, final, (f"{side}, last step", f"{side}, returned"))
+            yield place.within(side, "last step", "returned").identical(f"final {name}", last, final)

@@ -267,7 +267,7 @@ def _lost(name: str, wanted: Selection, sides: Sides) -> Verdict:
         chosen: list[Precision] = [precision for precision in check.PRECISIONS if precision in wanted.precisions]
         if check.NAME in wanted.checks and chosen:
             place = Place(name, check.NAME, chosen[0], "", (sides[0].name, sides[1].name))
-            found = [place.crashed(f"{side.name}: {side.lost}") for side in sides]
+            found = [place.crashed(side.name, side.lost) for side in sides]
             comparisons += found
             cells.append(Cell(check=check.NAME, status="crashed", reason=found[0].note, comparisons=len(found)))
     return Verdict(experiment=name, hash="", argument=name, cells=cells, comparisons=comparisons)

@@ -9,10 +9,8 @@ import numpy as np
 from crosscheck.checks import Check
 from crosscheck.comparison import Arrays, Comparison
 from crosscheck.request import Request
-from spec import reference
-from spec.experiment import Experiment
+from crosscheck.subject import Subject
 from spec.framework import Framework, Settings
-from spec.reference.contract import forced
 
 
 class Intercepted(Exception):
@@ -31,17 +29,19 @@ class Call(NamedTuple):
 class Arbiter:
     """Stands where an implementation would; remembers what it was asked for.
 
+    reference: see crosscheck.subject.Subject.
     stages: for each call of `forward` in turn, the intermediates to force. stop: the function whose call is noted and
     not carried out.
     """
 
-    def __init__(self, stages: Sequence[Arrays] = (), stop: str = ""):
+    def __init__(self, reference: Any, stages: Sequence[Arrays] = (), stop: str = ""):
         self.calls: list[Call] = []
+        self._reference = reference
         self._stages = list(stages)
         self._stop = stop
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        function = getattr(reference, name)
+        function = getattr(self._reference, name)
 
         def call(*given: Any, **named: Any) -> Any:
             arguments = tuple(widened(value) for value in given)
@@ -49,7 +49,7 @@ class Arbiter:
             result = None
             if name != self._stop:
                 if name == "forward" and self._stages:
-                    result = forced(*arguments, stages=self._stages.pop(0), **options)
+                    result = self._reference.forced(*arguments, stages=self._stages.pop(0), **options)
                 else:
                     result = function(*arguments, **options)
             self.calls.append(Call(name, arguments, options, result))
@@ -60,10 +60,10 @@ class Arbiter:
         return call
 
 
-def ask(check: Check, experiment: Experiment, failure: Comparison, seed: int, arbiter: Arbiter) -> Arrays:
+def ask(check: Check, subject: Subject, failure: Comparison, seed: int, arbiter: Arbiter) -> Arrays:
     """What the reference records for the case of that comparison. Raises what the reference raises."""
     request = Request(failure.precision, "cpu", seed)
-    return check.record(cast(Framework, arbiter), experiment, failure.case, request)
+    return check.record(cast(Framework, arbiter), subject, failure.case, request)
 
 
 def widened(value: Any) -> Any:

@@ -1,14 +1,14 @@
 """Which stage of a forward pass is wrong in itself, and which gradients are."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from crosscheck.comparison import Arrays
-from crosscheck.diagnosis.arbiter import Arbiter, Call
+from crosscheck.diagnosis.arbiter import Call
 from crosscheck.diagnosis.distance import Distance, measure
 from crosscheck.diagnosis.finding import Departure
-from spec.experiment import Experiment
+from crosscheck.subject import Subject
 from spec.framework import Precision
 
 Bound = Callable[[str, np.ndarray], float]
@@ -39,7 +39,9 @@ def places(calls: list[Call], recorded: Arrays) -> Places:
     return found
 
 
-def force(ask: Callable[[Arbiter], Arrays], where: Places, arrays: Arrays, plain: Arrays) -> dict[str, np.ndarray]:
+def force(
+    ask: Callable[[Sequence[Arrays]], Arrays], where: Places, arrays: Arrays, plain: Arrays
+) -> dict[str, np.ndarray]:
     """What the equations make of each stage, given this side's own earlier ones; by the name it is recorded under.
 
     Where the side lacks a stage, or has it in another shape, later ones follow from the reference's.
@@ -52,11 +54,11 @@ def force(ask: Callable[[Arbiter], Arrays], where: Places, arrays: Arrays, plain
         }
         for names in where
     ]
-    return dict(ask(Arbiter(stages)))
+    return dict(ask(stages))
 
 
 def stage(
-    experiment: Experiment,
+    subject: Subject,
     side: str,
     names: Mapping[str, str],
     own: Mapping[str, Distance],
@@ -75,7 +77,7 @@ def stage(
         side=side,
         stage=first,
         tensor=names[first],
-        time=at.at[1] if at.at and recurrent(experiment, first) else None,
+        time=at.at[1] if at.at and subject.recurrence(first) else None,
         index=at.at,
         value=at.value if at.value is not None else at.note,
         expected=at.expected,
@@ -85,32 +87,27 @@ def stage(
     )
 
 
-def in_order(experiment: Experiment, name: str, values: np.ndarray) -> np.ndarray:
+def in_order(subject: Subject, name: str, values: np.ndarray) -> np.ndarray:
     """The first time step, in order of computation, at which a recurrence is beyond its bound, and zeros elsewhere.
 
     values: ratios, (batch, time, ...).
     """
     beyond = np.flatnonzero((values > 1).any(axis=(0, *range(2, values.ndim))))
-    if not beyond.size or not recurrent(experiment, name):
+    direction = subject.recurrence(name)
+    if not beyond.size or not direction:
         return values
-    time = int(beyond[-1] if name.endswith("_reverse") else beyond[0])
+    time = int(beyond[0] if direction > 0 else beyond[-1])
     kept = np.zeros_like(values)
     kept[:, time] = values[:, time]
     return kept
 
 
-def recurrent(experiment: Experiment, name: str) -> bool:
-    """Whether an intermediate is the state of a recurrence: "rnn.h_l0" belongs to "rnn.weight_hh_l0"."""
-    module, _, state = name.rpartition(".")
-    return any(p.name == f"{module}.weight_hh{state[1:]}" for p in experiment.model.parameters())
-
-
-def gradient(experiment: Experiment, side: str, plain: Mapping[str, Distance], failed: str) -> Departure:
+def gradient(subject: Subject, side: str, plain: Mapping[str, Distance], failed: str) -> Departure:
     """The module where a backward pass, which goes from the last to the first, departs first.
 
     Earlier modules may only be downstream, which gradients alone cannot tell.
     """
-    table = [parameter.name for parameter in experiment.model.parameters()]
+    table = [parameter.name for parameter in subject.parameters()]
     wrong = [name for name, at in plain.items() if at.ratio > 1] or [failed]
     last = [name for name in reversed(table) if name in wrong]
     # A backward pass begins at the loss and ends at the inputs.

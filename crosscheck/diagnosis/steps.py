@@ -9,12 +9,10 @@ from crosscheck.comparison import Arrays, Comparison
 from crosscheck.diagnosis.arbiter import Call
 from crosscheck.diagnosis.distance import ROUNDINGS, UNIT, Distance, measure, rounding
 from crosscheck.diagnosis.finding import Departure
+from crosscheck.subject import Subject
 from spec.errors import Unsupported
-from spec.experiment import Experiment
 from spec.framework import Precision, Settings
 from spec.parameters import Parameters
-from spec.reference.optimizer import step as optimizer_step
-from spec.reference.training import advance, gradients_at, predict
 from spec.training import State, initial_state
 
 STEP_ROUNDINGS = 16
@@ -39,19 +37,19 @@ class Given(NamedTuple):
     gradients: list[Parameters]
 
 
-def given(experiment: Experiment, call: Call) -> Given:
+def given(subject: Subject, call: Call) -> Given:
     """From the arguments of `train` or `replay`. Raises Unsupported where each side drew masks of its own."""
     if call.name == "replay":
         _, parameters, gradients, _ = call.arguments
-        return Given(initial_state(experiment.training.optimizer, parameters), 0, gradients)
+        return Given(initial_state(subject.training.optimizer, parameters), 0, gradients)
     _, state, _, seed, _ = call.arguments[:5]
     masks = call.options.get("masks", call.arguments[6] if len(call.arguments) > 6 else "own")
-    if experiment.model.has_dropout and masks != "spec":
+    if subject.has_dropout and masks != "spec":
         raise Unsupported("each side drew its own dropout masks")
     return Given(state, seed, [])
 
 
-def at_step(experiment: Experiment, handed: Given, arrays: Arrays, precision: Precision, step: int) -> Found:
+def at_step(subject: Subject, handed: Given, arrays: Arrays, precision: Precision, step: int) -> Found:
     """Loss, slots, parameters and logits after that step, each against one step of the reference."""
     before = _recorded(handed, arrays, step - 1)
     found: Found = {}
@@ -60,21 +58,21 @@ def at_step(experiment: Experiment, handed: Given, arrays: Arrays, precision: Pr
         spread = {name: np.zeros_like(gradient) for name, gradient in gradients.items()}
 
         def take(gradients: Parameters) -> State:
-            return optimizer_step(experiment.training, before, gradients)
+            return subject.reference.optimizer_step(subject.training, before, gradients)
     else:
         settings = Settings("float64")
-        loss, gradients, _ = gradients_at(experiment, before, handed.seed, settings)
+        loss, gradients, _ = subject.reference.gradients_at(subject, before, handed.seed, settings)
         expected = np.array(loss)
         found["loss"] = measure(arrays["loss"][step], expected, rounding(expected, precision), precision)
         spread = _spread(gradients, precision)
 
         def take(gradients: Parameters) -> State:
-            return advance(experiment, before, gradients, handed.seed, settings)
+            return subject.reference.advance(subject, before, gradients, handed.seed, settings)
 
     after, up, down = (take({n: g + sign * spread[n] for n, g in gradients.items()}) for sign in (0, 1, -1))
     for prefix, part in (("slots/", "slots"), ("parameters/", "parameters")):
         kinds = [getattr(state, part) for state in (before, after, up, down)]
-        for name in _ordered(experiment, part):
+        for name in _ordered(subject, part):
             old, new, high, low = (kind[name] for kind in kinds)
             # What the step's own roundings can do, and what those of its gradient can, which Adam may blow up.
             sizes = np.abs(old) + np.abs(new) + np.abs(new - old)
@@ -82,11 +80,11 @@ def at_step(experiment: Experiment, handed: Given, arrays: Arrays, precision: Pr
             recorded = arrays.get(prefix + name)
             now = recorded[step] if recorded is not None and len(recorded) > step else None
             found[prefix + name] = measure(now, new, bound, precision)
-    epoch, rest = divmod(handed.state.step + step + 1, experiment.training.steps_per_epoch)
+    epoch, rest = divmod(handed.state.step + step + 1, subject.training.steps_per_epoch)
     if "logits" in arrays and not handed.gradients and not rest and epoch <= len(arrays["logits"]):
         reached, settings = _recorded(handed, arrays, step), Settings("float64")
-        batch = experiment.task.evaluation_batch(settings.precision)
-        expected = predict(experiment, reached.parameters, batch, settings)
+        batch = subject.evaluation_batch(settings.precision)
+        expected = subject.reference.predict(subject, reached.parameters, batch, settings)
         bound = rounding(expected, precision)
         found["logits"] = measure(arrays["logits"][epoch - 1], expected, bound, precision)
     return found
@@ -157,11 +155,11 @@ def _recorded(handed: Given, arrays: Arrays, step: int) -> State:
     return State(parameters, slots, handed.state.step + step + 1)
 
 
-def _ordered(experiment: Experiment, part: str) -> list[str]:
-    names = [parameter.name for parameter in experiment.model.parameters()]
+def _ordered(subject: Subject, part: str) -> list[str]:
+    names = [parameter.name for parameter in subject.parameters()]
     if part == "parameters":
         return names
-    return [f"{name}.{slot}" for slot in experiment.training.optimizer.slots for name in names]
+    return [f"{name}.{slot}" for slot in subject.training.optimizer.slots for name in names]
 
 
 def _spread(gradients: Parameters, precision: Precision) -> Parameters:

@@ -11,10 +11,9 @@ from crosscheck.diagnosis import stages, steps
 from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask
 from crosscheck.diagnosis.distance import Distance, decide, rounding
 from crosscheck.diagnosis.finding import Blame, Departure
-from crosscheck.probes import sample_points
+from crosscheck.subject import Subject
 from spec import text
 from spec.errors import OhlolError
-from spec.experiment import Experiment
 
 LARGEST = 10_000
 """Parameters of a model that the reference is asked about: a gradient takes it about 0.1 ms for each."""
@@ -23,7 +22,7 @@ Recorded = dict[str, Arrays]
 """Each side's arrays of the failed case, by the side's name."""
 
 
-def find(experiment: Experiment, comparisons: Sequence[Comparison], recorded: Recorded, seed: int) -> Blame | None:
+def find(subject: Subject, comparisons: Sequence[Comparison], recorded: Recorded, seed: int) -> Blame | None:
     """Who departs from the equations at the first failure; None without one. Raises nothing.
 
     comparisons: all of the experiment. recorded: in the order of the sides.
@@ -34,9 +33,7 @@ def find(experiment: Experiment, comparisons: Sequence[Comparison], recorded: Re
     try:
         # Forced stages may hold anything, NaN included.
         with np.errstate(all="ignore"):
-            return _told(failure, comparisons, list(recorded)) or _voted(
-                experiment, failure, comparisons, recorded, seed
-            )
+            return _told(failure, comparisons, list(recorded)) or _voted(subject, failure, comparisons, recorded, seed)
     except OhlolError as error:
         return _undecided(f"the reference cannot serve: {error}")
     except Exception as error:
@@ -49,24 +46,20 @@ def _told(failure: Comparison, comparisons: Sequence[Comparison], names: list[st
     place = (failure.check, failure.precision, failure.case)
     failed = [c for c in comparisons if c.failed and (c.check, c.precision, c.case) == place]
     if failure.crashed:
-        crashed = {name: c for c in failed if c.crashed for name in names if c.note.startswith(f"{name}: ")}
+        crashed = {c.alone: c for c in failed if c.crashed and c.alone in names}
         return _blamed(
             [Departure(side=name, stage="crash", tensor="", value=c.note) for name, c in crashed.items()],
             "gave no answer but an exception, or was ended",
         )
-    alone = {name: c for c in reversed(failed) for name in names if _owners(c, names) == [name]}
-    if _owners(failure, names) and alone:
+    if failure.alone in names:
+        alone = {c.alone: c for c in reversed(failed) if c.alone in names}
         return _blamed(
             [_alone(name, c) for name, c in alone.items()],
             "each side is held against the spec, or against itself",
         )
-    if failure.note.startswith("expected ") and failure.values is not None:
-        wrong = [
-            (name, value)
-            for name, value in zip(names, failure.values, strict=True)
-            if failure.note != f"expected {value}"
-        ]
-        expected = failure.note.removeprefix("expected ")
+    if failure.kind == "expected" and failure.values is not None:
+        wrong = [(n, value) for n, value in zip(names, failure.values, strict=True) if value != failure.expected]
+        expected = str(failure.expected)
         found = [
             Departure(side=name, stage=failure.check, tensor=failure.tensor, value=value, expected=expected)
             for name, value in wrong
@@ -78,28 +71,30 @@ def _told(failure: Comparison, comparisons: Sequence[Comparison], names: list[st
 
 
 def _voted(
-    experiment: Experiment, failure: Comparison, comparisons: Sequence[Comparison], recorded: Recorded, seed: int
+    subject: Subject, failure: Comparison, comparisons: Sequence[Comparison], recorded: Recorded, seed: int
 ) -> Blame:
     """What the reference says."""
-    if experiment.model.parameter_count > LARGEST:
-        count = experiment.model.parameter_count
+    if subject.parameter_count > LARGEST:
+        count = subject.parameter_count
         return _undecided(f"too large for the reference: expected at most {LARGEST} parameters, got {count}")
-    if failure.note.startswith("missing "):
-        lacking = [name for name, arrays in recorded.items() if failure.tensor not in arrays]
+    if failure.kind == "missing":
+        lacking = [name for name, arrays in recorded.items() if failure.recorded not in arrays]
         found = [Departure(side=name, stage=failure.check, tensor=failure.tensor, value="missing") for name in lacking]
         return _blamed(found, "the spec asks for it")
+    if subject.reference is None:
+        return _undecided("nobody knows the equations: each side is as likely to be right")
     if failure.check in ("trajectory", "optimizer"):
-        return _by_steps(experiment, failure, recorded, seed)
-    return _by_stages(experiment, failure, comparisons, recorded, seed)
+        return _by_steps(subject, failure, recorded, seed)
+    return _by_stages(subject, failure, comparisons, recorded, seed)
 
 
-def _by_steps(experiment: Experiment, failure: Comparison, recorded: Recorded, seed: int) -> Blame:
+def _by_steps(subject: Subject, failure: Comparison, recorded: Recorded, seed: int) -> Blame:
     """A trajectory, step by step, each from the side's own state."""
-    arbiter = Arbiter(stop="train" if failure.check == "trajectory" else "replay")
+    arbiter = Arbiter(subject.reference, stop="train" if failure.check == "trajectory" else "replay")
     try:
-        ask(_check(failure), experiment, failure, seed, arbiter)
+        ask(_check(failure), subject, failure, seed, arbiter)
     except Intercepted:
-        handed = steps.given(experiment, arbiter.calls[-1])
+        handed = steps.given(subject, arbiter.calls[-1])
     else:
         return _undecided("the reference was not asked to train")
     found, at_failure = {}, {}
@@ -110,7 +105,7 @@ def _by_steps(experiment: Experiment, failure: Comparison, recorded: Recorded, s
         failed = min(failure.step if failure.step is not None else last, last)
 
         def at(step: int, arrays: Arrays = arrays) -> steps.Found:
-            return steps.at_step(experiment, handed, arrays, failure.precision, step)
+            return steps.at_step(subject, handed, arrays, failure.precision, step)
 
         found[name] = steps.first(at, failed)
         at_failure[name] = at(failed)
@@ -128,21 +123,22 @@ def _by_steps(experiment: Experiment, failure: Comparison, recorded: Recorded, s
 
 
 def _by_stages(
-    experiment: Experiment, failure: Comparison, comparisons: Sequence[Comparison], recorded: Recorded, seed: int
+    subject: Subject, failure: Comparison, comparisons: Sequence[Comparison], recorded: Recorded, seed: int
 ) -> Blame:
     """Arrays against the reference's, and each stage of a forward pass against what follows from the ones before."""
     check, precision = _check(failure), failure.precision
     # Layers that only the case has are stages too.
-    deep = sample_points.variant(experiment, failure.case)
+    deep = subject.variant(failure.case)
 
-    def asked(arbiter: Arbiter) -> Arrays:
-        return ask(check, experiment, failure, seed, arbiter)
+    def asked(forced: Sequence[Arrays]) -> Arrays:
+        return ask(check, subject, failure, seed, Arbiter(subject.reference, forced))
 
-    arbiter = Arbiter()
-    reference = asked(arbiter)
-    failure = msgspec.structs.replace(failure, tensor=_key(failure.tensor))
+    arbiter = Arbiter(subject.reference)
+    reference = ask(check, subject, failure, seed, arbiter)
+    failure = msgspec.structs.replace(failure, tensor=failure.recorded)
     place = (failure.check, failure.precision, failure.case)
-    bounds = {_key(c.tensor): c.bound for c in comparisons if c.bound and (c.check, c.precision, c.case) == place}
+    shared = [c for c in comparisons if not c.alone and (c.check, c.precision, c.case) == place]
+    bounds = {c.recorded: c.bound for c in shared if c.bound}
 
     def bound(name: str, values: np.ndarray) -> float:
         return bounds.get(name) or rounding(values, precision)
@@ -179,16 +175,10 @@ def _by_stages(
     return _blamed(found, reason, value, "no stage of either side is beyond its rounding")
 
 
-def _key(tensor: str) -> str:
-    """The name under which a check recorded what the report calls "tensor (point)": "point/tensor"."""
-    name, _, point = tensor.partition(" (")
-    return f"{point[:-1]}/{name}" if point.endswith(")") else tensor
-
-
 def _beyond(failure: Comparison, recorded: Recorded) -> Blame:
     """A tensor that the reference does not have: who has it, or whose value is beyond a limit that both share."""
     held = [name for name, arrays in recorded.items() if failure.tensor in arrays]
-    if failure.note.startswith("not in the spec"):
+    if failure.kind == "extra":
         found = [Departure(side=name, stage=failure.check, tensor=failure.tensor) for name in held]
         return _blamed(found, "the spec has no such tensor")
     if failure.index:
@@ -219,29 +209,17 @@ def _undecided(reason: str, reference: Value | None = None) -> Blame:
 
 def _alone(name: str, comparison: Comparison) -> Departure:
     """A side that was not held against the other one."""
-    values = dict(zip(comparison.sides, comparison.values or (None, None), strict=True))
-    value = next((v for side, v in values.items() if _owner(side, [name])), None)
-    other = next((v for side, v in values.items() if not _owner(side, [name])), None)
+    values = list(zip(comparison.sides, comparison.values or (None, None), strict=True))
     return Departure(
         side=name,
         stage=comparison.check,
         tensor=comparison.tensor,
         step=comparison.step,
         index=comparison.index,
-        value=value,
-        expected=other,
+        value=next(value for side, value in values if side != comparison.other),
+        expected=next((value for side, value in values if side == comparison.other), None),
         ratio=comparison.ratio,
     )
-
-
-def _owners(comparison: Comparison, names: list[str]) -> list[str]:
-    """Which sides' values were held against each other; none where it was both, as almost everywhere."""
-    found = {owner for side in comparison.sides if (owner := _owner(side, names))}
-    return list(found) if len(found) == 1 else []
-
-
-def _owner(side: str, names: list[str]) -> str:
-    return next((name for name in names if side == name or side.startswith(f"{name},")), "")
 
 
 def _sides(departs: str, recorded: Recorded) -> list[str]:

@@ -47,6 +47,7 @@ def conclude(fault: Fault, verdict: Verdict, spoilt: str, seconds: float) -> Tri
         checks={cell.check: cell.status for cell in verdict.cells},
         first_check=fired[0] if fired else "",
         tensor=tensor,
+        point=failure.point if failure else "",
         case=failure.case if failure else "",
         note=spoilt or (line(failure) if failure else ""),
         blamed=blamed,

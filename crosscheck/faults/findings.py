@@ -47,7 +47,7 @@ class Power(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One planted fault. checks: each one's status. first_check, tensor, case, note: of the first failure.
+    """One planted fault. checks: each one's status. first_check, tensor, point, case, note: of the first failure.
 
     blamed: which side departs from the equations, where that is known. blamed_stage, blamed_tensors: what of this side
     is wrong in itself, and not only downstream. seconds: of recording the patched copy. power: of a fault that
@@ -66,6 +66,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     checks: dict[str, Status]
     first_check: str = ""
     tensor: str = ""
+    point: str = ""
     case: str = ""
     note: str = ""
     blamed: str = ""
@@ -83,8 +84,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     def blamed_as_stated(self) -> bool:
         """Whether the tensor that the table states is among what the blame holds wrong in itself."""
         # A blame names tensors without the point at which they were looked at.
-        _, bracket, point = self.tensor.partition(" (")
-        found = [name + end for name in (self.blamed_stage, *self.blamed_tensors) for end in ("", bracket + point)]
+        ends = ("", f" ({self.point})") if self.point else ("",)
+        found = [name + end for name in (self.blamed_stage, *self.blamed_tensors) for end in ends]
         return any(name == self.expected_tensor or fnmatchcase(name, self.expected_tensor) for name in found)
 
 

@@ -12,8 +12,7 @@ from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.diagnosis import vote
 from crosscheck.diagnosis.finding import Blame
 from crosscheck.recording.recording import Answer, Recording
-from spec import options
-from spec.experiment import Experiment
+from crosscheck.subject import Subject
 from spec.framework import Precision
 
 Status = Literal[
@@ -114,21 +113,21 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return ""
 
 
-def judge(experiment: Experiment, argument: str, wanted: Selection, sides: Sides) -> Verdict:
+def judge(subject: Subject, argument: str, wanted: Selection, sides: Sides) -> Verdict:
     """Climb the ladder on one experiment. argument: what names it on a command line."""
-    climbs = [_climb(experiment, check, wanted, sides) for check in LADDER if check.NAME in wanted.checks]
+    climbs = [_climb(subject, check, wanted, sides) for check in LADDER if check.NAME in wanted.checks]
     comparisons = [comparison for _, found in climbs for comparison in found]
     return Verdict(
-        experiment=experiment.name,
-        hash=experiment.hash,
+        experiment=subject.name,
+        hash=subject.hash,
         argument=argument,
         cells=[cell for cell, _ in climbs],
         comparisons=comparisons,
-        blame=_blame(experiment, comparisons, sides),
+        blame=_blame(subject, comparisons, sides),
     )
 
 
-def settle(experiments: Sequence[Experiment], verdicts: Sequence[Verdict], names: Sequence[str]) -> list[Verdict]:
+def settle(experiments: Sequence[Subject], verdicts: Sequence[Verdict], names: Sequence[str]) -> list[Verdict]:
     """Decide what can be decided only once every experiment has been judged: checks that have a `settle`.
 
     names: of the two sides.
@@ -138,15 +137,13 @@ def settle(experiments: Sequence[Experiment], verdicts: Sequence[Verdict], names
         groups = [[c for c in verdict.comparisons if c.check == check.NAME] for verdict in settled]
         decided = check.settle(groups)
         settled = [
-            _with(experiment, verdict, check, found, names) if found else verdict
-            for experiment, verdict, found in zip(experiments, settled, decided, strict=True)
+            _with(subject, verdict, check, found, names) if found else verdict
+            for subject, verdict, found in zip(experiments, settled, decided, strict=True)
         ]
     return settled
 
 
-def _with(
-    experiment: Experiment, verdict: Verdict, check: Check, decided: list[Comparison], names: Sequence[str]
-) -> Verdict:
+def _with(subject: Subject, verdict: Verdict, check: Check, decided: list[Comparison], names: Sequence[str]) -> Verdict:
     """The verdict with that check's comparisons decided anew."""
     rest = iter(decided)
     comparisons = [next(rest) if comparison.check == check.NAME else comparison for comparison in verdict.comparisons]
@@ -155,17 +152,17 @@ def _with(
     blame = verdict.blame
     if failure is None or failure.check == check.NAME:
         # Such a check draws its own random numbers: no arrays are needed to tell.
-        blame = vote.find(experiment, comparisons, {name: {} for name in names}, 0)
+        blame = vote.find(subject, comparisons, {name: {} for name in names}, 0)
     return msgspec.structs.replace(verdict, cells=cells, comparisons=comparisons, blame=blame)
 
 
-def _blame(experiment: Experiment, comparisons: list[Comparison], sides: Sides) -> Blame | None:
+def _blame(subject: Subject, comparisons: list[Comparison], sides: Sides) -> Blame | None:
     """Who is wrong at the first failure."""
     failure = next((comparison for comparison in comparisons if comparison.failed), None)
     if failure is None:
         return None
     key = f"{failure.precision}/{failure.check}/{failure.case}/"
-    return vote.find(experiment, comparisons, {side.name: _arrays(side, key) for side in sides}, _seed(sides))
+    return vote.find(subject, comparisons, {side.name: _arrays(side, key) for side in sides}, _seed(sides))
 
 
 def _seed(sides: Sides) -> int:
@@ -173,11 +170,11 @@ def _seed(sides: Sides) -> int:
     return next((side.recording.seed for side in sides if side.recording), 0)
 
 
-def _climb(experiment: Experiment, check: Check, wanted: Selection, sides: Sides) -> tuple[Cell, list[Comparison]]:
+def _climb(subject: Subject, check: Check, wanted: Selection, sides: Sides) -> tuple[Cell, list[Comparison]]:
     """One check."""
     chosen: list[Precision] = [precision for precision in check.PRECISIONS if precision in wanted.precisions]
-    reason = check.inapplicable(experiment) or ("" if chosen else f"runs in {', '.join(check.PRECISIONS)} only")
-    if not reason and wanted.case and not any(wanted.cases(experiment, check, precision) for precision in chosen):
+    reason = check.inapplicable(subject) or ("" if chosen else f"runs in {', '.join(check.PRECISIONS)} only")
+    if not reason and wanted.case and not any(wanted.cases(subject, check, precision) for precision in chosen):
         reason = f"has no case {wanted.case!r}"
     if reason:
         return Cell(check=check.NAME, status="not applicable", reason=reason), []
@@ -185,21 +182,19 @@ def _climb(experiment: Experiment, check: Check, wanted: Selection, sides: Sides
     comparisons: list[Comparison] = []
     left_out: list[LeftOut] = []
     if any(side.lost for side in sides):
-        place = Place(experiment.name, check.NAME, chosen[0], "", names)
-        comparisons = [place.crashed(f"{side.name}: {side.lost}") for side in sides if side.lost]
+        place = Place(subject.name, check.NAME, chosen[0], "", names)
+        comparisons = [place.crashed(side.name, side.lost) for side in sides if side.lost]
     else:
         for precision in chosen:
-            for case in wanted.cases(experiment, check, precision):
-                place = Place(experiment.name, check.NAME, precision, case, names, _seed(sides))
-                found, unsupported = _compare(experiment, check, place, sides)
+            for case in wanted.cases(subject, check, precision):
+                place = Place(subject.name, check.NAME, precision, case, names, _seed(sides))
+                found, unsupported = _compare(subject, check, place, sides)
                 comparisons += found
                 left_out += unsupported
     return _cell(check.NAME, comparisons, left_out, sides), comparisons
 
 
-def _compare(
-    experiment: Experiment, check: Check, place: Place, sides: Sides
-) -> tuple[list[Comparison], list[LeftOut]]:
+def _compare(subject: Subject, check: Check, place: Place, sides: Sides) -> tuple[list[Comparison], list[LeftOut]]:
     """One case: its comparisons, and what a side leaves out."""
     answers = [_answer(side, place) for side in sides]
     named = list(zip(sides, answers, strict=True))
@@ -207,10 +202,10 @@ def _compare(
         return [place.failed("", f"never recorded by {' and '.join(absent)}")], []
     given = [(side, answer) for side, answer in named if answer is not None]
     if broken := [(side, answer) for side, answer in given if answer.status == "failed"]:
-        return [place.crashed(f"{side.name}: {answer.reason}", answer.traceback) for side, answer in broken], []
+        return [place.crashed(side.name, answer.reason, answer.traceback) for side, answer in broken], []
     unsteady = [comparison for side, answer in given for comparison in _unsteady(place, side, answer)]
     if left_out := [
-        LeftOut(f"{place.precision}, {place.case}", f"{side.name}: {answer.reason}", _declared(experiment, check, side))
+        LeftOut(f"{place.precision}, {place.case}", f"{side.name}: {answer.reason}", _declared(subject, check, side))
         for side, answer in given
         if answer.status == "unsupported"
     ]:
@@ -219,7 +214,7 @@ def _compare(
     if check.SAME_INPUTS and one.inputs != two.inputs:
         seeds = " and ".join(str(side.recording.seed) for side in sides if side.recording)
         return [place.failed("", f"the two sides were not handed the same inputs (seeds {seeds})")], []
-    found = check.compare(experiment, place, *(_arrays(side, one.key) for side in sides))
+    found = check.compare(subject, place, *(_arrays(side, one.key) for side in sides))
     if not sum(comparison.elements for comparison in found) and all(comparison.passed for comparison in found):
         return [*unsteady, place.failed("", "nothing was compared")], []
     return unsteady + found, []
@@ -231,11 +226,11 @@ def _unsteady(place: Place, side: Side, answer: Answer) -> list[Comparison]:
     return [place.unsteady(side.name, found, allowed) for found in answer.unsteady]
 
 
-def _declared(experiment: Experiment, check: Check, side: Side) -> list[str]:
+def _declared(subject: Subject, check: Check, side: Side) -> list[str]:
     """The options of the experiment that the side says it leaves out, where that covers the check."""
     if check.NAME not in TRAINING or side.recording is None:
         return []
-    return [f"{side.name}: {option}" for option in options.had(experiment, side.recording.leaves_out)]
+    return [f"{side.name}: {option}" for option in subject.options(side.recording.leaves_out)]
 
 
 def _cell(check: str, comparisons: list[Comparison], left_out: list[LeftOut], sides: Sides) -> Cell:

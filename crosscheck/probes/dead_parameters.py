@@ -28,5 +28,5 @@ def dead(place: Place, table: Sequence[Parameter], first: Arrays, second: Arrays
             judged = gradient if keep is None else gradient[keep]
             if judged.size and not np.any(judged):
                 note = f"dead: its gradient is exactly zero everywhere in {side}; expected one that reaches it"
-                found.append(place._replace(sides=(side, "spec")).failed(f"{parameter.name}, dead", note))
+                found.append(place.against(side, "spec").failed(f"{parameter.name}, dead", note))
     return found

@@ -20,7 +20,7 @@ import numpy as np
 
 from crosscheck import plain
 from crosscheck.comparison import Unsteady
-from spec.experiment import Experiment
+from crosscheck.subject import Subject
 from spec.framework import Ensemble, Framework
 from spec.training import State
 
@@ -36,7 +36,7 @@ CALLS: Mapping[str, int] = {
     "train_starts": 1,
     "train_ensemble": 1,
 }
-"""So many of a case's calls are asked again at once: every point of crosscheck.probes.sample_points, every set of the
+"""So many of a case's calls are asked again at once: every point of a subject's case, every set of the
 check loss, and of the others as many as there are ways to call them."""
 
 LATER = ("initialize", "forward", "gradients", "loss_gradient", "predict")
@@ -102,29 +102,29 @@ class Repeats:
 
     def _again(self, function: str, arguments: tuple[Any, ...], answer: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
         """What to ask, and the answer that is known already, or None."""
-        experiment, settings = arguments[0], next(a for a in arguments if hasattr(a, "compiled"))
+        subject, settings = arguments[0], next(a for a in arguments if hasattr(a, "compiled"))
         whole = self._compiles or settings.compiled
         match function:
             case "train" if not whole:
                 _, state, _, *rest = arguments
-                short = shortened(experiment)
+                short = shortened(subject)
                 for begin in (state, _middle(answer, state)):
                     if begin is not None:
                         yield (short, begin, 1, *rest), None
             case "replay" if not whole:
                 _, parameters, gradients, *rest = arguments
-                yield (experiment, parameters, gradients[:STRETCH], *rest), None
+                yield (subject, parameters, gradients[:STRETCH], *rest), None
             case "train_starts" if not whole:
                 _, starts, *rest = arguments
-                yield (shortened(experiment), starts[:MEMBERS], *rest), None
+                yield (shortened(subject), starts[:MEMBERS], *rest), None
             case "train_ensemble":
                 _, seeds, *rest = arguments
                 if not whole:
-                    yield (shortened(experiment), seeds[:MEMBERS], *rest), None
+                    yield (shortened(subject), seeds[:MEMBERS], *rest), None
                 else:
                     # A single member needs nothing compiled but what trained the others one by one.
                     alone = Ensemble(answer.losses[:1], answer.logits[:1], answer.first_solved[:1], answer.method)
-                    yield (experiment, seeds[:1], *rest), alone if answer.method == "loop" else None
+                    yield (subject, seeds[:1], *rest), alone if answer.method == "loop" else None
             case _:
                 yield arguments, answer
 
@@ -144,10 +144,9 @@ class Repeats:
             noted.append(unsteady)
 
 
-def shortened(experiment: Experiment) -> Experiment:
+def shortened(subject: Subject) -> Subject:
     """The experiment with a recipe of STRETCH steps."""
-    training = msgspec.structs.replace(experiment.training, epochs=1, steps_per_epoch=STRETCH)
-    return msgspec.structs.replace(experiment, training=training)
+    return subject.with_training(msgspec.structs.replace(subject.training, epochs=1, steps_per_epoch=STRETCH))
 
 
 def _middle(trajectory: Any, start: State) -> State | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from crosscheck.comparison import NOT_DETERMINISTIC, Comparison, Value
+from crosscheck.comparison import Comparison, Value
 from crosscheck.diagnosis.finding import Blame, Departure
 from crosscheck.judging.summary import Summary
 from crosscheck.judging.verdict import Verdict
@@ -33,7 +33,7 @@ def unsteady(summary: Summary) -> Iterator[str]:
     found: dict[tuple[str, str], list[Comparison]] = {}
     for verdict in summary.experiments:
         for comparison in verdict.comparisons:
-            if comparison.passed and comparison.note.startswith(NOT_DETERMINISTIC):
+            if comparison.passed and comparison.kind == "unsteady":
                 found.setdefault((comparison.sides[0], comparison.check), []).append(comparison)
     for (side, check), comparisons in found.items():
         worst = max(comparisons, key=lambda comparison: comparison.difference or 0.0)

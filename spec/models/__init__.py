@@ -10,7 +10,8 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
-from spec.models.base import DropoutSite, Embedding, Features, Model, keep_masks
+from spec.dropout import DropoutSite, keep_masks
+from spec.models.base import Embedding, Features, Model
 
 
 def _found() -> dict[str, type[Model]]:

@@ -1,11 +1,12 @@
 """What every model is: a frozen record that knows its own parameters, dropout sites and named intermediates."""
 
 import sys
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
+from spec.dropout import DropoutSite
 from spec.errors import InvalidBatch
 from spec.limits import LARGEST_DEPTH, LARGEST_LENGTH, LARGEST_SIZE
 from spec.parameters import Normal, Parameter, linear
@@ -89,13 +90,6 @@ class Embedding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
 Inputs = Features | Embedding
 
 
-class DropoutSite(msgspec.Struct, frozen=True):
-    """One place where units are dropped in training: shape of what is dropped from, and the probability."""
-
-    shape: tuple[int, ...]
-    rate: float
-
-
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all models. Fields are hyperparameters; docstrings hold the equations.
 
@@ -131,6 +125,16 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """
         return tuple(f"{name.removesuffix('_0')}_n" for name in self.initial_states(1))
 
+    def recurrence(self, stage: str) -> int:
+        """How an intermediate runs over time: 1 from the first step on, -1 from the last; 0 for no recurrence's state.
+
+        "rnn.h_l0" is a state of what has "rnn.weight_hh_l0".
+        """
+        module, _, state = stage.rpartition(".")
+        if all(p.name != f"{module}.weight_hh{state[1:]}" for p in self.parameters()):
+            return 0
+        return -1 if stage.endswith("_reverse") else 1
+
     def dropout_sites(self, batch: int, time: int) -> dict[str, DropoutSite]:
         """Where dropout acts in training, by name, for a batch of that size; empty where the rate is zero."""
         return {}
@@ -165,14 +169,3 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def _head(self, features: int) -> tuple[Parameter, ...]:
         return linear("head", features, self.classes)
-
-
-def keep_masks(model: Model, batch: int, time: int, generator: "np.random.Generator") -> dict[str, Any]:
-    """Draw one step's dropout masks: 0 where a unit is dropped, 1 / (1 - rate) where it is kept, float64.
-
-    crosscheck gives both sides these bytes, so that training with dropout can be compared step by step.
-    """
-    return {
-        name: (generator.random(site.shape) >= site.rate) / (1.0 - site.rate)
-        for name, site in model.dropout_sites(batch, time).items()
-    }

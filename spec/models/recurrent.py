@@ -2,7 +2,8 @@
 
 from typing import ClassVar, Literal
 
-from spec.models.base import Depth, DropoutSite, Model, Rate, Size
+from spec.dropout import DropoutSite
+from spec.models.base import Depth, Model, Rate, Size
 from spec.parameters import Parameter, directions, recurrent
 
 

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from spec.models.base import Depth, DropoutSite, Model, Positive, Rate, Size
+from spec.dropout import DropoutSite
+from spec.models.base import Depth, Model, Positive, Rate, Size
 from spec.parameters import Parameter, layer_norm, linear, self_attention
 
 

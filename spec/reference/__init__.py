@@ -5,15 +5,20 @@ Derivatives come from the complex-step method, which needs no rules of different
 f'(x) = Im f(x + i h) / h to machine precision, since nothing is subtracted (Squire and Trapp, 1998). For small shapes.
 """
 
-from spec.reference.contract import describe, forward, gradients, initialize, loss_gradient, round_trip
-from spec.reference.training import predict, replay, train, train_ensemble, train_starts
+from spec.reference.contract import describe, forced, forward, gradients, initialize, loss_gradient, round_trip
+from spec.reference.optimizer import step as optimizer_step
+from spec.reference.training import advance, gradients_at, predict, replay, train, train_ensemble, train_starts
 
 __all__ = [
+    "advance",
     "describe",
+    "forced",
     "forward",
     "gradients",
+    "gradients_at",
     "initialize",
     "loss_gradient",
+    "optimizer_step",
     "predict",
     "replay",
     "round_trip",

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from spec.experiment import load, shipped
+from spec.models import MODELS
+
 ROOT = Path(__file__).parents[2]
 COMMON = {"numpy", "spec"}
 MAY_IMPORT = {
@@ -117,7 +120,7 @@ def test_the_fast_room_knows_nothing_of_the_models() -> None:
 
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("exit_codes", "plain", "comparison", "request"),
+    ("exit_codes", "plain", "comparison", "subject", "request"),
     ("bounds", "statistics"),
     ("probes",),
     ("checks",),
@@ -190,3 +193,100 @@ def test_an_import_upwards_is_seen(module: str, line: str, said: str) -> None:
     (found,) = upwards({**crosscheck_sources(), module: line})
     assert found.startswith(module)
     assert said in found
+
+
+JUDGES = ("checks", "probes", "bounds", "statistics", "judging", "diagnosis")
+"""Rooms of crosscheck that know what they compare as a `Subject` alone."""
+
+MODEL_FIELDS = {field for model in MODELS.values() for field in model.__struct_fields__} | {"gates", "states"}
+"""What the spec's models are described by."""
+
+SAID_BY_A_SUBJECT = {"classes", "inputs", "dropout"}
+"""Of these, what a subject, a batch or an implementation's function has too."""
+
+
+def _modules(name: str) -> set[str]:
+    """Of a tensor's name, the modules whose names are no ordinary words ("head"): of two words, or in others."""
+    path = name.split(".")[:-1]
+    return {part for part in path if "_" in part or (part[-1].isdigit() and len(part) > 1)} | (
+        {".".join(path[:2])} if path[1:] else set()
+    )
+
+
+MODULES = {part for name in shipped() for p in load(name).parameters() for part in _modules(p.name)}
+
+TENSOR = re.compile("|".join([r"(^|[._])(weight|bias)([._]|$)", *map(re.escape, sorted(MODULES))]))
+"""Names of the spec's tensors and modules, or what they end in."""
+
+
+def knowledge(sources: dict[str, str]) -> list[str]:
+    """What the judging rooms say of the spec's own models: classes, their fields, experiments, names of tensors."""
+    found = []
+    for module, source in sources.items():
+        if room_of(module) not in JUDGES:
+            continue
+        tree = ast.parse(source)
+        told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(
+                ("spec.models.", "spec.observed_masks.")
+            ):
+                found.append(f"{module} imports {node.module}")
+            elif isinstance(node, ast.Name) and node.id in {*MODELS, "Embedding", "Features", "Recurrent"}:
+                found.append(f"{module} names {node.id}")
+            elif (
+                isinstance(node, ast.Attribute)
+                and node.attr in {*MODEL_FIELDS, "model", "models", "task"} - SAID_BY_A_SUBJECT
+            ):
+                found.append(f"{module} asks for {node.attr}")
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+                said = TENSOR.search(node.value) or any(name in node.value for name in shipped())
+                found += [f"{module} says {node.value!r}"] if said else []
+    return found
+
+
+def test_judges_know_a_subject_alone() -> None:
+    assert knowledge(crosscheck_sources()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("from spec.models import Embedding", "imports spec.models"),
+        ("from spec.models.recurrent import Recurrent", "imports spec.models.recurrent"),
+        ("def f(m): return isinstance(m, spec.models.GRU)", "asks for models"),
+        ("def f(m): return isinstance(m, LSTM)", "names LSTM"),
+        ("DEEP = ('hello-gru',)", "says 'hello-gru'"),
+        ("def f(e): return e.model.hidden_size", "asks for hidden_size"),
+        ("def f(n): return n.endswith('.bias_ih')", "says '.bias_ih'"),
+        ("def f(n): return n == 'embedding.weight'", "says 'embedding.weight'"),
+        ("def f(n): return n.startswith('encoder.layers.0')", "says 'encoder.layers.0'"),
+    ],
+)
+def test_knowledge_of_a_model_is_seen(line: str, said: str) -> None:
+    assert f"crosscheck.probes.planted {said}" in knowledge({"crosscheck.probes.planted": line})
+    # Where knowledge of the spec belongs, nobody minds.
+    assert knowledge({"crosscheck.faults.planted": line}) == []
+
+
+def parsed_prose(sources: dict[str, str]) -> list[str]:
+    """Where a note's words decide something: they are asked for a beginning, cut, or compared."""
+    found = []
+    for module, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            asked = []
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                asked = [node.func.value]
+            elif isinstance(node, ast.Compare):
+                asked = [node.left, *node.comparators]
+            elif isinstance(node, ast.Subscript):
+                asked = [node.value]
+            if any(isinstance(each, ast.Attribute) and each.attr == "note" for each in asked):
+                found.append(f"{module} reads {ast.unparse(node)}")
+    return found
+
+
+def test_nobody_reads_prose() -> None:
+    assert parsed_prose(crosscheck_sources()) == []
+    for line in ('c.note.startswith("missing ")', 'c.note == "expected 3"', '"dead" in c.note', "c.note[:3]"):
+        assert parsed_prose({"crosscheck.diagnosis.planted": line})

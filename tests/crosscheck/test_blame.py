@@ -335,8 +335,8 @@ def a_failure(**changes: Any) -> Comparison:
 @pytest.mark.parametrize(
     ("failure", "departs"),
     [
-        (a_failure(crashed=True, note=f"{FIRST}: ValueError: planted"), FIRST),
-        (a_failure(crashed=True, note=f"{SECOND}: its process was killed by SIGKILL"), SECOND),
+        (a_failure(kind="crashed", alone=FIRST, note=f"{FIRST}: ValueError: planted"), FIRST),
+        (a_failure(kind="crashed", alone=SECOND, note=f"{SECOND}: its process was killed by SIGKILL"), SECOND),
         (a_failure(tensor="", note="the two sides were not handed the same inputs (seeds 0 and 1)"), "undecided"),
         (a_failure(check="outcome", case="seeds", tensor="solved"), "undecided"),
         (a_failure(check="trajectory", case="recipe"), "undecided"),

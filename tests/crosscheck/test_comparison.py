@@ -102,10 +102,10 @@ def test_a_shape_that_is_wrong_on_both_sides_fails():
 
 def test_bits_must_be_the_same_where_nothing_is_computed():
     zero, array = np.array([0.0, 1.0]), np.array([1.0, np.nextafter(2.0, 3.0)])
-    assert PLACE.identical("p", array, array.copy(), ("sent", "first")).passed
-    assert PLACE.identical("p", array, np.array([1.0, 2.0]), ("sent", "first")).index == (1,)
-    assert not PLACE.identical("p", zero, -zero, ("sent", "first")).passed
-    assert not PLACE.identical("p", zero, None, ("sent", "first")).passed
+    assert PLACE.against("first", "sent", first=True).identical("p", array, array.copy()).passed
+    assert PLACE.against("first", "sent", first=True).identical("p", array, np.array([1.0, 2.0])).index == (1,)
+    assert not PLACE.against("first", "sent", first=True).identical("p", zero, -zero).passed
+    assert not PLACE.against("first", "sent", first=True).identical("p", zero, None).passed
 
 
 def test_extra_arrays_fail():

@@ -15,7 +15,6 @@ from crosscheck.bounds import tolerances
 from crosscheck.checks import LADDER, outcome, trajectory
 from crosscheck.checks import dropout as check
 from crosscheck.comparison import Arrays, Comparison, Place
-from crosscheck.probes import dropout_masks
 from crosscheck.request import Request
 from crosscheck.statistics import bernoulli
 from spec import experiment as experiments
@@ -100,9 +99,9 @@ OTHERS = [
 def test_masks_of_other_models_are_observed(name: str, changes: dict[str, Any]):
     """What is observed is what was applied, wherever it is seen, and it is seen nearly everywhere."""
     experiment = shipped(name, **changes)
-    batch = random_batch(experiment.model, [dropout_masks.time_of(experiment)] * 6, 0, "float32")
+    batch = random_batch(experiment.model, [experiment.observed_length] * 6, 0, "float32")
     for seed in range(2):
-        seen = dropout_masks.observe(Numpy(), experiment, batch, seed, Request("float32", "cpu", 0).settings)  # type: ignore[arg-type]
+        seen = check.observed(Numpy(), experiment, batch, seed, Request("float32", "cpu", 0).settings)  # type: ignore[arg-type]
         applied = honest(experiment.model, len(batch.inputs), batch.inputs.shape[1], seed)
         assert seen.keys() == applied.keys()
         for site, mask in seen.items():

@@ -43,7 +43,8 @@ def verdict(name: str, status: Status, **fields: Any) -> Verdict:
     compared = Comparison(
         experiment=name, check="forward", precision="float64", case="own", tensor="encoder.layers.0.norm1",
         sides=("one", "two"), passed=status not in ("different", "crashed"), elements=4, index=(0, 5),
-        values=(1.0, 1.5), difference=0.5, bound=1e-15, ratio=5e14, note="a note", crashed=status == "crashed",
+        values=(1.0, 1.5), difference=0.5, bound=1e-15, ratio=5e14, note="a note",
+        kind="crashed" if status == "crashed" else "compared",
         traceback="Traceback (most recent call last):\n  File x\nValueError: y" if status == "crashed" else "",
     )  # fmt: skip
     return Verdict(

@@ -18,8 +18,8 @@ import torch_impl.model
 import torch_impl.recurrent
 from crosscheck.checks import Check, forward, gradients, loss
 from crosscheck.comparison import Arrays, Comparison, Place
-from crosscheck.probes import sample_points
 from crosscheck.request import Request
+from spec import points as sample_points
 from spec.errors import Unsupported
 from spec.experiment import Experiment, load, shipped
 from spec.framework import Framework, Precision
@@ -371,7 +371,7 @@ def test_the_points_of_a_case_are_of_one_shape(name: str, precision: Precision):
 
     experiment = load(name)
     for case in sample_points.cases(experiment, precision, True):
-        points = sample_points.points(experiment, case, Request(precision, "cpu", 0))
+        points = experiment.points(case, 0, precision)
         assert points[0].name == ""
         assert len({point.name for point in points}) == len(points)
         for other in points[1:]:

@@ -1,4 +1,4 @@
-"""Faults that are invisible on an ordinary batch: they need a certain point of crosscheck.probes.sample_points.
+"""Faults that are invisible on an ordinary batch: they need a certain point of spec.points.
 
 Exact zeros, an offset in float32, four layers, a row that is padding throughout, a target shorter than its source, a
 state to start from, the gradient by the inputs.

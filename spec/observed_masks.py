@@ -13,7 +13,6 @@ import numpy as np
 
 from spec.errors import Unsupported
 from spec.experiment import Experiment
-from spec.framework import Framework, Settings
 from spec.models.recurrent import Recurrent
 from spec.models.transformer import TransformerEncoder
 from spec.parameters import Parameters
@@ -23,7 +22,7 @@ Masks = dict[str, np.ndarray]
 """Dropout site -> what it multiplied by, float64 in the site's shape."""
 
 Forward = Callable[[Parameters], dict[str, np.ndarray]]
-"""Parameters -> intermediates, always of the same batch and with the same seed."""
+"""Parameters -> intermediates, both float64, always of the same batch and with the same seed."""
 
 OPEN = 30.0
 """A bias that opens a gate for good, or closes it: 1 - sigmoid(30) is 1e-13."""
@@ -47,17 +46,11 @@ def time_of(experiment: Experiment) -> int:
     return 1 if last else min(experiment.task.length, LARGEST_TIME)
 
 
-def observe(framework: Framework, experiment: Experiment, batch: Batch, seed: int, settings: Settings) -> Masks:
-    """The masks of a forward pass in train mode with that seed.
+def observe(experiment: Experiment, forward: Forward, batch: Batch) -> Masks:
+    """The masks of a forward pass in train mode. The batch has no padding.
 
-    The batch has no padding. Raises Unsupported for a model that has no probe here.
+    Raises Unsupported for a model that has no probe here.
     """
-
-    def forward(parameters: Parameters) -> dict[str, np.ndarray]:
-        given = {name: value.astype(settings.precision) for name, value in parameters.items()}
-        outputs = framework.forward(experiment, given, batch, settings, dropout=seed)
-        return {name: value.astype(np.float64) for name, value in outputs.items()}
-
     model, (size, time) = experiment.model, batch.inputs.shape[:2]
     masks = {name: np.full(site.shape, np.nan) for name, site in model.dropout_sites(size, time).items()}
     zeros = {parameter.name: np.zeros(parameter.shape) for parameter in model.parameters()}
@@ -67,9 +60,7 @@ def observe(framework: Framework, experiment: Experiment, batch: Batch, seed: in
         case TransformerEncoder():
             _transformer(model, zeros, forward, masks)
         case _:
-            raise Unsupported(
-                f"crosscheck.probes.dropout_masks cannot observe the dropout masks of {type(model).__name__}"
-            )
+            raise Unsupported(f"spec.observed_masks cannot observe the dropout masks of {type(model).__name__}")
     return masks
 
 
@@ -141,9 +132,7 @@ def _transformer(model: TransformerEncoder, zeros: Parameters, forward: Forward,
     """Half of the features show a block's output, dropped; the others tell the shift and scale of the norm after it."""
     width = model.hidden_size
     if width < 4:
-        raise Unsupported(
-            f"crosscheck.probes.dropout_masks needs a hidden_size of 4 for a TransformerEncoder, got {width}"
-        )
+        raise Unsupported(f"spec.observed_masks needs a hidden_size of 4 for a TransformerEncoder, got {width}")
     halves = [np.arange(width) % 2 == parity for parity in (0, 1)]
     passes = max(math.ceil(model.feed_forward_size / (width // 2)), 2)
     for number in range(passes):

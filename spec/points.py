@@ -1,0 +1,263 @@
+"""Where crosscheck looks at an experiment: batches, starts and depths, as few shapes and many points of each.
+
+A compiler compiles once for each shape and precision, about a second. So a case is one shape, and all that can vary
+within it are points of that case: they cost milliseconds.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from spec import parameters as spec_parameters
+from spec.experiment import Experiment, override, shipped
+from spec.framework import Precision
+from spec.models import Embedding
+from spec.models.recurrent import Recurrent
+from spec.parameters import Parameters
+from spec.tasks import IGNORED, Batch, random_batch
+
+LONGEST = 7
+"""Steps of the ragged batches, unless the model takes fewer."""
+
+OFFSET = 100.0
+"""Added to what ought to have a mean near zero. A float32 of this size has five digits left after the point, enough for
+a variance of order 1 taken from centred values (off by 1e-5); as a mean of squares less a squared mean it is the
+difference of two numbers of 1e4, off by 1e-3. Exponentials of it overflow wherever nothing is subtracted first."""
+
+BEFORE_NORM = ("self_attn.out_proj.bias", "linear2.bias")
+"""Ends of the names of what is added right before a LayerNorm. There the offset must be the same in every feature:
+brought in at the model's inputs, random weights would make a spread of it, which hides what it is there to show."""
+
+DECODED = "decoded"
+"""The case, and the tensor, of a model that decodes step by step: what it chooses feeds back."""
+
+SHARPER = 4.0
+"""What the parameters are multiplied by there: small ones choose the same symbol in every row and at every step."""
+
+DEPTHS = {"one layer": 1, "two layers": 2, "three layers": 3, "four layers": 4}
+"""The cases of other depths, in float64."""
+
+DEEPEST = "four layers"
+
+DEEP = (
+    "hello-bidirectional-gru",
+    "hello-gru",
+    "hello-stacked-lstm-dropout",
+    "hello-stacked-rnn",
+    "hello-transformer",
+    "hello-transformer-norm-first",
+    "last-step-classifier",
+)
+"""Shipped experiments that are also looked at with four layers by default: each kind of model that has layers, since
+their code is shared and a compilation each costs seconds in all. An experiment that is not shipped always is."""
+
+CLEAN, PERMUTED = "clean padding", "permuted rows"
+"""Points that must give what the case's first point gave, on the same side."""
+
+INITIAL = "initial states"
+"""The point with initial states that are not zero, of a model that takes any."""
+
+LENGTHS: dict[str, list[int]] = {
+    "batch 1": [LONGEST],
+    "batch 2": [LONGEST, 2],
+    "length 1": [1, 1, 1],
+    "length 2": [2, 0, 1, 2],
+}
+"""Further shapes, in thorough mode."""
+
+
+class Point(NamedTuple):
+    """One evaluation within a case. name: empty for the first, which the others vary.
+
+    subject: what is evaluated, an experiment or another depth of it. saturated: inputs of that size drive gates and
+    tanh to their ends; 0 where none do. measured: whether it has numbers of its own size, and so an envelope of its
+    own; else the first point's holds. live: whether a gradient that is not zero reaches every parameter there.
+    """
+
+    name: str
+    subject: Any
+    parameters: Parameters
+    batch: Batch
+    saturated: float = 0.0
+    measured: bool = False
+    live: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """Before the names of what was recorded there."""
+        return f"{self.name}/" if self.name else ""
+
+
+def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    """One for each shape."""
+    if precision == "float32":
+        # The experiment's own batch is looked at in float32 by trajectory's first step.
+        return ("own", "ragged") if thorough else ("ragged",)
+    found = ("own", "ragged", *(LENGTHS if thorough else ()))
+    if not hasattr(experiment.model, "num_layers"):
+        return found
+    if thorough:
+        return found + tuple(DEPTHS)
+    deep = experiment.name in DEEP or experiment.name not in shipped()
+    return (*found, DEEPEST) if deep else found
+
+
+def variant(experiment: Experiment, case: str) -> Experiment:
+    """The experiment with as many layers as the case asks for.
+
+    Where the last step is read out also with both directions: which states those are is easily mistaken.
+    """
+    if case not in DEPTHS:
+        return experiment
+    if _reads_last_step(experiment):
+        experiment = override(experiment, model__bidirectional=True)
+    # A single layer has no place for dropout; evaluation never drops anything.
+    return override(experiment, model__num_layers=DEPTHS[case], **_without_dropout(experiment, DEPTHS[case]))
+
+
+def _reads_last_step(experiment: Experiment) -> bool:
+    return isinstance(experiment.model, Recurrent) and experiment.model.readout == "last step"
+
+
+def _without_dropout(experiment: Experiment, layers: int) -> dict[str, float]:
+    return {"model__dropout": 0.0} if layers == 1 and hasattr(experiment.model, "dropout") else {}
+
+
+def points(experiment: Experiment, case: str, seed: int, precision: Precision) -> list[Point]:
+    """The case's points, of as few shapes as can be. The first has no name."""
+    if case == DECODED:
+        found = points(experiment, "ragged", seed, precision)
+        return [p._replace(parameters={name: SHARPER * value for name, value in p.parameters.items()}) for p in found]
+    experiment = variant(experiment, case)
+    start = experiment.start(seed, precision)
+    if case == "own":
+        batch = experiment.task.batch(seed, 0, precision)
+        return [
+            # A single step has no step before it, and leaves recurrent weights without a gradient.
+            Point("", experiment, start, batch, measured=True, live=experiment.task.length > 1),
+            Point("zeros", experiment, {name: np.zeros_like(value) for name, value in start.items()}, batch),
+            Point("zero units", experiment, {name: _zero_units(value) for name, value in start.items()}, batch),
+        ]
+    batch = _random(experiment, case, seed, precision)
+    if case != "ragged":
+        found = [Point("", experiment, start, batch, measured=True)]
+        if case in DEPTHS and _reads_last_step(experiment):
+            # A shape of its own. Without padding the last column is the last step, but of one direction only.
+            full = random_batch(experiment.model, [LONGEST] * len(batch.inputs), seed, precision)
+            found.append(Point("full length", experiment, start, full, measured=True))
+        return found
+    littered = batch._replace(inputs=_littered(experiment, batch, seed))
+    found = [Point("", experiment, start, littered, measured=True)]
+    if precision == "float32":
+        # In float64 there are digits enough to hide what loses them.
+        return [*found, _offset(found[0])]
+    found += [
+        Point(CLEAN, experiment, start, batch),
+        Point(PERMUTED, experiment, start, _rows(littered, permutation(len(batch.inputs)))),
+        Point("edges", experiment, start, _edges(experiment, littered)),
+    ]
+    if batch.initial:
+        states = random_batch(
+            experiment.model,
+            _lengths(experiment, case, precision),
+            seed,
+            precision,
+            initial=True,
+        ).initial
+        found.append(Point(INITIAL, experiment, start, littered._replace(initial=states)))
+    return found
+
+
+def fullest(experiment: Experiment, seed: int, precision: Precision) -> Point:
+    """The point whose batch has the most that a batch may have: lengths, and initial states where the model has any."""
+    found = {point.name: point for point in points(experiment, "ragged", seed, precision)}
+    return found.get(INITIAL, found[""])
+
+
+def _random(experiment: Experiment, case: str, seed: int, precision: Precision) -> Batch:
+    """A random batch of the case's shape. Initial states are there and zero, so that others are no other shape."""
+    model, lengths = experiment.model, _lengths(experiment, case, precision)
+    target = max(lengths) + (2 if precision == "float32" else -2) if model.decodes and max(lengths) > 2 else None
+    batch = random_batch(model, lengths, seed, precision, target_length=target, initial=case == "ragged")
+    if batch.initial is None:
+        return batch
+    return batch._replace(initial={name: np.zeros_like(state) for name, state in batch.initial.items()})
+
+
+def _lengths(experiment: Experiment, case: str, precision: Precision) -> list[int]:
+    """The lengths of the case's sequences; a batch of one length has no padding."""
+    longest = min(LONGEST, getattr(experiment.model, "max_length", None) or LONGEST)
+    if case == "ragged":
+        every = [longest, 1, 2, longest, 3, 0, longest - 1]
+        return every if precision == "float64" else every[:1] + every[4:5]
+    return [min(length, longest) for length in LENGTHS.get(case, [LONGEST, 3, 1])]
+
+
+def permutation(count: int) -> np.ndarray:
+    """Another order of the rows, in which none stays where it is."""
+    return np.roll(np.arange(count)[::-1], 1) if count % 2 == 0 else np.roll(np.arange(count), 3)
+
+
+def _zero_units(value: np.ndarray) -> np.ndarray:
+    """Every other row zero: such a unit's sum is exactly zero, and what comes after it is not."""
+    value = value.copy()
+    value[::2] = 0.0
+    return value
+
+
+def _offset(point: Point) -> Point:
+    """The same with an offset."""
+    experiment, start, batch = point.subject, point.parameters, point.batch
+    point = point._replace(name="offset", measured=True)
+    shifted = [name for name in start if name.endswith(BEFORE_NORM)]
+    if not shifted and isinstance(experiment.model.inputs, Embedding):
+        shifted = ["embedding.weight"]
+    if not shifted:
+        return point._replace(
+            saturated=OFFSET, batch=batch._replace(inputs=batch.inputs + batch.inputs.dtype.type(OFFSET))
+        )
+    moved = {n: v + v.dtype.type(OFFSET) if n in shifted else v for n, v in start.items()}
+    return point._replace(saturated=OFFSET if shifted == ["embedding.weight"] else 0.0, parameters=moved)
+
+
+def _rows(batch: Batch, order: np.ndarray) -> Batch:
+    """The batch with its sequences in another order."""
+    fields = {name: a[order] for name, a in batch._asdict().items() if isinstance(a, np.ndarray)}
+    # States have an axis of layers before that of the rows.
+    states = None if batch.initial is None else {name: a[..., order, :] for name, a in batch.initial.items()}
+    return batch._replace(**fields, initial=states)
+
+
+def _edges(experiment: Experiment, batch: Batch) -> Batch:
+    """The first and the last index of every vocabulary by turns, and every third target ignored."""
+    model = experiment.model
+
+    def ends(like: np.ndarray, first: int, last: int) -> np.ndarray:
+        return np.where(np.arange(like.size).reshape(like.shape) % 2, last, first)
+
+    inputs = batch.inputs
+    if isinstance(model.inputs, Embedding):
+        inputs = ends(inputs, 0, model.inputs.num_embeddings - 1)
+    asked = (batch.targets != IGNORED) & (np.arange(batch.targets.size).reshape(batch.targets.shape) % 3 != 1)
+    targets = np.where(asked, ends(batch.targets, 0, model.classes - 1), IGNORED)
+    symbols = batch.decoder_inputs
+    return batch._replace(
+        inputs=inputs,
+        targets=targets,
+        decoder_inputs=None if symbols is None else ends(symbols, model.classes, model.classes - 1),
+    )
+
+
+def _littered(experiment: Experiment, batch: Batch, seed: int) -> np.ndarray:
+    """The inputs with NaN and huge numbers, or other indices, where there is padding."""
+    inputs = batch.inputs.copy()
+    if batch.lengths is None:
+        return inputs
+    padding = np.arange(inputs.shape[1]) >= batch.lengths[:, None]
+    count = int(padding.sum())
+    if isinstance(experiment.model.inputs, Embedding):
+        generator = spec_parameters.generator_for(seed, "padding")
+        inputs[padding] = generator.integers(0, experiment.model.inputs.num_embeddings, count)
+    else:
+        inputs[padding] = np.where(np.arange(count) % 2, np.nan, 1e30)[:, None]
+    return inputs

@@ -1,0 +1,129 @@
+"""An experiment as crosscheck asks for it: what crosscheck.subject.Subject says, for the models and tasks of the spec.
+
+What crosscheck has to know of a model, beyond its parameters and stages, stands behind this and nowhere in crosscheck.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+import numpy as np
+
+from spec import parameters
+from spec.dropout import DropoutSite, keep_masks
+from spec.models import AnyModel, Embedding
+from spec.parameters import Parameter, Parameters
+from spec.tasks import AnyTask, Batch, random_batch
+from spec.training import Training
+
+if TYPE_CHECKING:
+    from spec.framework import Precision
+    from spec.points import Point
+
+SPREAD = 0.1
+"""Half-width of the noise on parameters whose law is a constant: a zero bias would hide that it is missing."""
+
+
+class ExperimentSubject:
+    """What an experiment answers to crosscheck. See crosscheck.subject.Subject."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        model: AnyModel
+        task: AnyTask
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        return self.model.parameters()
+
+    @property
+    def parameter_count(self) -> int:
+        return self.model.parameter_count
+
+    def stages(self) -> tuple[str, ...]:
+        return self.model.intermediates()
+
+    def recurrence(self, stage: str) -> int:
+        return self.model.recurrence(stage)
+
+    @property
+    def classes(self) -> int:
+        return self.model.classes
+
+    @property
+    def decodes(self) -> bool:
+        return self.model.decodes
+
+    @property
+    def has_numeric_inputs(self) -> bool:
+        return not isinstance(self.model.inputs, Embedding)
+
+    @property
+    def has_dropout(self) -> bool:
+        return self.model.has_dropout
+
+    def dropout_sites(self, batch: int, time: int) -> dict[str, DropoutSite]:
+        return self.model.dropout_sites(batch, time)
+
+    def keep_masks(self, batch: int, time: int, generator: "np.random.Generator") -> dict[str, np.ndarray]:
+        return keep_masks(self.model, batch, time, generator)
+
+    @property
+    def observed_length(self) -> int:
+        return _observed_masks().time_of(self)
+
+    def observed_batch(self, size: int, seed: int, precision: "Precision") -> Batch:
+        return random_batch(self.model, [self.observed_length] * size, seed, precision)
+
+    def observed_masks(
+        self, forward: Callable[[Parameters], dict[str, np.ndarray]], batch: Batch
+    ) -> dict[str, np.ndarray]:
+        return _observed_masks().observe(self, forward, batch)
+
+    def start(self, seed: int, precision: "Precision") -> Parameters:
+        return parameters.draw(self.parameters(), seed, precision, SPREAD)
+
+    def batch(self, seed: int, step: int, precision: "Precision") -> Batch:
+        return self.task.batch(seed, step, precision)
+
+    def evaluation_batch(self, precision: "Precision") -> Batch:
+        return self.task.evaluation_batch(precision)
+
+    def with_training(self, training: Training) -> Self:
+        return msgspec.structs.replace(self, training=training)  # type: ignore[type-var]
+
+    def cases(self, precision: "Precision", thorough: bool) -> tuple[str, ...]:
+        return _points().cases(self, precision, thorough)
+
+    def variant(self, case: str) -> Self:
+        return _points().variant(self, case)
+
+    def points(self, case: str, seed: int, precision: "Precision") -> "list[Point]":
+        return _points().points(self, case, seed, precision)
+
+    def fullest(self, seed: int, precision: "Precision") -> "Point":
+        return _points().fullest(self, seed, precision)
+
+    def options(self, declared: Mapping[str, str]) -> list[str]:
+        from spec import options
+
+        return options.had(self, declared)  # type: ignore[arg-type]
+
+    @property
+    def reference(self) -> Any:
+        from spec import reference
+
+        return reference
+
+
+# Here, since both look at experiments.
+def _points() -> Any:
+    from spec import points
+
+    return points
+
+
+def _observed_masks() -> Any:
+    from spec import observed_masks
+
+    return observed_masks
