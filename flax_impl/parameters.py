@@ -26,6 +26,9 @@ from spec.parameters import Constant, Normal, Parameter, Parameters, Uniform
 
 Path = tuple[str | int, ...]
 
+SMALLEST_DRAW = 1024
+"""Numbers that are drawn of a single tensor at least: they take no longer than ten, and hello's are all smaller."""
+
 
 class Leaf(NamedTuple):
     """Where a canonical parameter lives: its path in the nnx state, and whether its two axes are swapped there."""
@@ -100,7 +103,7 @@ def key_of(parameter: Parameter, key: Array) -> Array:
 
 def draw(parameter: Parameter, key: Array, settings: Settings) -> np.ndarray:
     """One tensor from its initial law, in the settings' precision."""
-    shape = _drawn_shape(parameter)
+    shape = _compiled_shape(parameter)
     dtype = np.dtype(settings.precision)
     match parameter.law:
         case Uniform(bound):
@@ -134,6 +137,15 @@ def sample(parameter: Parameter, key: Array, dtype: str) -> Array:
 def _drawn_shape(parameter: Parameter) -> tuple[int]:
     """JAX compiles its generators anew for every shape; powers of two are few."""
     return (1 << (parameter.size - 1).bit_length(),)
+
+
+def _compiled_shape(parameter: Parameter) -> tuple[int]:
+    """The same where nothing else is compiled with it; a generator takes 0.1 s.
+
+    With this switch of JAX, on by default, a number is a function of its index alone, and so `sample`'s too.
+    """
+    (size,) = _drawn_shape(parameter)
+    return (max(size, SMALLEST_DRAW) if getattr(jax.config, "jax_threefry_partitionable", False) else size,)
 
 
 @cache
