@@ -35,6 +35,9 @@ def mode(model: Model, dropout: Dropout) -> Iterator[None]:
 @contextmanager
 def given(model: Model, masks: Mapping[str, Tensor]) -> Iterator[None]:
     """Every dropout multiplies by the mask of its name instead of drawing one."""
+    if not masks:
+        yield
+        return
     handles = []
     remaining = dict(masks)
     for name, module in model.named_modules():
