@@ -1,6 +1,5 @@
 """The optimizer, with every constant from the spec. See spec.training."""
 
-import math
 from functools import cache
 from typing import Any
 
@@ -8,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 
-from flax_impl.parameters import Layout, to_canonical, to_native
+from flax_impl.parameters import Layout, from_vectors, to_canonical, to_native
 from spec.parameters import Parameters
 from spec.training import SGD, Adam, AdamW, AnyOptimizer, Clipping, StepConstants
 
@@ -98,14 +98,13 @@ def _place(spec: AnyOptimizer, structure: Any) -> dict[str, int]:
     return place
 
 
-def slots(spec: AnyOptimizer, layout: Layout, parameters: optax.Params, state: optax.OptState) -> Parameters:
-    """The optimizer's slots under their canonical names. Leading axes, such as one of steps, are the parameters'."""
-    leaves, structure = jax.tree.flatten(parameters)
-    place, found = _place(spec, structure), {}
+def slots(spec: AnyOptimizer, layout: Layout, like: nnx.State, state: optax.OptState) -> Parameters:
+    """The optimizer's slots under their canonical names. Leading axes, such as one of steps, stay in front.
+
+    like: parameters, without such axes.
+    """
+    place, found = _place(spec, jax.tree.structure(like)), {}
     for slot in spec.slots:
-        vectors = np.asarray(jax.tree.leaves(state)[place[slot]])
-        ends = np.cumsum([math.prod(leaf.shape[vectors.ndim - 1 :]) for leaf in leaves])
-        parts = np.split(vectors, ends[:-1], axis=-1)
-        native = structure.unflatten([part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
+        native = from_vectors(np.asarray(jax.tree.leaves(state)[place[slot]]), like)
         found |= {f"{name}.{slot}": value for name, value in to_canonical(layout, native).items()}
     return found

@@ -17,7 +17,7 @@ from flax_impl.build import build, check_gradients, load
 from flax_impl.dropout import set_mode
 from flax_impl.loss import cross_entropy
 from flax_impl.model import ArrayBatch, Model, predict, run, valid_steps
-from flax_impl.parameters import to_canonical, to_native
+from flax_impl.parameters import Layout, as_vector, from_vectors, to_canonical, to_native
 from flax_impl.settings import computing
 from spec.experiment import Experiment
 from spec.framework import MaskSource, Replay, Settings, Trajectory
@@ -45,11 +45,18 @@ class Inputs(NamedTuple):
     dropout: Any
 
 
+class Recorded(NamedTuple):
+    """What a training step hands on, where that is recorded: all parameters as one vector, see `as_vector`."""
+
+    parameters: Array
+    optimizer: optax.OptState
+
+
 class Outputs(NamedTuple):
     """What a training step leaves: its loss, and where it is recorded what it hands on."""
 
     loss: Array
-    carry: Carry | None
+    recorded: Recorded | None
 
 
 def train(
@@ -72,9 +79,10 @@ def train(
         evaluation_batch = to_arrays(experiment.task.evaluation_batch(settings.precision))
         inputs = stack_inputs(experiment, steps, seed, settings, masks)
         carry, (outputs, logits) = train_epochs(carry, inputs, evaluation_batch, jax.random.key(seed))
-        trace: Carry | None = outputs.carry if record else None
+        trace: Any = outputs.recorded if record else None
         # Recorded steps have axes (epochs, steps); callers want one.
-        joined = None if trace is None else jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), trace)
+        joined = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), trace)
+        parameters, slots = ({}, {}) if joined is None else canonical(training, layout, carry.parameters, joined)
         return Trajectory(
             state=State(
                 to_canonical(layout, carry.parameters),
@@ -83,9 +91,23 @@ def train(
             ),
             losses=np.asarray(outputs.loss).reshape(-1),
             logits=np.asarray(logits),
-            parameters={} if joined is None else to_canonical(layout, joined.parameters),
-            slots={} if joined is None else optimizers.slots(training.optimizer, layout, *joined),
+            parameters=parameters,
+            slots=slots,
         )
+
+
+def recorded(carry: Carry) -> Recorded:
+    """What is kept of a step."""
+    return Recorded(as_vector(carry.parameters), carry.optimizer)
+
+
+def canonical(training: Training, layout: Layout, like: nnx.State, recorded: Recorded) -> tuple[Parameters, Parameters]:
+    """The parameters and slots of recorded steps under their canonical names, each with an axis of steps.
+
+    like: parameters of one step.
+    """
+    parameters = to_canonical(layout, from_vectors(np.asarray(recorded.parameters), like))
+    return parameters, optimizers.slots(training.optimizer, layout, like, recorded.optimizer)
 
 
 def first_carry(experiment: Experiment, state: State, settings: Settings) -> Carry:
@@ -144,7 +166,7 @@ def make_step(
 
         loss, gradients = jax.value_and_grad(loss_of)(parameters)
         carry = descend(training, carry._replace(parameters=parameters), gradients, inputs.constants)
-        return carry, Outputs(loss, carry if record else None)
+        return carry, Outputs(loss, recorded(carry) if record else None)
 
     return step
 
@@ -170,22 +192,19 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
             name: np.stack([given[name] for given in gradients], dtype=settings.precision) for name in parameters
         }
         constants = stack_constants(training, range(len(gradients)), settings)
-        trace = _compile_replay(training, settings)(carry, to_native(layout, stacked), constants)
-        return Replay(
-            to_canonical(layout, trace.parameters),
-            optimizers.slots(training.optimizer, layout, *trace),
-        )
+        found = _compile_replay(training, settings)(carry, to_native(layout, stacked), constants)
+        return Replay(*canonical(training, layout, carry.parameters, found))
 
 
 @cache
-def _compile_replay(training: Training, settings: Settings) -> Callable[[Carry, nnx.State, StepConstants], Carry]:
-    """The jitted function from the first carry, and every step's gradients and constants, to every step's carry."""
+def _compile_replay(training: Training, settings: Settings) -> Callable[[Carry, nnx.State, StepConstants], Recorded]:
+    """The jitted function from the first carry, and every step's gradients and constants, to what every step leaves."""
 
-    def step(carry: Carry, given: tuple[nnx.State, StepConstants]) -> tuple[Carry, Carry]:
+    def step(carry: Carry, given: tuple[nnx.State, StepConstants]) -> tuple[Carry, Recorded]:
         carry = descend(training, carry, *given)
-        return carry, carry
+        return carry, recorded(carry)
 
-    def replay_steps(carry: Carry, gradients: nnx.State, constants: StepConstants) -> Carry:
+    def replay_steps(carry: Carry, gradients: nnx.State, constants: StepConstants) -> Recorded:
         return jax.lax.scan(step, carry, (gradients, constants))[1]
 
     return compilation.jit(replay_steps, compilation.options(settings, quick=True))
