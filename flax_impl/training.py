@@ -82,7 +82,7 @@ def train(
         trace: Any = outputs.recorded if record else None
         # Recorded steps have axes (epochs, steps); callers want one.
         joined = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), trace)
-        parameters, slots = ({}, {}) if joined is None else canonical(training, layout, carry.parameters, joined)
+        parameters, slots = ({}, {}) if joined is None else _canonical(training, layout, carry.parameters, joined)
         return Trajectory(
             state=State(
                 to_canonical(layout, carry.parameters),
@@ -96,12 +96,14 @@ def train(
         )
 
 
-def recorded(carry: Carry) -> Recorded:
+def _recorded(carry: Carry) -> Recorded:
     """What is kept of a step."""
     return Recorded(as_vector(carry.parameters), carry.optimizer)
 
 
-def canonical(training: Training, layout: Layout, like: nnx.State, recorded: Recorded) -> tuple[Parameters, Parameters]:
+def _canonical(
+    training: Training, layout: Layout, like: nnx.State, recorded: Recorded
+) -> tuple[Parameters, Parameters]:
     """The parameters and slots of recorded steps under their canonical names, each with an axis of steps.
 
     like: parameters of one step.
@@ -166,7 +168,7 @@ def make_step(
 
         loss, gradients = jax.value_and_grad(loss_of)(parameters)
         carry = descend(training, carry._replace(parameters=parameters), gradients, inputs.constants)
-        return carry, Outputs(loss, recorded(carry) if record else None)
+        return carry, Outputs(loss, _recorded(carry) if record else None)
 
     return step
 
@@ -193,7 +195,7 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
         }
         constants = stack_constants(training, range(len(gradients)), settings)
         found = _compile_replay(training, settings)(carry, to_native(layout, stacked), constants)
-        return Replay(*canonical(training, layout, carry.parameters, found))
+        return Replay(*_canonical(training, layout, carry.parameters, found))
 
 
 @cache
@@ -202,7 +204,7 @@ def _compile_replay(training: Training, settings: Settings) -> Callable[[Carry, 
 
     def step(carry: Carry, given: tuple[nnx.State, StepConstants]) -> tuple[Carry, Recorded]:
         carry = descend(training, carry, *given)
-        return carry, recorded(carry)
+        return carry, _recorded(carry)
 
     def replay_steps(carry: Carry, gradients: nnx.State, constants: StepConstants) -> Recorded:
         return jax.lax.scan(step, carry, (gradients, constants))[1]
