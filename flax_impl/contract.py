@@ -22,7 +22,7 @@ from flax_impl.parameters import initialize, to_canonical
 from flax_impl.settings import computing, device_of
 from flax_impl.training import evaluate, renormalized, replay, to_arrays, train
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, LossGradient, Settings
+from spec.framework import Dropout, Gradients, LossGradient, Settings, Side, bound
 from spec.models import Embedding
 from spec.models import Model as Spec
 from spec.parameters import Parameters
@@ -35,7 +35,7 @@ __all__ = [
     "gradients",
     "initialize",
     "loss_gradient",
-    "overhead",
+    "open",
     "predict",
     "replay",
     "round_trip",
@@ -57,13 +57,27 @@ def describe(settings: Settings) -> dict[str, str]:
     }
 
 
-def overhead() -> dict[str, float]:
-    """See spec.framework.Framework.overhead."""
-    return {kind: compilation.SPENT[kind] for kind in compilation.KINDS.values()}
+def open(experiment: Experiment, settings: Settings) -> Side:
+    """See spec.framework.Framework.open."""
+    bind = partial(bound, experiment, settings)
+    return Side(
+        initialize=bind(initialize),
+        round_trip=bind(round_trip),
+        forward=bind(forward),
+        gradients=bind(gradients),
+        train=bind(train),
+        loss_gradient=bind(loss_gradient),
+        predict=bind(predict),
+        replay=bind(replay),
+        train_starts=bind(train_starts),
+        train_ensemble=bind(train_ensemble),
+        compiles=True,
+        spent=compilation.SPENT,
+    )
 
 
 def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:
-    """See spec.framework.Framework.round_trip."""
+    """See spec.framework.Side: round_trip."""
     with computing(settings):
         graph, layout = build(experiment.model)
         model = nnx.merge(graph, load(experiment.model, parameters, settings))
@@ -73,7 +87,7 @@ def round_trip(experiment: Experiment, parameters: Parameters, settings: Setting
 def forward(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> dict[str, np.ndarray]:
-    """See spec.framework.Framework.forward."""
+    """See spec.framework.Side: forward."""
     outputs, _ = _compute(experiment, parameters, batch, settings, dropout)
     return {name: np.asarray(value) for name, value in outputs.items()}
 
@@ -81,7 +95,7 @@ def forward(
 def gradients(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> Gradients:
-    """See spec.framework.Framework.gradients."""
+    """See spec.framework.Side: gradients."""
     check_gradients(experiment.model)
     _, (loss, native, by_inputs) = _compute(experiment, parameters, batch, settings, dropout)
     canonical = to_canonical(build(experiment.model)[1], native)
@@ -89,7 +103,7 @@ def gradients(
 
 
 def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
-    """See spec.framework.Framework.loss_gradient."""
+    """See spec.framework.Side: loss_gradient."""
     with computing(settings):
         loss, gradient = _compiled_loss(experiment.training.loss, settings)(to_array(logits), to_array(targets))
         return LossGradient(float(loss), np.asarray(gradient))
@@ -102,7 +116,7 @@ def _compiled_loss(loss: CrossEntropy, settings: Settings) -> Callable:
 
 
 def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
-    """See spec.framework.Framework.predict."""
+    """See spec.framework.Side: predict."""
     check(experiment.model, batch)
     with computing(settings):
         native = load(experiment.model, parameters, settings)

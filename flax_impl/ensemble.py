@@ -12,7 +12,7 @@ from flax_impl.settings import computing
 from flax_impl.training import train
 from spec.ensemble import chunk_size, cut, join, member_bytes, one_by_one, start_by_start
 from spec.experiment import Experiment
-from spec.framework import Ensemble, Settings, Trajectory
+from spec.framework import Ensemble, Settings, Trajectory, bound
 from spec.machine import threads
 from spec.parameters import Parameters
 
@@ -33,9 +33,10 @@ through the function that `train` has compiled, in milliseconds each."""
 def train_ensemble(
     experiment: Experiment, seeds: Sequence[int], settings: Settings, chunk: int | None = None
 ) -> Ensemble:
-    """See spec.framework.Framework.train_ensemble."""
+    """See spec.framework.Side: train_ensemble."""
     if len(seeds) < WORTH_COMPILING:
-        return one_by_one(initialize, train, experiment, seeds, settings)
+        begin, go_on = (bound(experiment, settings, function) for function in (initialize, train))
+        return one_by_one(begin, go_on, experiment, seeds, settings.precision)
     members = np.array(seeds, np.uint32)
     most = chunk or len(cut(len(members), chunk_size(experiment, settings.precision))[0])
     size = block_size(experiment, most, settings)
@@ -64,7 +65,7 @@ def _train_block(
 def train_starts(
     experiment: Experiment, starts: Sequence[Parameters], seed: int, settings: Settings
 ) -> list[Trajectory]:
-    """See spec.framework.Framework.train_starts. One after the other: `train` is compiled once for all of them."""
+    """See spec.framework.Side: train_starts. One after the other: `train` is compiled once for all of them."""
     return start_by_start(train, experiment, starts, seed, settings)
 
 

@@ -99,7 +99,7 @@ def assemble(layout: Layout, parameters: Mapping[str, Array]) -> nnx.State:
 
 
 def initialize(experiment: Experiment, seed: int, settings: Settings) -> Parameters:
-    """See spec.framework.Framework.initialize."""
+    """See spec.framework.Side: initialize."""
     with computing(settings):
         key = jax.random.key(seed)
         table = experiment.model.parameters()

@@ -68,7 +68,7 @@ def train(
     record: bool = False,
     masks: MaskSource = "own",
 ) -> Trajectory:
-    """See spec.framework.Framework.train."""
+    """See spec.framework.Side: train."""
     training = experiment.training
     with computing(settings):
         _, layout = build(experiment.model)
@@ -183,7 +183,7 @@ def descend(training: Training, carry: Carry, gradients: nnx.State, at: StepCons
 
 
 def replay(experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings) -> Replay:
-    """See spec.framework.Framework.replay."""
+    """See spec.framework.Side: replay."""
     training = experiment.training
     with computing(settings):
         _, layout = build(experiment.model)

@@ -11,7 +11,7 @@ from spec.experiment import Experiment
 from spec.framework import Ensemble, Precision, Settings, Trajectory
 from spec.parameters import Parameters
 from spec.tasks import IGNORED, Batch, predictions
-from spec.training import initial_state
+from spec.training import State, initial_state
 
 NEVER = -1
 """The time to solve of a member that never does."""
@@ -83,25 +83,25 @@ def start_by_start(
     seed: int,
     settings: Settings,
 ) -> list[Trajectory]:
-    """`Framework.train_starts` as a plain loop of an implementation's `train`."""
+    """`Side.train_starts` as a plain loop of an implementation's `train`."""
     states = [initial_state(experiment.training.optimizer, start) for start in starts]
     epochs = experiment.training.epochs
     return [train(experiment, state, epochs, seed, settings, record=True, masks="spec") for state in states]
 
 
 def one_by_one(
-    initialize: Callable[[Any, int, Settings], Parameters],
-    train: Callable[..., Trajectory],
-    experiment: Any,
+    initialize: Callable[[int], Parameters],
+    train: Callable[[State, int, int], Trajectory],
+    subject: Any,
     seeds: Sequence[int],
-    settings: Settings,
+    precision: Precision,
 ) -> Ensemble:
-    """The ensemble as a plain loop of an implementation's `train`."""
-    batch = experiment.evaluation_batch(settings.precision)
+    """The ensemble as a plain loop of a side's `train`."""
+    training, batch = subject.training, subject.evaluation_batch(precision)
     members = []
     for seed in seeds:
-        start = initial_state(experiment.training.optimizer, initialize(experiment, seed, settings))
-        run = train(experiment, start, experiment.training.epochs, seed, settings)
+        start = initial_state(training.optimizer, initialize(seed))
+        run = train(start, training.epochs, seed)
         solved_at = np.array([first_solved(run.logits, batch)])
         members.append(Ensemble(run.losses[None], run.logits[-1:], solved_at, "loop"))
     return join(members)

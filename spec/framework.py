@@ -1,16 +1,18 @@
-"""The contract: a few functions that make a module an implementation. NumPy arrays and canonical names throughout.
+"""The contract: two functions that make a module an implementation. NumPy arrays and canonical names throughout.
 
-Any module that has these functions is one, ours and a stranger's; crosscheck imports
-it by name. What an implementation leaves out it says by raising `spec.errors.Unsupported`; options of the spec that it
-neither differentiates nor trains it may declare beforehand, in a mapping `LEAVES_OUT`: see `spec.options`.
+Any module that has `describe` and `open` is an implementation, and crosscheck imports it by name. `open` gives a
+`Side`: functions bound to what is asked about and to the settings. What an implementation leaves out, its functions (or
+`open`) say by raising `spec.errors.Unsupported`; options of the spec that it neither differentiates nor trains it may
+declare beforehand, in a mapping `LEAVES_OUT`: see `spec.options`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
+from spec.errors import Unsupported
 from spec.parameters import Parameters
 from spec.tasks import Batch
 from spec.training import State
@@ -110,142 +112,96 @@ MaskSource = Literal["own", "spec"]
 """Whose dropout masks training uses: the framework's own generator's, or those that the spec draws."""
 
 
-class Framework(Protocol):
-    """What a module must offer to be an implementation.
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """What an implementation does with one experiment (or whatever else it was opened with), under some settings.
 
     All functions are pure: same arguments, same result, nothing remembered. All raise `DeviceMissing` for a device
     that is not there, `ParameterMismatch` for parameters that do not fit, and `Unsupported` for what they leave out.
+    Arguments that may be left out are handed over by name. The last five functions may be missing, and None then;
+    crosscheck reports "not checked" where nothing else will do: see `need`.
+
+    initialize(seed): parameters drawn from the spec's laws with the framework's own generator.
+
+    round_trip(parameters): parameters after they were put into the framework's own modules and taken out again.
+
+    forward(parameters, batch, dropout=None): every named intermediate of the model, `logits` included, as
+    `model.intermediates()` lists them. dropout: see `Dropout`.
+
+    gradients(parameters, batch, dropout=None) -> `Gradients`: the recipe's loss on the batch, its gradient by every
+    parameter, and by inputs that are numbers.
+
+    train(state, epochs, seed, record=False, masks="own") -> `Trajectory`: train `epochs` epochs (at least 1) on from
+    `state`, through the code that the train command runs. `seed` determines the batches and the dropout masks of each
+    step, together with the step's number, so that a training in several stretches is the same as one in a single
+    stretch. masks: see `MaskSource`.
+
+    loss_gradient(logits, targets) -> `LossGradient`: the recipe's loss alone, of given logits, and its gradient by
+    them, through the code that `train` runs. logits: (batch, time, classes) or (batch, classes), of the settings'
+    precision. targets: int64 of that shape without classes, of which at least one is not IGNORED.
+
+    predict(parameters, batch): the logits by which `train` judges the model: greedy where it decodes step by step, else
+    `forward`'s.
+
+    replay(parameters, gradients) -> `Replay`: the recipe's optimizer alone, from its first step on, given the gradients
+    of every step. Clipping, schedule and update are those of `train`.
+
+    train_starts(starts, seed) -> a list of `Trajectory`: the whole recipe from each of several starts, recorded, with
+    the same batches and the spec's masks. What `train` gives from each of them, but for rounding; together, where that
+    is faster. It shows what a change of the start comes to, so each must not depend on the others.
+
+    train_ensemble(seeds, chunk=None) -> `Ensemble`: one member for each seed trained through the whole recipe (at least
+    1 epoch and 1 seed), many at once. A member is the run that starts from `initialize` with its seed and trains with
+    it, but for rounding; it does not depend on the others. chunk: members trained at once, which bounds the memory;
+    None leaves it to `spec.ensemble`. Who compiles for a number of members fills up to it, so that equal chunks compile
+    once.
+
+    compiles: whether trainings are compiled, and so anew for another length. spent: seconds that this process has spent
+    so far on what is not computing, by kind ("tracing", "compiling", ...), as they are when they are looked at; they
+    inform, as the times in a report do.
     """
 
+    initialize: Callable[[int], Parameters]
+    round_trip: Callable[[Parameters], Parameters]
+    forward: Callable[..., dict[str, np.ndarray]]
+    gradients: Callable[..., Gradients]
+    train: Callable[..., Trajectory]
+    loss_gradient: Callable[[np.ndarray, np.ndarray], LossGradient] | None = None
+    predict: Callable[[Parameters, Batch], np.ndarray] | None = None
+    replay: Callable[[Parameters, list[Parameters]], Replay] | None = None
+    train_starts: Callable[[Sequence[Parameters], int], list[Trajectory]] | None = None
+    train_ensemble: Callable[..., Ensemble] | None = None
+    compiles: bool = False
+    spent: Mapping[str, float] = {}
+
+    def need(self, name: str) -> Callable[..., Any]:
+        """A function that may be missing. Raises Unsupported where it is."""
+        function = getattr(self, name)
+        if function is None:
+            raise Unsupported(f"it has no function `{name}`")
+        return function
+
+    def functions(self) -> dict[str, Callable[..., Any]]:
+        """Those that are there, by name."""
+        every = {field: getattr(self, field) for field in self.__struct_fields__ if field not in ("compiles", "spent")}
+        return {name: function for name, function in every.items() if function is not None}
+
+
+class Framework(Protocol):
+    """What a module must offer to be an implementation."""
+
     def describe(self, settings: Settings) -> dict[str, str]:
-        """Names and versions of what computes, and the device's name."""
+        """Names and versions of what computes, and the device's name. Raises DeviceMissing."""
         ...
 
-    def overhead(self) -> dict[str, float]:
-        """Seconds that this process has spent so far on what is not computing, by kind: "tracing", "compiling", ...
-
-        It informs, as the times in a report do. May be missing from a module.
-        """
-        ...
-
-    def initialize(self, experiment: Any, seed: int, settings: Settings) -> Parameters:
-        """Parameters drawn from the spec's laws with the framework's own generator."""
-        ...
-
-    def round_trip(self, experiment: Any, parameters: Parameters, settings: Settings) -> Parameters:
-        """Parameters after they were put into the framework's own modules and taken out again."""
-        ...
-
-    def forward(
-        self,
-        experiment: Any,
-        parameters: Parameters,
-        batch: Batch,
-        settings: Settings,
-        dropout: Dropout = None,
-    ) -> dict[str, np.ndarray]:
-        """Every named intermediate of the model, `logits` included, as `model.intermediates()` lists them."""
-        ...
-
-    def gradients(
-        self,
-        experiment: Any,
-        parameters: Parameters,
-        batch: Batch,
-        settings: Settings,
-        dropout: Dropout = None,
-    ) -> Gradients:
-        """The recipe's loss on the batch, its gradient by every parameter, and by inputs that are numbers."""
-        ...
-
-    def loss_gradient(
-        self, experiment: Any, logits: np.ndarray, targets: np.ndarray, settings: Settings
-    ) -> LossGradient:
-        """The recipe's loss alone, of given logits, and its gradient by them, through the code that `train` runs.
-
-        logits: (batch, time, classes) or (batch, classes), of the settings' precision. targets: int64 of that shape
-        without classes, of which at least one is not IGNORED.
-        May be missing from a module.
-        """
-        ...
-
-    def predict(self, experiment: Any, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
-        """The logits by which `train` judges the model: greedy where it decodes step by step, else `forward`'s.
-
-        May be missing from a module.
-        """
-        ...
-
-    def train(
-        self,
-        experiment: Any,
-        state: State,
-        epochs: int,
-        seed: int,
-        settings: Settings,
-        record: bool = False,
-        masks: MaskSource = "own",
-    ) -> Trajectory:
-        """Train `epochs` epochs (at least 1) on from `state`, through the code that the train command runs.
-
-        `seed` determines the batches and the dropout masks of each step, together with the step's number, so that a
-        training in several stretches is the same as one in a single stretch.
-        """
-        ...
-
-    def replay(
-        self, experiment: Any, parameters: Parameters, gradients: list[Parameters], settings: Settings
-    ) -> Replay:
-        """The recipe's optimizer alone, from its first step on, given the gradients of every step.
-
-        Clipping, schedule and update are those of `train`. May be missing from a module.
-        """
-        ...
-
-    def train_starts(
-        self, experiment: Any, starts: Sequence[Parameters], seed: int, settings: Settings
-    ) -> list[Trajectory]:
-        """The whole recipe from each of several starts, recorded, with the same batches and the spec's masks.
-
-        What `train` gives from each of them, but for rounding; together, where that is faster. It shows what a change
-        of the start comes to, so each must not depend on the others. May be missing from a module.
-        """
-        ...
-
-    def train_ensemble(
-        self, experiment: Any, seeds: Sequence[int], settings: Settings, chunk: int | None = None
-    ) -> Ensemble:
-        """Train one member for each seed through the whole recipe (at least 1 epoch and 1 seed), many at once.
-
-        A member is the run that starts from `initialize` with its seed and trains with it, but for rounding; it does
-        not depend on the others. chunk: members trained at once, which bounds the memory; None leaves it to
-        `spec.ensemble`. Who compiles for a number of members fills up to it, so that equal chunks compile once.
-        May be missing from a module.
-        """
+    def open(self, subject: Any, settings: Settings) -> Side:
+        """The side of an `Experiment`, or of what else the implementation takes. Costs nothing: nothing is computed."""
         ...
 
 
-CONTRACT = (
-    "describe",
-    "overhead",
-    "initialize",
-    "round_trip",
-    "forward",
-    "gradients",
-    "loss_gradient",
-    "predict",
-    "train",
-    "replay",
-    "train_starts",
-    "train_ensemble",
-)
-"""The functions of the contract, by name."""
+def bound(subject: Any, settings: Settings, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of (subject, arguments ..., settings, options ...), with subject and settings known: one of a side."""
 
-OPTIONAL = ("overhead", "loss_gradient", "predict", "replay", "train_starts", "train_ensemble")
-"""Those that a module may lack; crosscheck then reports "not checked"."""
+    def call(*arguments: Any, **options: Any) -> Any:
+        return function(subject, *arguments, settings, **options)
 
-
-def compiles(framework: Framework) -> bool:
-    """Whether an implementation compiles trainings, and so anew for another length: `overhead` tells."""
-    overhead = getattr(framework, "overhead", None)
-    return overhead is not None and "compiling" in overhead()
+    return call

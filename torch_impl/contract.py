@@ -1,13 +1,14 @@
 """The functions that make torch_impl an implementation. See spec.framework.Framework."""
 
 import platform
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, LossGradient, Settings
+from spec.framework import Dropout, Gradients, LossGradient, Settings, Side, bound
 from spec.parameters import Parameters
 from spec.tasks import Batch, check
 from torch_impl import compilation
@@ -28,7 +29,7 @@ __all__ = [
     "gradients",
     "initialize",
     "loss_gradient",
-    "overhead",
+    "open",
     "predict",
     "replay",
     "round_trip",
@@ -46,13 +47,25 @@ def describe(settings: Settings) -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__, "device": f"{device.type} ({name})"}
 
 
-def overhead() -> dict[str, float]:
-    """See spec.framework.Framework.overhead. torch computes as it goes."""
-    return {}
+def open(experiment: Experiment, settings: Settings) -> Side:
+    """See spec.framework.Framework.open."""
+    bind = partial(bound, experiment, settings)
+    return Side(
+        initialize=bind(initialize),
+        round_trip=bind(round_trip),
+        forward=bind(forward),
+        gradients=bind(gradients),
+        train=bind(train),
+        loss_gradient=bind(loss_gradient),
+        predict=bind(predict),
+        replay=bind(replay),
+        train_starts=bind(train_starts),
+        train_ensemble=bind(train_ensemble),
+    )
 
 
 def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:
-    """See spec.framework.Framework.round_trip."""
+    """See spec.framework.Side: round_trip."""
     with computing(settings):
         return export(build(experiment.model, parameters, settings))
 
@@ -60,7 +73,7 @@ def round_trip(experiment: Experiment, parameters: Parameters, settings: Setting
 def forward(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> dict[str, np.ndarray]:
-    """See spec.framework.Framework.forward."""
+    """See spec.framework.Side: forward."""
     check(experiment.model, batch)
     with computing(settings, experiment), torch.inference_mode():
         model = build(experiment.model, parameters, settings)
@@ -75,7 +88,7 @@ def forward(
 def gradients(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> Gradients:
-    """See spec.framework.Framework.gradients."""
+    """See spec.framework.Side: gradients."""
     check(experiment.model, batch)
     with computing(settings, experiment):
         model = build(experiment.model, parameters, settings)
@@ -90,7 +103,7 @@ def gradients(
 
 
 def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
-    """See spec.framework.Framework.loss_gradient."""
+    """See spec.framework.Side: loss_gradient."""
     with computing(settings):
         given = to_tensor(logits, device=device_of(settings)).requires_grad_()
         loss = cross_entropy(experiment.training.loss, given, to_tensor(targets, device=given.device))
@@ -99,7 +112,7 @@ def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarra
 
 
 def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
-    """See spec.framework.Framework.predict."""
+    """See spec.framework.Side: predict."""
     check(experiment.model, batch)
     with computing(settings, experiment):
         return evaluate(build(experiment.model, parameters, settings), to_tensors(batch, settings))

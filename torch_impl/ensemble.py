@@ -8,7 +8,7 @@ import torch
 
 from spec.ensemble import NEVER, chunk_size, cut, join, one_by_one, solved_members, start_by_start
 from spec.experiment import Experiment
-from spec.framework import Ensemble, Settings, Trajectory
+from spec.framework import Ensemble, Settings, Trajectory, bound
 from spec.parameters import Parameters
 from spec.tasks import Batch, stack_batches
 from spec.training import State
@@ -26,9 +26,10 @@ METHOD = "vmap"
 def train_ensemble(
     experiment: Experiment, seeds: Sequence[int], settings: Settings, chunk: int | None = None
 ) -> Ensemble:
-    """See spec.framework.Framework.train_ensemble."""
+    """See spec.framework.Side: train_ensemble."""
     if not vmaps(experiment, settings):
-        return one_by_one(initialize, train, experiment, seeds, settings)
+        begin, go_on = (bound(experiment, settings, function) for function in (initialize, train))
+        return one_by_one(begin, go_on, experiment, seeds, settings.precision)
     size = chunk or chunk_size(experiment, settings.precision)
     with computing(settings), decomposed():
         parts = [[int(seed) for seed in seeds[part.start : part.stop]] for part in cut(len(seeds), size)]
@@ -71,7 +72,7 @@ def _train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) -
 def train_starts(
     experiment: Experiment, starts: Sequence[Parameters], seed: int, settings: Settings
 ) -> list[Trajectory]:
-    """See spec.framework.Framework.train_starts."""
+    """See spec.framework.Side: train_starts."""
     if not vmaps(experiment, settings):
         return start_by_start(train, experiment, starts, seed, settings)
     training, task = experiment.training, experiment.task

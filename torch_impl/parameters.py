@@ -12,7 +12,7 @@ from torch_impl.settings import dtype_of
 
 
 def initialize(experiment: Experiment, seed: int, settings: Settings) -> Parameters:
-    """See spec.framework.Framework.initialize."""
+    """See spec.framework.Side: initialize."""
     generator = torch.Generator().manual_seed(seed)
     table = experiment.model.parameters()
     return {parameter.name: draw(parameter, generator, dtype_of(settings)).numpy() for parameter in table}

@@ -33,7 +33,7 @@ def train(
     record: bool = False,
     masks: MaskSource = "own",
 ) -> Trajectory:
-    """See spec.framework.Framework.train."""
+    """See spec.framework.Side: train."""
     training, task = experiment.training, experiment.task
     with computing(settings, experiment):
         model = build(experiment.model, state.parameters, settings)
@@ -85,7 +85,7 @@ def descend(training: Training, model: Model, optimizer: torch.optim.Optimizer, 
 
 
 def replay(experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings) -> Replay:
-    """See spec.framework.Framework.replay."""
+    """See spec.framework.Side: replay."""
     training = experiment.training
     with computing(settings, experiment):
         model = build(experiment.model, parameters, settings)

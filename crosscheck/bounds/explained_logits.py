@@ -28,7 +28,8 @@ def logits(subject: Subject, first: Arrays, second: Arrays, epochs: np.ndarray) 
             {p.name: side[f"parameters/{p.name}"][step].astype(np.float64) for p in table} for side in (first, second)
         )
         try:
-            one, two = (subject.reference.predict(subject, side, batch, Settings("float64")) for side in sides)
+            predict = subject.reference.open(subject, Settings("float64")).need("predict")
+            one, two = (predict(side, batch) for side in sides)
         except Unsupported:
             return np.zeros(len(epochs))
         found[epoch] = np.abs(np.nan_to_num(one - two, nan=0.0, posinf=0.0, neginf=0.0)).max()

@@ -15,7 +15,6 @@ from crosscheck.statistics import ensembles
 from crosscheck.subject import Subject
 from spec.convergence import CONVERGENCE
 from spec.ensemble import NEVER, solved_members
-from spec.errors import Unsupported
 from spec.framework import Framework, Precision
 from spec.parameters import generator_for
 from spec.training import AnyOutcome, CannotLearn, NotStated
@@ -48,11 +47,10 @@ def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, 
 
 def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     del case
-    if getattr(framework, "train_ensemble", None) is None:
-        raise Unsupported("it has no function `train_ensemble`")
+    train_ensemble = framework.open(subject, request.settings).need("train_ensemble")
     # No two alike.
     seeds = generator_for(request.seed, "convergence").choice(2**31, request.seeds, replace=False).tolist()
-    found = framework.train_ensemble(subject, seeds, request.settings)
+    found = train_ensemble(seeds)
     batch, loss = subject.evaluation_batch(request.precision), subject.training.loss
     final = loss.values(found.logits, batch.targets)
     return {

@@ -20,7 +20,7 @@ from crosscheck.statistics import bernoulli
 from crosscheck.statistics.distributions import Finding
 from crosscheck.subject import Subject
 from spec.dropout import DropoutSite
-from spec.framework import Framework, Precision, Settings
+from spec.framework import Framework, Precision, Settings, Side
 from spec.parameters import Parameters, generator_for
 from spec.tasks import Batch
 from spec.training import SGD, ConstantSchedule, initial_state
@@ -86,22 +86,21 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
 def _forward(framework: Framework, subject: Subject, request: Request) -> Arrays:
     batch, start = _batch(subject, request), request.start(subject)
     seeds = _seeds(request)
-    seen = [observed(framework, subject, batch, seed, request.settings) for seed in seeds]
+    side = framework.open(subject, request.settings)
+    seen = [observed(side, subject, batch, seed, request.precision) for seed in seeds]
     found = {f"masks/{site}": np.stack([mask[site] for mask in seen]).astype(np.float32) for site in seen[0]}
     for part, dropout in zip(PARTS, (seeds[0], None, None, seeds[0]), strict=True):
-        found[f"logits/{part}"] = framework.forward(subject, start, batch, request.settings, dropout)["logits"]
+        found[f"logits/{part}"] = side.forward(start, batch, dropout=dropout)["logits"]
     inputs = {"inputs": batch.inputs, "targets": batch.targets}
     return {**found, **inputs, **{f"start/{name}": value for name, value in start.items()}}
 
 
-def observed(
-    framework: Framework, subject: Subject, batch: Batch, seed: int, settings: Settings
-) -> dict[str, np.ndarray]:
+def observed(side: Side, subject: Subject, batch: Batch, seed: int, precision: Precision) -> dict[str, np.ndarray]:
     """The masks of a forward pass in train mode with that seed."""
 
     def forward(parameters: Parameters) -> dict[str, np.ndarray]:
-        given = {name: value.astype(settings.precision) for name, value in parameters.items()}
-        outputs = framework.forward(subject, given, batch, settings, dropout=seed)
+        given = {name: value.astype(precision) for name, value in parameters.items()}
+        outputs = side.forward(given, batch, dropout=seed)
         return {name: value.astype(np.float64) for name, value in outputs.items()}
 
     return subject.observed_masks(forward, batch)
@@ -112,7 +111,7 @@ def _train(framework: Framework, subject: Subject, request: Request) -> Arrays:
     state = initial_state(still.training.optimizer, start)
     first = _seeds(request)[0]
     seeds = (first, first + 1)
-    runs = [framework.train(still, state, EPOCHS, seed, request.settings) for seed in seeds]
+    runs = [framework.open(still, request.settings).train(state, EPOCHS, seed) for seed in seeds]
     return {
         "seeds": np.array(seeds),
         "losses": np.stack([run.losses for run in runs]),
@@ -274,10 +273,14 @@ def _equations(
     logits: np.ndarray,
 ) -> Comparison:
     """The logits against those of the equations with these masks."""
-    exact = subject.reference.forward(subject, _start(arrays), batch, Settings(precision="float64"), dropout)["logits"]
+    exact = _reference(subject).forward(_start(arrays), batch, dropout=dropout)["logits"]
     bound, here = tolerances.FORWARD[place.precision], place.against(place.alone, "spec.reference")
     expected = exact.astype(place.precision)
     return here.close(tensor, logits, expected, bound=bound.relative, floor=bound.floor)
+
+
+def _reference(subject: Subject) -> Side:
+    return subject.reference.open(subject, Settings(precision="float64"))
 
 
 def _snapped(subject: Subject, arrays: Arrays, batch: Batch) -> dict[str, np.ndarray]:
@@ -301,7 +304,7 @@ def _judge_training(subject: Subject, place: Place, arrays: Arrays) -> Iterator[
         yield place.failed(missing[0], f"missing in {side}", kind="missing")
         return
     batch = _still(subject).evaluation_batch(place.precision)
-    exact = subject.reference.forward(subject, _start(arrays), batch, Settings(precision="float64"))["logits"]
+    exact = _reference(subject).forward(_start(arrays), batch)["logits"]
     expected = np.broadcast_to(exact.astype(place.precision), (2, EPOCHS, *exact.shape))
     yield place.against(side, "spec.reference").close(
         "logits of evaluations",
@@ -322,15 +325,12 @@ def _fresh(subject: Subject, place: Place, losses: np.ndarray, arrays: Arrays) -
     seeds, steps, start = arrays["seeds"].tolist(), range(losses.shape[1]), _start(arrays)
     batches = [subject.batch(seed, step, place.precision) for seed in seeds for step in steps]
     sites = list(subject.dropout_sites(*batches[0].inputs.shape[:2]).values())
-    settings = Settings(precision="float64")
     # Chances that a mask drops nothing, and that two masks are the same: in a tiny model nothing can be said.
     nothing = math.prod((1 - site.rate) ** math.prod(site.shape) for site in sites)
     same = math.prod((site.rate**2 + (1 - site.rate) ** 2) ** math.prod(site.shape) for site in sites)
     if losses.size * nothing < tolerances.TRAIN_MODE_LEVEL:
         free = [
-            subject.training.loss.value(
-                subject.reference.forward(subject, start, batch, settings)["logits"], batch.targets
-            )
+            subject.training.loss.value(_reference(subject).forward(start, batch)["logits"], batch.targets)
             for batch in batches
         ]
         equal = int((np.abs(losses.ravel() - free) <= ROUNDING * np.maximum(np.abs(free), 1.0)).sum())

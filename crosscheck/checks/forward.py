@@ -7,8 +7,7 @@ from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import sample_points
 from crosscheck.request import Request
 from crosscheck.subject import Subject
-from spec.errors import Unsupported
-from spec.framework import Framework, Precision
+from spec.framework import Framework, Precision, Side
 from spec.points import CLEAN, DECODED, PERMUTED, Point
 
 NAME: str = "forward"
@@ -30,13 +29,11 @@ def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, 
 
 
 def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
-    def compute(framework: Framework, point: Point) -> Arrays:
+    def compute(side: Side, point: Point) -> Arrays:
         if case != DECODED:
-            return framework.forward(point.subject, point.parameters, point.batch, request.settings)
-        return {DECODED: framework.predict(point.subject, point.parameters, point.batch, request.settings)}
+            return side.forward(point.parameters, point.batch)
+        return {DECODED: side.need("predict")(point.parameters, point.batch)}
 
-    if case == DECODED and getattr(framework, "predict", None) is None:
-        raise Unsupported("it has no function `predict`")
     return sample_points.record(framework, subject.points(case, request.seed, request.precision), compute, request)
 
 

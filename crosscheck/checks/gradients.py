@@ -8,7 +8,7 @@ from crosscheck.probes import sample_points
 from crosscheck.probes.dead_parameters import dead
 from crosscheck.request import Request
 from crosscheck.subject import Subject
-from spec.framework import Framework, Precision
+from spec.framework import Framework, Precision, Side
 from spec.points import CLEAN, PERMUTED, Point
 from spec.tasks import IGNORED
 
@@ -31,8 +31,8 @@ def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, 
 
 
 def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
-    def compute(framework: Framework, point: Point) -> Arrays:
-        found = framework.gradients(point.subject, point.parameters, point.batch, request.settings)
+    def compute(side: Side, point: Point) -> Arrays:
+        found = side.gradients(point.parameters, point.batch)
         inputs = {} if found.inputs is None else {INPUTS: found.inputs}
         return {LOSS: np.array([found.loss], request.precision), **found.parameters, **inputs}
 

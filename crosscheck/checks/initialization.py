@@ -56,8 +56,9 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
     del case
     count = seeds(subject.parameters())
     start = int(generator_for(request.seed, NAME).integers(0, 2**31 - count))
-    drawn = [framework.initialize(subject, start + i, request.settings) for i in range(count)]
-    again = framework.initialize(subject, start, request.settings)
+    side = framework.open(subject, request.settings)
+    drawn = [side.initialize(start + i) for i in range(count)]
+    again = side.initialize(start)
     names = dict.fromkeys(name for parameters in drawn for name in parameters)
     stacked = {name: np.stack([parameters[name] for parameters in drawn if name in parameters]) for name in names}
     return {**stacked, **{AGAIN + name: array for name, array in again.items()}}

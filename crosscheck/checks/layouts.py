@@ -20,7 +20,7 @@ from crosscheck.probes import determinism, witness
 from crosscheck.request import Request
 from crosscheck.subject import Subject
 from spec.errors import Unsupported
-from spec.framework import Framework, Precision, Trajectory, compiles
+from spec.framework import Framework, Precision, Side, Trajectory
 from spec.parameters import Parameters, generator_for
 from spec.tasks import Batch
 from spec.training import State
@@ -115,45 +115,45 @@ def _ask(
     framework: Framework, subject: Subject, request: Request, layouts: Layouts
 ) -> Iterator[tuple[str, np.ndarray]]:
     """What every function of the contract answers, by "<function>/<array>". Those that are missing are left out."""
-    settings = request.settings
     # What one side may lack, and what is trained beyond the first epoch, differs by side, and so counts in no digest.
-    own = witness.aside(framework, again=False)
+    own_framework = witness.aside(framework, again=False)
+    side, own = (asked.open(subject, request.settings) for asked in (framework, own_framework))
     point = subject.fullest(request.seed, request.precision)
     start, batch = lay(point.parameters, layouts.parameters), lay(point.batch, layouts.batch)
-    yield from _named("round_trip", framework.round_trip(subject, start, settings))
-    yield from _named("forward", framework.forward(subject, start, batch, settings))
-    answered = framework.gradients(subject, start, batch, settings)
+    yield from _named("round_trip", side.round_trip(start))
+    yield from _named("forward", side.forward(start, batch))
+    answered = side.gradients(start, batch)
     yield from _named("gradients", {"loss": np.array([answered.loss]), **answered.parameters})
     if subject.has_dropout:
         yield from _masked(own, subject, request, start, point.batch, layouts.batch)
-    whole = compiles(framework)
+    whole = side.compiles
     # Of models that do not decode no other check asks for it, and so it would have to be compiled.
-    if hasattr(own, "predict") and (subject.decodes or not whole):
-        yield "predict/logits", own.predict(subject, start, batch, settings)
-    if hasattr(own, "loss_gradient"):
+    if own.predict is not None and (subject.decodes or not whole):
+        yield "predict/logits", own.predict(start, batch)
+    if own.loss_gradient is not None:
         given = loss.draw(subject, loss.cases(subject, request.precision, False)[0], request)[""]
         logits, targets = (lay(array, layouts.batch) for array in given)
-        yield "loss_gradient/logits", own.loss_gradient(subject, logits, targets, settings).logits
+        yield "loss_gradient/logits", own.loss_gradient(logits, targets).logits
     if not subject.training.epochs:
         return
-    if hasattr(own, "replay"):
+    if own.replay is not None:
         steps = optimizer.draw(subject, request)
         given = lay(steps if whole else steps[:REPLAYED], layouts.updates)
-        replayed = own.replay(subject, start, given, settings)
+        replayed = own.replay(start, given)
         yield from _named("replay", {**replayed.parameters, **replayed.slots})
     trained = _train(own, subject, request, start, layouts.updates, whole)
     yield from _named("train", _begun(subject, trained))
-    if request.envelope and hasattr(framework, "train_starts"):
+    if request.envelope and own.train_starts is not None:
         # Of this side alone the check trajectory asks for that, and again whether it gives the same twice.
         short = subject if whole else determinism.shortened(subject)
         starts = [lay(given, layouts.parameters) for given in trajectory.starts(subject, request, point.parameters)]
         starts = starts if whole else starts[: determinism.MEMBERS]
-        runs = own.train_starts(short, starts, request.seed, settings)
+        runs = own_framework.open(short, request.settings).need("train_starts")(starts, request.seed)
         yield from _named("train_starts", _begun(short, runs[-1]))
 
 
 def _masked(
-    framework: Framework,
+    side: Side,
     subject: Subject,
     request: Request,
     start: Parameters,
@@ -165,9 +165,9 @@ def _masked(
     drawn = subject.keep_masks(size, time, generator_for(request.seed, "layouts"))
     masks = lay(drawn, laid)
     with suppress(Unsupported):
-        asked = (subject, start, lay(batch, laid), request.settings)
-        logits = framework.forward(*asked, dropout=masks)["logits"]
-        found = framework.gradients(*asked, dropout=masks).parameters
+        asked = (start, lay(batch, laid))
+        logits = side.forward(*asked, dropout=masks)["logits"]
+        found = side.gradients(*asked, dropout=masks).parameters
         yield from _named("masked", {"logits": logits, **found})
 
 
@@ -182,7 +182,7 @@ def _named(function: str, arrays: Parameters) -> Iterator[tuple[str, np.ndarray]
 
 
 def _train(
-    framework: Framework,
+    side: Side,
     subject: Subject,
     request: Request,
     start: Parameters,
@@ -198,7 +198,7 @@ def _train(
     }
     state = State(start, lay(slots, of_slots), training.steps_per_epoch)
     epochs = training.epochs if whole else 1
-    return framework.train(subject, state, epochs, request.seed, request.settings, record=True, masks="spec")
+    return side.train(state, epochs, request.seed, record=True, masks="spec")
 
 
 def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:

@@ -9,8 +9,7 @@ from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes.witness import aside
 from crosscheck.request import Request
 from crosscheck.subject import Subject
-from spec.errors import Unsupported
-from spec.framework import Framework, Precision
+from spec.framework import Framework, Precision, Side
 from spec.parameters import generator_for
 from spec.tasks import IGNORED
 
@@ -72,24 +71,19 @@ def draw(subject: Subject, case: str, request: Request) -> dict[str, Set]:
 
 
 def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
-    if getattr(framework, "loss_gradient", None) is None:
-        raise Unsupported("it has no function `loss_gradient`")
+    side, further = (asked.open(subject, request.settings) for asked in (framework, aside(framework)))
     recorded: dict[str, np.ndarray] = {}
     for name, given in draw(subject, case, request).items():
 
-        def compute(
-            asked: Framework, logits: np.ndarray, name: str = name, targets: np.ndarray = given.targets
-        ) -> Arrays:
-            found = asked.loss_gradient(subject, logits, targets, request.settings)
+        def compute(asked: Side, logits: np.ndarray, name: str = name, targets: np.ndarray = given.targets) -> Arrays:
+            found = asked.need("loss_gradient")(logits, targets)
             return {_key(name, "loss"): np.array([found.loss], request.precision), _key(name, "gradient"): found.logits}
 
-        found = compute(framework, given.logits)
+        found = compute(side, given.logits)
         recorded |= found
         if request.envelope:
             moved = rounding_spread.perturbed({"logits": given.logits}, request.seed)
-            recorded |= rounding_spread.measure(
-                found, (compute(aside(framework), perturbed["logits"]) for perturbed in moved)
-            )
+            recorded |= rounding_spread.measure(found, (compute(further, perturbed["logits"]) for perturbed in moved))
     return recorded
 
 

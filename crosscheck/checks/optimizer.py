@@ -7,7 +7,6 @@ from crosscheck.bounds.tolerances import Steady
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
 from crosscheck.subject import Subject
-from spec.errors import Unsupported
 from spec.framework import Framework, Precision
 from spec.parameters import Parameter, Parameters, generator_for
 
@@ -40,11 +39,9 @@ def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, 
 
 def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     del case
-    replay = getattr(framework, "replay", None)
-    if replay is None:
-        raise Unsupported("it has no function `replay`")
+    replay = framework.open(subject, request.settings).need("replay")
     gradients = draw(subject, request)
-    made = replay(subject, request.start(subject), gradients, request.settings)
+    made = replay(request.start(subject), gradients)
     parts = {"slots/": made.slots, "parameters/": made.parameters}
     return {part + name: array for part, arrays in parts.items() for name, array in arrays.items()}
 

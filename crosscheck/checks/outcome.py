@@ -36,10 +36,11 @@ def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, 
 def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     del case
     seeds = generator_for(request.seed, "outcome").integers(0, 2**31, subject.seeds).tolist()
-    if hasattr(framework, "train_ensemble"):
-        runs = framework.train_ensemble(subject, seeds, request.settings)
+    side = framework.open(subject, request.settings)
+    if side.train_ensemble is not None:
+        runs = side.train_ensemble(seeds)
     else:
-        runs = one_by_one(framework.initialize, framework.train, subject, seeds, request.settings)
+        runs = one_by_one(side.initialize, side.train, subject, seeds, request.precision)
     return {"losses": runs.losses, "logits": runs.logits}
 
 

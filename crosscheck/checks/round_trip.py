@@ -24,7 +24,7 @@ def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, 
 def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     del case
     sent = request.start(subject)
-    returned = framework.round_trip(subject, sent, request.settings)
+    returned = framework.open(subject, request.settings).round_trip(sent)
     return {
         f"{part}/{name}": a for part, arrays in (("sent", sent), ("returned", returned)) for name, a in arrays.items()
     }

@@ -26,11 +26,12 @@ def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, 
 
 
 def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
+    side = framework.open(subject, request.settings)
     if case == "initialized":
-        return framework.initialize(subject, request.seed, request.settings)
+        return side.initialize(request.seed)
     # Other numbers than the check round-trip sends: one that gives its first answer for ever is seen there.
     other = msgspec.structs.replace(request, seed=request.seed + 1)
-    return framework.round_trip(subject, other.start(subject), request.settings)
+    return side.round_trip(other.start(subject))
 
 
 def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:

@@ -22,7 +22,7 @@ from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import witness
 from crosscheck.request import Request
 from crosscheck.subject import Subject
-from spec.framework import Framework, Precision, Trajectory, compiles
+from spec.framework import Framework, Precision, Trajectory
 from spec.parameters import Parameters
 from spec.tasks import predictions
 from spec.training import State, initial_state
@@ -79,8 +79,9 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
 def _repeat(framework: Framework, subject: Subject, request: Request, start: Parameters) -> list[dict[str, np.ndarray]]:
     """What is compared, of the recipe from the start itself and from perturbed ones, all run in the same way."""
     perturbed = starts(subject, request, start)
-    if hasattr(framework, "train_starts"):
-        runs = framework.train_starts(subject, perturbed, request.seed, request.settings)
+    side = framework.open(subject, request.settings)
+    if side.train_starts is not None:
+        runs = side.train_starts(perturbed, request.seed)
     else:
         runs = [_train(framework, subject, RECIPE, request, each) for each in perturbed]
     return [_measured(subject, _named(run)) for run in runs]
@@ -107,8 +108,9 @@ def _resume(framework: Framework, subject: Subject, request: Request, trajectory
     parameters = {name: array[half - 1] for name, array in trajectory.parameters.items()}
     slots = {name: array[half - 1] for name, array in trajectory.slots.items()}
     state = State(parameters, slots, half)
-    left = epochs if compiles(framework) else epochs - epochs // 2
-    again = framework.train(subject, state, left, request.seed, request.settings, record=True, masks="spec")
+    side = framework.open(subject, request.settings)
+    left = epochs if side.compiles else epochs - epochs // 2
+    again = side.train(state, left, request.seed, record=True, masks="spec")
     named = {name: array for name, array in _named(again).items() if name != "logits"}
     return {
         RESUMED + name: array[: count - half] if name == "loss" else array[count - half - 1]
@@ -125,14 +127,15 @@ def _runs(subject: Subject) -> int:
 def _train(framework: Framework, subject: Subject, case: str, request: Request, start: Parameters) -> Trajectory:
     """The recipe from that start, in one call or in one for each epoch."""
     state = initial_state(subject.training.optimizer, start)
-    epochs, seed, settings = subject.training.epochs, request.seed, request.settings
+    epochs, seed = subject.training.epochs, request.seed
+    side, further = (asked.open(subject, request.settings) for asked in (framework, witness.aside(framework)))
     if case == RECIPE:
-        return framework.train(subject, state, epochs, seed, settings, record=True, masks="spec")
+        return side.train(state, epochs, seed, record=True, masks="spec")
     parts: list[Trajectory] = []
     for _ in range(epochs):
-        parts.append(framework.train(subject, state, 1, seed, settings, record=True, masks="spec"))
+        parts.append(side.train(state, 1, seed, record=True, masks="spec"))
         # From here on each side is handed its own state, and those differ by rounding.
-        state, framework = parts[-1].state, witness.aside(framework)
+        state, side = parts[-1].state, further
     losses, logits = (np.concatenate(arrays) for arrays in zip(*((p.losses, p.logits) for p in parts), strict=True))
     return Trajectory(state, losses, logits, _joined(p.parameters for p in parts), _joined(p.slots for p in parts))
 

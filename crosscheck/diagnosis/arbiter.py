@@ -1,7 +1,7 @@
 """The reference, asked by a check as the two sides were: in float64 throughout, from the very same numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -10,7 +10,7 @@ from crosscheck.checks import Check
 from crosscheck.comparison import Arrays, Comparison
 from crosscheck.request import Request
 from crosscheck.subject import Subject
-from spec.framework import Framework, Settings
+from spec.framework import Settings, Side
 
 
 class Intercepted(Exception):
@@ -18,7 +18,7 @@ class Intercepted(Exception):
 
 
 class Call(NamedTuple):
-    """One call of a function of the contract. result: what it gave."""
+    """One call of a function of a side. result: what it gave."""
 
     name: str
     arguments: tuple[Any, ...]
@@ -40,18 +40,29 @@ class Arbiter:
         self._stages = list(stages)
         self._stop = stop
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        function = getattr(self._reference, name)
+    def describe(self, settings: Settings) -> dict[str, str]:
+        """As the reference does."""
+        return self._reference.describe(settings)
 
+    def open(self, subject: Subject, settings: Settings) -> Side:
+        """The reference's side in float64, each of whose functions is noted when it is called."""
+        settings = msgspec.structs.replace(settings, precision="float64", device="cpu")
+        side = self._reference.open(subject, settings)
+
+        def forward(*given: Any, **named: Any) -> Any:
+            if not self._stages:
+                return side.forward(*given, **named)
+            return self._reference.forced(subject, *given, settings, stages=self._stages.pop(0), **named)
+
+        functions = side.functions() | {"forward": forward}
+        noted = {name: self._noted(name, function) for name, function in functions.items()}
+        return msgspec.structs.replace(side, **noted)
+
+    def _noted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*given: Any, **named: Any) -> Any:
             arguments = tuple(widened(value) for value in given)
             options = {key: widened(value) for key, value in named.items()}
-            result = None
-            if name != self._stop:
-                if name == "forward" and self._stages:
-                    result = self._reference.forced(*arguments, stages=self._stages.pop(0), **options)
-                else:
-                    result = function(*arguments, **options)
+            result = None if name == self._stop else function(*arguments, **options)
             self.calls.append(Call(name, arguments, options, result))
             if name == self._stop:
                 raise Intercepted
@@ -63,14 +74,12 @@ class Arbiter:
 def ask(check: Check, subject: Subject, failure: Comparison, seed: int, arbiter: Arbiter) -> Arrays:
     """What the reference records for the case of that comparison. Raises what the reference raises."""
     request = Request(failure.precision, "cpu", seed)
-    return check.record(cast(Framework, arbiter), subject, failure.case, request)
+    return check.record(arbiter, subject, failure.case, request)
 
 
 def widened(value: Any) -> Any:
-    """The same numbers in float64, on a CPU."""
+    """The same numbers in float64."""
     match value:
-        case Settings():
-            return msgspec.structs.replace(value, precision="float64", device="cpu")
         case np.ndarray():
             return value.astype(np.float64) if value.dtype.kind == "f" else value
         case Mapping():

@@ -40,11 +40,10 @@ class Given(NamedTuple):
 def given(subject: Subject, call: Call) -> Given:
     """From the arguments of `train` or `replay`. Raises Unsupported where each side drew masks of its own."""
     if call.name == "replay":
-        _, parameters, gradients, _ = call.arguments
+        parameters, gradients = call.arguments
         return Given(initial_state(subject.training.optimizer, parameters), 0, gradients)
-    _, state, _, seed, _ = call.arguments[:5]
-    masks = call.options.get("masks", call.arguments[6] if len(call.arguments) > 6 else "own")
-    if subject.has_dropout and masks != "spec":
+    state, _, seed = call.arguments
+    if subject.has_dropout and call.options.get("masks", "own") != "spec":
         raise Unsupported("each side drew its own dropout masks")
     return Given(state, seed, [])
 
@@ -84,7 +83,7 @@ def at_step(subject: Subject, handed: Given, arrays: Arrays, precision: Precisio
     if "logits" in arrays and not handed.gradients and not rest and epoch <= len(arrays["logits"]):
         reached, settings = _recorded(handed, arrays, step), Settings("float64")
         batch = subject.evaluation_batch(settings.precision)
-        expected = subject.reference.predict(subject, reached.parameters, batch, settings)
+        expected = subject.reference.open(subject, settings).predict(reached.parameters, batch)
         bound = rounding(expected, precision)
         found["logits"] = measure(arrays["logits"][epoch - 1], expected, bound, precision)
     return found

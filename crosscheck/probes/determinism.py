@@ -12,7 +12,7 @@ STRETCH steps is asked for twice, of a training from the start and from the midd
 number counts; whoever is deterministic in each step is so in the whole.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,7 +21,7 @@ import numpy as np
 from crosscheck import plain
 from crosscheck.comparison import Unsteady
 from crosscheck.subject import Subject
-from spec.framework import Ensemble, Framework
+from spec.framework import Ensemble, Framework, Settings
 from spec.training import State
 
 CALLS: Mapping[str, int] = {
@@ -49,26 +49,30 @@ MEMBERS = 2
 """Starts or seeds of those that are trained together."""
 
 
+class Asked(NamedTuple):
+    """Which function of which side."""
+
+    subject: Subject
+    settings: Settings
+    function: str
+
+
 class _Call(NamedTuple):
     """A call that can be made again, and what it gave: copies, since a buffer that is used again would agree."""
 
     key: str
-    function: str
+    asked: Asked
     arguments: tuple[Any, ...]
     options: dict[str, Any]
     answer: dict[str, Any]
 
 
 class Repeats:
-    """Asks one implementation again what it is asked about one experiment. `found`: by the key of an answer.
+    """Asks one implementation again what it is asked about one experiment. `found`: by the key of an answer."""
 
-    compiles: whether it compiles trainings, see the module.
-    """
-
-    def __init__(self, framework: Framework, compiles: bool):
+    def __init__(self, framework: Framework):
         self.found: dict[str, list[Unsteady]] = {}
         self._framework = framework
-        self._compiles = compiles
         self._key, self._precision = "", ""
         self._counts: dict[str, int] = {}
         self._first: dict[tuple[str, str], _Call] = {}
@@ -78,15 +82,22 @@ class Repeats:
         self._key, self._precision = key, precision
         self._counts = dict(CALLS)
 
-    def ask(self, function: str, arguments: tuple[Any, ...], options: dict[str, Any], answer: Any) -> None:
-        """Ask again what was just answered, or a part of it where all of it takes long."""
+    def ask(
+        self, asked: Asked, arguments: tuple[Any, ...], options: dict[str, Any], answer: Any, compiles: bool
+    ) -> None:
+        """Ask again what was just answered, or a part of it where all of it takes long.
+
+        compiles: whether the side compiles trainings, see the module.
+        """
+        function = asked.function
         if self._counts.get(function, 0) < 1:
             return
         self._counts[function] -= 1
-        for given, expected in self._again(function, arguments, answer):
-            once = self._call(function, given, options) if expected is None else expected
-            call = _Call(self._key, function, given, options, _copied(once))
-            self._compare(call, self._call(function, given, options))
+        for subject, given, expected in _again(asked, arguments, answer, compiles or asked.settings.compiled):
+            which = asked._replace(subject=subject)
+            once = self._call(which, given, options) if expected is None else expected
+            call = _Call(self._key, which, given, options, _copied(once))
+            self._compare(call, self._call(which, given, options))
             self._compare(call, once)  # It may have been written over.
             if function in LATER:
                 self._first.setdefault((function, self._precision), call)
@@ -95,53 +106,54 @@ class Repeats:
         """Ask each function's first question once more, after everything else."""
         for call in self._first.values():
             try:
-                self._compare(call, self._call(call.function, call.arguments, call.options))
+                self._compare(call, self._call(call.asked, call.arguments, call.options))
             except Exception as error:
                 text = f"{type(error).__name__}: {error}"
-                self._note(call.key, Unsteady(function=call.function, tensor="", values=("an answer", text)))
+                self._note(call.key, Unsteady(function=call.asked.function, tensor="", values=("an answer", text)))
 
-    def _again(self, function: str, arguments: tuple[Any, ...], answer: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
-        """What to ask, and the answer that is known already, or None."""
-        subject, settings = arguments[0], next(a for a in arguments if hasattr(a, "compiled"))
-        whole = self._compiles or settings.compiled
-        match function:
-            case "train" if not whole:
-                _, state, _, *rest = arguments
-                short = shortened(subject)
-                for begin in (state, _middle(answer, state)):
-                    if begin is not None:
-                        yield (short, begin, 1, *rest), None
-            case "replay" if not whole:
-                _, parameters, gradients, *rest = arguments
-                yield (subject, parameters, gradients[:STRETCH], *rest), None
-            case "train_starts" if not whole:
-                _, starts, *rest = arguments
-                yield (shortened(subject), starts[:MEMBERS], *rest), None
-            case "train_ensemble":
-                _, seeds, *rest = arguments
-                if not whole:
-                    yield (shortened(subject), seeds[:MEMBERS], *rest), None
-                else:
-                    # A single member needs nothing compiled but what trained the others one by one.
-                    alone = Ensemble(answer.losses[:1], answer.logits[:1], answer.first_solved[:1], answer.method)
-                    yield (subject, seeds[:1], *rest), alone if answer.method == "loop" else None
-            case _:
-                yield arguments, answer
-
-    def _call(self, function: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        asked: Callable[..., Any] = getattr(self._framework, function)
-        answer = asked(*arguments, **options)
-        plain.check(function, answer)
+    def _call(self, asked: Asked, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        function = self._framework.open(asked.subject, asked.settings).need(asked.function)
+        answer = function(*arguments, **options)
+        plain.check(asked.function, answer)
         return answer
 
     def _compare(self, call: _Call, again: Any) -> None:
-        for unsteady in differences(call.function, call.answer, dict(plain.leaves(again))):
+        for unsteady in differences(call.asked.function, call.answer, dict(plain.leaves(again))):
             self._note(call.key, unsteady)
 
     def _note(self, key: str, unsteady: Unsteady) -> None:
         noted = self.found.setdefault(key, [])
         if all((unsteady.function, unsteady.tensor) != (other.function, other.tensor) for other in noted):
             noted.append(unsteady)
+
+
+def _again(
+    asked: Asked, arguments: tuple[Any, ...], answer: Any, whole: bool
+) -> Iterator[tuple[Subject, tuple[Any, ...], Any]]:
+    """What to ask, and the answer that is known already, or None. whole: whether whole trainings are asked again."""
+    subject = asked.subject
+    match asked.function:
+        case "train" if not whole:
+            state, _, *rest = arguments
+            for begin in (state, _middle(answer, state)):
+                if begin is not None:
+                    yield shortened(subject), (begin, 1, *rest), None
+        case "replay" if not whole:
+            parameters, gradients = arguments
+            yield subject, (parameters, gradients[:STRETCH]), None
+        case "train_starts" if not whole:
+            starts, *rest = arguments
+            yield shortened(subject), (starts[:MEMBERS], *rest), None
+        case "train_ensemble":
+            seeds, *rest = arguments
+            if not whole:
+                yield shortened(subject), (seeds[:MEMBERS], *rest), None
+            else:
+                # A single member needs nothing compiled but what trained the others one by one.
+                alone = Ensemble(answer.losses[:1], answer.logits[:1], answer.first_solved[:1], answer.method)
+                yield subject, (seeds[:1], *rest), alone if answer.method == "loop" else None
+        case _:
+            yield subject, arguments, answer
 
 
 def shortened(subject: Subject) -> Subject:

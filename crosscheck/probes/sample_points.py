@@ -8,7 +8,7 @@ from crosscheck.bounds import rounding_spread
 from crosscheck.comparison import Arrays
 from crosscheck.probes.witness import aside
 from crosscheck.request import Request
-from spec.framework import Framework
+from spec.framework import Framework, Side
 from spec.points import Point, permutation
 
 
@@ -22,12 +22,13 @@ def permuted(point: Point, name: str, values: np.ndarray) -> np.ndarray:
 
 
 def record(
-    framework: Framework, points: list[Point], compute: Callable[[Framework, Point], Arrays], request: Request
+    framework: Framework, points: list[Point], compute: Callable[[Side, Point], Arrays], request: Request
 ) -> dict[str, np.ndarray]:
     """What `compute` finds at each point, and what rounding does to it where this side measures that."""
 
     def named(asked: Framework, point: Point) -> dict[str, np.ndarray]:
-        return {point.prefix + name: array for name, array in compute(asked, point).items()}
+        side = asked.open(point.subject, request.settings)
+        return {point.prefix + name: array for name, array in compute(side, point).items()}
 
     recorded: dict[str, np.ndarray] = {}
     for point in points:

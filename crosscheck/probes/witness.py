@@ -2,20 +2,18 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from crosscheck import plain
-from crosscheck.probes.determinism import Repeats
-from spec.framework import Framework
+from crosscheck.probes.determinism import Asked, Repeats
+from crosscheck.subject import Subject
+from spec.framework import Framework, Settings, Side
 
 ASIDE = ("train_starts",)
 """What is asked again although the other side is not asked: nothing else shows whether it is deterministic."""
-
-INFORMING = ("describe", "overhead")
-"""Functions that give words and times; what they are asked counts in no digest, since a side may lack them."""
 
 
 class ArgumentChanged(Exception):
@@ -39,20 +37,28 @@ class Witness:
         """Sixteen hexadecimal digits for everything handed over so far."""
         return self._hash.hexdigest()[:16]
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        function = getattr(self._framework, name)
-        if name in INFORMING:
-            return function
+    def describe(self, settings: Settings) -> dict[str, str]:
+        """As the implementation does: words, which count in no digest."""
+        return self._framework.describe(settings)
+
+    def open(self, subject: Subject, settings: Settings) -> Side:
+        """The implementation's side, each of whose functions is watched."""
+        side = self._framework.open(subject, settings)
+        watched = {name: self._watched(side, subject, settings, name) for name in side.functions()}
+        return msgspec.structs.replace(side, **watched)
+
+    def _watched(self, side: Side, subject: Subject, settings: Settings, name: str) -> Callable[..., Any]:
+        function = getattr(side, name)
 
         def call(*arguments: Any, **options: Any) -> Any:
-            given = _encode((name, arguments, options))
+            given = _encode((name, subject.hash, settings, arguments, options))
             self._hash.update(given)
             result = function(*arguments, **options)
-            if _encode((name, arguments, options)) != given:
+            if _encode((name, subject.hash, settings, arguments, options)) != given:
                 raise ArgumentChanged(f"{name}: expected its arguments to stay as they are, got one changed in place")
             plain.check(name, result)
             if self._repeats and (name in ASIDE or not self._aside):
-                self._repeats.ask(name, arguments, options, result)
+                self._repeats.ask(Asked(subject, settings, name), arguments, options, result, side.compiles)
             return result
 
         return call
@@ -65,7 +71,7 @@ def aside(framework: Framework, again: bool = True) -> Framework:
     """
     if not isinstance(framework, Witness):
         return framework
-    return cast(Framework, Witness(framework._framework, framework._repeats if again else None, aside=True))
+    return Witness(framework._framework, framework._repeats if again else None, aside=True)
 
 
 def _encode(value: Any) -> bytes:

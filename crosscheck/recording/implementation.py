@@ -11,7 +11,7 @@ from typing import cast
 from spec import requirements, text
 from spec.errors import FrameworkMissing, OhlolError, UsageError
 from spec.files import check_regular
-from spec.framework import CONTRACT, OPTIONAL, Framework
+from spec.framework import Framework
 
 
 class CannotStart(OhlolError):
@@ -39,8 +39,7 @@ def load(name: str) -> Framework:
         sys.path.insert(0, str(path.resolve().parent))
     try:
         module = importlib.import_module(module_name)
-        needed = [function for function in CONTRACT if function not in OPTIONAL]
-        missing = [function for function in needed if not callable(_function(module, function))]
+        missing = [function for function in ("describe", "open") if not callable(_function(module, function))]
     except ModuleNotFoundError as error:
         if f"{module_name}.".startswith(f"{error.name}."):
             raise UsageError(f"--implementations: expected an importable module, got {name!r}") from None
@@ -54,7 +53,7 @@ def load(name: str) -> Framework:
     if is_path:
         _check_origin(module, path)
     if missing:
-        raise UsageError(f"{name}: expected the functions of spec.framework.CONTRACT, got none named {missing}")
+        raise UsageError(f"{name}: expected the functions of spec.framework.Framework, got none named {missing}")
     return cast(Framework, module)
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -30,7 +30,7 @@ from spec import options, text
 from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment
-from spec.framework import Device, Framework, Precision, Recurrence, Settings, compiles
+from spec.framework import Device, Framework, Precision, Recurrence, Settings
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,19 +155,20 @@ def _send(answers: BinaryIO, message: Message) -> None:
 def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done | Broken:
     """Record one experiment. starting: seconds that the process took to import the framework, of its first job."""
     begin = time.perf_counter()
-    before = _overhead(framework)
     experiment = experiments.convert(job.experiment, "job")
+    settings = Settings(precision=job.precisions[0], device=job.device, compiled=job.compiled)
+    before = _spent(framework, experiment, settings)
     answers: list[Answer] = []
     kept: dict[str, np.ndarray] = {}
     try:
-        described = framework.describe(Settings(precision=job.precisions[0], device=job.device, compiled=job.compiled))
+        described = framework.describe(settings)
     except OhlolError:
         raise
     except BaseException as error:
         raise CannotStart(f"{name}: describe: {text.exception(error)}") from error
     declared = options.leaves_out(name, framework)
     wanted = Selection(job.checks, job.precisions, job.thorough, job.case)
-    repeats = Repeats(framework, compiles(framework))
+    repeats = Repeats(framework)
     for check in LADDER:
         if check.NAME not in job.checks or check.inapplicable(experiment):
             continue
@@ -184,7 +185,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
     answers = [msgspec.structs.replace(a, unsteady=repeats.found.get(a.key, [])) for a in answers]
     kept |= _without_envelopes(answers, kept)
     seconds = time.perf_counter() - begin
-    spent = {kind: after - before.get(kind, 0.0) for kind, after in _overhead(framework).items()}
+    spent = {kind: after - before.get(kind, 0.0) for kind, after in _spent(framework, experiment, settings).items()}
     made = Recording(
         format=recording.FORMAT,
         token=job.token,
@@ -214,10 +215,12 @@ def _without_envelopes(answers: Sequence[Answer], kept: Mapping[str, np.ndarray]
     return {name: np.zeros_like(array) for name, array in kept.items() if name.startswith(keys)}
 
 
-def _overhead(framework: Framework) -> dict[str, float]:
-    """What the implementation says of itself, if it does."""
-    told = getattr(framework, "overhead", None)
-    return {str(kind): float(seconds) for kind, seconds in told().items()} if told else {}
+def _spent(framework: Framework, experiment: Experiment, settings: Settings) -> dict[str, float]:
+    """What the implementation says of itself, if it does; where it fails, that is for others to find."""
+    try:
+        return {str(kind): float(seconds) for kind, seconds in framework.open(experiment, settings).spent.items()}
+    except (Exception, SystemExit):
+        return {}
 
 
 def ask(
@@ -249,7 +252,7 @@ def ask(
         )
 
     try:
-        recorded = check.record(cast(Framework, witness), experiment, case, request)
+        recorded = check.record(witness, experiment, case, request)
         # Also the names of arrays: those that are not the spec's may be anything.
         arrays = {text.admit(key, text.NAME): _numeric(key, array) for key, array in recorded.items()}
     except (DeviceMissing, FrameworkMissing):

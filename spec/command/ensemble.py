@@ -185,10 +185,10 @@ def train_members(
     framework: Framework, experiment: Experiment, seeds: list[int], settings: Settings, chunk: int
 ) -> Ensemble:
     """The ensemble of these seeds, one member after the other where the implementation has no way of its own."""
-    own = getattr(framework, "train_ensemble", None)
-    if own is None:
-        return one_by_one(framework.initialize, framework.train, experiment, seeds, settings)
-    return own(experiment, seeds, settings, chunk)
+    side = framework.open(experiment, settings)
+    if side.train_ensemble is None:
+        return one_by_one(side.initialize, side.train, experiment, seeds, settings.precision)
+    return side.train_ensemble(seeds, chunk=chunk)
 
 
 def arrays_of(experiment: Experiment, ensemble: Ensemble, settings: Settings) -> dict[str, np.ndarray]:

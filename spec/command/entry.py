@@ -33,7 +33,7 @@ from spec.command.walk import introduction, text_of, walk
 from spec.errors import OhlolError, Unsupported, UsageError, one_line
 from spec.exit_codes import REACHED, TRAIN, epilog
 from spec.experiment import Experiment, load, override
-from spec.framework import Device, Framework, Precision, Settings, compiles
+from spec.framework import Device, Framework, Precision, Settings
 from spec.lock import locked
 from spec.options import had, leaves_out
 from spec.parameters import Parameters
@@ -199,7 +199,7 @@ def run_one(
     if plan.resumed:
         checkpoint = plan.resumed
     else:
-        start = plan.weights or framework.initialize(plan.experiment, plan.seed, plan.settings)
+        start = plan.weights or framework.open(plan.experiment, plan.settings).initialize(plan.seed)
         checkpoint = request.checkpoint(initial_state(plan.experiment.training.optimizer, start), 0)
     signals.check()
     if plan.walking:
@@ -255,13 +255,13 @@ def run_ensemble(
             EnsembleDirectory(options.out).check_free()
     framework = load_implementation(implementation_name)
     signals.check()
-    if options.compile and not compiles(framework):
+    if options.compile and not framework.open(experiment, Settings(device=options.device)).compiles:
         raise UsageError(f"--compile: expected none with --seeds: {implementation_name} compiles single trainings only")
     check_options(implementation_name, framework, experiment)
     versions = describe(framework, Settings(plan.precision, options.device, compiled=options.compile))
     if directory is None:
         # An implementation that cannot do it says so before there is a directory.
-        framework.initialize(experiment, plan.first_seed, Settings(plan.precision, options.device))
+        framework.open(experiment, Settings(plan.precision, options.device)).initialize(plan.first_seed)
         plan = msgspec.structs.replace(plan, versions=versions)
         directory = EnsembleDirectory(new_run_directory(options.out, experiment.name, implementation_name).path)
         hold(directory.path, stack, reporter)
@@ -363,5 +363,5 @@ def show_walk(framework: Framework, request: Request, start: Parameters, reporte
     # Whatever the recipe says, none of its epochs will be trained.
     reporter.start(msgspec.structs.replace(request.start(0, None), epochs=0).sealed())
     reporter.note(introduction(experiment, batch, drawn))
-    for step in walk(experiment, batch, framework.forward(experiment, start, batch, settings)):
+    for step in walk(experiment, batch, framework.open(experiment, settings).forward(start, batch)):
         reporter.step(step, text_of(step, width()))

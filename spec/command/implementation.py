@@ -6,7 +6,7 @@ from typing import cast
 
 from spec import cache, crash, requirements, signals
 from spec.errors import BrokenFramework, FrameworkMissing, UsageError
-from spec.framework import CONTRACT, OPTIONAL, Framework, Settings
+from spec.framework import Framework, Settings
 from spec.text import descriptions
 
 
@@ -20,7 +20,7 @@ def load_implementation(name: str) -> Framework:
     try:
         with signals.held():
             module = importlib.import_module(name)
-            missing = [function for function in CONTRACT if function not in OPTIONAL and not has(module, function)]
+            missing = [function for function in ("describe", "open") if not has(module, function)]
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in (name, "spec"):
             raise  # Not a missing framework: a fault of ours.

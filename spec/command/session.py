@@ -141,10 +141,11 @@ def train_chunks(
     """Train chunk by chunk, saving each; give back the last checkpoint. Raises NonFiniteLoss."""
     experiment, settings = request.experiment, request.settings
     epochs, done = experiment.training.epochs, checkpoint.origin.epochs
+    side = framework.open(experiment, settings)
     with reporter.training(epochs, done) as report:
         for length in chunk_lengths(epochs, done, experiment.training.steps_per_epoch):
             signals.check()
-            trajectory = framework.train(experiment, checkpoint.state, length, request.seed, settings)
+            trajectory = side.train(checkpoint.state, length, request.seed)
             records, failure = measure(experiment, trajectory, checkpoint, settings)
             directory.append(records)
             if failure is None:

@@ -31,13 +31,13 @@ def describe(settings: Settings) -> dict[str, str]:
 
 
 def initialize(experiment: Experiment, seed: int, settings: Settings) -> Parameters:
-    """See spec.framework.Framework.initialize."""
+    """See spec.framework.Side: initialize."""
     check_settings(settings)
     return draw(experiment.model.parameters(), seed, settings.precision)
 
 
 def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:
-    """See spec.framework.Framework.round_trip."""
+    """See spec.framework.Side: round_trip."""
     check_settings(settings)
     check(experiment.model.parameters(), parameters)
     return {name: value.copy() for name, value in parameters.items()}
@@ -46,7 +46,7 @@ def round_trip(experiment: Experiment, parameters: Parameters, settings: Setting
 def forward(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> dict[str, np.ndarray]:
-    """See spec.framework.Framework.forward."""
+    """See spec.framework.Side: forward."""
     return forced(experiment, parameters, batch, settings, {}, dropout)
 
 
@@ -74,7 +74,7 @@ def forced(
 def gradients(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> Gradients:
-    """See spec.framework.Framework.gradients."""
+    """See spec.framework.Side: gradients."""
     check_settings(settings)
     check_batch(experiment.model, batch)
     check(experiment.model.parameters(), parameters)
@@ -88,7 +88,7 @@ def gradients(
 
 
 def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
-    """See spec.framework.Framework.loss_gradient."""
+    """See spec.framework.Side: loss_gradient."""
     check_settings(settings)
     loss = experiment.training.loss
     found = complex_step({"logits": logits}, lambda at: loss.values(at["logits"], targets))

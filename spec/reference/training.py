@@ -6,7 +6,7 @@ import numpy as np
 
 from spec.ensemble import one_by_one, start_by_start
 from spec.experiment import Experiment
-from spec.framework import Ensemble, Gradients, MaskSource, Replay, Settings, Trajectory
+from spec.framework import Ensemble, Gradients, MaskSource, Replay, Settings, Trajectory, bound
 from spec.models import keep_masks
 from spec.parameters import Parameters, check, generator_for
 from spec.reference import encoder_decoder
@@ -27,7 +27,7 @@ def train(
     record: bool = False,
     masks: MaskSource = "own",
 ) -> Trajectory:
-    """See spec.framework.Framework.train. The reference's own dropout masks are the spec's."""
+    """See spec.framework.Side: train. The reference's own dropout masks are the spec's."""
     del masks
     check_settings(settings)
     losses, logits, trace = [], [], []
@@ -65,7 +65,7 @@ def advance(experiment: Experiment, state: State, found: Parameters, seed: int, 
 
 
 def replay(experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings) -> Replay:
-    """See spec.framework.Framework.replay."""
+    """See spec.framework.Side: replay."""
     check_settings(settings)
     table = experiment.model.parameters()
     check(table, parameters)
@@ -84,20 +84,21 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
 def train_ensemble(
     experiment: Experiment, seeds: Sequence[int], settings: Settings, chunk: int | None = None
 ) -> Ensemble:
-    """See spec.framework.Framework.train_ensemble. One member after the other."""
+    """See spec.framework.Side: train_ensemble. One member after the other."""
     del chunk
-    return one_by_one(initialize, train, experiment, seeds, settings)
+    begin, go_on = (bound(experiment, settings, function) for function in (initialize, train))
+    return one_by_one(begin, go_on, experiment, seeds, settings.precision)
 
 
 def train_starts(
     experiment: Experiment, starts: Sequence[Parameters], seed: int, settings: Settings
 ) -> list[Trajectory]:
-    """See spec.framework.Framework.train_starts. One after the other."""
+    """See spec.framework.Side: train_starts. One after the other."""
     return start_by_start(train, experiment, starts, seed, settings)
 
 
 def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
-    """See spec.framework.Framework.predict."""
+    """See spec.framework.Side: predict."""
     check_settings(settings)
     check_batch(experiment.model, batch)
     prepared = renormalized(experiment.model, parameters, batch)

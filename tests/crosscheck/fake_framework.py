@@ -3,11 +3,13 @@
 crosscheck cannot tell, since it compares two sides with each other. Tests plant faults by editing a copy.
 """
 
+from typing import Any
+
 import numpy as np
 
 from spec import parameters as spec_parameters
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, LossGradient, MaskSource, Replay, Settings, Trajectory
+from spec.framework import Dropout, Gradients, LossGradient, MaskSource, Replay, Settings, Side, Trajectory, bound
 from spec.parameters import Parameters
 from spec.tasks import IGNORED, Batch
 from spec.training import State, initial_state
@@ -120,3 +122,16 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
         {name: np.stack([entry[0][name] for entry in trace]) for name in parameters},
         {name: np.stack([entry[1][name] for entry in trace]) for name in slots},
     )
+
+
+FUNCTIONS = [name for name in Side.__struct_fields__ if name not in ("compiles", "spent")]
+
+spent: dict[str, float] = {}
+compiles = False
+
+
+def open(experiment: Experiment, settings: Settings) -> Side:
+    """A side of the functions of those names that are here, as a test may have put more."""
+    found = {name: globals()[name] for name in FUNCTIONS if name in globals()}
+    sides: Any = {name: bound(experiment, settings, function) for name, function in found.items()}
+    return Side(**sides, compiles=compiles, spent=spent)

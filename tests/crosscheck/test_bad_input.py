@@ -270,7 +270,7 @@ IMPLEMENTATIONS = [
     Row(f"{SIDES} no_such_module ./fake.py", "expected an importable module, got 'no_such_module'"),
     Row(f"{SIDES} ./fake.py no/such.py", "got 'no/such.py': no such path"),
     Row(f"{SIDES} ./fake.py ./port.py", "./port.py: expected a file, got a FIFO".removeprefix("./"), fifo("port.py")),
-    Row(f"{SIDES} ./fake.py ./port.py", "expected the functions of spec.framework.CONTRACT", file("port.py")),
+    Row(f"{SIDES} ./fake.py ./port.py", "expected the functions of spec.framework.Framework", file("port.py")),
     Row(f"{SIDES} ./fake.py ./port.py", "import: SyntaxError", file("port.py", "def"), 3),
     Row(f"{SIDES} ./fake.py ./port.py", "import: OSError: no CUDA", file("port.py", "raise OSError('no CUDA')"), 3),
     Row(f"{SIDES} ./fake.py ./port.py", "import: SystemExit: 0", file("port.py", "raise SystemExit(0)"), 3),
@@ -287,7 +287,7 @@ IMPLEMENTATIONS = [
     ),
     Row(
         f"{SIDES} ./fake.py ./port.py",
-        "expected the functions of spec.framework.CONTRACT",
+        "expected the functions of spec.framework.Framework",
         file("port.py", "def __getattr__(name):\n    raise AttributeError(name)"),
     ),
     Row("record no_such_module good.toml --out new", "expected an importable module, got 'no_such_module'"),

@@ -4,6 +4,7 @@ Here the sides are `spec.reference` twice, so that a test takes milliseconds; te
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from crosscheck.report.details import blame_facts
 from crosscheck.request import Request
 from spec import reference
 from spec.experiment import Experiment, load, override, shipped
-from spec.framework import Gradients, Replay
+from spec.framework import Gradients, Replay, Settings, Side, bound
 from spec.reference.contract import forced
 
 FIRST, SECOND = "first", "second"
@@ -30,9 +31,12 @@ class Faulty:
     def __init__(self, **faults: Callable[..., Any]):
         self._faults = faults
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        original, fault = getattr(reference, name), self._faults.get(name)
-        return original if fault is None else lambda *given, **named: fault(original, *given, **named)
+    def open(self, subject: Any, settings: Settings) -> Side:
+        def planted(name: str, fault: Callable[..., Any]) -> Callable[..., Any]:
+            return bound(subject, settings, partial(fault, getattr(reference, name)))
+
+        faults = {name: planted(name, fault) for name, fault in self._faults.items()}
+        return msgspec.structs.replace(reference.open(subject, settings), **faults)
 
 
 def wrong_stages(*stages: str, factor: float = 1 + 1e-6) -> Faulty:

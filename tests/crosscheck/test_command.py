@@ -56,7 +56,7 @@ def test_list_names_experiments_and_checks(capsys: pytest.CaptureFixture[str]):
         (["hello-gru", "--implementations", str(FAKE), "/no/such/path"], "got '/no/such/path': no such path"),
         (
             ["hello-gru", "--implementations", "json", str(FAKE)],
-            "json: expected the functions of spec.framework.CONTRACT",
+            "json: expected the functions of spec.framework.Framework",
         ),
     ],
 )

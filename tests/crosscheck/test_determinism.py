@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sides import Opened
 
 from crosscheck import plain
 from crosscheck.bounds.rounding_spread import PREFIX
 from crosscheck.comparison import Place, Unsteady
 from crosscheck.exit_codes import DIFFERENT
 from crosscheck.probes import determinism
-from crosscheck.probes.determinism import Repeats, differences
+from crosscheck.probes.determinism import Asked, Repeats, differences
 from crosscheck.recording.recording import Answer
 from crosscheck.recording.worker import _without_envelopes
 from spec.exit_codes import COULD_NOT_RUN
@@ -282,11 +283,11 @@ class Counting:
 def test_of_a_training_what_costs_little_is_asked_again(compiles: bool, expected: list[tuple[int, int, int]]) -> None:
     framework, experiment, settings = Counting(), load("hello-rnn"), Settings()
     state = initial_state(experiment.training.optimizer, {"w": np.zeros(2, np.float32)})
-    arguments = (experiment, state, 60, 0, settings)
-    answer = framework.train(*arguments)
-    repeats = Repeats(framework, compiles)  # type: ignore[arg-type]
+    opened = Opened(framework)
+    answer = opened.open(experiment, settings).train(state, 60, 0)
+    repeats = Repeats(opened)
     repeats.begin("key", "float32")
-    repeats.ask("train", arguments, {}, answer)
+    repeats.ask(Asked(experiment, settings, "train"), (state, 60, 0), {}, answer, compiles)
     assert framework.asked == expected
     repeats.finish()
     assert framework.asked == expected

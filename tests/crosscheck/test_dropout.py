@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from sides import Opened
 
 import spec.reference
 from crosscheck.bounds import tolerances
@@ -34,7 +35,8 @@ def shipped(name: str, **changes: Any) -> Experiment:
 
 
 def record(framework: Any, experiment: Experiment, case: str = "seeds", seed: int = 0) -> Arrays:
-    return check.record(framework, experiment, case, Request("float32", "cpu", seed))
+    opened = framework if hasattr(framework, "open") else Opened(framework)
+    return check.record(opened, experiment, case, Request("float32", "cpu", seed))
 
 
 def judged(experiment: Experiment, arrays: Arrays, case: str = "seeds") -> list[Comparison]:
@@ -101,7 +103,7 @@ def test_masks_of_other_models_are_observed(name: str, changes: dict[str, Any]):
     experiment = shipped(name, **changes)
     batch = random_batch(experiment.model, [experiment.observed_length] * 6, 0, "float32")
     for seed in range(2):
-        seen = check.observed(Numpy(), experiment, batch, seed, Request("float32", "cpu", 0).settings)  # type: ignore[arg-type]
+        seen = check.observed(Opened(Numpy()).open(experiment, Settings()), experiment, batch, seed, "float32")
         applied = honest(experiment.model, len(batch.inputs), batch.inputs.shape[1], seed)
         assert seen.keys() == applied.keys()
         for site, mask in seen.items():

@@ -271,9 +271,7 @@ def busy(fake: Edit) -> str:
         (signal.SIGHUP, 129, "hung up"),
     ],
 )
-@pytest.mark.parametrize(
-    "command", ["check", "record", pytest.param("bench", marks=pytest.mark.needs("torch", "flax")), "faults"]
-)
+@pytest.mark.parametrize("command", ["check", "record", "bench", "faults"])
 def test_a_signal_ends_everything(
     command: str,
     number: signal.Signals,

@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from sides import Opened
 
 from crosscheck.bounds import tolerances
 from crosscheck.checks import LADDER, initialization, structure
@@ -21,7 +22,7 @@ from crosscheck.request import Request
 from spec import experiment as experiments
 from spec.errors import Unsupported
 from spec.experiment import Experiment
-from spec.framework import Framework, Precision
+from spec.framework import Precision
 from spec.parameters import draw
 
 FLAX = Path(__file__).parents[2] / "flax_impl"
@@ -31,7 +32,7 @@ Edit = Callable[..., str]
 
 
 def record(framework: object, experiment: Experiment, seed: int = 0, precision: Precision = "float32") -> Arrays:
-    return initialization.record(cast(Framework, framework), experiment, "seeds", Request(precision, "cpu", seed))
+    return initialization.record(Opened(framework), experiment, "seeds", Request(precision, "cpu", seed))
 
 
 def judged(experiment: Experiment, arrays: Arrays, precision: Precision = "float32") -> list[Comparison]:

@@ -126,5 +126,5 @@ def test_an_argument_that_is_read_flat_is_red(
 
 def test_a_side_that_tells_its_overhead_is_handed_the_same_inputs(run_crosscheck: RunCrosscheck, fake: Edit) -> None:
     """spec.reference tells none, and what an implementation tells is no input."""
-    tells = "def overhead():\n    return {'compiling': 0.0}\n\n\ndef describe("
-    assert run_crosscheck(fake(("def describe(", tells)), "--checks", "layouts").exit_code == SAME
+    tells = "compiles = True\nspent: dict[str, float] = {'compiling': 0.0}"
+    assert run_crosscheck(fake(("spent: dict[str, float] = {}", tells)), "--checks", "layouts").exit_code == SAME

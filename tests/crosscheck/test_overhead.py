@@ -9,20 +9,14 @@ import pytest
 RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
-TELLS = """ASKED: list[str] = []
-
-
-def overhead() -> dict[str, float]:
-    ASKED.append("")
-    return {"compiling": 10.0 if len(ASKED) == 1 else 17.0}
-
-
-def describe("""
+TELLS = "spent: dict[str, float] = {}", "spent: dict[str, float] = {'compiling': 10.0}"
+RETURN = "    return spec_parameters.draw("
+SPENDS = RETURN, "    spent['compiling'] = 17.0\n" + RETURN
 
 
 @pytest.mark.own_processes
 def test_what_a_side_spends_is_told_apart(run_crosscheck: RunCrosscheck, fake: Edit, tmp_path: Path) -> None:
-    found = run_crosscheck(fake(("def describe(", TELLS)), "--checks", "structure", "--fresh")
+    found = run_crosscheck(fake(TELLS, SPENDS), "--checks", "structure", "--fresh")
     assert found.exit_code == 0
     first, second = (side["overhead"] for side in found.report["sides"])
     # Of this job alone: what was spent before it was asked for is none of its.
@@ -42,9 +36,11 @@ def test_jax_tells_what_it_compiles() -> None:
     from spec.framework import Settings
 
     experiment = override(load("hello-rnn"), model__hidden_size=7)
-    before = flax_impl.overhead()
-    parameters = flax_impl.initialize(experiment, 0, Settings())
-    flax_impl.forward(experiment, parameters, experiment.task.batch(0, 0, "float32"), Settings())
-    after = flax_impl.overhead()
+    side = flax_impl.open(experiment, Settings())
+    before = dict(side.spent)
+    side.forward(side.initialize(0), experiment.task.batch(0, 0, "float32"))
+    after = dict(side.spent)
     assert all(after[kind] > before.get(kind, 0.0) for kind in ("tracing", "compiling"))
-    assert torch_impl.overhead() == {}
+    assert side.compiles
+    other = torch_impl.open(experiment, Settings())
+    assert (other.spent, other.compiles) == ({}, False)

@@ -214,8 +214,8 @@ def test_who_compiles_resumes_for_the_epochs_it_has_compiled(epochs: int, monkey
 
     monkeypatch.setattr(fake_framework, "train", counted)
     found = []
-    for spent in ({}, {"compiling": 1.0}):
-        monkeypatch.setattr(fake_framework, "overhead", lambda spent=spent: spent, raising=False)
+    for compiles in (False, True):
+        monkeypatch.setattr(fake_framework, "compiles", compiles)
         found.append(trajectory.record(fake_framework, experiment, "recipe", Request("float64", "cpu", 0)))  # type: ignore[arg-type]
     assert asked == [epochs, epochs - epochs // 2, epochs, epochs]
     names = [name for name in found[0] if name.startswith(trajectory.RESUMED)]

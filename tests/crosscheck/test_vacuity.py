@@ -9,7 +9,6 @@ import pytest
 from crosscheck.checks import BY_DEFAULT
 from crosscheck.exit_codes import DIFFERENT, PARTLY_CHECKED, SAME
 from spec.exit_codes import COULD_NOT_RUN, USAGE
-from spec.framework import OPTIONAL
 
 FAKE = str(Path(__file__).parent / "fake_framework.py")
 
@@ -113,7 +112,7 @@ def test_a_first_answer_that_is_given_for_ever_is_seen(run_crosscheck: RunCrossc
     assert failed[0] == "round-trip"
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIONAL if name in BODIES])
+@pytest.mark.parametrize("name", ["loss_gradient", "replay"])
 def test_an_optional_function_that_is_missing_is_said(run_crosscheck: RunCrosscheck, fake: Edit, name: str):
     outcome = run_crosscheck(fake((f"def {name}(", f"def _{name}(")), "--checks", QUICK)
     assert outcome.exit_code == SAME

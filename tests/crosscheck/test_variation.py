@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from sides import Opened
 
 import torch_impl
 import torch_impl.attention
@@ -393,6 +394,6 @@ def test_every_thorough_case_can_be_recorded():
 
 
 def test_a_module_without_the_loss_alone_is_not_checked():
-    without: Any = object()
+    without = Opened(object())
     with pytest.raises(Unsupported, match="it has no function `loss_gradient`"):
         loss.record(without, load("hello-rnn"), "every step", Request("float64", "cpu", 0))

@@ -15,8 +15,6 @@ from spec.parameters import Parameters, draw
 from spec.tasks import Batch, random_batch
 
 SETTINGS = Settings("float64")
-pytestmark = pytest.mark.needs("torch", "flax")
-
 SIDES = ["spec.reference", "torch_impl", "flax_impl"]
 # Every model, and every rule of the embedding.
 MODELS = [

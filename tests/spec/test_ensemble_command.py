@@ -19,7 +19,7 @@ from spec.convergence import CONVERGENCE, chances, runs_to_show, stated, stated_
 from spec.ensemble import one_by_one
 from spec.exit_codes import MISSED, REACHED, UNDERPOWERED
 from spec.experiment import Experiment, load
-from spec.framework import Ensemble, Settings
+from spec.framework import Ensemble, Settings, bound
 
 Run = Callable[..., Any]
 """See the fixture `run` in conftest.py."""
@@ -34,7 +34,8 @@ def small_chunks(run: Run, fake: ModuleType, monkeypatch: pytest.MonkeyPatch) ->
 
     def train(experiment: Experiment, seeds: list[int], settings: Settings, chunk: int | None = None) -> Ensemble:
         trained.append(list(seeds))
-        found = one_by_one(fake.initialize, fake.train, experiment, seeds, settings)
+        begin, go_on = (bound(experiment, settings, function) for function in (fake.initialize, fake.train))
+        found = one_by_one(begin, go_on, experiment, seeds, settings.precision)
         # The fake learns the same from every seed; an order of the members that is wrong would not be seen.
         return found._replace(losses=found.losses + np.array(seeds, np.float32)[:, None])
 
@@ -48,10 +49,10 @@ def interrupting(fake: ModuleType, monkeypatch: pytest.MonkeyPatch, chunk: int) 
     """Let Ctrl-C come in the middle of that chunk, counted from 1."""
     real, count = fake.train_ensemble, iter(range(1, 100))
 
-    def train(*arguments: Any) -> Ensemble:
+    def train(*arguments: Any, **options: Any) -> Ensemble:
         if next(count) == chunk:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(fake, "train_ensemble", train)
     return monkeypatch
@@ -205,7 +206,7 @@ def test_compile_reaches_the_implementation(
         return real(experiment, seeds, settings, chunk)
 
     monkeypatch.setattr(fake, "train_ensemble", train)
-    monkeypatch.setattr(fake, "overhead", lambda: {"compiling": 0.0}, raising=False)
+    monkeypatch.setattr(fake, "compiles", True)
     flags = ["--compile"] if compiled else []
     interrupting(fake, monkeypatch, chunk=2)
     outcome = run("hello-gru", "--seeds", 5, "--out", "a", *flags)

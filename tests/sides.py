@@ -1,0 +1,32 @@
+"""An implementation made of a test's functions, each (experiment, arguments ..., settings, options ...)."""
+
+from typing import Any
+
+from spec.framework import Settings, Side, bound
+
+FUNCTIONS = [name for name in Side.__struct_fields__ if name not in ("compiles", "spent")]
+
+
+def left_out(*_: Any, **__: Any) -> Any:
+    raise AssertionError("expected only the functions that the test has, got another one called")
+
+
+class Opened:
+    """Opens the functions that `functions` has: a module, a class, or whatever else has attributes."""
+
+    def __init__(self, functions: Any):
+        self._functions = functions
+
+    def describe(self, settings: Settings) -> dict[str, str]:
+        """Nothing to say."""
+        return {}
+
+    def open(self, subject: Any, settings: Settings) -> Side:
+        """Those that are there; the others fail when they are called, or are None where they may be."""
+        found: Any = {
+            name: bound(subject, settings, getattr(self._functions, name))
+            for name in FUNCTIONS
+            if hasattr(self._functions, name)
+        }
+        required = dict.fromkeys(("initialize", "round_trip", "forward", "gradients", "train"), left_out)
+        return Side(**{**required, **found})
