@@ -4,7 +4,7 @@ import msgspec
 
 from crosscheck.subject import Subject
 from spec.convergence import CONVERGENCE
-from spec.framework import Device, Precision, Recurrence, Settings
+from spec.framework import Device, Options, Precision, Settings
 from spec.parameters import Parameters
 
 DEFAULT_IMPLEMENTATIONS = ("torch_impl", "flax_impl")
@@ -15,7 +15,7 @@ class Request(msgspec.Struct, frozen=True):
     """How one check is to be recorded.
 
     envelope: whether this side also measures what rounding does to it. seeds: members of an ensemble.
-    recurrence, compiled: see spec.framework.Settings.
+    options: see spec.framework.Options.
     """
 
     precision: Precision
@@ -23,8 +23,7 @@ class Request(msgspec.Struct, frozen=True):
     seed: int
     envelope: bool = False
     seeds: int = CONVERGENCE.seeds
-    recurrence: Recurrence = Settings().recurrence
-    compiled: bool = Settings().compiled
+    options: Options = Options()
 
     @property
     def settings(self) -> Settings:
@@ -32,9 +31,8 @@ class Request(msgspec.Struct, frozen=True):
         return Settings(
             precision=self.precision,
             device=self.device,
-            recurrence=self.recurrence,
-            compiled=self.compiled,
             deterministic=self.device != "cpu",
+            **msgspec.structs.asdict(self.options),
         )
 
     def start(self, subject: Subject) -> Parameters:

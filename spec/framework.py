@@ -22,17 +22,51 @@ Precision = Literal["float32", "float64"]
 Recurrence = Literal["automatic", "scan", "fused", "recomputed"]
 
 
-class Settings(msgspec.Struct, frozen=True):
+class Option(NamedTuple):
+    """How a command line asks for a field of `Options`: a flag that takes a choice, or none where the field is bool."""
+
+    flag: str
+    help: str
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What some implementations have a choice of, and others ignore. It moves results by rounding alone.
+
+    recurrence: how recurrent layers are computed and differentiated. "scan" is the one that is read most easily,
+    differentiated by the framework; "fused" has a backward pass of its own, the fastest but for small layers;
+    "recomputed" saves memory on long sequences; "automatic" is the first or the second, by size.
+    compiled: whether to spend seconds on compiling so that trainings run faster: for an implementation that compiles
+    nothing otherwise, or with less effort.
+    """
+
+    recurrence: Recurrence = "automatic"
+    compiled: bool = False
+
+    def words(self) -> list[str]:
+        """What asks for them on a command line; nothing for what is as it is by default."""
+        found: list[str] = []
+        for field in msgspec.structs.fields(Options):
+            value = getattr(self, field.name)
+            if value != field.default:
+                found += [FLAGS[field.name].flag, *([] if isinstance(value, bool) else [value])]
+        return found
+
+
+FLAGS: Mapping[str, Option] = {
+    "recurrence": Option(
+        "--recurrence",
+        "how recurrent layers are computed, by an implementation that has a choice (default automatic, by size)",
+    ),
+    "compiled": Option("--compile", "trainings as `train --compile` has them: much slower to check"),
+}
+"""Of each option: another one is a field there and an entry here, and reaches an implementation's settings."""
+
+
+class Settings(Options, frozen=True):
     """How to compute. Arguments, never globals that a caller must remember.
 
     matmul_precision: "highest" computes products in `precision`; "default" leaves the framework its shortcut on an
     accelerator (TF32 on a GPU, bfloat16 on a TPU). No effect on a CPU.
-    recurrence: how recurrent layers are computed and differentiated, which moves results by rounding alone. "scan" is
-    the one that is read most easily, differentiated by the framework; "fused" has a backward pass of its own, the
-    fastest but for small layers; "recomputed" saves memory on long sequences; "automatic" is the first or the second,
-    by size. Implementations that have one formulation ignore it.
-    compiled: whether to spend seconds on compiling so that trainings run faster, which moves results by rounding alone:
-    for an implementation that compiles nothing otherwise, or with less effort. Others ignore it.
     deterministic: whether to compute the same bits every time on an accelerator too, where the framework has a choice:
     slower, and what crosscheck asks for. On a CPU everything is deterministic, whatever this says.
     """
@@ -40,8 +74,6 @@ class Settings(msgspec.Struct, frozen=True):
     precision: Precision = "float32"
     device: Device = "cpu"
     matmul_precision: Literal["highest", "default"] = "highest"
-    recurrence: Recurrence = "automatic"
-    compiled: bool = False
     deterministic: bool = False
 
 

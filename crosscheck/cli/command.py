@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
+import msgspec
+
 from crosscheck.checks import BY_DEFAULT, LADDER, ON_REQUEST
 from crosscheck.checks.selection import Selection
 from crosscheck.cli import output
@@ -22,7 +24,7 @@ from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError, shorten
 from spec.exit_codes import COULD_NOT_RUN, INTERRUPTED, SIGNALS, epilog
 from spec.experiment import Experiment
-from spec.framework import Device, Precision, Recurrence, Settings
+from spec.framework import FLAGS, Device, Options, Precision
 from spec.limits import LARGEST_RUNS
 
 if TYPE_CHECKING:
@@ -221,8 +223,7 @@ def _plan(options: argparse.Namespace) -> "Plan":
         options.device,
         options.timeout,
         options.seeds,
-        options.recurrence,
-        options.compile,
+        Options(**{field: getattr(options, field) for field in FLAGS}),
     )
 
 
@@ -317,15 +318,10 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         help=f"members of an ensemble, in the check {LATER} (default {CONVERGENCE.seeds})",
     )
     parser.add_argument("--device", choices=get_args(Device), default="cpu", help="where both compute (default cpu)")
-    parser.add_argument(
-        "--recurrence",
-        choices=get_args(Recurrence),
-        default=Settings().recurrence,
-        help="how recurrent layers are computed, by an implementation that has a choice (default automatic, by size)",
-    )
-    parser.add_argument(
-        "--compile", action="store_true", help="trainings as `train --compile` has them: much slower to check"
-    )
+    for field in msgspec.structs.fields(Options):
+        flag, said = FLAGS[field.name]
+        how: Any = {"action": "store_true"} if field.type is bool else {"choices": get_args(field.type)}
+        parser.add_argument(flag, dest=field.name, default=field.default, help=said, **how)
     parser.add_argument(
         "--timeout", type=seconds, default=600.0, metavar="SECONDS", help="for one experiment on one side (default 600)"
     )

@@ -27,7 +27,7 @@ from spec import files, text
 from spec.convergence import CONVERGENCE
 from spec.errors import UsageError
 from spec.experiment import Experiment
-from spec.framework import Device, Precision, Recurrence, Settings
+from spec.framework import Device, Options, Precision
 from spec.lock import NAME as LOCK
 from spec.lock import locked
 from spec.machine import cores
@@ -36,8 +36,8 @@ from spec.machine import cores
 class Plan(NamedTuple):
     """What is to be looked at. experiments: what names one on a command line -> the experiment.
 
-    timeout: seconds that an experiment may take on one side. seeds: members of an ensemble. recurrence, compiled: see
-    spec.framework.Settings. keep: whether this run's recordings are kept, and an earlier run's used in their place;
+    timeout: seconds that an experiment may take on one side. seeds: members of an ensemble. options: see
+    spec.framework.Options. keep: whether this run's recordings are kept, and an earlier run's used in their place;
     fresh: the former alone.
     """
 
@@ -47,8 +47,7 @@ class Plan(NamedTuple):
     device: Device
     timeout: float
     seeds: int = CONVERGENCE.seeds
-    recurrence: Recurrence = Settings().recurrence
-    compiled: bool = Settings().compiled
+    options: Options = Options()
     keep: bool = False
     fresh: bool = False
 
@@ -107,8 +106,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
         precisions=list(plan.wanted.precisions),
         seed=plan.seed,
         seeds=plan.seeds,
-        recurrence=plan.recurrence,
-        compiled=plan.compiled,
+        options=plan.options,
         device=plan.device,
         seconds=time.perf_counter() - begin,
         comparing=comparing,
@@ -310,8 +308,7 @@ def _jobs(plan: Plan, directory: Path, token: str, envelope: bool) -> list[Job]:
             thorough=plan.wanted.thorough,
             case=plan.wanted.case,
             seeds=plan.seeds,
-            recurrence=plan.recurrence,
-            compiled=plan.compiled,
+            options=plan.options,
         )
         for experiment in plan.experiments.values()
     ]

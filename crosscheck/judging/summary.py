@@ -16,9 +16,9 @@ from spec import experiment as experiments
 from spec import text
 from spec.convergence import CONVERGENCE
 from spec.exit_codes import COULD_NOT_RUN
-from spec.framework import Precision, Recurrence, Settings
+from spec.framework import Options, Precision
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of report.json; raised when a field changes its meaning or goes away."""
 
 
@@ -58,8 +58,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     directories: list[str] = []
     thorough: bool = False
     seeds: int = CONVERGENCE.seeds
-    recurrence: Recurrence = Settings().recurrence
-    compiled: bool = Settings().compiled
+    options: Options = Options()
     comparing: float = 0.0
 
     def reproduce(self, verdict: Verdict, comparison: Comparison) -> str:
@@ -81,10 +80,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             words.append("--thorough")
         if self.seeds != CONVERGENCE.seeds:
             words += ["--seeds", str(self.seeds)]
-        if self.recurrence != Settings().recurrence:
-            words += ["--recurrence", self.recurrence]
-        if self.compiled:
-            words.append("--compile")
+        words += self.options.words()
         if self.device != "cpu":
             words += ["--device", self.device]
         return text.command(["python", "-m", "crosscheck", *words])

@@ -30,11 +30,11 @@ from spec import options, text
 from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment
-from spec.framework import Device, Framework, Precision, Recurrence, Settings
+from spec.framework import Device, Framework, Options, Precision, Settings
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One experiment to record, and where to. envelope, seeds, recurrence, compiled: see Request; the rest: Selection.
+    """One experiment to record, and where to. envelope, seeds, options: see Request; the rest: Selection.
 
     implementation: a copy that stands in for the worker's implementation, by its path; empty for that itself.
     """
@@ -50,8 +50,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     thorough: bool = False
     case: str = ""
     seeds: int = CONVERGENCE.seeds
-    recurrence: Recurrence = Settings().recurrence
-    compiled: bool = Settings().compiled
+    options: Options = Options()
     implementation: str = ""
 
 
@@ -156,7 +155,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
     """Record one experiment. starting: seconds that the process took to import the framework, of its first job."""
     begin = time.perf_counter()
     experiment = experiments.convert(job.experiment, "job")
-    settings = Settings(precision=job.precisions[0], device=job.device, compiled=job.compiled)
+    settings = Request(job.precisions[0], job.device, job.seed, options=job.options).settings
     before = _spent(framework, experiment, settings)
     answers: list[Answer] = []
     kept: dict[str, np.ndarray] = {}
@@ -174,9 +173,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
             continue
         for precision in check.PRECISIONS:
             if precision in job.precisions:
-                request = Request(
-                    precision, job.device, job.seed, job.envelope, job.seeds, job.recurrence, job.compiled
-                )
+                request = Request(precision, job.device, job.seed, job.envelope, job.seeds, job.options)
                 for case in wanted.cases(experiment, check, precision):
                     answer, arrays = ask(framework, check, experiment, case, request, repeats)
                     answers.append(answer)

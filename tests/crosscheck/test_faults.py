@@ -307,7 +307,7 @@ def test_a_clean_run_without_a_comparison_does_not_count():
 
 
 def test_loading_afresh_forgets_the_last_copy(tmp_path: Path):
-    names = ["describe", "initialize", "round_trip", "forward", "gradients", "train"]
+    names = ["describe", "open"]
     for version in ("one", "two"):
         package = tmp_path / version / "planted_impl"
         package.mkdir(parents=True)
@@ -323,7 +323,7 @@ def test_loading_afresh_forgets_the_last_copy(tmp_path: Path):
         found = []
         for version in ("one", "two", "one"):
             loaded: Any = implementation.load_afresh(str(tmp_path / version / "planted_impl"))
-            found.append((loaded.describe(), loaded.train()))
+            found.append((loaded.describe(), loaded.open()))
             assert sys.path == before
         assert found == [("one", "one"), ("two", "two"), ("one", "one")]
     finally:
