@@ -86,7 +86,7 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
     # Nothing that is asked twice: what is not deterministic is no run of its seed either.
     framework = witness.aside(framework, again=False)
     side = framework.open(subject, request.settings)
-    if not (side.compiles or request.compiled):
+    if not (side.compiles or request.options.compiled):
         subject = shortened(subject, case)
         side = framework.open(subject, request.settings)
     training, every = subject.training, seeds(case, request)

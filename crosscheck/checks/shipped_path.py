@@ -154,7 +154,7 @@ class Trainer(NamedTuple):
 def _trainer(framework: Framework, subject: Subject, request: Request) -> Trainer:
     """Of two stretches, each an epoch of STRETCH steps; of the whole recipe where that is what is compiled."""
     side = framework.open(subject, request.settings)
-    if side.compiles or request.compiled:
+    if side.compiles or request.options.compiled:
         return Trainer(side, request, subject.training.epochs, True)
     return Trainer(framework.open(determinism.shortened(subject), request.settings), request, 2, False)
 
