@@ -213,8 +213,11 @@ def test_a_subject_without_equations_is_asked_all_the_same():
     """Nobody says how often a stranger's masks drop: that they are others at each step is still seen."""
     subject = load(LSTM)
     arrays = check.record(
-        Drops(seed_of=lambda seed, step: (seed, step % 256)), subject, check.OWN, Request("float32", "cpu", 0)
-    )  # type: ignore[arg-type]
+        Drops(seed_of=lambda seed, step: (seed, step % 256)),  # type: ignore[arg-type]
+        subject,
+        check.OWN,
+        Request("float32", "cpu", 0),
+    )
     names = ("training", "has_dropout", "has_drawn_batches", "dropout_sites", "batch", "with_training")
     stranger: Any = SimpleNamespace(reference=None, **{name: getattr(subject, name) for name in names})
     place = Place(LSTM, check.NAME, "float32", check.OWN, ("one", "two"))
