@@ -99,18 +99,18 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
     return dict(asked)
 
 
-class Window(NamedTuple):
+class TrainingWindow(NamedTuple):
     """A few steps of training. name: of its border; state: where it begins."""
 
     name: str
     state: State
 
 
-def _windows(subject: Subject, request: Request) -> Iterator[Window]:
+def _windows(subject: Subject, request: Request) -> Iterator[TrainingWindow]:
     """The first steps; and those around each border, from a state that no training has led to."""
-    yield Window(START, initial_state(subject.training.optimizer, request.start(subject)))
+    yield TrainingWindow(START, initial_state(subject.training.optimizer, request.start(subject)))
     for name, border in _borders(subject).items():
-        yield Window(name, _anywhere(subject, request, max(0, border - STRETCH)))
+        yield TrainingWindow(name, _anywhere(subject, request, max(0, border - STRETCH)))
 
 
 def _borders(subject: Subject) -> dict[str, int]:
@@ -183,7 +183,7 @@ def _asked_plainly(subject: Subject, window: str) -> bool:
 
 
 def _resumed(
-    train: Trainer, window: Window, recorded: Trajectory, plain: Trajectory
+    train: Trainer, window: TrainingWindow, recorded: Trajectory, plain: Trajectory
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The same from the state after the first stretch, as far as `plain` goes."""
     at = f"{window.name}/resumed"
