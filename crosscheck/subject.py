@@ -3,7 +3,7 @@
 Checks, probes and bounds know a subject by what stands here: no model, no module of it and no part of a name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -147,6 +147,22 @@ class Subject(Protocol):
 
     def options(self, declared: Mapping[str, str]) -> list[str]:
         """Those of the options that a side declares to leave out (spec.options) that it has."""
+        ...
+
+    @property
+    def has_drawn_batches(self) -> bool:
+        """Whether a training batch depends on the seed and the step."""
+        ...
+
+    @property
+    def own_of_members(self) -> tuple[str, ...]:
+        """Kinds of what each training has to itself beside parameters and slots, where many are trained side by side:
+        masks, batches, rows that are kept or rescaled, a norm to clip by."""
+        ...
+
+    def stands_for_others(self, kinds: Callable[[Any], Sequence[str]]) -> bool:
+        """Whether it is looked at where that takes seconds: it is the first of those at hand that is of one of its
+        kinds, or nobody's example, and of any."""
         ...
 
     @property

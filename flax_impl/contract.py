@@ -71,9 +71,16 @@ def open(experiment: Experiment, settings: Settings) -> Side:
         replay=bind(replay),
         train_starts=bind(train_starts),
         train_ensemble=bind(train_ensemble),
+        generators=generators,
         compiles=True,
         spent=compilation.SPENT,
     )
+
+
+def generators(draw: bool) -> dict[str, np.ndarray]:
+    """See spec.framework.Side: generators. JAX's keys are arguments."""
+    del draw
+    return {}
 
 
 def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:

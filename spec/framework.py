@@ -187,6 +187,10 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     None leaves it to `spec.ensemble`. Who compiles for a number of members fills up to it, so that equal chunks compile
     once.
 
+    generators(draw) -> states of the framework's process-wide random generators, by name; none where it has none. draw:
+    whether a number is drawn from each first. No other function may leave them otherwise than it found them: they are
+    the caller's.
+
     compiles: whether trainings are compiled, and so anew for another length. spent: seconds that this process has spent
     so far on what is not computing, by kind ("tracing", "compiling", ...), as they are when they are looked at; they
     inform, as the times in a report do.
@@ -202,6 +206,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     replay: Callable[[Parameters, list[Parameters]], Replay] | None = None
     train_starts: Callable[[Sequence[Parameters], int], list[Trajectory]] | None = None
     train_ensemble: Callable[..., Ensemble] | None = None
+    generators: Callable[[bool], dict[str, np.ndarray]] | None = None
     compiles: bool = False
     spent: Mapping[str, float] = {}
 

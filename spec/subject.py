@@ -3,7 +3,8 @@
 What crosscheck has to know of a model, beyond its parameters and stages, stands behind this and nowhere in crosscheck.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -30,8 +31,10 @@ class ExperimentSubject:
     __slots__ = ()
 
     if TYPE_CHECKING:
+        name: str
         model: AnyModel
         task: AnyTask
+        training: Training
 
     def parameters(self) -> tuple[Parameter, ...]:
         return self.model.parameters()
@@ -114,6 +117,30 @@ class ExperimentSubject:
         return options.had(self, declared)  # type: ignore[arg-type]
 
     @property
+    def has_drawn_batches(self) -> bool:
+        return self.task.drawn
+
+    @property
+    def own_of_members(self) -> tuple[str, ...]:
+        inputs = self.model.inputs
+        embedding = inputs if isinstance(inputs, Embedding) else None
+        kinds = {
+            "masks": self.has_dropout,
+            "batches": self.has_drawn_batches,
+            "padding": embedding is not None and embedding.padding_idx is not None,
+            "rescaled rows": embedding is not None and embedding.max_norm is not None,
+            "clipping": self.training.clipping is not None,
+        }
+        return tuple(kind for kind, there in kinds.items() if there)
+
+    def stands_for_others(self, kinds: Callable[[Any], Sequence[str]]) -> bool:
+        shipped = _shipped()
+        if shipped.get(self.name) != self:
+            return bool(kinds(self))
+        first = {kind: each for each in reversed(shipped.values()) for kind in kinds(each)}
+        return self in first.values()
+
+    @property
     def reference(self) -> Any:
         from spec import reference
 
@@ -131,3 +158,12 @@ def _observed_masks() -> Any:
     from spec import observed_masks
 
     return observed_masks
+
+
+@cache
+def _shipped() -> dict[str, Any]:
+    """The experiments that are shipped and train, in the order of their names."""
+    from spec import experiment as experiments
+
+    loaded = (experiments.load(name) for name in experiments.shipped())
+    return {each.name: each for each in loaded if each.training.epochs}

@@ -61,7 +61,19 @@ def open(experiment: Experiment, settings: Settings) -> Side:
         replay=bind(replay),
         train_starts=bind(train_starts),
         train_ensemble=bind(train_ensemble),
+        generators=generators,
     )
+
+
+def generators(draw: bool) -> dict[str, np.ndarray]:
+    """See spec.framework.Side: generators. Each CUDA device has one too, once there is something on it."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    if draw:
+        torch.rand(())
+        for device in devices:
+            torch.rand((), device=f"cuda:{device}")
+    on_devices = {f"CUDA device {device}": torch.cuda.get_rng_state(device).numpy() for device in devices}
+    return {"torch": torch.get_rng_state().numpy(), **on_devices}
 
 
 def round_trip(experiment: Experiment, parameters: Parameters, settings: Settings) -> Parameters:

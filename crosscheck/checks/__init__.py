@@ -15,9 +15,11 @@ from crosscheck.checks import (
     initialization,
     layouts,
     loss,
+    members,
     optimizer,
     outcome,
     round_trip,
+    shipped_path,
     structure,
     trajectory,
 )
@@ -81,6 +83,8 @@ BY_DEFAULT: tuple[Check, ...] = (
     layouts,
     trajectory,
     dropout,
+    shipped_path,
+    members,
     outcome,
 )
 """The checks that run where none is named."""
@@ -96,6 +100,7 @@ ESSENTIAL: tuple[str, ...] = (forward.NAME, gradients.NAME, trajectory.NAME)
 look at what these three have looked at from another side."""
 
 TRAINING: tuple[str, ...] = tuple(
-    check.NAME for check in (gradients, optimizer, layouts, trajectory, dropout, outcome, convergence)
+    check.NAME
+    for check in (gradients, optimizer, layouts, trajectory, dropout, shipped_path, members, outcome, convergence)
 )
 """The checks that a declared leave-out covers, see spec.options."""

@@ -108,11 +108,11 @@ def observed(side: Side, subject: Subject, batch: Batch, seed: int, precision: P
 
 
 def _train(framework: Framework, subject: Subject, request: Request) -> Arrays:
-    still, start = _still(subject), request.start(subject)
-    state = initial_state(still.training.optimizer, start)
+    frozen, start = still(subject), request.start(subject)
+    state = initial_state(frozen.training.optimizer, start)
     first = _seeds(request)[0]
     seeds = (first, first + 1)
-    runs = [framework.open(still, request.settings).train(state, EPOCHS, seed) for seed in seeds]
+    runs = [framework.open(frozen, request.settings).train(state, EPOCHS, seed) for seed in seeds]
     return {
         "seeds": np.array(seeds),
         "losses": np.stack([run.losses for run in runs]),
@@ -121,7 +121,7 @@ def _train(framework: Framework, subject: Subject, request: Request) -> Arrays:
     }
 
 
-def _still(subject: Subject) -> Subject:
+def still(subject: Subject) -> Subject:
     """The experiment with a recipe under which nothing moves, so that losses differ by their masks alone."""
     training = msgspec.structs.replace(
         subject.training,
@@ -309,7 +309,7 @@ def _judge_training(subject: Subject, place: Place, arrays: Arrays) -> Iterator[
     if missing := [name for name in _expected(subject, place.case) if name not in arrays]:
         yield place.failed(missing[0], f"missing in {side}", kind="missing")
         return
-    batch = _still(subject).evaluation_batch(place.precision)
+    batch = still(subject).evaluation_batch(place.precision)
     exact = _reference(subject).forward(_start(arrays), batch)["logits"]
     expected = np.broadcast_to(exact.astype(place.precision), (2, EPOCHS, *exact.shape))
     yield place.against(side, "spec.reference").close(
@@ -334,9 +334,8 @@ def _fresh(subject: Subject, place: Place, losses: np.ndarray, arrays: Arrays) -
     seeds, steps, start = arrays["seeds"].tolist(), range(losses.shape[1]), _start(arrays)
     batches = [subject.batch(seed, step, place.precision) for seed in seeds for step in steps]
     sites = list(subject.dropout_sites(*batches[0].inputs.shape[:2]).values())
-    # Chances that a mask drops nothing, and that two masks are the same: in a tiny model nothing can be said.
+    # In a tiny model, where masks that drop nothing and equal ones are likely, nothing can be said.
     nothing = math.prod((1 - site.rate) ** math.prod(site.shape) for site in sites)
-    same = math.prod((site.rate**2 + (1 - site.rate) ** 2) ** math.prod(site.shape) for site in sites)
     if losses.size * nothing < tolerances.TRAIN_MODE_LEVEL:
         free = [
             subject.training.loss.value(_reference(subject).forward(start, batch)["logits"], batch.targets)
@@ -345,9 +344,15 @@ def _fresh(subject: Subject, place: Place, losses: np.ndarray, arrays: Arrays) -
         equal = int((np.abs(losses.ravel() - free) <= ROUNDING * np.maximum(np.abs(free), 1.0)).sum())
         yield _few(place, "losses in train mode", equal, losses.size, "losses of steps that are eval mode's")
     alike = all(np.array_equal(batch.inputs, batches[0].inputs) for batch in batches)
-    if alike and losses.size**2 / 2 * same < tolerances.TRAIN_MODE_LEVEL:
+    if alike and losses.size**2 / 2 * same(subject) < tolerances.TRAIN_MODE_LEVEL:
         again = losses.size - len(np.unique(losses))
         yield _few(place, "losses, one mask a step", again, losses.size, "losses of steps that another step had before")
+
+
+def same(subject: Subject) -> float:
+    """The chance that two steps of a training have the same masks."""
+    sites = subject.dropout_sites(*subject.batch(0, 0, "float64").inputs.shape[:2]).values()
+    return math.prod((site.rate**2 + (1 - site.rate) ** 2) ** math.prod(site.shape) for site in sites)
 
 
 def _few(place: Place, tensor: str, count: int, size: int, note: str) -> Comparison:

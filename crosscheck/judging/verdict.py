@@ -174,8 +174,8 @@ def _climb(subject: Subject, check: Check, wanted: Selection, sides: Sides) -> t
     """One check."""
     chosen: list[Precision] = [precision for precision in check.PRECISIONS if precision in wanted.precisions]
     reason = check.inapplicable(subject) or ("" if chosen else f"runs in {', '.join(check.PRECISIONS)} only")
-    if not reason and wanted.case and not any(wanted.cases(subject, check, precision) for precision in chosen):
-        reason = f"has no case {wanted.case!r}"
+    if not reason and not any(wanted.cases(subject, check, precision) for precision in chosen):
+        reason = f"has no case {wanted.case!r}" if wanted.case else f"asks nothing in {', '.join(chosen)}"
     if reason:
         return Cell(check=check.NAME, status="not applicable", reason=reason), []
     names = (sides[0].name, sides[1].name)

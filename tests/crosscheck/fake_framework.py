@@ -3,13 +3,26 @@
 crosscheck cannot tell, since it compares two sides with each other. Tests plant faults by editing a copy.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from spec import parameters as spec_parameters
+from spec.ensemble import one_by_one
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, LossGradient, MaskSource, Replay, Settings, Side, Trajectory, bound
+from spec.framework import (
+    Dropout,
+    Ensemble,
+    Gradients,
+    LossGradient,
+    MaskSource,
+    Replay,
+    Settings,
+    Side,
+    Trajectory,
+    bound,
+)
 from spec.parameters import Parameters
 from spec.tasks import IGNORED, Batch
 from spec.training import State, initial_state
@@ -122,6 +135,13 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
         {name: np.stack([entry[0][name] for entry in trace]) for name in parameters},
         {name: np.stack([entry[1][name] for entry in trace]) for name in slots},
     )
+
+
+def train_ensemble(
+    experiment: Experiment, seeds: Sequence[int], settings: Settings, chunk: int | None = None
+) -> Ensemble:
+    side = open(experiment, settings)
+    return one_by_one(side.initialize, side.train, experiment, seeds, settings.precision)
 
 
 FUNCTIONS = [name for name in Side.__struct_fields__ if name not in ("compiles", "spent")]

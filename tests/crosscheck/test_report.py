@@ -214,7 +214,7 @@ def test_a_fault_planted_in_a_copy_is_whole_in_a_log(run_crosscheck: RunCrossche
         fake(("    loss = sum(", "    found['head.bias'] = found['head.bias'] * 2\n    loss = sum("))
     )
     (line,) = (line for line in outcome.output.splitlines() if line.startswith("  FAIL  short"))
-    assert line.split("  ")[-1].startswith("in gradients, trajectory; ") or "in gradients; " in line
+    assert line.split("  ")[-1].startswith("in gradients, trajectory, shipped-path; ") or "in gradients; " in line
     assert "…" not in outcome.output
 
 

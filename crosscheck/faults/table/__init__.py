@@ -15,10 +15,12 @@ from crosscheck.faults.table import (
     layers,
     layouts,
     loss,
+    members,
     optimizer,
     points,
     positions,
     schedule,
+    shipped_path,
     training,
     transformer,
 )
@@ -39,6 +41,8 @@ FAULTS: tuple[Fault, ...] = (
     + clipping.FAULTS
     + training.FAULTS
     + dropout.FAULTS
+    + shipped_path.FAULTS
+    + members.FAULTS
     + feedback.FAULTS
     + conversion.FAULTS
     + convergence.FAULTS

@@ -1,0 +1,194 @@
+"""A member of an ensemble is the run of its seed alone.
+
+Whoever trains many seeds together draws starts, batches and masks for each, and keeps members apart through every step.
+What the check outcome asks for is a rate, and a rate hides a member that is another seed's, a key that all share, or a
+padding row that is trained. So members are held here against `train` from `initialize`, seed by seed: the first, the
+last, and those on either side of a border between chunks. And all are held to be different.
+
+Few seeds and many are two ways where an implementation has a choice, which its `method` tells. Many are what is to be
+compiled: by default that is asked where members have something of their own to be got wrong, of one experiment for
+each such thing (`Subject.own_of_members`), and of every one that is not shipped.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+
+from crosscheck.bounds import tolerances
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.probes import determinism, witness
+from crosscheck.request import Request
+from crosscheck.subject import Subject
+from spec.ensemble import NEVER, solved_members
+from spec.framework import Framework, Precision
+from spec.parameters import generator_for
+from spec.training import initial_state
+
+NAME: str = "members"
+QUESTION: str = "is each member of an ensemble the run of its seed alone, and another one than the others?"
+PRECISIONS: tuple[Precision, ...] = ("float64",)
+# Seeds only: each side draws its own starts and masks.
+SAME_INPUTS: bool = False
+
+FEW, MANY = "few", "many"
+
+SIZES = {FEW: 3, MANY: 70}
+"""Members. Implementations that train a few one by one train 70 together: flax_impl does from 64."""
+
+EPOCHS = 3
+"""Of a shortened recipe, see `shortened`."""
+
+BY_DEFAULT = ("masks", "padding")
+"""Of `Subject.own_of_members`: what is drawn for each member, and what is done for each outside of the model."""
+
+SHORT = 50
+"""Steps of a recipe that is not shortened: many members take half a second for it."""
+
+CHUNK = 36
+"""Members trained at once of MANY: less than all and more than half, so that there is a border and the last chunk is
+shorter, and has to be filled up by who compiles for a number of members."""
+
+
+def inapplicable(subject: Subject) -> str:
+    return "" if subject.training.epochs else "nothing is trained"
+
+
+def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
+    del precision
+    if thorough or subject.stands_for_others(_looked_for):
+        return (FEW, MANY)
+    # Own masks are to be compiled for as well.
+    return () if subject.has_dropout else (FEW,)
+
+
+def _looked_for(subject: Subject) -> list[str]:
+    """The kinds of what members have to themselves that are worth a compilation by default."""
+    return [kind for kind in subject.own_of_members if kind in BY_DEFAULT]
+
+
+def seeds(case: str, request: Request) -> list[int]:
+    """That follow each other, as people count them up."""
+    start = int(generator_for(request.seed, NAME).integers(0, 2**31))
+    return list(range(start, start + SIZES[case]))
+
+
+def looked_at(case: str) -> list[int]:
+    """Members, by their number: the first, the last, and those on either side of a border."""
+    size = SIZES[case]
+    if case == FEW:
+        return [0, size - 1]
+    # Two chunks of at most CHUNK are of CHUNK members and the rest, or, where they are cut evenly, of half each.
+    return sorted({0, size // 2 - 1, size // 2, CHUNK - 1, CHUNK, size - 1})
+
+
+def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
+    # Nothing that is asked twice: what is not deterministic is no run of its seed either.
+    framework = witness.aside(framework, again=False)
+    side = framework.open(subject, request.settings)
+    if not (side.compiles or request.options.compiled):
+        subject = shortened(subject, case)
+        side = framework.open(subject, request.settings)
+    training, every = subject.training, seeds(case, request)
+    members = side.need("train_ensemble")(every, chunk=None if case == FEW else CHUNK)
+    found = {"losses": members.losses, "logits": members.logits, "first_solved": members.first_solved}
+    found["asked"] = np.array([training.epochs, training.steps_per_epoch])
+    found["method"] = np.frombuffer(members.method.encode(), np.uint8)
+    for member in looked_at(case):
+        start = side.initialize(every[member])
+        state = initial_state(training.optimizer, start)
+        run = side.train(state, training.epochs, every[member])
+        found |= {f"{member}/losses": run.losses, f"{member}/logits": run.logits}
+    return found
+
+
+def shortened(subject: Subject, case: str) -> Subject:
+    """With a recipe of a few steps, for who compiles nothing: members go by the same code through all of them. Not so
+    for many members of a recipe that is short anyway: when it is solved is judged there."""
+    training = subject.training
+    if case == MANY and training.epochs * training.steps_per_epoch <= SHORT:
+        return subject
+    training = determinism.shortened(subject).training
+    return subject.with_training(msgspec.structs.replace(training, epochs=EPOCHS))
+
+
+def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+    """Each side against itself.
+
+    Together or alone, a member is computed from the same numbers, but sums may be added up in another order. In
+    float64 that is far below half of the digits over a recipe, as in the check shipped-path, and everything that this
+    check is for is off by its own size.
+    """
+    found: list[Comparison] = []
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        found += _judge(subject, place.within(side), side, arrays)
+    return found
+
+
+def _judge(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterator[Comparison]:
+    epochs, each = (int(count) for count in arrays.get("asked", (0, 0)))
+    size = SIZES[place.case]
+    targets = subject.evaluation_batch(place.precision).targets
+    inner = (*targets.shape, subject.classes)
+    shapes = {"losses": (size, epochs * each), "logits": (size, *inner)}
+    guards = [
+        place.close(name, arrays.get(name), arrays.get(name), bound=1.0, shape=shape) for name, shape in shapes.items()
+    ]
+    yield from guards
+    if not all(guard.passed for guard in guards):
+        return
+    first = arrays.get("first_solved")
+    if first is None or first.shape != (size,) or first.dtype != np.int64:
+        got = "nothing" if first is None else f"{first.dtype} {first.shape}"
+        yield place.failed("first_solved", f"expected int64 {(size,)}, got {got} in {side}")
+        return
+    bound = tolerances.WIDEST[place.precision]
+    for member in looked_at(place.case):
+        here = place.within(side, f"member {member}", "alone")
+        alone = arrays.get(f"{member}/losses"), arrays.get(f"{member}/logits")
+        losses = here.close(
+            f"losses of member {member}",
+            arrays["losses"][member],
+            alone[0],
+            bound=bound,
+            floor=tolerances.SHARE,
+            stepwise=True,
+        )
+        yield losses
+        last = None if alone[1] is None or not len(alone[1]) else alone[1][-1]
+        yield here.close(f"logits of member {member}", arrays["logits"][member], last, bound=bound)
+        if losses.passed and alone[1] is not None:
+            yield _time_to_solve(subject, here, member, int(first[member]), alone[1])
+    method = bytes(arrays["method"].tolist()).decode(errors="replace") if "method" in arrays else "what it does not say"
+    yield _distinct(place.against(side, "seeds"), arrays["losses"], method)
+
+
+def _time_to_solve(subject: Subject, place: Place, member: int, got: int, logits: np.ndarray) -> Comparison:
+    """The first epoch whose evaluation is solved, by the logits of the run alone, (epochs, *logits' shape).
+
+    Rounding can make or break a tie. So an epoch whose two best logits are no further apart, somewhere, than rounding
+    may move them can be taken either way.
+    """
+    solved = solved_members(logits, subject.evaluation_batch(place.precision))
+    ordered = np.sort(logits, axis=-1)[..., -2:]
+    ahead = (ordered[..., -1] - ordered[..., 0]).reshape(len(logits), -1).min(axis=1)
+    largest = np.abs(logits).reshape(len(logits), -1).max(axis=1)
+    clear = ahead > 2 * tolerances.WIDEST[place.precision] * largest
+    if logits.shape[-1] < 2:
+        clear[:] = True
+    epochs = np.arange(1, len(logits) + 1)
+    sure = next(iter(epochs[solved & clear].tolist()), NEVER)
+    doubtful = epochs[~clear & (epochs < sure if sure != NEVER else True)].tolist()
+    expected = next(iter([*doubtful, sure])) if got not in (sure, *doubtful) else got
+    note = "time to solve, in epochs, against the evaluations of the run alone"
+    return place.equal(f"first_solved of member {member}", got, expected, note)
+
+
+def _distinct(place: Place, losses: np.ndarray, method: str) -> Comparison:
+    """No member is another one, whatever rounding has made of it: they start from draws of their own."""
+    order = np.argsort(losses[:, 0])
+    ordered = losses[order].astype(np.float64)
+    apart = np.abs(np.diff(ordered, axis=0)) / np.maximum(np.abs(ordered[1:]), tolerances.SHARE)
+    near = (apart <= tolerances.WIDEST[place.precision]).all(axis=1)
+    note = f"different members, by their losses; trained by {method}"
+    return place.equal("members", len(losses) - int(near.sum()), len(losses), note)

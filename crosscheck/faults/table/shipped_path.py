@@ -1,0 +1,355 @@
+"""Faults on the path that the train command takes, and trajectory does not: unrecorded, own masks, chunks, far on."""
+
+from crosscheck.faults.fault import Edit, Fault
+
+CLIPPED = "__import__('msgspec').structs.replace"
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        name="unclipped-when-unrecorded",
+        what="Gradients are clipped only where steps are recorded.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "                descend(training, model, optimizer, step)\n                step += 1\n",
+                f"                unclipped = {CLIPPED}(training, clipping=None)\n"
+                "                descend(training if record else unclipped, model, optimizer, step)\n"
+                "                step += 1\n",
+            ),
+        ),
+        experiment="hello-gru-clipping",
+        check="shipped-path",
+        tensor="start/plain/loss",
+    ),
+    Fault(
+        name="unclipped-when-unrecorded",
+        what="Gradients are clipped only where steps are recorded.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "        masks = masks if experiment.model.has_dropout",
+                f"        free = {CLIPPED}(experiment, training={CLIPPED}(training, clipping=None))\n"
+                "        experiment = experiment if record else free\n"
+                "        masks = masks if experiment.model.has_dropout",
+            ),
+        ),
+        experiment="hello-gru-clipping",
+        check="shipped-path",
+        tensor="start/plain/loss",
+    ),
+    Fault(
+        name="stale-losses-when-unrecorded",
+        what="Unrecorded, each step reports the loss of the one before.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "losses=np.array(losses, settings.precision),",
+                "losses=np.array(losses if record else losses[:1] + losses[:-1], settings.precision),",
+            ),
+        ),
+        experiment="hello-gru",
+        check="shipped-path",
+        tensor="start/plain/loss",
+    ),
+    Fault(
+        name="stale-losses-when-unrecorded",
+        what="Unrecorded, each step reports the loss of the one before.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "losses=np.asarray(outputs.loss).reshape(-1),",
+                "losses=np.roll(np.asarray(outputs.loss).reshape(-1), 0 if record else 1),",
+            ),
+        ),
+        experiment="hello-gru",
+        check="shipped-path",
+        tensor="start/plain/loss",
+    ),
+    Fault(
+        name="state-of-the-start-when-unrecorded",
+        what="Unrecorded, training gives back the slots that it was given.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "state=State(export(model), slots, step)",
+                "state=State(export(model), slots if record else state.slots, step)",
+            ),
+        ),
+        experiment="hello-gru",
+        check="shipped-path",
+        tensor="start/plain/final/*",
+    ),
+    Fault(
+        name="own-masks-begin-again-at-each-call",
+        what="The masks of a resumed training are those of its beginning, where they are torch's own.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "with mode(model, dropout_of(experiment, arrays, seed, step, masks)):",
+                'since = step - state.step if masks == "own" else step\n'
+                "                with mode(model, dropout_of(experiment, arrays, seed, since, masks)):",
+            ),
+        ),
+        experiment="hello-stacked-lstm-dropout",
+        check="shipped-path",
+        tensor="start/resumed/loss",
+    ),
+    Fault(
+        name="own-masks-begin-again-at-each-call",
+        what="The masks of a resumed training are those of its beginning, where they are JAX's own.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "training.py", "dropout = np.array(steps, np.int32)", "dropout = np.arange(len(steps), dtype=np.int32)"
+            ),
+        ),
+        experiment="hello-stacked-lstm-dropout",
+        check="shipped-path",
+        tensor="start/resumed/loss",
+    ),
+    Fault(
+        name="half-the-rate-in-training",
+        what="Training with torch's own masks drops half as often as the spec says.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "        compile_model(model, settings)\n",
+                "        compile_model(model, settings)\n"
+                '        for module in model.modules() if masks == "own" else ():\n'
+                '            for rate in ("p", "dropout"):\n'
+                "                if isinstance(getattr(module, rate, None), float):\n"
+                "                    setattr(module, rate, getattr(module, rate) / 2)\n",
+            ),
+        ),
+        experiment="hello-stacked-lstm-dropout",
+        check="shipped-path",
+        tensor="own masks, rate",
+        precision="float32",
+    ),
+    Fault(
+        name="half-the-rate-in-training",
+        what="Training with JAX's own masks drops half as often as the spec says.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "            set_mode(model, dropout)\n            logits, _ = run(",
+                "            set_mode(model, dropout)\n"
+                '            for _, module in nnx.iter_modules(model) if masks == "own" else ():\n'
+                '                if isinstance(getattr(module, "rate", None), float):\n'
+                "                    module.rate /= 2\n"
+                "            logits, _ = run(",
+            ),
+        ),
+        experiment="hello-transformer-dropout",
+        check="shipped-path",
+        tensor="own masks, rate",
+        precision="float32",
+    ),
+    Fault(
+        name="masks-by-the-number-of-the-call",
+        what="The seed of torch's own masks counts the trainings of the process.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py", "        step = state.step\n", "        step = state.step\n        CALLS.append(step)\n"
+            ),
+            Edit("training.py", "def dropout_of(", "CALLS: list[int] = []\n\n\ndef dropout_of("),
+            Edit("training.py", 'return seed_for(seed, "dropout", step)', "return seed_for(seed, len(CALLS), step)"),
+        ),
+        experiment="hello-stacked-lstm-dropout",
+        check="shipped-path",
+        tensor="start/plain/loss",
+    ),
+    Fault(
+        name="masks-by-the-number-of-the-call",
+        what="The key of JAX's own masks counts the trainings of the process.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "evaluation_batch, jax.random.key(seed))",
+                "evaluation_batch, jax.random.key(CALLS.append(seed) or seed + len(CALLS)))",
+            ),
+            Edit("training.py", "def first_carry(", "CALLS: list[int] = []\n\n\ndef first_carry("),
+        ),
+        experiment="hello-stacked-lstm-dropout",
+        check="shipped-path",
+        tensor="start/plain/loss",
+    ),
+    Fault(
+        name="batches-repeat-after-the-recipe",
+        what="After the recipe's last step the batches of the first ones come again.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "if task.drawn:\n                    arrays = task.batch(seed, step,",
+                "if task.drawn:\n                    last = training.epochs * training.steps_per_epoch\n"
+                "                    arrays = task.batch(seed, step % last,",
+            ),
+        ),
+        experiment="last-step-classifier",
+        check="shipped-path",
+        tensor="the recipe's end/recorded/loss",
+    ),
+    Fault(
+        name="batches-repeat-after-the-recipe",
+        what="After the recipe's last step the batches of the first ones come again.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "task.batches(seed, steps, ",
+                "task.batches(seed, [s % (training.epochs * training.steps_per_epoch) for s in steps], ",
+            ),
+        ),
+        experiment="last-step-classifier",
+        check="shipped-path",
+        tensor="the recipe's end/recorded/loss",
+    ),
+    Fault(
+        name="step-in-eight-bits",
+        what="An optimizer that is loaded goes on from a step number of eight bits.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "optimizers.load_slots(optimizer, model, state.slots, state.step)",
+                "optimizers.load_slots(optimizer, model, state.slots, state.step % 256)",
+            ),
+        ),
+        experiment="hello-gru",
+        check="shipped-path",
+        tensor="step 65536/recorded/*",
+    ),
+    Fault(
+        name="step-in-eight-bits",
+        what="Learning rates and Adam's corrections are those of a step number of eight bits.",
+        implementation="flax_impl",
+        edits=(Edit("training.py", "*(training.constants(step) for", "*(training.constants(step % 256) for"),),
+        experiment="hello-lstm-adamw-warm-up",
+        check="shipped-path",
+        tensor="step 256/recorded/*",
+    ),
+    Fault(
+        name="step-in-sixteen-bits",
+        what="The key of JAX's own masks is made from a step number of sixteen bits.",
+        implementation="flax_impl",
+        edits=(
+            Edit("training.py", "dropout = np.array(steps, np.int32)", "dropout = np.array(steps, np.int32) % 2**16"),
+        ),
+        experiment="hello-stacked-lstm-dropout",
+        check="shipped-path",
+        tensor="own masks, one a step",
+        precision="float32",
+    ),
+    Fault(
+        name="batches-of-the-first-seed",
+        what="Batches are kept by their step, whatever the seed.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "if task.drawn:\n                    arrays = task.batch(seed, step, settings.precision)\n",
+                "if task.drawn:\n                    new = task.batch(seed, step, settings.precision)\n"
+                "                    arrays = KEPT.setdefault((task, step), new)\n",
+            ),
+            Edit("training.py", "def descend(", "KEPT: dict = {}\n\n\ndef descend("),
+        ),
+        experiment="last-step-classifier",
+        check="shipped-path",
+        tensor="seeds",
+    ),
+    Fault(
+        name="batches-of-the-first-seed",
+        what="Batches are kept by their steps, whatever the seed.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "to_arrays(experiment.task.batches(seed, steps, settings.precision))",
+                "to_arrays(KEPT.setdefault((experiment, steps), experiment.task.batches(seed, steps, 'float64')))",
+            ),
+            Edit("training.py", "def stack_inputs(", "KEPT: dict = {}\n\n\ndef stack_inputs("),
+        ),
+        experiment="last-step-classifier",
+        check="shipped-path",
+        tensor="seeds",
+    ),
+    Fault(
+        name="evaluated-otherwise-after-a-step",
+        what="Once a step was made, evaluations of more than one sequence are off by a thousandth.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "contract.py",
+                "value.cpu().numpy() for name, value in model.intermediates.items()",
+                "(value * (1 + 1e-3 * bool(training.STEPPED and len(batch.inputs) > 1))).cpu().numpy()"
+                " for name, value in model.intermediates.items()",
+            ),
+            Edit(
+                "contract.py", "from torch_impl import compilation\n", "from torch_impl import compilation, training\n"
+            ),
+            Edit("training.py", "def descend(", "STEPPED: list[int] = []\n\n\ndef descend("),
+            Edit("training.py", "    optimizer.step()\n", "    optimizer.step()\n    STEPPED.append(step)\n"),
+        ),
+        experiment="hello-gru",
+        check="shipped-path",
+        tensor="logits, ragged",
+    ),
+    Fault(
+        name="evaluated-otherwise-after-a-step",
+        what="Once a training was made, evaluations of more than one sequence are off by a thousandth.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "contract.py",
+                "np.asarray(value) for name, value in outputs.items()",
+                "np.asarray(value) * (1 + 1e-3 * bool(training.CALLS and len(batch.inputs) > 1))"
+                " for name, value in outputs.items()",
+            ),
+            Edit("contract.py", "from flax_impl import compilation\n", "from flax_impl import compilation, training\n"),
+            Edit("training.py", "def first_carry(", "CALLS: list[int] = []\n\n\ndef first_carry("),
+            Edit(
+                "training.py",
+                "    training = experiment.training\n",
+                "    training = experiment.training\n    CALLS.append(epochs)\n",
+            ),
+        ),
+        experiment="hello-gru",
+        check="shipped-path",
+        tensor="logits, ragged",
+    ),
+    Fault(
+        name="generator-left-seeded",
+        what="torch's global generator is left where the masks' seed has put it.",
+        implementation="torch_impl",
+        edits=(Edit("dropout.py", "with torch.random.fork_rng(devices):", "if devices is not None:"),),
+        experiment="hello-stacked-lstm-dropout",
+        check="shipped-path",
+        tensor="torch's global generator, dropout",
+    ),
+    Fault(
+        name="generator-left-seeded",
+        what="NumPy's global generator is seeded for each training.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "training.py",
+                "    dropout = None\n    if experiment",
+                "    np.random.seed(0)\n    dropout = None\n    if experiment",
+            ),
+        ),
+        experiment="hello-gru",
+        check="shipped-path",
+        tensor="NumPy's global generator, train",
+    ),
+)
