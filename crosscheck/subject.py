@@ -90,6 +90,11 @@ class Subject(Protocol):
         ...
 
     @property
+    def observed(self) -> "Subject":
+        """What masks are observed of: itself, or as much of it as they can be seen through."""
+        ...
+
+    @property
     def observed_length(self) -> int:
         """Steps of the batches with which `observed_masks` is asked for."""
         ...

@@ -17,7 +17,7 @@ LARGEST = 2**30
 ATTEMPTS = 100
 """At deleting a directory into which other processes write, each of which deletes all that is there by then."""
 
-COMPILED, RECORDINGS = "compiled", "recordings"
+COMPILED, RECORDINGS, EXPLORED = "compiled", "recordings", "explored"
 """What the names of the directories begin with."""
 
 VARIABLE = "OHLOL_COMPILED"
@@ -37,6 +37,12 @@ def recordings() -> Path | None:
     """Of crosscheck's recordings. None: see `root`."""
     caches = root()
     return caches and caches / RECORDINGS
+
+
+def explored() -> Path | None:
+    """Of the random experiments that crosscheck has found failing. None: see `root`."""
+    caches = root()
+    return caches and caches / EXPLORED
 
 
 def wanted() -> bool:
@@ -67,7 +73,7 @@ def parts() -> list[KeptDirectory]:
     caches = root()
     found = []
     for path in sorted(caches.glob("*")) if caches else []:
-        if path.name == RECORDINGS or path.name.startswith(f"{COMPILED}-"):
+        if path.name in (RECORDINGS, EXPLORED) or path.name.startswith(f"{COMPILED}-"):
             sizes = []
             for entry in _files(path):
                 # Another process may prune, or replace a temporary file.
@@ -110,7 +116,7 @@ def _remove(path: Path) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    return [entry for entry in path.iterdir() if entry.is_file() and not entry.is_symlink()] if path.is_dir() else []
+    return [entry for entry in path.rglob("*") if entry.is_file() and not entry.is_symlink()] if path.is_dir() else []
 
 
 def variables(place: Path | None = None) -> dict[str, str]:

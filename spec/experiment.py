@@ -3,6 +3,7 @@
 import copy
 import difflib
 import hashlib
+import json
 import re
 import tomllib
 from importlib import resources
@@ -27,6 +28,7 @@ from spec.models import AnyModel, Embedding
 from spec.subject import ExperimentSubject
 from spec.tasks import STEPS_DRAWN_TOGETHER, AnyTask, FirstSymbol, Spelling
 from spec.training import AnyOutcome, NotStated, Training, Walk
+from spec.typical import NOT_DRAWN, typical
 
 SHIPPED = Path(str(resources.files("spec") / "experiments"))
 """Where the experiments that come with ohlol stand."""
@@ -53,13 +55,13 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
     seeds: how many independent runs crosscheck makes on either side to hold the outcome against.
     """
 
-    name: str
-    description: Annotated[str, msgspec.Meta(min_length=1, max_length=LARGEST_TEXT)]
-    seeds: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_RUNS)] = 20
-    model: AnyModel
+    name: Annotated[str, NOT_DRAWN]
+    description: Annotated[str, msgspec.Meta(min_length=1, max_length=LARGEST_TEXT), NOT_DRAWN]
+    seeds: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_RUNS), NOT_DRAWN] = 20
+    model: Annotated[AnyModel, typical("RNNCell")]
     task: AnyTask
     training: Training
-    outcome: AnyOutcome = NotStated()
+    outcome: Annotated[AnyOutcome, NOT_DRAWN] = NotStated()
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -165,6 +167,32 @@ def convert(raw: dict[str, Any], file: str) -> Experiment:
         raise SpecError(file, key, expected, got) from None
     except RecursionError:
         raise SpecError(file, "file", "values of an experiment", "values that are nested too deeply") from None
+
+
+def to_toml(experiment: Experiment) -> str:
+    """The text of the experiment's file, without what stands at its default; its name is the file's."""
+    return "\n".join(_lines((), msgspec.to_builtins(experiment), experiment)) + "\n"
+
+
+def _lines(path: tuple[str, ...], raw: dict[str, Any], record: msgspec.Struct) -> list[str]:
+    """A table's keys, and the tables in it."""
+    keys = [f"name = {_toml(raw['name'])}"] if path and "name" in raw else []
+    tables: list[str] = []
+    for field in msgspec.structs.fields(record):
+        value, given = getattr(record, field.name), raw[field.encode_name]
+        if (not path and field.name == "name") or value is None or value == field.default:
+            continue
+        if isinstance(value, msgspec.Struct):
+            inner = (*path, field.encode_name)
+            tables += ["", f"[{'.'.join(inner)}]", *_lines(inner, given, value)]
+        else:
+            keys.append(f"{field.encode_name} = {_toml(given)}")
+    return keys + tables
+
+
+def _toml(value: str | float | bool) -> str:
+    """JSON writes numbers, booleans and texts as TOML does, but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def check_name(name: str) -> None:

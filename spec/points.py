@@ -109,10 +109,15 @@ def variant(experiment: Experiment, case: str) -> Experiment:
     """
     if case not in DEPTHS:
         return experiment
-    if _reads_last_step(experiment):
+    if _reads_last_step(experiment) and _has_head(experiment):
         experiment = override(experiment, model__bidirectional=True)
     # A single layer has no place for dropout; evaluation never drops anything.
     return override(experiment, model__num_layers=DEPTHS[case], **_without_dropout(experiment, DEPTHS[case]))
+
+
+def _has_head(experiment: Experiment) -> bool:
+    """Where the outputs are the logits, their width is given by the classes."""
+    return getattr(experiment.model, "head", True)
 
 
 def _reads_last_step(experiment: Experiment) -> bool:

@@ -69,6 +69,10 @@ class ExperimentSubject:
         return keep_masks(self.model, batch, time, generator)
 
     @property
+    def observed(self) -> Self:
+        return _observed_masks().shallow(self)
+
+    @property
     def observed_length(self) -> int:
         return _observed_masks().time_of(self)
 

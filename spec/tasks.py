@@ -13,6 +13,7 @@ from spec.limits import LARGEST_LENGTH
 from spec.models import Embedding, Model
 from spec.models.base import Length, Size
 from spec.parameters import generator_for
+from spec.typical import typical
 
 IGNORED = -100
 """The target of a step that no loss counts, such as padding. Source: `torch.nn.CrossEntropyLoss.ignore_index`."""
@@ -83,10 +84,10 @@ class Spelling(Task, frozen=True, kw_only=True, tag_field="name"):
     characters: the vocabulary, index by index. encoding: what the model is given.
     """
 
-    characters: Text
-    source: Text
-    target: Text
-    encoding: Literal["one-hot", "index"]
+    characters: Annotated[Text, typical("eho", "ehlo", "ab", "abcde", "abcdefg", "abcdefghi")]
+    source: Annotated[Text, typical(letters_of="characters")]
+    target: Annotated[Text, typical(letters_of="characters", as_long_as="source")]
+    encoding: Annotated[Literal["one-hot", "index"], typical("one-hot")]
     batch_size: Size = 1
 
     drawn: ClassVar[bool] = False
@@ -145,8 +146,8 @@ class FirstSymbol(Task, frozen=True, kw_only=True, tag_field="name"):
     Training draws sequences uniformly; judged on every sequence there is, so that "solved" means it knows the rule.
     """
 
-    vocabulary: Size
-    length: Length
+    vocabulary: Annotated[Size, typical(2, 3, 1, 4)]
+    length: Annotated[Length, typical(*range(1, 6))]
     classes: Size
     batch_size: Size
 

@@ -10,9 +10,15 @@ from spec.limits import LARGEST_EPOCH, LARGEST_EPOCHS, LARGEST_STEPS, LARGEST_TE
 from spec.models.base import Positive, Rate
 from spec.parameters import Parameters
 from spec.tasks import IGNORED
+from spec.typical import typical
 
 NonNegative = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+LearningRate = Annotated[Positive, typical(0.01, 0.001, 0.003, 0.03)]
+Beta1 = Annotated[Rate, typical(0.5, 0.8, 0.95, 0.0)]
+Beta2 = Annotated[Rate, typical(0.9, 0.99, 0.95)]
+AdamEpsilon = Annotated[Positive, typical(1e-3, 1e-5, 1e-6, 0.1)]
 
 
 class CrossEntropy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
@@ -51,10 +57,10 @@ class Adam(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="n
     Source: Kingma and Ba (2015), algorithm 1; `torch.optim.Adam`.
     """
 
-    learning_rate: Positive
-    beta1: Rate = 0.9
-    beta2: Rate = 0.999
-    epsilon: Positive = 1e-8
+    learning_rate: LearningRate
+    beta1: Beta1 = 0.9
+    beta2: Beta2 = 0.999
+    epsilon: AdamEpsilon = 1e-8
 
     slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
     """What the optimizer keeps for each parameter, m and v, as people's checkpoints call them."""
@@ -66,11 +72,11 @@ class AdamW(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     Source: Loshchilov and Hutter (2019); `torch.optim.AdamW`.
     """
 
-    learning_rate: Positive
-    weight_decay: NonNegative
-    beta1: Rate = 0.9
-    beta2: Rate = 0.999
-    epsilon: Positive = 1e-8
+    learning_rate: LearningRate
+    weight_decay: Annotated[NonNegative, typical(0.01, 0.0, 0.1, 0.3)]
+    beta1: Beta1 = 0.9
+    beta2: Beta2 = 0.999
+    epsilon: AdamEpsilon = 1e-8
 
     slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
 
@@ -81,8 +87,8 @@ class SGD(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="na
     Source: `torch.optim.SGD` with dampening 0 and nesterov off.
     """
 
-    learning_rate: Positive
-    momentum: Rate = 0.0
+    learning_rate: LearningRate
+    momentum: Annotated[Rate, typical(0.9, 0.5)] = 0.0
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -108,7 +114,7 @@ class ConstantSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 class WarmUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
     """Linear warm-up: the factor of step s = 0, 1, ... is min(1, (s + 1) / steps); the first step is not lost."""
 
-    steps: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_STEPS)]
+    steps: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_STEPS), typical(2, 1, 3, 5, 10)]
 
     uses_epochs: ClassVar[bool] = False
 
@@ -123,7 +129,7 @@ class Clipping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Source: `torch.nn.utils.clip_grad_norm_`.
     """
 
-    max_norm: Positive
+    max_norm: Annotated[Positive, typical(1.0, 0.1, 0.5, 5.0)]
 
     epsilon: ClassVar[float] = 1e-6
     """Fixed, since it is a literal there. Source: `torch.nn.utils.clip_grads_with_norm_`."""
@@ -147,8 +153,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     epochs = 0 is a walk: the model is looked at, not trained.
     """
 
-    epochs: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_EPOCHS)]
-    steps_per_epoch: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_EPOCH)] = 1
+    epochs: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_EPOCHS), typical(1, 2, 3, 5, 8, rare=(16, 30))]
+    steps_per_epoch: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_EPOCH), typical(2, 3, 4)] = 1
     loss: CrossEntropy
     optimizer: AnyOptimizer
     schedule: ConstantSchedule | WarmUp = ConstantSchedule()

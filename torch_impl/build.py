@@ -9,6 +9,7 @@ import torch
 
 from spec.errors import Unsupported
 from spec.framework import Settings
+from spec.models import Embedding
 from spec.models import Model as Spec
 from spec.parameters import Parameters
 from torch_impl.model import Model
@@ -33,6 +34,14 @@ def build(spec: Spec, parameters: Parameters, settings: Settings) -> Model:
         model = _without_values(model_class, spec)
     load(model, parameters, dtype_of(settings), device_of(settings))
     return model
+
+
+def check_gradients(spec: Spec) -> None:
+    """Raise Unsupported where the model asks for gradients that torch does not have."""
+    if isinstance(spec.inputs, Embedding) and spec.inputs.sparse and spec.inputs.scale_grad_by_freq:
+        raise Unsupported(
+            "embedding.scale_grad_by_freq: expected false beside sparse (torch scales no sparse gradients), got true"
+        )
 
 
 def _without_values(model_class: type[Model], spec: Spec) -> Model:

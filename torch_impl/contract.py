@@ -13,7 +13,7 @@ from spec.parameters import Parameters
 from spec.tasks import Batch, check
 from torch_impl import compilation
 from torch_impl.arrays import to_tensor
-from torch_impl.build import build
+from torch_impl.build import build, check_gradients
 from torch_impl.dropout import mode
 from torch_impl.ensemble import train_ensemble, train_starts
 from torch_impl.loss import cross_entropy
@@ -90,6 +90,7 @@ def gradients(
 ) -> Gradients:
     """See spec.framework.Side: gradients."""
     check(experiment.model, batch)
+    check_gradients(experiment.model)
     with computing(settings, experiment):
         model = build(experiment.model, parameters, settings)
         tensors = to_tensors(batch, settings)

@@ -57,7 +57,12 @@ def load_slots(optimizer: torch.optim.Optimizer, model: nn.Module, slots: Parame
 def slots(optimizer: torch.optim.Optimizer, model: nn.Module, names: tuple[str, ...]) -> Parameters:
     """The optimizer's slots under their canonical names."""
     return {
-        f"{name}.{slot}": optimizer.state[parameter][slot].detach().cpu().numpy().copy()
+        f"{name}.{slot}": dense(optimizer.state[parameter][slot]).detach().cpu().numpy().copy()
         for name, parameter in model.named_parameters()
         for slot in names
     }
+
+
+def dense(slot: torch.Tensor) -> torch.Tensor:
+    """The same numbers in a dense tensor: a sparse gradient's momentum is sparse until it has been saved once."""
+    return slot.to_dense() if slot.is_sparse else slot

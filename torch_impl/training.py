@@ -7,15 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spec.errors import Unsupported
 from spec.experiment import Experiment
 from spec.framework import MaskSource, Replay, Settings, Trajectory
-from spec.models import keep_masks
+from spec.models import Embedding, keep_masks
 from spec.parameters import Parameters, check, generator_for, seed_for
 from spec.tasks import Batch
-from spec.training import State, Training
+from spec.training import SGD, State, Training
 from torch_impl import optimizer as optimizers
 from torch_impl.arrays import to_tensor
-from torch_impl.build import build
+from torch_impl.build import build, check_gradients
 from torch_impl.compilation import compile_model
 from torch_impl.dropout import mode
 from torch_impl.loss import cross_entropy
@@ -35,6 +36,8 @@ def train(
 ) -> Trajectory:
     """See spec.framework.Side: train."""
     training, task = experiment.training, experiment.task
+    check_gradients(experiment.model)
+    _check_sparse(experiment)
     with computing(settings, experiment):
         model = build(experiment.model, state.parameters, settings)
         compile_model(model, settings)
@@ -63,7 +66,7 @@ def train(
                 if record:
                     # Steps write in place, and slots are there from the first one on: the views stay good.
                     state_views = state_views or _views(model, optimizer, training.optimizer.slots)
-                    trace.append(torch.cat([view.reshape(-1) for view in state_views.values()]))
+                    trace.append(torch.cat([optimizers.dense(view).reshape(-1) for view in state_views.values()]))
             logits.append(evaluate(model, evaluation_batch))
         slots = optimizers.slots(optimizer, model, training.optimizer.slots)
         recorded = _split(trace, state_views)
@@ -104,6 +107,20 @@ def evaluate(model: Model, batch: TensorBatch) -> np.ndarray:
     """Logits in eval mode, leaving the parameters as they are."""
     with torch.inference_mode(), mode(model, None), unchanged(model.embedding):
         return model.predict(batch).cpu().numpy()
+
+
+def _check_sparse(experiment: Experiment) -> None:
+    """Raise Unsupported where the recipe does with sparse gradients what torch cannot."""
+    inputs, training = experiment.model.inputs, experiment.training
+    if not isinstance(inputs, Embedding) or not inputs.sparse:
+        return
+    if not isinstance(training.optimizer, SGD):
+        name = type(training.optimizer).__name__
+        raise Unsupported(f"training.optimizer.name: expected SGD beside a sparse embedding (torch), got {name}")
+    if training.clipping is not None:
+        raise Unsupported(
+            "training.clipping: expected none beside a sparse embedding (torch has no norm of it), got one"
+        )
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """The loss and its gradient by every parameter and by the inputs, at every point of crosscheck.probes.sample_points."""
 
+from functools import partial
+
 import numpy as np
 
 from crosscheck.bounds import tolerances, zero_gradients
@@ -8,7 +10,7 @@ from crosscheck.probes import sample_points
 from crosscheck.probes.dead_parameters import dead
 from crosscheck.request import Request
 from crosscheck.subject import Subject
-from spec.framework import Framework, Precision, Side
+from spec.framework import Framework, Precision, Settings, Side
 from spec.points import CLEAN, PERMUTED, Point
 from spec.tasks import IGNORED
 
@@ -16,6 +18,9 @@ NAME: str = "gradients"
 QUESTION: str = "do the loss and its gradients agree, at random points and where everything is exactly zero?"
 PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
 SAME_INPUTS: bool = True
+
+ASKED = 10_000
+"""Parameters up to which the equations are asked for their gradients: it takes a forward pass for each."""
 
 LOSS, INPUTS = "loss", "inputs"
 """What is recorded beside the parameters' gradients: the loss, and its gradient by the batch's inputs."""
@@ -56,8 +61,17 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
             where = f"{point.name} against the first point"
             found += _judge(here, point, where, first, expected, _at(point, arrays))
     if points[0].live:
-        found += dead(place, subject.parameters(), _at(points[0], first), _at(points[0], second))
+        asked = subject.reference is not None and subject.parameter_count <= ASKED
+        exact = partial(_exact, subject, place) if asked else None
+        found += dead(place, subject.parameters(), _at(points[0], first), _at(points[0], second), exact)
     return found + place.only(sample_points.names(points, list(_shapes(points[0]))), first, second)
+
+
+def _exact(subject: Subject, place: Place) -> Arrays:
+    """The parameters' gradients at the case's first point, by the equations."""
+    point = subject.points(place.case, place.seed, "float64")[0]
+    side = subject.reference.open(point.subject, Settings("float64"))
+    return side.gradients(point.parameters, point.batch).parameters
 
 
 def _judge(place: Place, point: Point, where: str, recorded: Arrays, one: Arrays, two: Arrays) -> list[Comparison]:

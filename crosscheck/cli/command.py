@@ -150,6 +150,30 @@ def _faults(options: argparse.Namespace) -> int:
     return faults.carry_out(options, _checks(options.checks) if options.checks else faults.CHECKS)
 
 
+def _explore(options: argparse.Namespace) -> int:
+    from crosscheck.explore import command as explore
+
+    checks = _checks(options.checks) if options.checks else [check.NAME for check in BY_DEFAULT]
+    wanted = Selection(checks, options.precision or list(get_args(Precision)))
+    return explore.carry_out(options, options.implementations, wanted)
+
+
+def _explore_parser() -> argparse.ArgumentParser:
+    from crosscheck.explore import command as explore
+
+    parser = Parser(prog="python -m crosscheck explore", description=explore.DESCRIPTION, epilog=EPILOG)
+    explore.add_options(parser)
+    add_implementations(parser, "; the second is compared with the first")
+    names = ",".join(check.NAME for check in BY_DEFAULT)
+    parser.add_argument("--checks", help=f"comma-separated, of {names} (default all)")
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), type=str, action="append", help="only this one (default both)"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="of the draw and of the recordings (default 0)")
+    add_report(parser, "explore.json")
+    return parser
+
+
 def _cache_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m crosscheck cache",
@@ -352,6 +376,7 @@ COMMANDS: dict[str, Any] = {
     "": (_check_parser, _check),
     "record": (_record_parser, _record),
     "compare": (_compare_parser, _compare),
+    "explore": (_explore_parser, _explore),
     "faults": (_faults_parser, _faults),
     "cache": (_cache_parser, _cache),
     "bench": (_bench_parser, _bench),

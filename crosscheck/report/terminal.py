@@ -28,7 +28,7 @@ def show(summary: Summary, console: Console) -> None:
         say(console, f"not checked: {experiment} ({', '.join(checks)}): {reason}", LABELS["not checked"].style)
     for text in unsteady(summary):
         say(console, text, LABELS["not checked"].style)
-    _failures(summary, console)
+    show_failures(summary, console)
     for verdict, comparison in convergence.underpowered(summary):
         style = LABELS["underpowered"].style
         say(console, f"underpowered: {verdict.experiment}: {convergence.sentence(comparison)}", style)
@@ -41,7 +41,7 @@ def show(summary: Summary, console: Console) -> None:
     say(console, summary.verdict, "bold green" if summary.exit_code == 0 else "bold red")
 
 
-def _failures(summary: Summary, console: Console) -> None:
+def show_failures(summary: Summary, console: Console) -> None:
     """The first failure of each experiment with all that is known of it, and some of the others."""
     for verdict, found in failures(summary):
         say(console, f"{verdict.experiment}: first failure", "bold red")

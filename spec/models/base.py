@@ -10,11 +10,12 @@ from spec.dropout import DropoutSite
 from spec.errors import InvalidBatch
 from spec.limits import LARGEST_DEPTH, LARGEST_LENGTH, LARGEST_SIZE
 from spec.parameters import Normal, Parameter, linear
+from spec.typical import typical
 
-Size = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SIZE)]
-Depth = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_DEPTH)]
-Length = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_LENGTH)]
-Rate = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SIZE), typical(*range(1, 10), rare=(12, 16, 17))]
+Depth = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_DEPTH), typical(1, 2, 3, rare=(4, 11, 12))]
+Length = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_LENGTH), typical(*range(1, 10))]
+Rate = Annotated[float, msgspec.Meta(ge=0, lt=1), typical(0.0, 0.1, 0.25, 0.5, rare=(0.9,))]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
 """Above zero and finite: TOML can write `inf`, and JSON, which the hash is made of, cannot."""
 
@@ -50,9 +51,9 @@ class Embedding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
 
     num_embeddings: Size
     embedding_dim: Size
-    padding_idx: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SIZE)] | None = None
-    max_norm: Positive | None = None
-    norm_type: Positive = 2.0
+    padding_idx: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SIZE), typical(*range(5))] | None = None
+    max_norm: Annotated[Positive, typical(1.0, 0.5, 2.0)] | None = None
+    norm_type: Annotated[Positive, typical(1.0, 3.0, 1.5)] = 2.0
     scale_grad_by_freq: bool = False
     sparse: bool = False
 

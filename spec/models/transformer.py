@@ -1,10 +1,11 @@
 """The Transformer's encoder."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from spec.dropout import DropoutSite
 from spec.models.base import Depth, Model, Positive, Rate, Size
 from spec.parameters import Parameter, layer_norm, linear, self_attention
+from spec.typical import typical
 
 
 class TransformerEncoder(Model, frozen=True, kw_only=True, tag_field="name"):
@@ -41,8 +42,8 @@ class TransformerEncoder(Model, frozen=True, kw_only=True, tag_field="name"):
     norm_first: bool
     dropout: Rate
     attention_dropout: Rate
-    layer_norm_epsilon: Positive = 1e-5
-    position_base: Positive = 10000.0
+    layer_norm_epsilon: Annotated[Positive, typical(1e-3, 1e-6, 0.1)] = 1e-5
+    position_base: Annotated[Positive, typical(100.0, 10.0, 2.5)] = 10000.0
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.heads:

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "spec": {"numpy", "spec", "msgspec", "safetensors", "rich", "matplotlib"},
     "torch_impl": COMMON | {"torch_impl", "torch", "jaxtyping"},
     "flax_impl": COMMON | {"flax_impl", "jax", "flax", "optax", "jaxtyping"},
-    "crosscheck": COMMON | {"crosscheck", "msgspec", "scipy", "rich", "matplotlib"},
+    "crosscheck": COMMON | {"crosscheck", "hypothesis", "msgspec", "scipy", "rich", "matplotlib"},
 }
 
 
@@ -128,7 +128,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("diagnosis",),
     ("judging",),
     ("report",),
-    ("cli", "faults", "benchmark"),
+    ("cli", "explore", "faults", "benchmark"),
     ("__main__",),
 )
 """crosscheck's rooms, from the ground up: each imports from its own floor and from those below."""

@@ -51,7 +51,6 @@ UNLIKE = {
         "training.py: torch has unchanged",
     ],
     "torch's modules and optimizers hold values and change in place; JAX's functions take and give them": [
-        "build.py: flax has check_gradients",
         "build.py: flax has load",
         "build.py: signature of build",
         "dropout.py: flax has set_mode",
@@ -62,6 +61,7 @@ UNLIKE = {
         "optimizer.py: signature of load_slots",
         "optimizer.py: signature of make",
         "optimizer.py: signature of slots",
+        "optimizer.py: torch has dense",
         "parameters.py: flax has Leaf",
         "parameters.py: flax has assemble",
         "parameters.py: flax has layout",

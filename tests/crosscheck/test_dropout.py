@@ -124,6 +124,30 @@ def test_many_honest_draws_raise_no_alarm():
     assert [f for seed in range(6) for f in failures(experiment, record(Numpy(), experiment, seed=seed))] == []
 
 
+DEEP = [
+    (LSTM, {"model__name": "RNN", "model__num_layers": 9, "model__dropout": 0.1}, 4),
+    (LSTM, {"model__name": "GRU", "model__num_layers": 7, "model__dropout": 0.5}, 3),
+    (LSTM, {"model__num_layers": 3, "model__dropout": 0.9}, 2),
+    (TRANSFORMER, {"model__num_layers": 9}, 4),
+    (TRANSFORMER, {"model__hidden_size": 4, "model__heads": 4, "model__attention_dropout": 0.5}, 2),
+]
+"""Each with as many layers as can be seen through. Honest masks of the whole were called correlated, or not seen."""
+
+
+@pytest.mark.parametrize(("name", "changes", "seen"), DEEP, ids=str)
+def test_masks_of_deep_and_narrow_models_raise_no_alarm(name: str, changes: dict[str, Any], seen: int):
+    experiment = shipped(name, **changes)
+    assert dropout_masks.shallow(experiment).model.num_layers == seen  # type: ignore[attr-defined]
+    for seed in range(2):
+        assert failures(experiment, record(Numpy(), experiment, seed=seed)) == []
+
+
+def test_shipped_models_are_looked_at_as_they_are():
+    for name in experiments.shipped():
+        experiment = experiments.load(name)
+        assert dropout_masks.shallow(experiment) is experiment
+
+
 def at(*sites: str) -> Callable[[str], bool]:
     return lambda name: not sites or any(name.endswith(site) for site in sites)
 

@@ -22,7 +22,7 @@ from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
 from spec import points as sample_points
 from spec.errors import Unsupported
-from spec.experiment import Experiment, load, shipped
+from spec.experiment import Experiment, load, override, shipped
 from spec.framework import Framework, Precision
 from spec.models import MODELS
 
@@ -397,3 +397,12 @@ def test_a_module_without_the_loss_alone_is_not_checked():
     without = Opened(object())
     with pytest.raises(Unsupported, match="it has no function `loss_gradient`"):
         loss.record(without, load("hello-rnn"), "every step", Request("float64", "cpu", 0))
+
+
+def test_outputs_that_are_the_logits_keep_their_width_in_other_depths():
+    """Both directions would make twice as many classes; explore found it."""
+    experiment = override(
+        load("last-step-classifier"), model__head=False, model__hidden_size=load("last-step-classifier").model.classes
+    )
+    deep = sample_points.variant(experiment, sample_points.DEEPEST).model
+    assert (deep.num_layers, deep.bidirectional) == (4, False)  # type: ignore[attr-defined]

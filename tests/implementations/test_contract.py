@@ -274,6 +274,27 @@ def test_sparse_embedding_gradients() -> None:
         flax_impl.train(sparse, start, 3, 0, SETTINGS)
 
 
+def test_recipes_that_torch_has_for_sparse_gradients() -> None:
+    """Momentum alone is one; what torch would end in an exception of its own for is refused by name."""
+    import torch_impl
+
+    sparse = override(load("hello-embedding-sparse"), training__optimizer__momentum=0.5)
+    start = start_of(sparse)
+    (one, other) = (
+        torch_impl.train(e, start, 3, 0, SETTINGS, record=True)
+        for e in (sparse, override(sparse, model__inputs__sparse=False))
+    )
+    assert_same(one, other)
+    adam = {"name": "Adam", "learning_rate": 0.01}
+    for change, named in (
+        ({"training__optimizer": adam}, "optimizer"),
+        ({"training__clipping": {"max_norm": 1.0}}, "clipping"),
+        ({"model__inputs__scale_grad_by_freq": True}, "scale_grad_by_freq"),
+    ):
+        with pytest.raises(Unsupported, match=named):
+            torch_impl.train(override(sparse, **change), start_of(override(sparse, **change)), 1, 0, SETTINGS)
+
+
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_a_model_that_is_not_there_names_the_file_to_write(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     implementation = importlib.import_module(name)

@@ -1,0 +1,1 @@
+"""Random experiments out of the whole space that the spec can express."""
