@@ -137,7 +137,7 @@ DEEP = [
 @pytest.mark.parametrize(("name", "changes", "seen"), DEEP, ids=str)
 def test_masks_of_deep_and_narrow_models_raise_no_alarm(name: str, changes: dict[str, Any], seen: int):
     experiment = shipped(name, **changes)
-    assert dropout_masks.shallow(experiment).model.num_layers == seen  # type: ignore[attr-defined]
+    assert experiment.observed.model.num_layers == seen  # type: ignore[attr-defined]
     for seed in range(2):
         assert failures(experiment, record(Numpy(), experiment, seed=seed)) == []
 
@@ -145,7 +145,7 @@ def test_masks_of_deep_and_narrow_models_raise_no_alarm(name: str, changes: dict
 def test_shipped_models_are_looked_at_as_they_are():
     for name in experiments.shipped():
         experiment = experiments.load(name)
-        assert dropout_masks.shallow(experiment) is experiment
+        assert experiment.observed is experiment
 
 
 def at(*sites: str) -> Callable[[str], bool]:
