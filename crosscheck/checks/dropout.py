@@ -328,6 +328,9 @@ def _judge_training(subject: Subject, place: Place, arrays: Arrays) -> Iterator[
 
 def _fresh(subject: Subject, place: Place, losses: np.ndarray, arrays: Arrays) -> Iterator[Comparison]:
     """Something is dropped in every step, before and after evaluations, and never the same."""
+    if subject.classes == 1:
+        # The loss is zero whatever is dropped.
+        return
     seeds, steps, start = arrays["seeds"].tolist(), range(losses.shape[1]), _start(arrays)
     batches = [subject.batch(seed, step, place.precision) for seed in seeds for step in steps]
     sites = list(subject.dropout_sites(*batches[0].inputs.shape[:2]).values())
