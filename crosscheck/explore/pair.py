@@ -14,7 +14,6 @@ from crosscheck.recording.recording import Recording, Stale
 from crosscheck.recording.worker import Broken, Done, Job, Refused
 from crosscheck.recording.worker_pool import CouldNotRun
 from spec.experiment import Experiment
-from spec.framework import Recurrence
 
 LONGEST_SERVICE = 30
 """Experiments after which a worker is started anew. What JAX has compiled stays in memory, and takes of the 65,530
@@ -23,11 +22,10 @@ mappings that Linux allows a process: after about 65 experiments LLVM ends it wi
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What both sides are asked about. seed: of the recordings. recurrence: see spec.framework.Settings."""
+    """What both sides are asked about. seed: of the recordings."""
 
     experiment: Experiment
     seed: int
-    recurrence: Recurrence = "automatic"
 
 
 class Stopped(Exception):
@@ -169,5 +167,4 @@ def _job(question: Question, wanted: Selection, directory: Path, token: str, env
         envelope=envelope,
         thorough=wanted.thorough,
         case=wanted.case,
-        recurrence=question.recurrence,
     )
