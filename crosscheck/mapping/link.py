@@ -1,0 +1,160 @@
+"""What a leaf of the second side is made of, and the map as a linear function: `push` values, `pull` gradients."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from spec.pair import Leaf, Values
+
+Kind = Literal["copy", "split", "concat", "sum", "tied", "constant", "none"]
+"""copy: one leaf is the other, transposed or reshaped. split: a part of a leaf. concat: put together from several.
+sum: added up from several. tied: one leaf of the first side in several places of the second. constant: not trained,
+and equal on both sides by itself. none: without counterpart."""
+
+Proof = Literal["value", "elimination", "free", "none"]
+"""value: outputs move when it does, and agree. elimination: the only place left. free: no output can show it, as an
+attention's key bias; never called proven. none: not shown."""
+
+
+class Piece(NamedTuple):
+    """A leaf of the first side, or a part of it, brought into shape.
+
+    source: its path.
+    rows: blocks (start, stop) of axis 0, in the order in which they are taken; None: all.
+    split: the shape that it is given next, so that axes hidden in one (heads, or channels in a flattened image) can be
+        moved; None: its own.
+    axes: the order of its axes then; None: as they are.
+    factor, offset: the value is factor * value + offset.
+    """
+
+    source: str
+    rows: tuple[tuple[int, int], ...] | None = None
+    split: tuple[int, ...] | None = None
+    axes: tuple[int, ...] | None = None
+    factor: float = 1.0
+    offset: float = 0.0
+
+
+class Part(NamedTuple):
+    """A block of a leaf of the second side: the sum of its pieces, in this shape."""
+
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+
+
+class Link(NamedTuple):
+    """A leaf of the second side. Its parts are joined along `axis`; without parts it has no counterpart.
+
+    note: why, in a sentence, where the kind or the proof needs one.
+    """
+
+    target: str
+    kind: Kind
+    parts: tuple[Part, ...] = ()
+    axis: int = 0
+    proof: Proof = "none"
+    note: str = ""
+
+
+class Unlinked(NamedTuple):
+    """A leaf of the first side, or rows of it, that no leaf of the second takes.
+
+    kind: "constant": not trained, and nothing to carry over. "none": without counterpart.
+    proof: "free": no output of the first side depends on it. "value": outputs do, so the second cannot represent it.
+    zero: whether both sides compute alike where it is zero.
+    """
+
+    source: str
+    rows: tuple[tuple[int, int], ...] | None
+    kind: Literal["constant", "none"]
+    proof: Proof = "none"
+    zero: bool = False
+    note: str = ""
+
+
+class OutputLink(NamedTuple):
+    """An output of the first side, and what it is called and how its axes stand on the second."""
+
+    first: str
+    second: str
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+class Map(NamedTuple):
+    """Every leaf of both sides, accounted for.
+
+    first, second: the leaves, for which it was made. links: by target, in the second side's order.
+    unlinked: what of the first side goes nowhere. outputs: which output is which.
+    """
+
+    first: tuple[Leaf, ...]
+    second: tuple[Leaf, ...]
+    links: Mapping[str, Link]
+    unlinked: tuple[Unlinked, ...] = ()
+    outputs: tuple[OutputLink, ...] = ()
+
+    def push(self, values: Values) -> dict[str, np.ndarray]:
+        """The second side's leaves for values of the first's; those without counterpart are left out.
+
+        values: path -> array, of any floating dtype.
+        """
+        return {target: value for target, link in self.links.items() if (value := join(link, values)) is not None}
+
+    def pull(self, gradients: Values) -> dict[str, np.ndarray]:
+        """Gradients by the second side's leaves as gradients by the first's: the transpose of `push`'s derivative.
+
+        A loss of the second side at pushed values has this gradient by the values. A leaf that goes into several is
+        added up, one of a sum is given to each summand, and one that goes nowhere has zero.
+        """
+        found = {leaf.path: np.zeros(leaf.shape) for leaf in self.first}
+        for target, link in self.links.items():
+            if target in gradients:
+                spread(link, np.asarray(gradients[target], np.float64), found)
+        return found
+
+
+def shape_of(path: str, leaves: Sequence[Leaf]) -> tuple[int, ...]:
+    return next(leaf.shape for leaf in leaves if leaf.path == path)
+
+
+def taken(piece: Piece, value: np.ndarray) -> np.ndarray:
+    """The piece of a leaf's value, before it is given its part's shape; a view where that is possible."""
+    if piece.rows is not None:
+        value = np.concatenate([value[start:stop] for start, stop in piece.rows])
+    if piece.split is not None:
+        value = value.reshape(piece.split)
+    return value if piece.axes is None else value.transpose(piece.axes)
+
+
+def join(link: Link, values: Values) -> np.ndarray | None:
+    """The target's value, or None where it has no counterpart."""
+    if not link.parts:
+        return None
+    parts = []
+    for part in link.parts:
+        pieces = [_scaled(piece, taken(piece, values[piece.source])).reshape(part.shape) for piece in part.pieces]
+        parts.append(sum(pieces[1:], pieces[0]))
+    return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts, link.axis))
+
+
+def _scaled(piece: Piece, value: np.ndarray) -> np.ndarray:
+    if piece.factor == 1.0 and piece.offset == 0.0:
+        return value
+    return piece.factor * value + piece.offset
+
+
+def spread(link: Link, gradient: np.ndarray, found: dict[str, np.ndarray]) -> None:
+    """Add a target's gradient to its sources'."""
+    start = 0
+    for part in link.parts:
+        block = gradient
+        if len(link.parts) > 1:
+            width = part.shape[link.axis]
+            block = gradient.take(range(start, start + width), link.axis)
+            start += width
+        for piece in part.pieces:
+            positions = taken(piece, np.arange(math.prod(found[piece.source].shape)).reshape(found[piece.source].shape))
+            np.add.at(found[piece.source].reshape(-1), positions.reshape(-1), piece.factor * block.reshape(-1))

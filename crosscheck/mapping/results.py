@@ -1,0 +1,74 @@
+"""What is found out about a pair under a map."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from spec.pair import Inputs
+
+MakeInputs = Callable[[np.random.Generator], tuple[Inputs, Inputs]]
+"""Inputs of the first and of the second side, alike but for layout, drawn from the generator."""
+
+Standing = Literal["proven", "ambiguous", "different", "unfinished"]
+
+
+class Place(NamedTuple):
+    """Where on a side: the module's path, the operation and the user's source line; empty where unknown."""
+
+    module: str
+    op: str
+    source: str
+
+
+class Divergence(NamedTuple):
+    """The sides part here, although all that enters agrees (or was made to agree).
+
+    first, second: where on each side; the second is None where no value of it answers to the first's.
+    index: of the largest difference, in the first side's layout. values: of both sides there. size: the largest
+    difference, in units of the largest absolute value. forced: whether the comparison went on past it.
+    """
+
+    first: Place
+    second: Place | None
+    index: tuple[int, ...]
+    values: tuple[float, float]
+    size: float
+    forced: bool
+
+
+class Obstacle(NamedTuple):
+    """Why two sides that compute alike cannot train alike, or cannot even be given the same values.
+
+    verdict: "cannot train alike" or "not representable". leaves: paths concerned, of both sides. reason: a sentence.
+    """
+
+    verdict: Literal["cannot train alike", "not representable"]
+    leaves: tuple[str, ...]
+    reason: str
+
+
+class Ambiguity(NamedTuple):
+    """Groups of leaves of the first side that can change places, all at once, and no output shows it."""
+
+    groups: tuple[tuple[str, ...], ...]
+    reason: str
+
+
+class Report(NamedTuple):
+    """How far a map got.
+
+    standing: "proven": outputs agree at two random points, and every leaf is accounted for. "ambiguous": so do they,
+    and so they would under another map. "different": they part, at `divergences`. "unfinished": some leaf has no place.
+    distances: of each pair of outputs at each point, the largest difference over the largest absolute value.
+    tolerance: what was allowed, from what is pinned to float32 and from rounding. runs: forward runs of both sides.
+    """
+
+    standing: Standing
+    divergences: tuple[Divergence, ...]
+    obstacles: tuple[Obstacle, ...]
+    ambiguities: tuple[Ambiguity, ...]
+    distances: tuple[float, ...]
+    tolerance: float
+    runs: int
+    notes: tuple[str, ...] = ()
