@@ -5,6 +5,7 @@ else wrote. Arrays cross as NumPy. Paths are the model's own names, joined by do
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -90,7 +91,7 @@ class Forward(NamedTuple):
     outputs: dict[str, np.ndarray]
     state: dict[str, np.ndarray]
     intermediates: tuple[Intermediate, ...] = ()
-    sources: Mapping[str, int] = {}
+    sources: Mapping[str, int] = MappingProxyType({})
 
 
 class Objective(NamedTuple):
@@ -101,7 +102,7 @@ class Objective(NamedTuple):
     """
 
     kind: Literal["loss", "linear", "squares"]
-    arrays: Values = {}
+    arrays: Values = MappingProxyType({})
 
 
 class LeafGradients(NamedTuple):
@@ -135,7 +136,7 @@ class Options(NamedTuple):
     make: (seed) -> a new model, for initialization. call: (model, *inputs), which may take `train` and `rng`; where the
     factory returned a tuple, its items come instead of the model.
     loss: (output of the call, *inputs) -> scalar, in the framework's own operations.
-    optimizer: whatever makes the framework's optimizer.
+    optimizer: what makes the framework's optimizer of parameters, or is one that has no state of its own.
     """
 
     make: Callable[[int], Any] | None = None

@@ -1,0 +1,326 @@
+"""What a factory returned, and what is known about the arrays in it."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from spec.errors import UsageError
+from spec.pair import Leaf
+
+Apply = Callable[[Mapping[str, Array], Any, bool, Array], tuple[Any, dict[str, Array]]]
+"""(leaves, inputs, train, key) -> what the model returns, and the leaves that the call changed."""
+
+TRAIN = {"train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False}
+"""Arguments by which modules are put into train mode, with their value there."""
+
+
+class Model(NamedTuple):
+    """A model as a function. arrays: the leaves' values as they were made, by path."""
+
+    kind: str
+    leaves: tuple[Leaf, ...]
+    arrays: dict[str, Array]
+    apply: Apply
+    can: frozenset[str]
+
+
+def recognize(made: Any) -> bool:
+    """Whether this is a model of this framework."""
+    if isinstance(made, tuple) and len(made) == 2:
+        return callable(made[0]) or hasattr(made[0], "apply")
+    return isinstance(made, nnx.Module) or (callable(made) and any(_is_floating(one) for one in jax.tree.leaves(made)))
+
+
+def describe(made: Any) -> str:
+    """What the factory returned, in words."""
+    if isinstance(made, nnx.Module):
+        return f"nnx.Module {type(made).__name__}"
+    if not isinstance(made, tuple):
+        return f"{_package(made)} module {type(made).__name__}"
+    first = made[0]
+    if _is_linen(first):
+        return f"linen module {type(first).__name__} with variables"
+    if _is_transformed(first):
+        return "haiku.Transformed with parameters"
+    return f"function {getattr(first, '__name__', type(first).__name__)} with parameters"
+
+
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has an argument of that name, or takes any."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some built in functions have none
+        return False
+    return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+
+def model_of(made: Any, call: Callable[..., Any] | None) -> Model:
+    """The model as a function of its leaves. Raises UsageError for what is none."""
+    if isinstance(made, nnx.Module):
+        return _nnx(made, call)
+    if isinstance(made, tuple) and len(made) == 2:
+        if _is_linen(made[0]):
+            return _linen(*made, call)
+        if _is_transformed(made[0]):
+            return _transformed(*made, call)
+        if callable(made[0]):
+            return _function(*made, call)
+    if recognize(made):
+        return _tree(made, call)
+    expected = "an nnx.Module, an Equinox module, (linen module, variables) or (function, parameters)"
+    raise UsageError(f"expected {expected}, got {type(made).__module__}.{type(made).__qualname__}")
+
+
+def _nnx(made: nnx.Module, call: Callable[..., Any] | None) -> Model:
+    graph, state = nnx.split(made)
+    flat = list(nnx.to_flat_state(state))
+    names = [".".join(map(str, path)) for path, _ in flat]
+    arrays = {name: _value(one) for name, (_, one) in zip(names, flat, strict=True) if _is_floating(_value(one))}
+    leaves = []
+    for name, (path, one) in zip(names, flat, strict=True):
+        if name in arrays:
+            owner = _owner(made, path)
+            trainable = isinstance(one, nnx.Param)
+            leaves.append(_leaf(name, arrays[name], trainable, type(owner).__name__ if owner is not None else ""))
+    keys = [name for name, (_, one) in zip(names, flat, strict=True) if isinstance(one, nnx.RngKey)]
+
+    def apply(values: Mapping[str, Array], inputs: Any, train: bool, key: Array) -> tuple[Any, dict[str, Array]]:
+        def one(name: str, variable: Any) -> Any:
+            if name in values:
+                return variable.replace(values[name])
+            if name in keys:
+                drawn = jax.random.fold_in(key, keys.index(name))
+                old = _value(variable)
+                return variable.replace(drawn if jax.dtypes.issubdtype(old.dtype, jax.dtypes.prng_key) else old)
+            return variable.replace(_value(variable))
+
+        state = [(path, one(name, variable)) for name, (path, variable) in zip(names, flat, strict=True)]
+        model = nnx.merge(graph, nnx.from_flat_state(state))
+        with _paths_of(model):
+            (model.train if train else model.eval)()
+            output = _called(call, (model,), inputs, train, key)
+        after = {".".join(map(str, path)): _value(one) for path, one in nnx.to_flat_state(nnx.state(model))}
+        changed = {name: after[name] for name in values if name in after and after[name] is not values[name]}
+        return output, changed
+
+    return Model(describe(made), tuple(leaves), arrays, apply, frozenset({"train", *(["rng"] if keys else [])}))
+
+
+def _value(variable: Any) -> Any:
+    return variable.get_value() if hasattr(variable, "get_value") else getattr(variable, "value", variable)
+
+
+def _owner(made: Any, path: tuple[Any, ...]) -> Any:
+    for step in path[:-1]:
+        try:
+            made = getattr(made, step) if isinstance(step, str) and hasattr(made, step) else made[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return made
+
+
+class _paths_of:  # noqa: N801 (used as a function is)
+    """Meanwhile the calls of an nnx model's modules are named by their paths, for whoever reads the trace."""
+
+    def __init__(self, model: nnx.Module) -> None:
+        modules = list(nnx.iter_modules(model))
+        self.paths = {id(one): ".".join(map(str, path)) for path, one in modules}
+        self.classes = {type(one) for _, one in modules if "__call__" in type(one).__dict__}
+        self.before: dict[type, Any] = {}
+
+    def __enter__(self) -> None:
+        for one in self.classes:
+            self.before[one] = one.__dict__["__call__"]
+            one.__call__ = self._named(self.before[one])  # pyright: ignore[reportAttributeAccessIssue]
+
+    def __exit__(self, *_: object) -> None:
+        for one, call in self.before.items():
+            one.__call__ = call  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _named(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        paths = self.paths
+
+        def named(module: Any, *args: Any, **kwargs: Any) -> Any:
+            with jax.named_scope(f"{PATH}{paths.get(id(module), '')}"):
+                return call(module, *args, **kwargs)
+
+        return named
+
+
+PATH = "path:"
+"""What a name in the trace begins with that is a module's whole path."""
+
+
+def _linen(module: Any, variables: Any, call: Callable[..., Any] | None) -> Model:
+    from flax import linen
+    from flax.traverse_util import flatten_dict, unflatten_dict
+
+    plain = linen.unbox(dict(variables))
+    flat = flatten_dict({name: dict(one) for name, one in plain.items()})
+    names = {path: ".".join(map(str, path[1:] if path[0] == "params" else path)) for path in flat}
+    arrays = {names[path]: jnp.asarray(one) for path, one in flat.items() if _is_floating(one)}
+    leaves = tuple(
+        _leaf(names[path], arrays[names[path]], path[0] == "params", _linen_class(path))
+        for path in flat
+        if names[path] in arrays
+    )
+    kept = [name for name in plain if name != "params"]
+
+    def apply(values: Mapping[str, Array], inputs: Any, train: bool, key: Array) -> tuple[Any, dict[str, Array]]:
+        given = unflatten_dict({path: values.get(names[path], one) for path, one in flat.items()})
+        if call is not None:
+            return _called(call, (module, given), inputs, train, key), {}
+        positional, named = _arguments(inputs)
+        for name, value in TRAIN.items():
+            if name not in named and takes(type(module).__call__, name):
+                named[name] = value if train else not value
+        streams = {"dropout": key, "params": jax.random.fold_in(key, 1)} if train else None
+        output, changed = module.apply(given, *positional, rngs=streams, mutable=kept if train else [], **named)
+        after = {names[path]: one for path, one in flatten_dict(dict(changed)).items() if path in names}
+        return output, {name: one for name, one in after.items() if name in arrays}
+
+    return Model(describe((module, variables)), leaves, arrays, apply, frozenset({"train", "rng"}))
+
+
+def _linen_class(path: tuple[Any, ...]) -> str:
+    """Of "Dense_0" its class; of a name that the user gave, nothing."""
+    name = str(path[-2]) if len(path) > 2 else ""
+    stem, _, number = name.rpartition("_")
+    return stem if number.isdecimal() else ""
+
+
+def _transformed(transformed: Any, parameters: Any, call: Callable[..., Any] | None) -> Model:
+    stateful = type(transformed).__name__ == "TransformedWithState"
+    tree = dict(zip(("params", "state"), parameters, strict=True)) if stateful else {"params": parameters}
+    keyed = takes(transformed.apply, "rng")
+
+    def run(given: Any, *positional: Any, train: bool, rng: Array, **named: Any) -> Any:
+        key = [rng] if keyed else []
+        state = [given["state"]] if stateful else []
+        for name, value in TRAIN.items():
+            if name not in named and name in inspect.signature(transformed.apply).parameters:
+                named[name] = value if train else not value
+        found = transformed.apply(given["params"], *state, *key, *positional, **named)
+        return found[0] if stateful else found
+
+    def asked(given: Any, *positional: Any, **named: Any) -> Any:
+        items = (given["params"], given["state"]) if stateful else given["params"]
+        assert call is not None
+        return call(transformed, items, *positional, **named)
+
+    if call is not None:
+        asked.__signature__ = inspect.signature(call)  # pyright: ignore[reportFunctionMemberAccess]
+    return _of_tree(describe((transformed, parameters)), tree, asked if call is not None else run, "params")
+
+
+def _function(function: Callable[..., Any], parameters: Any, call: Callable[..., Any] | None) -> Model:
+    def run(given: Any, *positional: Any, **named: Any) -> Any:
+        return function(given, *positional, **named)
+
+    def asked(given: Any, *positional: Any, **named: Any) -> Any:
+        assert call is not None
+        return call(function, given, *positional, **named)
+
+    chosen = run if call is None else asked
+    chosen.__signature__ = inspect.signature(call or function)  # pyright: ignore[reportFunctionMemberAccess]
+    return _of_tree(describe((function, parameters)), parameters, chosen)
+
+
+def _tree(made: Any, call: Callable[..., Any] | None) -> Model:
+    """A callable tree of arrays, such as an Equinox module."""
+
+    def run(given: Any, *positional: Any, **named: Any) -> Any:
+        return (call or (lambda model, *xs, **more: model(*xs, **more)))(given, *positional, **named)
+
+    if call is not None:
+        run.__signature__ = inspect.signature(call)  # pyright: ignore[reportFunctionMemberAccess]
+    else:
+        run.__signature__ = inspect.Signature()  # pyright: ignore[reportFunctionMemberAccess]
+    mode = None
+    if _package(made) == "equinox":
+        from equinox.nn import inference_mode  # pyright: ignore[reportMissingImports]
+
+        mode = inference_mode
+    return _of_tree(describe(made), made, run, mode=mode)
+
+
+def _of_tree(
+    kind: str, tree: Any, run: Callable[..., Any], trained: str = "", mode: Callable[..., Any] | None = None
+) -> Model:
+    flat, structure = jax.tree_util.tree_flatten_with_path(tree)
+    names = [_named(path) for path, _ in flat]
+    arrays = {name: jnp.asarray(one) for name, (_, one) in zip(names, flat, strict=True) if _is_floating(one)}
+    below = f"{trained}."
+    shown = {name: name.removeprefix(below) if trained else name for name in arrays}
+    leaves = tuple(
+        _leaf(shown[name], array, not trained or name.startswith(below), _class_at(tree, path))
+        for name, (path, _) in zip(names, flat, strict=True)
+        if (array := arrays.get(name)) is not None
+    )
+
+    def apply(values: Mapping[str, Array], inputs: Any, train: bool, key: Array) -> tuple[Any, dict[str, Array]]:
+        given = [values[shown[name]] if name in arrays else one for name, (_, one) in zip(names, flat, strict=True)]
+        made = jax.tree_util.tree_unflatten(structure, given)
+        if mode is not None:
+            made = mode(made, value=not train)
+        return _called(run, (made,), inputs, train, key), {}
+
+    can = {name for name, words in (("train", ("train",)), ("rng", ("rng",))) if any(takes(run, one) for one in words)}
+    return Model(kind, leaves, {shown[name]: one for name, one in arrays.items()}, apply, frozenset(can))
+
+
+def _called(call: Callable[..., Any] | None, made: tuple[Any, ...], inputs: Any, train: bool, key: Array) -> Any:
+    positional, named = _arguments(inputs)
+    if call is None:
+        return made[0](*positional, **named)
+    for name, value in (("train", train), ("rng", key)):
+        if name in inspect.signature(call).parameters:
+            named[name] = value
+    return call(*made, *positional, **named)
+
+
+def _arguments(inputs: Any) -> tuple[list[Any], dict[str, Any]]:
+    return ([], dict(inputs)) if isinstance(inputs, Mapping) else (list(inputs), {})
+
+
+def _leaf(path: str, array: Array, trainable: bool, owner: str) -> Leaf:
+    name = path.rpartition(".")[2]
+    role = {"kernel": "kernel", "scale": "scale", "embedding": "embedding", "bias": "bias"}.get(name, "")
+    role = {"mean": "mean", "var": "variance"}.get(name, role) if not trainable else role
+    return Leaf(path, tuple(array.shape), str(array.dtype), trainable, (), owner, role)
+
+
+def _named(path: tuple[Any, ...]) -> str:
+    return ".".join(str(getattr(one, "name", getattr(one, "key", getattr(one, "idx", one)))) for one in path)
+
+
+def _class_at(tree: Any, path: tuple[Any, ...]) -> str:
+    for one in path[:-1]:
+        try:
+            tree = getattr(tree, one.name) if hasattr(one, "name") else tree[getattr(one, "key", getattr(one, "idx", 0))]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            return ""
+    return "" if isinstance(tree, dict | list | tuple) else type(tree).__name__
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, Array | np.ndarray) and bool(jnp.issubdtype(value.dtype, jnp.floating))
+
+
+def _package(made: Any) -> str:
+    roots = [one.__module__.partition(".")[0] for one in type(made).__mro__]
+    return "equinox" if "equinox" in roots else roots[0]
+
+
+def _is_linen(one: Any) -> bool:
+    return any(base.__module__.startswith("flax.linen") for base in type(one).__mro__)
+
+
+def _is_transformed(one: Any) -> bool:
+    return type(one).__module__.startswith("haiku") and hasattr(one, "apply")
