@@ -114,7 +114,9 @@ class _Run:
         held.update(zip(jaxpr.invars, arguments, strict=True))
 
         def read(one: Any) -> Held:
-            return Held(self.constant(one.val, "a literal"), ()) if isinstance(one, Literal) else held[one]
+            if not isinstance(one, Literal):
+                return held[one]
+            return Held(self.constant(np.asarray(one.val, one.aval.dtype), "a literal"), ())
 
         for equation in jaxpr.eqns:
             taken = [read(one) for one in equation.invars]

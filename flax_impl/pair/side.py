@@ -191,9 +191,8 @@ class Side:
 
         In train mode always in the model's own dtypes: random numbers of another width are others.
         """
-        shapes = jax.tree.map(lambda one: (one.shape, str(one.dtype)), arguments)
-        flat, structure = jax.tree.flatten(shapes, is_leaf=lambda one: isinstance(one, tuple))
-        key = (what, precision, train, str(structure), *flat)
+        flat, structure = jax.tree.flatten(arguments)
+        key = (what, precision, train, str(structure), *((np.shape(one), str(one.dtype)) for one in flat))
         if key not in self._traces:
             try:
                 self._traces[key] = self._trace(run, arguments, precision, train)
