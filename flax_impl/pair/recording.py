@@ -198,7 +198,7 @@ class _Run:
         steps = range(parameters["length"])
         given: dict[int, list[Held]] = {}
         for number in reversed(steps) if parameters["reverse"] else steps:
-            items = [Held(one.value[number], one.by) for one in stacked]
+            items = [Held(one.value[number], _row(one.by, number)) for one in stacked]
             found = self.jaxpr(body.jaxpr, body.consts, [*fixed, *carry, *items], scope)
             carry, given[number] = found[:carried], found[carried:]
         together = []
@@ -243,6 +243,11 @@ class _Run:
 
         found = jax.lax.switch(index.value, [one(branch) for branch in branches], *[held.value for held in rest])
         return [Held(value, ()) for value in found]
+
+
+def _row(by: tuple[int | str, ...], number: int) -> tuple[int | str, ...]:
+    """Of leaves that are stacked for a scan, the row that one step takes: "layers.kernel[2]"."""
+    return tuple(f"{one}[{number}]" if isinstance(one, str) and not one.endswith("]") else one for one in by)
 
 
 def decimal(value: float) -> float | None:

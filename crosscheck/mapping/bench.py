@@ -1,0 +1,134 @@
+"""Both sides, asked for the same: the first at fixed points, the second under one map after another."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from crosscheck.mapping.graph import frontier
+from crosscheck.mapping.link import Link, Unlinked, join
+from crosscheck.mapping.points import draw, roles
+from crosscheck.mapping.pools import Pool, found_in, key
+from crosscheck.mapping.results import MakeInputs
+from spec.errors import OhlolError
+from spec.pair import Forward, Inputs, Intermediate, Leaf, Side
+
+EXACT = 1e-9
+"""Largest difference of equal values in units of their largest number, where all is computed in float64: a few thousand
+roundings of 1.1e-16 stay a thousand times below it, and a wrong map or formula is far above."""
+PINNED = 1e-6
+"""The same where a side holds constants in float32, whose roundings of 6e-8 an exponential or a sum makes larger."""
+
+
+class Target(NamedTuple):
+    """A leaf of the second side, or a row of one that is stacked for a loop, with the leaf's path and the row."""
+
+    name: str
+    shape: tuple[int, ...]
+    path: str
+    row: int | None
+
+
+class Seen(NamedTuple):
+    """A run of the second side beside the first's: what of the first was found where."""
+
+    forward: Forward
+    pool: Pool
+    found: dict[int, Intermediate | None]
+
+    def count(self) -> int:
+        return sum(one is not None for one in self.found.values())
+
+
+class Bench:
+    """stage: roles that are neutral, so that what is looked for is less at once."""
+
+    def __init__(self, first: Side, second: Side, make_inputs: MakeInputs, seed: int) -> None:
+        self.first, self.second, self.seed = first, second, seed
+        self.make_inputs = make_inputs
+        self.runs = 0
+        self.tolerance = EXACT
+        self.made = first.values(), second.values()
+        self.roles = roles(first.leaves, self.made[0]), roles(second.leaves, self.made[1])
+        self.zeroed: tuple[Unlinked, ...] = ()
+        self.inputs: tuple[Inputs, Inputs] = make_inputs(np.random.default_rng(seed))
+        self.outputs: list[tuple[str, str]] = []
+        self.stage()
+        self.structure = self.second.forward(self.inputs[1], record=True)
+        self.targets = _targets(second.leaves, self.structure.intermediates)
+        constants = any("constant" in by_path.values() for by_path in self.roles)
+        if constants or first.pinned() or second.pinned():
+            self.tolerance = PINNED
+        self.outputs = _paired(self.forward, self.structure)
+
+    def stage(self, neutral: Sequence[str] = (), point: int = 0) -> None:
+        """Put the first side at a point, and run it."""
+        self.inputs = self.make_inputs(np.random.default_rng(self.seed + point))
+        self.values = draw(self.first.leaves, self.made[0], self.roles[0], neutral, self.seed + point)
+        for one in self.zeroed:
+            if one.zero:
+                value = self.values[one.source]
+                for start, stop in one.rows or ((0, len(value)),):
+                    value[start:stop] = 0.0
+        self.first.load(self.values)
+        self.forward = self.first.forward(self.inputs[0], record=True)
+        self.runs += 1
+        self.keys = [(key(entry.value), entry) for entry in self.forward.intermediates]
+
+    def ask(self, links: Mapping[str, Link], replaced: Mapping[int, np.ndarray] | None = None) -> Seen:
+        """Run the second side with the first's values, brought over by these links (of targets)."""
+        self.second.load(self.pushed(links))
+        forward = self.second.forward(self.inputs[1], record=True, replaced=replaced)
+        self.runs += 1
+        pool = Pool(forward.intermediates, self.tolerance)
+        return Seen(forward, pool, found_in(self.keys, pool))
+
+    def pushed(self, links: Mapping[str, Link]) -> dict[str, np.ndarray]:
+        values = dict(self.made[1])
+        for target in self.targets:
+            value = join(links[target.name], self.values) if target.name in links else None
+            if value is None:
+                continue
+            if target.row is None:
+                values[target.path] = value
+            else:
+                if values[target.path] is self.made[1][target.path]:
+                    values[target.path] = values[target.path].copy()
+                values[target.path][target.row] = value
+        return values
+
+    def ends(self) -> list[int]:
+        """The first side's intermediates that are outputs which the second has too."""
+        return [self.forward.sources[name] for name, _ in self.outputs if name in self.forward.sources]
+
+    def places(self, seen: Seen) -> list[int]:
+        return frontier(self.forward.intermediates, self.ends(), seen.found)
+
+
+def _targets(leaves: Sequence[Leaf], entries: Sequence[Intermediate]) -> list[Target]:
+    used = {path for entry in entries for path in entry.leaves}
+    found = []
+    for leaf in leaves:
+        rows = [f"{leaf.path}[{number}]" for number in range(leaf.shape[0])] if leaf.shape else []
+        if len(rows) > 1 and used.issuperset(rows) and leaf.path not in used:
+            found += [Target(name, leaf.shape[1:], leaf.path, row) for row, name in enumerate(rows)]
+        else:
+            found.append(Target(leaf.path, leaf.shape, leaf.path, None))
+    return found
+
+
+def _paired(first: Forward, second: Forward) -> list[tuple[str, str]]:
+    """Outputs of both sides: by name, then by size in order."""
+    found, left = [], dict(second.outputs)
+    for by_name in (True, False):
+        for name, value in first.outputs.items():
+            if any(name == one for one, _ in found):
+                continue
+            fits = [other for other, one in left.items() if one.size == value.size and (not by_name or other == name)]
+            if fits:
+                found.append((name, fits[0]))
+                del left[fits[0]]
+    if not found:
+        sizes = [{name: value.shape for name, value in side.outputs.items()} for side in (first, second)]
+        raise OhlolError(f"expected outputs of the same size on both sides, got {sizes[0]} and {sizes[1]}")
+    return found

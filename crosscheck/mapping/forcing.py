@@ -1,0 +1,84 @@
+"""Past a difference: the first side's value is put in on the second, so that all that follows can be compared too."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from crosscheck.mapping.bench import Bench, Seen
+from crosscheck.mapping.graph import unfound_behind
+from crosscheck.mapping.layouts import Shape, aligned, alike
+from crosscheck.mapping.link import Link
+from spec.pair import Intermediate
+
+BEHIND = 10
+"""Values behind a place, of which each may be the one that both sides have."""
+CANDIDATES = 5
+"""Values of the second side that are tried for one of the first's."""
+
+
+class Forced(NamedTuple):
+    """place: of the first side. value: of the first side, that was put in. other: the second's intermediate as it was.
+    axes: how the first's stands there."""
+
+    place: int
+    value: Intermediate
+    other: Intermediate
+    axes: Shape
+
+
+class Forcing:
+    """The values that are put in, and what they answer to."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.replaced: dict[int, np.ndarray] = {}
+        self.forced: list[Forced] = []
+
+    def ask(self, links: Mapping[str, Link]) -> Seen:
+        return self.bench.ask(links, self.replaced)
+
+    def past(self, places: Sequence[int], seen: Seen, links: Mapping[str, Link]) -> Seen | None:
+        """Go past one of the places: the sides run on with the first's value, and something behind it agrees then.
+
+        None where no value of the second side can be taken for one at or behind these places.
+        """
+        entries = self.bench.forward.intermediates
+        ends = set(self.bench.ends())
+        before = {number for number, one in seen.found.items() if one is not None}
+        for place in places:
+            for number in unfound_behind(entries, place, seen.found, BEHIND):
+                for other, axes in self._candidates(entries[number], seen):
+                    value = entries[number].value.transpose(axes).reshape(other.value.shape)
+                    trial = self.bench.ask(links, self.replaced | {other.number: value})
+                    now = {one for one, held in trial.found.items() if held is not None}
+                    more = now - before - {number}
+                    if before <= now and (any(one > number for one in more) or (number in ends and number in now)):
+                        self.replaced[other.number] = value
+                        self.forced.append(Forced(place, entries[number], other, axes))
+                        return trial
+        return None
+
+    def _candidates(self, entry: Intermediate, seen: Seen) -> list[tuple[Intermediate, Shape]]:
+        """Values of the second side that may be this one, gone wrong: of its size, found nowhere, the most alike."""
+        theirs = {one.number for one in seen.found.values() if one is not None}
+        scored = []
+        for other in seen.forward.intermediates:
+            if other.value.size != entry.value.size or other.number in theirs or other.number in self.replaced:
+                continue
+            known = self._neighbours(entry, other, seen)
+            for cosine, axes in alike(entry.value, other.value)[:2]:
+                scored.append((cosine + 0.5 * (axes == known), other, axes))
+            if known is not None and known not in [axes for _, axes in alike(entry.value, other.value)[:2]]:
+                scored.append((0.25, other, known))
+        scored.sort(key=lambda one: (-round(one[0], 6), one[1].number))
+        return [(other, axes) for _, other, axes in scored[:CANDIDATES]]
+
+    def _neighbours(self, entry: Intermediate, other: Intermediate, seen: Seen) -> Shape | None:
+        """How the axes stand in what enters both: a layout that an operation keeps."""
+        for operand in entry.operands:
+            held = seen.found.get(operand)
+            ours = self.bench.forward.intermediates[operand].value
+            if held is not None and ours.shape == entry.value.shape and held.value.shape == other.value.shape:
+                return aligned(ours, held.value, self.bench.tolerance)
+        return None

@@ -1,0 +1,156 @@
+"""Atoms: the first side's leaves, or the parts of them that the second keeps apart; and the ways to place them."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from crosscheck.mapping.bench import Bench, Target
+from crosscheck.mapping.graph import first_uses
+from crosscheck.mapping.layouts import Shape, fits, usual
+from crosscheck.mapping.link import Link, Part, Piece
+from spec.pair import Intermediate
+
+MOST_JOINED = 8
+"""Leaves of the first side that may be one of the second, beside those that are stacked for a loop."""
+MOST_ORDERS = 24
+
+
+class Atom(NamedTuple):
+    """name: the path, with the part's name where it is one. used: rank of the first use, and place there."""
+
+    name: str
+    source: str
+    rows: tuple[tuple[int, int], ...] | None
+    shape: Shape
+    role: str
+    used: tuple[int, int, int]
+
+    def piece(self, axes: Shape | None, split: Shape | None = None) -> Piece:
+        same = axes is None or axes == tuple(range(len(axes)))
+        return Piece(self.source, self.rows, split, None if same else axes)
+
+
+def atoms_of(bench: Bench, without: set[str], sizes: Mapping[int, int]) -> list[Atom]:
+    """Every leaf of the first side but constants and those without, in order of use.
+
+    A packed one is cut where the second side has the parts. sizes: how many targets of each size there are.
+    """
+    begun = first_uses(bench.forward.intermediates)
+    packed = {one.path: one.parts for one in bench.first.packed}
+    never = (len(bench.forward.intermediates), 0)
+    found = []
+    for place, leaf in enumerate(bench.first.leaves):
+        role = bench.roles[0][leaf.path]
+        if role == "constant" or leaf.path in without:
+            continue
+        used = (*begun.get(leaf.path, never), 0 if leaf.path in begun else place)
+        parts = packed.get(leaf.path, ())
+        size = math.prod(leaf.shape)
+        if parts and not sizes.get(size) and sizes.get(size // len(parts)):
+            width = leaf.shape[0] // len(parts)
+            for number, part in enumerate(parts):
+                rows = ((number * width, (number + 1) * width),)
+                shape = (width, *leaf.shape[1:])
+                found.append(Atom(f"{leaf.path}.{part}", leaf.path, rows, shape, role, (*used[:2], number)))
+        else:
+            found.append(Atom(leaf.path, leaf.path, None, leaf.shape, role, used))
+            for other in leaf.tied:
+                found.append(Atom(other, leaf.path, None, leaf.shape, role, (*never, place)))
+    return sorted(found, key=lambda atom: atom.used)
+
+
+def copies(atom: Atom, target: Target, turned: bool) -> list[Link]:
+    """The atom as the target, in every layout; the likeliest first."""
+    kind = "copy" if atom.rows is None else "split"
+    return [
+        Link(target.name, kind, (Part(target.shape, (atom.piece(axes),)),))
+        for axes in usual(fits(atom.shape, target.shape), len(atom.shape), turned)
+    ]
+
+
+def reshaped(atom: Atom, target: Target, shapes: Sequence[Shape]) -> list[Link]:
+    """The atom with an axis that hides several (a flattened image, heads) parted, and those in another order.
+
+    shapes: those that intermediates have, in which the hidden axes are looked for.
+    """
+    found = []
+    for axis, size in enumerate(atom.shape):
+        for inner in shapes:
+            if math.prod(inner) != size:
+                continue
+            split = (*atom.shape[:axis], *inner, *atom.shape[axis + 1 :])
+            if len(split) > 5:
+                continue
+            for axes in fits(split, target.shape):
+                moved = [one for one in axes if axis <= one < axis + len(inner)]
+                if moved == sorted(moved):
+                    continue
+                kind = "copy" if atom.rows is None else "split"
+                found.append(Link(target.name, kind, (Part(target.shape, (atom.piece(axes, split),)),)))
+    return found
+
+
+def joins(atoms: Sequence[Atom], target: Target) -> Iterator[Link]:
+    """Several atoms as one target: side by side along an axis, in any order, or block by block in turns."""
+    widths = [atom.shape[0] for atom in atoms]
+    for order in itertools.islice(itertools.permutations(range(len(atoms))), MOST_ORDERS):
+        chosen = [atoms[one] for one in order]
+        for axis in reversed(range(len(target.shape))):
+            for blocks in _divisors(math.gcd(*widths)):
+                parts = []
+                for block in range(blocks):
+                    for atom in chosen:
+                        part = _block(atom, target, axis, block, blocks, sum(widths))
+                        if part is not None:
+                            parts.append(part)
+                if len(parts) == blocks * len(chosen) and sum(one.shape[axis] for one in parts) == target.shape[axis]:
+                    yield Link(target.name, "concat", tuple(parts), axis)
+
+
+def _divisors(size: int) -> list[int]:
+    return [one for one in range(1, min(size, 64) + 1) if size % one == 0]
+
+
+def _block(atom: Atom, target: Target, axis: int, block: int, blocks: int, total: int) -> Part | None:
+    width = atom.shape[0] // blocks
+    share = target.shape[axis] * atom.shape[0]
+    if share % (total * blocks):
+        return None
+    shape = (*target.shape[:axis], share // (total * blocks), *target.shape[axis + 1 :])
+    cut = (width, *atom.shape[1:])
+    layouts = usual(fits(cut, shape), len(cut), axis == len(target.shape) - 1 and len(cut) > 1)
+    if not layouts:
+        return None
+    start = atom.rows[0][0] if atom.rows is not None else 0
+    rows = ((start + block * width, start + (block + 1) * width),)
+    whole = blocks == 1 and atom.rows is None
+    piece = atom._replace(rows=None if whole else rows).piece(layouts[0])
+    return Part(shape, (piece,))
+
+
+def groups(atoms: Sequence[Atom], size: int) -> Iterator[tuple[int, int]]:
+    """Neighbours in order of use, alike but for their first axis, with that many numbers together: (start, stop)."""
+    for start in range(len(atoms)):
+        total = 0
+        for stop in range(start, min(start + MOST_JOINED, len(atoms))):
+            atom = atoms[stop]
+            if atom.shape[1:] != atoms[start].shape[1:] or atom.role != atoms[start].role:
+                break
+            total += math.prod(atom.shape)
+            if total == size and stop > start:
+                yield start, stop + 1
+            if total >= size:
+                break
+
+
+def inner_shapes(entries: Sequence[Intermediate]) -> list[Shape]:
+    """Shapes of neighbouring axes of intermediates: what an axis may hide."""
+    found: dict[Shape, None] = {}
+    for entry in entries:
+        for start in range(entry.value.ndim):
+            for stop in range(start + 2, min(start + 3, entry.value.ndim) + 1):
+                inner = entry.value.shape[start:stop]
+                if 1 not in inner:
+                    found[inner] = None
+    return list(found)

@@ -1,0 +1,353 @@
+"""The map, found: leaves assigned by name, role and order of use, brought over, looked at, and repaired where sides part.
+
+First with biases at 0 and scales at 1, so that matrices alone are looked for; then with scales, then with everything.
+What cannot be repaired is left as it is: the first side's value is put in there, and the search goes on behind it.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from crosscheck.mapping import names, recurrent
+from crosscheck.mapping.bench import Bench, Seen, Target
+from crosscheck.mapping.forcing import Forcing
+from crosscheck.mapping.graph import first_uses, unfound_behind
+from crosscheck.mapping.link import Link, Map, OutputLink, Part, Unlinked
+from crosscheck.mapping.placements import Atom, atoms_of, copies, groups, inner_shapes, joins, reshaped
+from crosscheck.mapping.results import MakeInputs
+from spec.pair import Side
+
+STAGES: tuple[tuple[str, ...], ...] = (("bias", "mean", "scale", "variance"), ("bias", "mean"), ())
+"""Roles that are neutral while others are looked for."""
+IMPOSSIBLE = 1e3
+TRIALS = 120
+"""Other placements that are tried at one place, at most."""
+BEHIND = 12
+"""Intermediates behind a place, of which one has to come out right for a repair to count."""
+
+
+def propose(first: Side, second: Side, make_inputs: MakeInputs, seed: int = 0) -> Map:
+    """The map between two sides, from nothing. Its proofs are left to `verify`.
+
+    Raises OhlolError where the sides have no output in common. Afterwards the sides hold the values of some point.
+    """
+    bench = Bench(first, second, make_inputs, seed)
+    return _Search(bench).map()
+
+
+class _Search:
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.links: dict[str, Link] = {}
+        self.notes: dict[str, str] = {}
+        self.shapes = {leaf.path: leaf.shape for leaf in bench.first.leaves}
+        self.second_roles = bench.roles[1]
+        bench.stage(STAGES[0])
+        self.windows = recurrent.windows(bench)
+        inside = {one.target.name for window in self.windows for one in (*window.kernels, *window.vectors)}
+        layers = {path for window in self.windows for path in window.layer.leaves.values()}
+        self.targets = [one for one in bench.targets if one.name not in inside and not self._constant(one)]
+        sizes: dict[int, int] = {}
+        for target in self.targets:
+            sizes[math.prod(target.shape)] = sizes.get(math.prod(target.shape), 0) + 1
+        self.atoms = atoms_of(bench, layers, sizes)
+        self.by_target: dict[str, Atom] = {}
+        self.joined: dict[str, list[Atom]] = {}
+        self.inner = inner_shapes(bench.forward.intermediates)
+        self._join()
+        self._assign()
+
+    def _constant(self, target: Target) -> bool:
+        return self.second_roles[target.path] == "constant"
+
+    def map(self) -> Map:
+        bench = self.bench
+        for number, neutral in enumerate(STAGES):
+            bench.stage(neutral)
+            if number == 0:
+                for window in self.windows:
+                    self._read(window)
+            if number == len(STAGES) - 1:
+                bench.zeroed = self._without_place()
+                bench.stage(neutral)
+            self._solve()
+        links = {leaf.path: self._whole(leaf.path) for leaf in bench.second.leaves}
+        unlinked = unlinked_of(bench, links)
+        return Map(bench.first.leaves, bench.second.leaves, links, unlinked, self._outputs())
+
+    # What is cut or joined
+
+    def _join(self) -> None:
+        """Targets as large as several neighbouring atoms together; atoms as large as several neighbouring targets."""
+        begun = first_uses(self.bench.structure.intermediates)
+        self.targets.sort(key=lambda one: begun.get(one.name, (len(self.bench.structure.intermediates), 0)))
+        counts = {
+            size: [sum(math.prod(one.shape) == size for one in ones) for ones in (self.atoms, self.targets)]
+            for size in {math.prod(one.shape) for one in (*self.atoms, *self.targets)}
+        }
+        for target in list(self.targets):
+            size = math.prod(target.shape)
+            if counts[size][0]:
+                continue
+            for start, stop in groups(self.atoms, size):
+                found = next(joins(self.atoms[start:stop], target), None)
+                if found is not None:
+                    self.links[target.name] = found
+                    self.joined[target.name] = self.atoms[start:stop]
+                    del self.atoms[start:stop]
+                    self.targets.remove(target)
+                    break
+        for atom in list(self.atoms):
+            size = math.prod(atom.shape)
+            if counts[size][1] or not atom.shape:
+                continue
+            if parts := self._parts(atom, size):
+                place = self.atoms.index(atom)
+                self.atoms[place : place + 1] = parts
+
+    def _parts(self, atom: Atom, size: int) -> list[Atom]:
+        """An atom cut into blocks of rows as large as neighbouring targets of its kind."""
+        inward = size // atom.shape[0]
+        for start in range(len(self.targets)):
+            widths: list[int] = []
+            for target in self.targets[start:]:
+                number = math.prod(target.shape)
+                if number % inward or (len(target.shape) > 1) != (len(atom.shape) > 1):
+                    if len(target.shape) == 1 or len(atom.shape) == 1:
+                        continue  # biases between matrices, or the other way round
+                    break
+                widths.append(number // inward)
+                if sum(widths) >= atom.shape[0]:
+                    break
+            if sum(widths) == atom.shape[0] and len(widths) > 1:
+                edges = np.cumsum([0, *widths]).tolist()
+                return [
+                    atom._replace(
+                        name=f"{atom.name}[{low}:{high}]",
+                        rows=((low, high),),
+                        shape=(high - low, *atom.shape[1:]),
+                        used=(*atom.used[:2], number),
+                    )
+                    for number, (low, high) in enumerate(zip(edges, edges[1:], strict=False))
+                ]
+        return []
+
+    # Who is whom, at first
+
+    def _assign(self) -> None:
+        self.costs = np.full((len(self.atoms), len(self.targets)), IMPOSSIBLE)
+        ranks = [_ranks([math.prod(one.shape) for one in ones]) for ones in (self.atoms, self.targets)]
+        for row, atom in enumerate(self.atoms):
+            for column, target in enumerate(self.targets):
+                if math.prod(atom.shape) == math.prod(target.shape) and copies(atom, target, True):
+                    order = abs(ranks[0][row] - ranks[1][column])
+                    overall = abs(row / len(self.atoms) - column / len(self.targets))
+                    role = not _alike(atom.role, self._role(target))
+                    name = names.distance(atom.name, target.name)
+                    self.costs[row, column] = name + order + 0.3 * overall + 2.0 * role
+        for row, column in zip(*linear_sum_assignment(self.costs), strict=True):
+            if self.costs[row, column] < IMPOSSIBLE:
+                self._place(self.atoms[row], self.targets[column])
+
+    def _role(self, target: Target) -> str:
+        return self.second_roles[target.path] if target.row is None or len(target.shape) < 2 else ""
+
+    def _turned(self, atom: Atom, target: Target) -> bool:
+        """Whether the target is likely to have its axes the other way round: both sides' words for it differ."""
+        role = self._role(target)
+        return atom.role != "embedding" and not (atom.role == role and role in ("weight", "kernel"))
+
+    def _place(self, atom: Atom, target: Target, layout: int = 0) -> bool:
+        options = copies(atom, target, self._turned(atom, target))
+        if layout >= len(options):
+            return False
+        self.links[target.name] = options[layout]
+        self.by_target[target.name] = atom
+        return True
+
+    # Recurrent layers
+
+    def _read(self, window: recurrent.Window) -> None:
+        """Try every way to read a layer, and keep the one under which most of the first side's values are found."""
+        best: tuple[int, dict[str, Link]] = (-1, {})
+        for rare in (False, True):
+            for reading in recurrent.readings(window, rare):
+                links = recurrent.links(window, reading, self.shapes)
+                if not links:
+                    continue
+                count = self.bench.ask(self.links | links).count()
+                if count > best[0]:
+                    best = count, links
+            whole = self.bench.ask(self.links | best[1])
+            if all(not _in(window, self.bench, place) for place in self.bench.places(whole)):
+                break
+        self.links |= best[1]
+
+    def _without_place(self) -> tuple[Unlinked, ...]:
+        """Rows of recurrent biases that go nowhere, to be zero from here on, so that all else can be compared."""
+        links = {leaf.path: self._whole(leaf.path) for leaf in self.bench.second.leaves}
+        inside = {path for window in self.windows for path in window.layer.leaves.values()}
+        return tuple(one for one in unlinked_of(self.bench, links) if one.source in inside and one.kind == "none")
+
+    # Looking, and repairing where the sides part
+
+    def _solve(self) -> None:
+        forcing = Forcing(self.bench)
+        seen = forcing.ask(self.links)
+        hopeless: set[int] = set()
+        while True:
+            places = [place for place in self.bench.places(seen) if place not in hopeless]
+            if not places:
+                return
+            repaired = None
+            for place in places:
+                repaired = self._repair(place, seen, forcing)
+                if repaired is not None:
+                    break
+            if repaired is not None:
+                seen = repaired
+                continue
+            forced = forcing.past(places, seen, self.links)
+            hopeless.update(places)
+            if forced is None:
+                return
+            seen = forced
+
+    def _repair(self, place: int, seen: Seen, forcing: Forcing) -> Seen | None:
+        entries = self.bench.forward.intermediates
+        behind = [one for one in unfound_behind(entries, place, seen.found, BEHIND) if not entries[one].view]
+        before = {number for number, one in seen.found.items() if one is not None}
+        sources = set(entries[place].leaves)
+        for number, change in enumerate(self._changes(sources)):
+            if number >= TRIALS:
+                break
+            trial = forcing.ask(self.links | {name: link for name, (link, _) in change.items()})
+            now = {number for number, one in trial.found.items() if one is not None}
+            if before <= now and any(one in now for one in behind):
+                for name, (link, atom) in change.items():
+                    self.links[name] = link
+                    if atom is not None:
+                        self.by_target[name] = atom
+                return trial
+        return None
+
+    def _changes(self, sources: set[str]) -> Iterator[dict[str, tuple[Link, Atom | None]]]:
+        """Other placements of what these leaves of the first side are placed at, the likeliest first."""
+        by_name = {one.name: one for one in (*self.targets, *self.bench.targets)}
+        ours = [(name, atom) for name, atom in self.by_target.items() if atom.source in sources]
+        for name, atom in ours:
+            for link in copies(atom, by_name[name], self._turned(atom, by_name[name]))[1:]:
+                yield {name: (link, atom)}
+            for link in reshaped(atom, by_name[name], self.inner):
+                yield {name: (link, atom)}
+        for name, atoms in self.joined.items():
+            if any(atom.source in sources for atom in atoms):
+                for link in joins(atoms, by_name[name]):
+                    yield {name: (link, None)}
+        suspects = [(atom, name) for name, atom in ours]
+        placed = set(self.by_target.values())
+        suspects += [(atom, "") for atom in self.atoms if atom.source in sources and atom not in placed]
+        for atom, name in suspects:
+            row = self.atoms.index(atom)
+            for column in np.argsort(self.costs[row], kind="stable"):
+                other = self.targets[column]
+                if self.costs[row, column] >= IMPOSSIBLE or other.name == name:
+                    continue
+                moved = self.by_target.get(other.name)
+                back = copies(moved, by_name[name], self._turned(moved, by_name[name])) if moved and name else []
+                if moved is not None and name and not back:
+                    continue
+                for link in copies(atom, other, self._turned(atom, other)):
+                    change: dict[str, tuple[Link, Atom | None]] = {other.name: (link, atom)}
+                    if back:
+                        yield change | {name: (back[0], moved)}
+                    else:
+                        yield change
+
+    # The map
+
+    def _whole(self, path: str) -> Link:
+        """A leaf's link, put together from those of its rows where it is stacked."""
+        rows = [one for one in self.bench.targets if one.path == path]
+        if self.second_roles[path] == "constant":
+            return Link(path, "constant", note="not trained; each side keeps its own")
+        if rows[0].row is None:
+            return self._named(self.links.get(path, Link(path, "none")))
+        links = [self.links.get(row.name) for row in rows]
+        if any(link is None or len(link.parts) != 1 for link in links):
+            return Link(path, "none", note="its rows have no counterpart, or one that cannot be written down")
+        parts = [Part((1, *link.parts[0].shape), link.parts[0].pieces) for link in links if link is not None]
+        return Link(path, "concat", tuple(parts), 0)
+
+    def _named(self, link: Link) -> Link:
+        atom = self.by_target.get(link.target)
+        if atom is not None and atom.name in {other for leaf in self.bench.first.leaves for other in leaf.tied}:
+            return link._replace(kind="tied")
+        return link
+
+    def _outputs(self) -> tuple[OutputLink, ...]:
+        seen = self.bench.ask(self.links)
+        return tuple(outputs_of(self.bench, seen))
+
+
+def _in(window: recurrent.Window, bench: Bench, place: int) -> bool:
+    """Whether a place is in that layer: a leaf of it enters there or just before."""
+    entries = bench.forward.intermediates
+    waiting = [place]
+    for _ in range(3):
+        if any(set(entries[one].leaves) & set(window.layer.leaves.values()) for one in waiting):
+            return True
+        waiting = [operand for one in waiting for operand in entries[one].operands]
+    return False
+
+
+def _ranks(sizes: Sequence[int]) -> list[float]:
+    """Each one's place among those of its size, from 0 to 1."""
+    found: list[float] = []
+    for place, size in enumerate(sizes):
+        found.append(sizes[:place].count(size) / sizes.count(size))
+    return found
+
+
+def _alike(first: str, second: str) -> bool:
+    matrices = ("", "weight", "kernel", "embedding")
+    return first == second or (first in matrices and second in matrices)
+
+
+def outputs_of(bench: Bench, seen: Seen) -> Iterator[OutputLink]:
+    """Which axes of an output are which, where the values show it; else as they stand."""
+    from crosscheck.mapping.layouts import aligned, alike
+
+    for name, other in bench.outputs:
+        ours, theirs = bench.forward.outputs[name], seen.forward.outputs[other]
+        axes = aligned(ours, theirs, bench.tolerance)
+        if axes is None and ours.shape == theirs.shape:
+            axes = tuple(range(ours.ndim))
+        if axes is None:
+            likely = alike(ours, theirs)
+            axes = likely[0][1] if likely else tuple(range(ours.ndim))
+        yield OutputLink(name, other, axes, theirs.shape)
+
+
+def unlinked_of(bench: Bench, links: Mapping[str, Link]) -> tuple[Unlinked, ...]:
+    """What of the first side no link takes, leaf by leaf, in blocks of rows."""
+    taken = {leaf.path: np.zeros(leaf.shape[:1] or (1,), bool) for leaf in bench.first.leaves}
+    for link in links.values():
+        for part in link.parts:
+            for piece in part.pieces:
+                for start, stop in piece.rows or ((0, len(taken[piece.source])),):
+                    taken[piece.source][start:stop] = True
+    found = []
+    for leaf in bench.first.leaves:
+        if bench.roles[0][leaf.path] == "constant":
+            if not taken[leaf.path].all():
+                found.append(Unlinked(leaf.path, None, "constant", note="not trained; each side keeps its own"))
+            continue
+        left = np.flatnonzero(np.diff(np.concatenate([[0], ~taken[leaf.path], [0]]).astype(int)))
+        blocks = tuple((int(start), int(stop)) for start, stop in left.reshape(-1, 2))
+        if blocks:
+            whole = blocks == ((0, len(taken[leaf.path])),)
+            found.append(Unlinked(leaf.path, None if whole else blocks, "none", zero=bench.roles[0][leaf.path] == "bias"))
+    return tuple(found)
