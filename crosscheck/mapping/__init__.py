@@ -3,3 +3,26 @@
 `propose` finds it, `verify` proves it, `divergences` lists where two sides part under it; `read`, `write` and `emit`
 are its file and the converter that it becomes. NumPy and SciPy alone: the sides are asked through `spec.pair.Side`.
 """
+
+from crosscheck.mapping.link import Link, Map, OutputLink, Part, Piece, Unlinked
+from crosscheck.mapping.proposal import propose
+from crosscheck.mapping.results import Ambiguity, Divergence, MakeInputs, Obstacle, Place, Report
+from crosscheck.mapping.verification import divergences, verify
+
+__all__ = [
+    "Ambiguity",
+    "Divergence",
+    "Link",
+    "MakeInputs",
+    "Map",
+    "Obstacle",
+    "OutputLink",
+    "Part",
+    "Piece",
+    "Place",
+    "Report",
+    "Unlinked",
+    "divergences",
+    "propose",
+    "verify",
+]
