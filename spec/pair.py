@@ -65,8 +65,8 @@ class Intermediate(NamedTuple):
     number: its place in the order of computation; the same in every run with inputs of these shapes.
     op: the framework's name of the operation. module: path of the module that computed it. source: "model.py:31".
     value: floating, as computed.
-    leaves: paths of the leaves that enter it directly, views and casts followed; "layers.kernel[2]" where a loop takes a
-        row of each step of a stacked one.
+    leaves: paths of the leaves that enter it directly, views and casts followed; "layers.kernel[2]" where a loop takes
+        a row of a stacked one at each step.
     operands: numbers of the intermediates that enter it directly, views and casts followed.
     view: whether it only moves or repeats values of its operands.
     """

@@ -4,6 +4,8 @@
 are its file and the converter that it becomes. NumPy and SciPy alone: the sides are asked through `spec.pair.Side`.
 """
 
+from crosscheck.mapping.emit import emitted
+from crosscheck.mapping.file import read, write, written
 from crosscheck.mapping.link import Link, Map, OutputLink, Part, Piece, Unlinked
 from crosscheck.mapping.proposal import propose
 from crosscheck.mapping.results import Ambiguity, Divergence, MakeInputs, Obstacle, Place, Report
@@ -23,6 +25,10 @@ __all__ = [
     "Report",
     "Unlinked",
     "divergences",
+    "emitted",
     "propose",
+    "read",
     "verify",
+    "write",
+    "written",
 ]

@@ -36,7 +36,8 @@ class Seen(NamedTuple):
     pool: Pool
     found: dict[int, Intermediate | None]
 
-    def count(self) -> int:
+    def score(self) -> int:
+        """How many of the first side's values were found."""
         return sum(one is not None for one in self.found.values())
 
 

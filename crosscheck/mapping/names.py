@@ -26,7 +26,7 @@ EMPTY = {"params", "module", "model", "cell", "proj", "layer", "self"}
 
 def words(path: str) -> list[str]:
     """The words of a path, camel case and underscores parted, numbers kept."""
-    found = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", path)
+    found: list[str] = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", path)
     named = [ALIAS.get(word.lower(), word.lower()) for word in found]
     return [word for word in named if word not in EMPTY]
 

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from crosscheck.mapping.bench import Bench, Target
@@ -31,10 +31,10 @@ class Atom(NamedTuple):
         return Piece(self.source, self.rows, split, None if same else axes)
 
 
-def atoms_of(bench: Bench, without: set[str], sizes: Mapping[int, int]) -> list[Atom]:
+def atoms_of(bench: Bench, without: set[str], has: Callable[[Shape, str], bool]) -> list[Atom]:
     """Every leaf of the first side but constants and those without, in order of use.
 
-    A packed one is cut where the second side has the parts. sizes: how many targets of each size there are.
+    A packed one is cut where the second side has the parts. has: whether there is a target for a shape and role.
     """
     begun = first_uses(bench.forward.intermediates)
     packed = {one.path: one.parts for one in bench.first.packed}
@@ -46,9 +46,8 @@ def atoms_of(bench: Bench, without: set[str], sizes: Mapping[int, int]) -> list[
             continue
         used = (*begun.get(leaf.path, never), 0 if leaf.path in begun else place)
         parts = packed.get(leaf.path, ())
-        size = math.prod(leaf.shape)
-        if parts and not sizes.get(size) and sizes.get(size // len(parts)):
-            width = leaf.shape[0] // len(parts)
+        width = leaf.shape[0] // len(parts) if parts else 0
+        if parts and not has(leaf.shape, role) and has((width, *leaf.shape[1:]), role):
             for number, part in enumerate(parts):
                 rows = ((number * width, (number + 1) * width),)
                 shape = (width, *leaf.shape[1:])

@@ -1,9 +1,10 @@
-"""The map, found: leaves assigned by name, role and order of use, brought over, looked at, and repaired where sides part.
+"""The map, found: leaves assigned by name, role and order of use, tried, and repaired where the sides part.
 
 First with biases at 0 and scales at 1, so that matrices alone are looked for; then with scales, then with everything.
 What cannot be repaired is left as it is: the first side's value is put in there, and the search goes on behind it.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,6 +15,7 @@ from crosscheck.mapping import names, recurrent
 from crosscheck.mapping.bench import Bench, Seen, Target
 from crosscheck.mapping.forcing import Forcing
 from crosscheck.mapping.graph import first_uses, unfound_behind
+from crosscheck.mapping.layouts import aligned, alike, fits
 from crosscheck.mapping.link import Link, Map, OutputLink, Part, Unlinked
 from crosscheck.mapping.placements import Atom, atoms_of, copies, groups, inner_shapes, joins, reshaped
 from crosscheck.mapping.results import MakeInputs
@@ -49,10 +51,7 @@ class _Search:
         inside = {one.target.name for window in self.windows for one in (*window.kernels, *window.vectors)}
         layers = {path for window in self.windows for path in window.layer.leaves.values()}
         self.targets = [one for one in bench.targets if one.name not in inside and not self._constant(one)]
-        sizes: dict[int, int] = {}
-        for target in self.targets:
-            sizes[math.prod(target.shape)] = sizes.get(math.prod(target.shape), 0) + 1
-        self.atoms = atoms_of(bench, layers, sizes)
+        self.atoms = atoms_of(bench, layers, self._has)
         self.by_target: dict[str, Atom] = {}
         self.joined: dict[str, list[Atom]] = {}
         self.inner = inner_shapes(bench.forward.intermediates)
@@ -61,6 +60,9 @@ class _Search:
 
     def _constant(self, target: Target) -> bool:
         return self.second_roles[target.path] == "constant"
+
+    def _has(self, shape: tuple[int, ...], role: str) -> bool:
+        return any(fits(shape, one.shape) and _alike(role, self._role(one)) for one in self.targets)
 
     def map(self) -> Map:
         bench = self.bench
@@ -83,29 +85,35 @@ class _Search:
         """Targets as large as several neighbouring atoms together; atoms as large as several neighbouring targets."""
         begun = first_uses(self.bench.structure.intermediates)
         self.targets.sort(key=lambda one: begun.get(one.name, (len(self.bench.structure.intermediates), 0)))
-        counts = {
-            size: [sum(math.prod(one.shape) == size for one in ones) for ones in (self.atoms, self.targets)]
-            for size in {math.prod(one.shape) for one in (*self.atoms, *self.targets)}
-        }
-        for target in list(self.targets):
-            size = math.prod(target.shape)
-            if counts[size][0]:
+        # Where there are as many atoms as targets of a kind, none of these targets is several atoms.
+        for target in sorted(self.targets, key=self._strangeness, reverse=True):
+            ours = [atom for atom in self.atoms if self._fit(atom, target)]
+            theirs = [one for one in self.targets if any(self._fit(atom, one) for atom in ours)] if ours else [target]
+            if len(ours) >= len(theirs):
                 continue
-            for start, stop in groups(self.atoms, size):
+            for start, stop in groups(self.atoms, math.prod(target.shape)):
                 found = next(joins(self.atoms[start:stop], target), None)
-                if found is not None:
+                if found is not None and _alike(self.atoms[start].role, self._role(target)):
                     self.links[target.name] = found
                     self.joined[target.name] = self.atoms[start:stop]
                     del self.atoms[start:stop]
                     self.targets.remove(target)
                     break
         for atom in list(self.atoms):
-            size = math.prod(atom.shape)
-            if counts[size][1] or not atom.shape:
+            if not atom.shape or any(self._fit(atom, target) for target in self.targets):
                 continue
-            if parts := self._parts(atom, size):
+            if parts := self._parts(atom, math.prod(atom.shape)):
                 place = self.atoms.index(atom)
                 self.atoms[place : place + 1] = parts
+
+    def _fit(self, atom: Atom, target: Target) -> bool:
+        same = math.prod(atom.shape) == math.prod(target.shape)
+        return same and _alike(atom.role, self._role(target)) and bool(fits(atom.shape, target.shape))
+
+    def _strangeness(self, target: Target) -> float:
+        """How far the names of all atoms of a target's kind are from its own."""
+        fitting = [names.distance(atom.name, target.name) for atom in self.atoms if self._fit(atom, target)]
+        return min(fitting, default=1.0)
 
     def _parts(self, atom: Atom, size: int) -> list[Atom]:
         """An atom cut into blocks of rows as large as neighbouring targets of its kind."""
@@ -130,7 +138,7 @@ class _Search:
                         shape=(high - low, *atom.shape[1:]),
                         used=(*atom.used[:2], number),
                     )
-                    for number, (low, high) in enumerate(zip(edges, edges[1:], strict=False))
+                    for number, (low, high) in enumerate(itertools.pairwise(edges))
                 ]
         return []
 
@@ -172,17 +180,19 @@ class _Search:
     def _read(self, window: recurrent.Window) -> None:
         """Try every way to read a layer, and keep the one under which most of the first side's values are found."""
         best: tuple[int, dict[str, Link]] = (-1, {})
+        tried: list[dict[str, Link]] = []
         for rare in (False, True):
             for reading in recurrent.readings(window, rare):
                 links = recurrent.links(window, reading, self.shapes)
-                if not links:
+                if not links or links in tried:
                     continue
-                count = self.bench.ask(self.links | links).count()
-                if count > best[0]:
-                    best = count, links
-            whole = self.bench.ask(self.links | best[1])
-            if all(not _in(window, self.bench, place) for place in self.bench.places(whole)):
-                break
+                tried.append(links)
+                seen = self.bench.ask(self.links | links)
+                if seen.score() > best[0]:
+                    best = seen.score(), links
+                if not any(_in(window, self.bench, place) for place in self.bench.places(seen)):
+                    self.links |= links
+                    return
         self.links |= best[1]
 
     def _without_place(self) -> tuple[Unlinked, ...]:
@@ -318,8 +328,6 @@ def _alike(first: str, second: str) -> bool:
 
 def outputs_of(bench: Bench, seen: Seen) -> Iterator[OutputLink]:
     """Which axes of an output are which, where the values show it; else as they stand."""
-    from crosscheck.mapping.layouts import aligned, alike
-
     for name, other in bench.outputs:
         ours, theirs = bench.forward.outputs[name], seen.forward.outputs[other]
         axes = aligned(ours, theirs, bench.tolerance)
@@ -349,5 +357,7 @@ def unlinked_of(bench: Bench, links: Mapping[str, Link]) -> tuple[Unlinked, ...]
         blocks = tuple((int(start), int(stop)) for start, stop in left.reshape(-1, 2))
         if blocks:
             whole = blocks == ((0, len(taken[leaf.path])),)
-            found.append(Unlinked(leaf.path, None if whole else blocks, "none", zero=bench.roles[0][leaf.path] == "bias"))
+            found.append(
+                Unlinked(leaf.path, None if whole else blocks, "none", zero=bench.roles[0][leaf.path] == "bias")
+            )
     return tuple(found)

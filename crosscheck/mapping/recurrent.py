@@ -186,7 +186,9 @@ def _attached(
         elif beside[0].single:
             gate = ours.index(beside[0])
         else:
-            gate = len(layer.gates) - 1  # one vector beside a whole product: the candidate's, which the reset gate parts
+            gate = (
+                len(layer.gates) - 1
+            )  # one vector beside a whole product: the candidate's, which the reset gate parts
     return Vector(target, takes.pop() if len(takes) == 1 else "both", gate)  # pyright: ignore[reportArgumentType]
 
 

@@ -25,8 +25,8 @@ class Divergence(NamedTuple):
     """The sides part here, although all that enters agrees (or was made to agree).
 
     first, second: where on each side; the second is None where no value of it answers to the first's.
-    position: index of the largest difference, in the first side's layout. values: of both sides there. size: the largest
-    difference, in units of the largest absolute value. forced: whether the comparison went on past it.
+    position: index of the largest difference, in the first side's layout. values: of both sides there. size: the
+    largest difference, in units of the largest absolute value. forced: whether the comparison went on past it.
     """
 
     first: Place

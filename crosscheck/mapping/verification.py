@@ -13,8 +13,8 @@ from crosscheck.mapping.results import Ambiguity, Divergence, MakeInputs, Obstac
 from spec.pair import Intermediate, Objective, Side
 
 INVISIBLE = 1e-11
-"""Gradient, in units of the largest of any leaf, below which no output depends on a leaf: what rounding leaves of a zero
-is near 1e-16, and what a leaf that matters has at a random point is far above."""
+"""Gradient, in units of the largest of any leaf, below which no output depends on a leaf: what rounding leaves of a
+zero is near 1e-16, and what a leaf that matters has at a random point is far above."""
 MOST = 64
 """Differences that are gone past in one run."""
 MOST_TWINS = 200
@@ -52,7 +52,14 @@ def verify(mapping: Map, first: Side, second: Side, make_inputs: MakeInputs, see
     elif ambiguities:
         standing = "ambiguous"
     report = Report(
-        standing, divergences, obstacles, ambiguities, tuple(distances), bench.tolerance, bench.runs, tuple(_notes(bench))
+        standing,
+        divergences,
+        obstacles,
+        ambiguities,
+        tuple(distances),
+        bench.tolerance,
+        bench.runs,
+        tuple(_notes(bench)),
     )
     return proven, report
 
@@ -60,7 +67,7 @@ def verify(mapping: Map, first: Side, second: Side, make_inputs: MakeInputs, see
 def divergences(
     mapping: Map, first: Side, second: Side, make_inputs: MakeInputs, seed: int = 0
 ) -> tuple[Divergence, ...]:
-    """Every place where the sides part under a map, in one go: after each, the second runs on with the first's value."""
+    """Every place where the sides part under a map, in one go: after each, the first's value is put in."""
     bench = Bench(first, second, make_inputs, seed)
     bench.zeroed = tuple(one for one in mapping.unlinked if one.kind == "none" and one.zero)
     bench.stage(point=1)
@@ -192,24 +199,28 @@ def _obstacles(mapping: Map) -> Iterator[Obstacle]:
             reason = f"{one.source}{rows} has no place on the second side, and outputs depend on it"
             yield Obstacle("not representable", (one.source,), reason)
     users: dict[str, list[tuple[str, Piece]]] = {}
+    sums: dict[tuple[str, ...], list[str]] = {}
     for target, link in mapping.links.items():
         for part in link.parts:
             for piece in part.pieces:
                 users.setdefault(piece.source, []).append((target, piece))
             if len(part.pieces) > 1 and trainable[1][target]:
-                sources = tuple(piece.source for piece in part.pieces)
-                reason = f"{target} is the sum of {' and '.join(sources)}: one is trained where the other side trains two"
-                yield Obstacle("cannot train alike", (*sources, target), reason)
-                break
+                held = sums.setdefault(tuple(piece.source for piece in part.pieces), [])
+                held += [target] if target not in held else []
         if link.kind == "none" and trainable[1][target]:
             reason = f"{target} is trained, and has no counterpart on the first side"
             yield Obstacle("cannot train alike", (target,), reason)
+    for sources, targets in sums.items():
+        reason = f"{', '.join(targets)}: the sum of {' and '.join(sources)}, of which the first side trains each"
+        yield Obstacle("cannot train alike", (*sources, *targets), reason)
     for source, held in users.items():
         targets = tuple(dict.fromkeys(target for target, _ in held))
         rows = [set(range(*block)) for _, piece in held for block in piece.rows or ((0, 1),)]
         twice = len(held) > 1 and any(one & other for i, one in enumerate(rows) for other in rows[:i])
         if twice and len(targets) > 1 and trainable[0][source]:
-            reason = f"{source} is one array on the first side and trained apart in {' and '.join(targets)} on the second"
+            reason = (
+                f"{source} is one array on the first side and trained apart in {' and '.join(targets)} on the second"
+            )
             yield Obstacle("cannot train alike", (source, *targets), reason)
         for target in targets:
             if trainable[0][source] != trainable[1][target]:

@@ -1,6 +1,7 @@
 """What a factory returned, and what is known about the arrays in it."""
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -97,7 +98,7 @@ def _nnx(made: nnx.Module, call: Callable[..., Any] | None) -> Model:
             if name in keys:
                 drawn = jax.random.fold_in(key, keys.index(name))
                 old = _value(variable)
-                return variable.replace(drawn if jax.dtypes.issubdtype(old.dtype, jax.dtypes.prng_key) else old)
+                return variable.replace(drawn if jnp.issubdtype(old.dtype, jax.dtypes.prng_key) else old)
             return variable.replace(_value(variable))
 
         state = [(path, one(name, variable)) for name, (path, variable) in zip(names, flat, strict=True)]
@@ -183,7 +184,7 @@ def _linen(module: Any, variables: Any, call: Callable[..., Any] | None) -> Mode
         streams = {"dropout": key, "params": jax.random.fold_in(key, 1)} if train else None
         output, changed = module.apply(given, *positional, rngs=streams, mutable=kept if train else [], **named)
         after = {names[path]: one for path, one in flatten_dict(dict(changed)).items() if path in names}
-        return output, {name: one for name, one in after.items() if name in arrays}
+        return output, {name: jnp.asarray(one) for name, one in after.items() if name in arrays}
 
     return Model(describe((module, variables)), leaves, arrays, apply, frozenset({"train", "rng"}))
 
@@ -244,9 +245,7 @@ def _tree(made: Any, call: Callable[..., Any] | None) -> Model:
         run.__signature__ = inspect.Signature()  # pyright: ignore[reportFunctionMemberAccess]
     mode = None
     if _package(made) == "equinox":
-        from equinox.nn import inference_mode  # pyright: ignore[reportMissingImports]
-
-        mode = inference_mode
+        mode = sys.modules["equinox"].nn.inference_mode  # the module came from there
     return _of_tree(describe(made), made, run, mode=mode)
 
 
@@ -303,7 +302,9 @@ def _named(path: tuple[Any, ...]) -> str:
 def _class_at(tree: Any, path: tuple[Any, ...]) -> str:
     for one in path[:-1]:
         try:
-            tree = getattr(tree, one.name) if hasattr(one, "name") else tree[getattr(one, "key", getattr(one, "idx", 0))]
+            tree = (
+                getattr(tree, one.name) if hasattr(one, "name") else tree[getattr(one, "key", getattr(one, "idx", 0))]
+            )
         except (AttributeError, KeyError, IndexError, TypeError):
             return ""
     return "" if isinstance(tree, dict | list | tuple) else type(tree).__name__

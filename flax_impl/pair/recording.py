@@ -1,4 +1,4 @@
-"""What a model computes on its way: its jaxpr, evaluated one equation after the other; and float64 where it says float32.
+"""What a model computes on its way: its jaxpr, evaluated equation by equation; and float64 where it says float32.
 
 The names of equations and where they stand in the user's code are no part of JAX's stable interface: what is needed of
 them beside `flax_impl.fast.jaxprs` is asked for here alone.
@@ -31,9 +31,13 @@ MOVES = ("slice", "dynamic_slice", "gather", "concatenate", "pad", "select_n", "
 """Operations whose result holds nothing but values of what they take, or a constant."""
 DTYPES = ("new_dtype", "preferred_element_type", "dtype")
 
-NOT_THE_USERS = tuple(
-    str(Path(one.__file__).parent) for one in (jax, flax) if one.__file__ is not None
-) + (str(Path(__file__).parent),)
+OURS = Path(__file__).parents[2]
+NOT_THE_USERS = (
+    *(str(Path(one.__file__).parent) for one in (jax, flax) if one.__file__ is not None),
+    *(str(OURS / name) for name in ("flax_impl", "crosscheck")),
+    "<",
+)
+TRACER = find("jax.core", "Tracer")
 USER_FRAMES = find("jax._src.source_info_util", "user_frames")
 
 
@@ -86,7 +90,7 @@ class _Run:
     def widen(self, value: Any) -> Any:
         if isinstance(value, float | np.floating):
             value = np.asarray(value)
-        if not hasattr(value, "dtype") or jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if not hasattr(value, "dtype") or jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             return value
         if self.wide and value.dtype in NARROW:
             return jnp.asarray(value, jnp.float64)
@@ -94,7 +98,7 @@ class _Run:
 
     def constant(self, value: Any, where: str) -> Any:
         """A literal or an array that the user's code holds; a narrow one as what it is likely to have been before."""
-        if not (self.wide and hasattr(value, "dtype") and value.dtype in NARROW) or isinstance(value, jax.core.Tracer):
+        if not (self.wide and hasattr(value, "dtype") and value.dtype in NARROW) or isinstance(value, TRACER):
             return self.widen(value)
         held = np.asarray(value)
         if held.size == 1 and held.dtype == np.float32:
@@ -116,7 +120,8 @@ class _Run:
         def read(one: Any) -> Held:
             if not isinstance(one, Literal):
                 return held[one]
-            return Held(self.constant(np.asarray(one.val, one.aval.dtype), "a literal"), ())
+            aval: Any = one.aval
+            return Held(self.constant(np.asarray(one.val, aval.dtype), "a literal"), ())
 
         for equation in jaxpr.eqns:
             taken = [read(one) for one in equation.invars]
@@ -204,7 +209,9 @@ class _Run:
         together = []
         for item in range(len(body.jaxpr.outvars) - carried):
             rows = [given[number][item] for number in steps]
-            together.append(Held(jnp.stack([one.value for one in rows]), tuple({by: None for r in rows for by in r.by})))
+            together.append(
+                Held(jnp.stack([one.value for one in rows]), tuple({by: None for r in rows for by in r.by}))
+            )
         return [*carry, *together]
 
     def loop(self, parameters: Mapping[str, Any], taken: list[Held], scope: str) -> list[Held]:
@@ -251,7 +258,7 @@ def _row(by: tuple[int | str, ...], number: int) -> tuple[int | str, ...]:
 
 
 def decimal(value: float) -> float | None:
-    """The number that was likely meant by one of float32: a short decimal, a root, a fraction; None if it may be any."""
+    """The number that was likely meant by one of float32: a short decimal, a root, a fraction; or None."""
     narrow = np.float32(value)
     shortest = float(str(narrow))
     if not math.isfinite(value) or float(narrow) == shortest or len(str(narrow).replace(".", "").strip("-0")) <= 6:

@@ -151,7 +151,9 @@ class Side:
         loss, (leaves, wanted) = traced(arguments, precision == "float64")
         return LeafGradients(float(loss), _plain(leaves), _plain(wanted))
 
-    def replay(self, gradients: Sequence[Values], *, precision: Precision = "float64") -> Iterator[dict[str, np.ndarray]]:
+    def replay(
+        self, gradients: Sequence[Values], *, precision: Precision = "float64"
+    ) -> Iterator[dict[str, np.ndarray]]:
         trained, _ = self._divided(self._entering(precision))
         state = self._begun(trained)
         for step in gradients:
@@ -165,23 +167,27 @@ class Side:
         trained, rest = self._divided(self._entering(precision))
         state = self._begun(trained)
         for number, batch in enumerate(batches):
-            kind = batch.objective.kind
-
-            def run(trained: Any, rest: Any, entered: Any, key: Array, arrays: Any, kind: Any = kind) -> Any:
-                def loss(trained: Any) -> tuple[Array, dict[str, Array]]:
-                    output, changed = self._called(trained | rest, entered, train, key)
-                    return self._loss(output, entered, kind, arrays), changed
-
-                return jax.value_and_grad(loss, has_aux=True)(trained)
-
+            run = self._step(batch.objective.kind, train)
             entered = self._entered(batch.inputs, precision)
             arguments = (trained, rest, entered, self._key(seed + number), self._arrays(batch.objective, precision))
-            traced = self._traced(("steps", kind), run, arguments, precision, train)
+            traced = self._traced(("steps", batch.objective.kind), run, arguments, precision, train)
             (loss, changed), found = traced(arguments, precision == "float64")
             trained, state = self._updated(found, state, trained, precision)
             rest = rest | {path: one for path, one in changed.items() if path in rest}
             values = _plain(trained | rest)
             yield Step(float(loss), {path: values[path].astype(np.float64) for path in self._kept})
+
+    def _step(self, kind: str, train: bool) -> Callable[..., Any]:
+        """A batch's loss, what the call changed, and gradients."""
+
+        def run(trained: Any, rest: Any, entered: Any, key: Array, arrays: Any) -> Any:
+            def loss(trained: Any) -> tuple[Array, dict[str, Array]]:
+                output, changed = self._called(trained | rest, entered, train, key)
+                return self._loss(output, entered, kind, arrays), changed
+
+            return jax.value_and_grad(loss, has_aux=True)(trained)
+
+        return run
 
     def _called(self, leaves: Mapping[str, Array], entered: Any, train: bool, key: Array) -> Any:
         return self._model.apply(leaves, entered, train, jax.random.wrap_key_data(key))

@@ -38,7 +38,7 @@ def floating(value: Any) -> dict[str, Array]:
 
 
 def brought_in(value: Any, dtype: Any) -> Any:
-    """Inputs with NumPy's arrays made the framework's, floating ones of that dtype; a new structure of the same kind."""
+    """Inputs with NumPy's arrays made the framework's, floating ones of that dtype; a new structure of its kind."""
 
     def one(array: np.ndarray) -> Array:
         return jnp.asarray(to_array(array), dtype if array.dtype.kind == "f" else None)

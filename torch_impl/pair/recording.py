@@ -1,6 +1,6 @@
 """What a model computes on its way, seen by a dispatch mode below autograd; and float64 where it says float32.
 
-`torch.utils._python_dispatch.TorchDispatchMode` is torch's documented way to see every operation, and is not in a public
+`torch.utils._python_dispatch.TorchDispatchMode` is torch's documented way to see every operation, and is in no public
 module: it is asked for here alone.
 """
 
@@ -24,7 +24,7 @@ from torch_impl.pair.trees import taken_out
 try:
     from torch.utils._python_dispatch import TorchDispatchMode
 except ImportError:  # pragma: no cover
-    TorchDispatchMode = None  # pyright: ignore[reportAssignmentType]
+    TorchDispatchMode = object  # pyright: ignore[reportAssignmentType]
 
 NARROW = (torch.float32, torch.bfloat16, torch.float16)
 COPIES = ("clone", "_to_copy", "detach", "alias", "_unsafe_view", "lift_fresh", "contiguous")
@@ -33,8 +33,8 @@ MOVES = ("cat", "stack", "unsafe_split", "unsafe_chunk", "index_select", "index"
 MOVES += ("constant_pad_nd", "repeat", "split_with_sizes_copy", "select_scatter", "slice_scatter", "masked_fill")
 """Operations whose result holds nothing but values of what they take, or a constant."""
 
-HERE = str(Path(__file__).parent)
-NOT_THE_USERS = (str(Path(torch.__file__).parent), HERE)
+OURS = Path(__file__).parents[2]
+NOT_THE_USERS = (str(Path(torch.__file__).parent), *(str(OURS / name) for name in ("torch_impl", "crosscheck")), "<")
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def widened(recorder: "Recorder") -> Iterator[None]:
 
 
 class _Written(NamedTuple):
-    """A part of a storage. view: offset, shape and strides. span: first and last position. computed: and not seen alone."""
+    """A part of a storage. view: offset, shape and strides. span: first and last position. computed: not only seen."""
 
     view: tuple[int, tuple[int, ...], tuple[int, ...]]
     span: tuple[int, int]
@@ -108,8 +108,8 @@ class _Memory:
 
 
 def _place(array: Tensor) -> tuple[tuple[int, tuple[int, ...], tuple[int, ...]], tuple[int, int]]:
-    offset = array.storage_offset()
-    last = offset + sum((size - 1) * stride for size, stride in zip(array.shape, array.stride(), strict=True))
+    offset = int(array.storage_offset())
+    last = offset + sum((size - 1) * int(stride) for size, stride in zip(array.shape, array.stride(), strict=True))
     return (offset, tuple(array.shape), array.stride()), (offset, last)
 
 
@@ -118,7 +118,7 @@ def _covers(entry: _Written, other: _Written) -> bool:
     return other.view == entry.view or (dense and entry.span[0] <= other.span[0] and other.span[1] <= entry.span[1])
 
 
-class Recorder(TorchDispatchMode if TorchDispatchMode is not None else object):
+class Recorder(TorchDispatchMode):  # pyright: ignore[reportGeneralTypeIssues]
     """Sees every operation while it is entered. wide: float64 throughout. record: keeps intermediates."""
 
     def __init__(
@@ -130,7 +130,7 @@ class Recorder(TorchDispatchMode if TorchDispatchMode is not None else object):
         record: bool,
         replaced: Mapping[int, np.ndarray] | None = None,
     ) -> None:
-        if TorchDispatchMode is None:
+        if TorchDispatchMode is object:
             raise Unsupported(f"torch {torch.__version__} has no TorchDispatchMode, by which intermediates are seen")
         super().__init__()
         self.wide, self.record, self.replaced = wide, record, replaced or {}
@@ -239,7 +239,7 @@ def source() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith((*NOT_THE_USERS, "<")) and "/contextlib" not in name:
+        if not name.startswith(NOT_THE_USERS):
             return f"{Path(name).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

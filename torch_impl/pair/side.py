@@ -16,7 +16,7 @@ from spec.text import exception
 from torch_impl.arrays import to_tensor
 from torch_impl.pair import kinds
 from torch_impl.pair.recording import Recorder, plain_layers, widened
-from torch_impl.pair.trees import arrays, brought_in, floating, taken_out
+from torch_impl.pair.trees import brought_in, floating, taken_out
 
 DEFAULTS = Options()
 
@@ -84,10 +84,11 @@ class Side:
     ) -> Forward:
         module = self._copy(precision)
         leaves = kinds.arrays_of(module)
+        entered = self._entered(inputs, precision)
         before = {path: array.detach().clone() for path, array in module.named_buffers() if train}
         recorder = Recorder(module, leaves, wide=precision == "float64", record=record, replaced=replaced)
         with torch.no_grad(), self._computing(precision, recorder):
-            found = self._call(module, inputs, precision, train, seed)
+            found = self._call(module, entered, train, seed)
         state = {}
         for path, array in module.named_buffers():
             if path in before and not torch.equal(before[path], array):
@@ -122,12 +123,11 @@ class Side:
             array.requires_grad_()
         parameters = {path: array for path, array in kinds.arrays_of(module).items() if array.requires_grad}
         with self._computing(precision, Recorder(module, {}, wide=precision == "float64", record=False)):
-            loss = self._loss(self._call(module, entered, precision, train, seed), entered, objective)
+            loss = self._loss(self._call(module, entered, train, seed), entered, objective)
             wanted = [*parameters.values(), *by_name.values()]
+            found = [None] * len(wanted)
             if loss.requires_grad:
                 found = torch.autograd.grad(loss, wanted, allow_unused=True)
-            else:
-                found = [None] * len(wanted)
         gradients = [
             np.zeros(tuple(array.shape)) if gradient is None else taken_out(gradient)
             for array, gradient in zip(wanted, found, strict=True)
@@ -138,7 +138,9 @@ class Side:
             dict(zip(by_name, gradients[len(parameters) :], strict=True)),
         )
 
-    def replay(self, gradients: Sequence[Values], *, precision: Precision = "float64") -> Iterator[dict[str, np.ndarray]]:
+    def replay(
+        self, gradients: Sequence[Values], *, precision: Precision = "float64"
+    ) -> Iterator[dict[str, np.ndarray]]:
         module = self._new_copy(precision)
         optimizers = self._optimizers(module)
         parameters = {path: array for path, array in kinds.arrays_of(module).items() if array.requires_grad}
@@ -158,9 +160,7 @@ class Side:
             entered = self._entered(batch.inputs, precision)
             module.zero_grad()
             with self._computing(precision, Recorder(module, {}, wide=precision == "float64", record=False)):
-                loss = self._loss(
-                    self._call(module, entered, precision, train, seed + number), entered, batch.objective
-                )
+                loss = self._loss(self._call(module, entered, train, seed + number), entered, batch.objective)
                 loss.backward()
             for one in optimizers:
                 one.step()
@@ -198,9 +198,7 @@ class Side:
             dtype = used.pop() if len(used) == 1 else torch.float32
         return brought_in(inputs, dtype)
 
-    def _call(self, module: nn.Module, inputs: Inputs, precision: Precision, train: bool, seed: int) -> Any:
-        if not any(isinstance(one, Tensor) for _, one in arrays(inputs)):
-            inputs = self._entered(inputs, precision)
+    def _call(self, module: nn.Module, inputs: Any, train: bool, seed: int) -> Any:
         given: dict[str, Any] = {}
         call: Callable[..., Any] = self._options.call or (lambda model, *xs, **named: model(*xs, **named))
         if self._options.call is not None:

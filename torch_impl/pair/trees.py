@@ -37,7 +37,7 @@ def floating(value: Any) -> dict[str, Tensor]:
 
 
 def brought_in(value: Any, dtype: torch.dtype) -> Any:
-    """Inputs with NumPy's arrays made the framework's, floating ones of that dtype; a new structure of the same kind."""
+    """Inputs with NumPy's arrays made the framework's, floating ones of that dtype; a new structure of its kind."""
 
     def one(array: np.ndarray) -> Tensor:
         return to_tensor(array, dtype if array.dtype.kind == "f" else None)
