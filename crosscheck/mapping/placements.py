@@ -17,7 +17,8 @@ MOST_ORDERS = 24
 
 
 class Atom(NamedTuple):
-    """name: the path, with the part's name where it is one. used: rank of the first use, and place there."""
+    """name: the path, with the part's name where it is one. used: the first use, the place there and that of the part.
+    fed: the intermediates that enter it there too."""
 
     name: str
     source: str
@@ -25,6 +26,7 @@ class Atom(NamedTuple):
     shape: Shape
     role: str
     used: tuple[int, int, int]
+    fed: tuple[int, ...] = ()
 
     def piece(self, axes: Shape | None, split: Shape | None = None) -> Piece:
         same = axes is None or axes == tuple(range(len(axes)))
@@ -45,15 +47,16 @@ def atoms_of(bench: Bench, without: set[str], has: Callable[[Shape, str], bool])
         if role == "constant" or leaf.path in without:
             continue
         used = (*begun.get(leaf.path, never), 0 if leaf.path in begun else place)
+        fed = bench.forward.intermediates[used[0]].operands if leaf.path in begun else ()
         parts = packed.get(leaf.path, ())
         width = leaf.shape[0] // len(parts) if parts else 0
         if parts and not has(leaf.shape, role) and has((width, *leaf.shape[1:]), role):
             for number, part in enumerate(parts):
                 rows = ((number * width, (number + 1) * width),)
                 shape = (width, *leaf.shape[1:])
-                found.append(Atom(f"{leaf.path}.{part}", leaf.path, rows, shape, role, (*used[:2], number)))
+                found.append(Atom(f"{leaf.path}.{part}", leaf.path, rows, shape, role, (*used[:2], number), fed))
         else:
-            found.append(Atom(leaf.path, leaf.path, None, leaf.shape, role, used))
+            found.append(Atom(leaf.path, leaf.path, None, leaf.shape, role, used, fed))
             for other in leaf.tied:
                 found.append(Atom(other, leaf.path, None, leaf.shape, role, (*never, place)))
     return sorted(found, key=lambda atom: atom.used)
@@ -128,19 +131,27 @@ def _block(atom: Atom, target: Target, axis: int, block: int, blocks: int, total
     return Part(shape, (piece,))
 
 
-def groups(atoms: Sequence[Atom], size: int) -> Iterator[tuple[int, int]]:
-    """Neighbours in order of use, alike but for their first axis, with that many numbers together: (start, stop)."""
-    for start in range(len(atoms)):
-        total = 0
-        for stop in range(start, min(start + MOST_JOINED, len(atoms))):
-            atom = atoms[stop]
-            if atom.shape[1:] != atoms[start].shape[1:] or atom.role != atoms[start].role:
-                break
-            total += math.prod(atom.shape)
-            if total == size and stop > start:
-                yield start, stop + 1
-            if total >= size:
-                break
+def groups(atoms: Sequence[Atom], like: Callable[[Atom], bool], size: int) -> list[list[Atom]]:
+    """Neighbours in order of use with that many numbers together, alike but for their first axis.
+
+    like: which atoms are of the kind in question. Those that are fed by the same value come first: what is one product on
+    one side and several on the other has one input.
+    """
+    found = []
+    kinds: dict[Shape, list[Atom]] = {}
+    for atom in atoms:
+        if atom.shape and like(atom):
+            kinds.setdefault(atom.shape[1:], []).append(atom)
+    for ones in kinds.values():
+        for start in range(len(ones)):
+            total = 0
+            for stop in range(start, min(start + MOST_JOINED, len(ones))):
+                total += math.prod(ones[stop].shape)
+                if total == size and stop > start:
+                    found.append(ones[start : stop + 1])
+                if total >= size:
+                    break
+    return sorted(found, key=lambda group: len({atom.fed for atom in group}))
 
 
 def inner_shapes(entries: Sequence[Intermediate]) -> list[Shape]:

@@ -91,12 +91,13 @@ class _Search:
             theirs = [one for one in self.targets if any(self._fit(atom, one) for atom in ours)] if ours else [target]
             if len(ours) >= len(theirs):
                 continue
-            for start, stop in groups(self.atoms, math.prod(target.shape)):
-                found = next(joins(self.atoms[start:stop], target), None)
-                if found is not None and _alike(self.atoms[start].role, self._role(target)):
+            role = self._role(target)
+            for group in groups(self.atoms, lambda atom, role=role: _alike(atom.role, role), math.prod(target.shape)):
+                found = next(joins(group, target), None)
+                if found is not None:
                     self.links[target.name] = found
-                    self.joined[target.name] = self.atoms[start:stop]
-                    del self.atoms[start:stop]
+                    self.joined[target.name] = group
+                    self.atoms = [atom for atom in self.atoms if atom not in group]
                     self.targets.remove(target)
                     break
         for atom in list(self.atoms):
@@ -122,9 +123,9 @@ class _Search:
             widths: list[int] = []
             for target in self.targets[start:]:
                 number = math.prod(target.shape)
-                if number % inward or (len(target.shape) > 1) != (len(atom.shape) > 1):
-                    if len(target.shape) == 1 or len(atom.shape) == 1:
-                        continue  # biases between matrices, or the other way round
+                if not _alike(atom.role, self._role(target)):
+                    continue  # biases between matrices, or the other way round
+                if number % inward:
                     break
                 widths.append(number // inward)
                 if sum(widths) >= atom.shape[0]:

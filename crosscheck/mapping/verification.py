@@ -7,7 +7,7 @@ import numpy as np
 from crosscheck.mapping.bench import Bench, Seen
 from crosscheck.mapping.forcing import Forced, Forcing
 from crosscheck.mapping.graph import colors
-from crosscheck.mapping.link import Link, Map, Piece
+from crosscheck.mapping.link import Link, Map, Piece, taken
 from crosscheck.mapping.links_of_rows import by_row
 from crosscheck.mapping.results import Ambiguity, Divergence, MakeInputs, Obstacle, Place, Report
 from spec.pair import Intermediate, Objective, Side
@@ -144,16 +144,17 @@ def _distances(mapping: Map, bench: Bench, seen: Seen) -> list[float]:
     return found or [np.inf]
 
 
-def _moves(bench: Bench) -> dict[str, bool]:
-    """Of each leaf of the first side, whether an output depends on it at the present point."""
+def _moves(bench: Bench) -> dict[str, np.ndarray]:
+    """Of each number of the first side's leaves, whether an output depends on it at the present point."""
     random = np.random.default_rng(bench.seed)
     weights = {name: random.standard_normal(bench.forward.outputs[name].shape) for name, _ in bench.outputs}
     gradients = bench.first.gradients(bench.inputs[0], Objective("linear", weights)).leaves
     largest = max((float(np.abs(one).max(initial=0.0)) for one in gradients.values()), default=0.0)
-    found = {path: float(np.abs(one).max(initial=0.0)) > INVISIBLE * largest for path, one in gradients.items()}
+    found = {path: np.abs(one) > INVISIBLE * largest for path, one in gradients.items()}
     for leaf in bench.first.leaves:
         if leaf.path not in found and bench.roles[0][leaf.path] != "constant":
-            found[leaf.path] = _perturbed(bench, bench.first, leaf.path, bench.values[leaf.path])
+            moved = _perturbed(bench, bench.first, leaf.path, bench.values[leaf.path])
+            found[leaf.path] = np.full(leaf.shape, moved)
     return found
 
 
@@ -172,22 +173,22 @@ def _outputs_move(bench: Bench, path: str) -> bool:
     return _perturbed(bench, bench.second, path, bench.second.values()[path])
 
 
-def _proven(mapping: Map, moves: Mapping[str, bool], agree: bool) -> Map:
+def _proven(mapping: Map, moves: Mapping[str, np.ndarray], agree: bool) -> Map:
     links = {}
     for target, link in mapping.links.items():
-        sources = {piece.source for part in link.parts for piece in part.pieces}
-        if not sources:
-            proof = "none"
-        elif any(moves.get(source) for source in sources):
-            proof = "value" if agree else "none"
-        else:
-            proof = "free"
+        seen = [
+            any(piece.source in moves and bool(taken(piece, moves[piece.source]).any()) for piece in part.pieces)
+            for part in link.parts
+        ]
+        proof = "none" if not seen else "free" if not any(seen) else "value" if agree else "none"
         links[target] = link._replace(proof=proof)
-    unlinked = tuple(
-        one if one.kind == "constant" else one._replace(proof="value" if moves.get(one.source) else "free")
-        for one in mapping.unlinked
-    )
-    return mapping._replace(links=links, unlinked=unlinked)
+    unlinked = []
+    for one in mapping.unlinked:
+        if one.kind == "none":
+            moved = one.source in moves and bool(taken(Piece(one.source, one.rows), moves[one.source]).any())
+            one = one._replace(proof="value" if moved else "free")
+        unlinked.append(one)
+    return mapping._replace(links=links, unlinked=tuple(unlinked))
 
 
 def _obstacles(mapping: Map) -> Iterator[Obstacle]:
