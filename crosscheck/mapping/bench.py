@@ -50,12 +50,16 @@ class Bench:
         self.runs = 0
         self.tolerance = EXACT
         self.made = first.values(), second.values()
-        self.roles = roles(first.leaves, self.made[0]), roles(second.leaves, self.made[1])
         self.zeroed: tuple[Unlinked, ...] = ()
         self.inputs: tuple[Inputs, Inputs] = make_inputs(np.random.default_rng(seed))
         self.outputs: list[tuple[str, str]] = []
+        begun = first.forward(self.inputs[0], record=True)
+        self.structure = second.forward(self.inputs[1], record=True)
+        self.roles = (
+            roles(first.leaves, self.made[0], begun.intermediates),
+            roles(second.leaves, self.made[1], self.structure.intermediates),
+        )
         self.stage()
-        self.structure = self.second.forward(self.inputs[1], record=True)
         self.targets = _targets(second.leaves, self.structure.intermediates)
         constants = any("constant" in by_path.values() for by_path in self.roles)
         if constants or first.pinned() or second.pinned():

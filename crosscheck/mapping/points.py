@@ -4,14 +4,27 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from spec.pair import Leaf, Values
+from spec.pair import Intermediate, Leaf, Values
 
 NEUTRAL = {"bias": 0.0, "mean": 0.0, "scale": 1.0, "variance": 1.0}
 """What a leaf of that role is where it does nothing."""
 
 
-def roles(leaves: Iterable[Leaf], values: Values) -> dict[str, str]:
-    """Each leaf's role: as its side says; else by how it starts, of those that are a vector of ones or zeros."""
+ADDS = ("add", "add_")
+MULTIPLIES = ("mul", "mul_")
+SUBTRACTS = ("sub", "sub_")
+LOOKS_UP = ("gather", "embedding", "index_select")
+
+
+def roles(leaves: Iterable[Leaf], values: Values, entries: Iterable[Intermediate]) -> dict[str, str]:
+    """Each leaf's role: as its side says; else by how it starts, of a vector of ones or zeros; else by what it enters.
+
+    entries: of a run of the side.
+    """
+    entered: dict[str, Intermediate] = {}
+    for entry in entries:
+        for path in entry.leaves:
+            entered.setdefault(path.partition("[")[0], entry)
     found = {}
     for leaf in leaves:
         value = values[leaf.path]
@@ -20,10 +33,23 @@ def roles(leaves: Iterable[Leaf], values: Values) -> dict[str, str]:
         if not role and plain and value.flat[0] in (0.0, 1.0):
             first, second = ("bias", "scale") if leaf.trainable else ("mean", "variance")
             role = second if value.flat[0] else first
+        if not role and leaf.path in entered:
+            role = _by_use(entered[leaf.path])
         if not leaf.trainable and role not in ("mean", "variance"):
             role = "constant"
         found[leaf.path] = role
     return found
+
+
+def _by_use(entry: Intermediate) -> str:
+    """What a leaf is by the operation that it enters. A variance is what a small number is added to before all else."""
+    if entry.op in ADDS:
+        return "bias" if entry.operands else "variance"
+    if entry.op in MULTIPLIES:
+        return "scale" if entry.operands else ""
+    if entry.op in SUBTRACTS:
+        return "mean"
+    return "embedding" if entry.op in LOOKS_UP else ""
 
 
 def draw(
