@@ -10,7 +10,7 @@ from crosscheck.mapping.graph import colors
 from crosscheck.mapping.link import Link, Map, Piece, taken
 from crosscheck.mapping.links_of_rows import by_row
 from crosscheck.mapping.results import Ambiguity, Divergence, MakeInputs, Obstacle, Place, Report
-from spec.pair import Intermediate, Objective, Side
+from spec.pair import Forward, Intermediate, Objective, Side
 
 INVISIBLE = 1e-11
 """Gradient, in units of the largest of any leaf, below which no output depends on a leaf: what rounding leaves of a
@@ -100,7 +100,7 @@ def differences(mapping: Map, bench: Bench, links: Mapping[str, Link]) -> Iterat
         entry = entries[place]
         nothing = (0,) * entry.value.ndim
         yield Divergence(_place(entry), None, nothing, (float(entry.value[nothing]), np.nan), np.inf, False)
-    if not found and not lost:
+    if not lost:
         yield from _of_outputs(mapping, bench, seen)
 
 
@@ -128,9 +128,17 @@ def _of_outputs(mapping: Map, bench: Bench, seen: Seen) -> Iterator[Divergence]:
         if apart.max() > bench.tolerance * max(float(np.abs(ours).max()), 1e-300):
             index = np.unravel_index(int(np.argmax(apart)), apart.shape)
             size = float(apart[index]) / max(float(np.abs(ours).max()), 1e-300)
-            place = Place("", f"output {link.first}", ""), Place("", f"output {link.second}", "")
+            place = _source(bench.forward, link.first), _source(seen.forward, link.second)
             position = tuple(int(number) for number in index)
             yield Divergence(*place, position, (float(moved[index]), float(theirs[index])), size, False)
+
+
+def _source(forward: Forward, name: str) -> Place:
+    """Where an output comes from."""
+    if name not in forward.sources:
+        return Place("", f"output {name}", "")
+    entry = forward.intermediates[forward.sources[name]]
+    return _place(entry)._replace(op=f"output {name}")
 
 
 def _distances(mapping: Map, bench: Bench, seen: Seen) -> list[float]:
