@@ -22,12 +22,13 @@ NEAR = 0.01
 
 class Forced(NamedTuple):
     """place: of the first side. value: of the first side, that was put in. other: the second's intermediate as it was.
-    axes: how the first's stands there."""
+    axes: how the first's stands there. moved: what brings other values to the place than on the second side, or None."""
 
     place: int
     value: Intermediate
     other: Intermediate
     axes: Shape
+    moved: Intermediate | None
 
 
 class Forcing:
@@ -58,7 +59,7 @@ class Forcing:
                     now = {one for one, held in trial.found.items() if held is not None}
                     if not before <= now:
                         continue
-                    forced = Forced(place, entries[number], other, axes)
+                    forced = Forced(place, entries[number], other, axes, self._moved(place, other, seen))
                     if any(one > number for one in now - before) or (number in ends and number in now):
                         return self._taken(forced, value, trial)
                     far = float(np.abs(value - other.value).max() / max(np.abs(value).max(), 1e-300))
@@ -88,6 +89,19 @@ class Forcing:
                 scored.append((0.25, other, known))
         scored.sort(key=lambda one: (-round(one[0], 6), one[1].number))
         return [(other, axes) for _, other, axes in scored[:CANDIDATES]]
+
+    def _moved(self, place: int, other: Intermediate, seen: Seen) -> Intermediate | None:
+        """A slice, or the like, before the place, where the second side has another one that the first has not."""
+        entries = self.bench.forward.intermediates
+        ours = [entries[one] for one in entries[place].operands if one not in seen.found and entries[one].view]
+        theirs = {one.number for one in seen.found.values() if one is not None}
+        waiting, depth = list(other.operands), 4
+        while waiting and depth and ours:
+            before = [seen.forward.intermediates[one] for one in waiting if one not in theirs]
+            if any(one.view for one in before):
+                return ours[0]
+            waiting, depth = [one for entry in before for one in entry.operands], depth - 1
+        return None
 
     def _neighbours(self, entry: Intermediate, other: Intermediate, seen: Seen) -> Shape | None:
         """How the axes stand in what enters both: a layout that an operation keeps."""

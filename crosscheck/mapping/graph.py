@@ -31,8 +31,21 @@ def frontier(entries: Sequence[Intermediate], ends: Iterable[int], found: Collec
     """Where a side parts from the other: what is not found there although all that enters it is, in order.
 
     Only what the ends (the outputs) depend on through values that are not found either: what is computed in other steps
-    on the other side, and comes out the same, is no difference.
+    on the other side, and comes out the same, is no difference. Nor is what only moves values, which the other side may
+    do elsewhere, unless nothing but that is left.
     """
+    known = set(found)
+    moved = []
+    for entry in entries:
+        if entry.number not in known and entry.view and known.issuperset(entry.operands):
+            known.add(entry.number)
+            moved.append(entry.number)
+    ends = list(ends)
+    places = _frontier(entries, ends, known)
+    return places or [number for number in moved if number in _frontier(entries, ends, found)]
+
+
+def _frontier(entries: Sequence[Intermediate], ends: Iterable[int], found: Collection[int]) -> list[int]:
     seen: set[int] = set()
     waiting = [end for end in ends if end not in found]
     places = []

@@ -304,13 +304,19 @@ class _Search:
 
 
 def _in(window: recurrent.Window, bench: Bench, place: int) -> bool:
-    """Whether a place is in that layer: a leaf of it enters there or just before."""
+    """Whether a place is in that layer: of all leaves, its are used last on the way there."""
     entries = bench.forward.intermediates
-    waiting = [place]
-    for _ in range(3):
-        if any(set(entries[one].leaves) & set(window.layer.leaves.values()) for one in waiting):
-            return True
-        waiting = [operand for one in waiting for operand in entries[one].operands]
+    waiting, seen = [place], set()
+    while waiting:
+        number = waiting.pop()
+        if number in seen:
+            continue
+        seen.add(number)
+        if entries[number].leaves:
+            if set(entries[number].leaves) & set(window.layer.leaves.values()):
+                return True
+        else:
+            waiting += entries[number].operands
     return False
 
 

@@ -112,7 +112,8 @@ def _divergence(one: Forced, entries: Sequence[Intermediate]) -> Divergence:
     position = tuple(int(number) for number in index)
     size = float(apart[index]) / max(float(np.abs(one.value.value).max()), 1e-300)
     values = float(one.value.value[index]), float(theirs[index])
-    return Divergence(_place(entries[one.place]), _place(one.other), position, values, size, True)
+    place = one.moved if one.moved is not None else entries[one.place]
+    return Divergence(_place(place), _place(one.other), position, values, size, True)
 
 
 def _place(entry: Intermediate) -> Place:

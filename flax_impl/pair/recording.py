@@ -37,6 +37,7 @@ NOT_THE_USERS = (
     *(str(OURS / name) for name in ("flax_impl", "crosscheck")),
     "<",
 )
+DECORATORS = ("/beartype/", "/jaxtyping/")
 TRACER = find("jax.core", "Tracer")
 USER_FRAMES = find("jax._src.source_info_util", "user_frames")
 
@@ -169,22 +170,23 @@ class _Run:
         by = tuple(dict.fromkeys(one for held in flowing for one in held.by))
         view = name in COPIES or name in MOVES
         of_leaves = view and bool(by) and all(isinstance(one, str) for one in by) and name != "gather"
-        found = []
-        for value in values:
-            is_floating = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
-            if not is_floating or value.size < 2 or name in COPIES or of_leaves:
-                found.append(Held(value, by))
-                continue
-            number = len(self.intermediates)
-            if number in self.replaced:
-                value = jnp.asarray(self.replaced[number], value.dtype).reshape(value.shape)
-            leaves = tuple(one for one in by if isinstance(one, str))
-            operands = tuple(one for one in by if isinstance(one, int))
-            module = module_of(scope) or (leaves[0].rpartition(".")[0] if leaves else "")
-            entry = Intermediate(number, name, module, source(equation), taken_out(value), leaves, operands, view)
-            self.intermediates.append(entry)
-            found.append(Held(value, (number,)))
-        return found
+        place = source(equation)
+        if name in COPIES or of_leaves:
+            return [Held(value, by) for value in values]
+        return [self.held(name, value, by, view, scope, place) for value in values]
+
+    def held(self, op: str, value: Any, by: tuple[int | str, ...], view: bool, scope: str, place: str) -> Held:
+        """A value with a number of its own, where it is floating and not a single number; or what stands for it."""
+        if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating) or value.size < 2:
+            return Held(value, by)
+        number = len(self.intermediates)
+        if number in self.replaced:
+            value = jnp.asarray(self.replaced[number], value.dtype).reshape(value.shape)
+        leaves = tuple(one for one in by if isinstance(one, str))
+        operands = tuple(one for one in by if isinstance(one, int))
+        module = module_of(scope) or (leaves[0].rpartition(".")[0] if leaves else "")
+        self.intermediates.append(Intermediate(number, op, module, place, taken_out(value), leaves, operands, view))
+        return Held(value, (number,))
 
     def scan(self, parameters: Mapping[str, Any], taken: list[Held], scope: str) -> list[Held]:
         constants, carried, body = parameters["num_consts"], parameters["num_carry"], parameters["jaxpr"]
@@ -209,9 +211,9 @@ class _Run:
         together = []
         for item in range(len(body.jaxpr.outvars) - carried):
             rows = [given[number][item] for number in steps]
-            together.append(
-                Held(jnp.stack([one.value for one in rows]), tuple({by: None for r in rows for by in r.by}))
-            )
+            value = jnp.stack([one.value for one in rows])
+            by = tuple({one: None for row in rows for one in row.by})
+            together.append(self.held("stack", value, by, True, scope, ""))
         return [*carry, *together]
 
     def loop(self, parameters: Mapping[str, Any], taken: list[Held], scope: str) -> list[Held]:
@@ -306,5 +308,9 @@ def source(equation: Any) -> str:
             frames = list(USER_FRAMES(equation.source_info))
         except (AttributeError, TypeError):
             return ""
-    own = [one for one in frames if not one.file_name.startswith(NOT_THE_USERS)]
+    own = [
+        one
+        for one in frames
+        if not (one.file_name.startswith(NOT_THE_USERS) or any(name in one.file_name for name in DECORATORS))
+    ]
     return f"{Path(own[0].file_name).name}:{own[0].start_line}" if own else ""

@@ -227,9 +227,7 @@ class Perceptron(nn.Module):
 
 
 class PerceptronPort(nnx.Module):
-    def __init__(
-        self, epsilon: float = 1e-5, tanh: bool = False, transposed: bool = False, scale: float = 1.0
-    ) -> None:
+    def __init__(self, epsilon: float = 1e-5, tanh: bool = False, transposed: bool = False, scale: float = 1.0) -> None:
         rngs = nnx.Rngs(0)
         self.up, self.norm = nnx.Linear(8, 8, rngs=rngs), nnx.LayerNorm(8, epsilon=epsilon, rngs=rngs)
         self.middle, self.down = nnx.Linear(8, 8, rngs=rngs), nnx.Linear(8, 8, rngs=rngs)

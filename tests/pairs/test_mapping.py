@@ -125,7 +125,10 @@ def twins_port(*names: str) -> object:
 
 def test_twins_are_ambiguous_but_where_names_tell_them() -> None:
     inputs = alike(4, 6)
-    for names, standing in ((("s", "t", "m", "n"), "ambiguous"), (("left", "right", "left_out", "right_out"), "proven")):
+    for names, standing in (
+        (("s", "t", "m", "n"), "ambiguous"),
+        (("left", "right", "left_out", "right_out"), "proven"),
+    ):
         first, second = open_torch(Twins()), open_flax(twins_port(*names))
         _, report = verify(propose(first, second, inputs), first, second, inputs)
         assert report.standing == standing
@@ -225,7 +228,7 @@ def test_gates_in_another_order_are_found(layers: int) -> None:
     lstm = nn.LSTM(5, 7, num_layers=layers, batch_first=True)
     first = open_torch(lstm, Options(call=lambda module, x: module(x)[0]))
     second = open_flax((run, p))
-    inputs = alike(3, 4, 5)
+    inputs = alike(2, 2, 5)
     mapping, report = verify(propose(first, second, inputs), first, second, inputs)
     assert report.standing == "proven"
-    assert mapping.links["l0.b"].parts[2].pieces[0].offset == -1.0
+    assert -1.0 in [part.pieces[0].offset for part in mapping.links["l0.b"].parts]

@@ -5,6 +5,7 @@ module: it is asked for here alone.
 """
 
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -34,7 +35,9 @@ MOVES += ("constant_pad_nd", "repeat", "split_with_sizes_copy", "select_scatter"
 """Operations whose result holds nothing but values of what they take, or a constant."""
 
 OURS = Path(__file__).parents[2]
+STANDARD = sysconfig.get_path("stdlib")
 NOT_THE_USERS = (str(Path(torch.__file__).parent), *(str(OURS / name) for name in ("torch_impl", "crosscheck")), "<")
+DECORATORS = ("/beartype/", "/jaxtyping/")
 
 
 @contextmanager
@@ -239,7 +242,8 @@ def source() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(NOT_THE_USERS):
+        standard = name.startswith(STANDARD) and "site-packages" not in name
+        if not (standard or name.startswith(NOT_THE_USERS) or any(one in name for one in DECORATORS)):
             return f"{Path(name).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
