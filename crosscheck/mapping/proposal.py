@@ -228,7 +228,7 @@ class _Search:
 
     def _repair(self, place: int, seen: Seen, forcing: Forcing) -> Seen | None:
         entries = self.bench.forward.intermediates
-        behind = [one for one in unfound_behind(entries, place, seen.found, BEHIND) if not entries[one].view]
+        behind = unfound_behind(entries, place, seen.found, BEHIND)
         before = {number for number, one in seen.found.items() if one is not None}
         sources = set(entries[place].leaves)
         for number, change in enumerate(self._changes(sources)):
