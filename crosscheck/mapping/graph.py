@@ -62,6 +62,21 @@ def _frontier(entries: Sequence[Intermediate], ends: Iterable[int], found: Colle
     return sorted(places)
 
 
+def leaves_before(entries: Sequence[Intermediate], place: int) -> set[str]:
+    """The leaves that enter there, or else those that were used last on each way there."""
+    waiting, seen = [place], set()
+    leaves: set[str] = set()
+    while waiting:
+        number = waiting.pop()
+        if number in seen:
+            continue
+        seen.add(number)
+        leaves.update(entries[number].leaves)
+        if not entries[number].leaves:
+            waiting += entries[number].operands
+    return leaves
+
+
 def unfound_behind(entries: Sequence[Intermediate], place: int, found: Collection[int], most: int) -> list[int]:
     """The place, and what follows from it without being found: where the same value may stand on the other side."""
     behind = {place}

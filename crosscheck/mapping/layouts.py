@@ -23,7 +23,16 @@ def fits(source: Shape, target: Shape) -> list[Shape]:
     """Orders of the source's axes after which it becomes the target by merging or splitting neighbours alone."""
     if math.prod(source) != math.prod(target):
         return []
-    return [axes for axes in orders(len(source)) if _merges([source[axis] for axis in axes], target)]
+    found: dict[Shape, Shape] = {}
+    for axes in orders(len(source)):
+        if _merges([source[axis] for axis in axes], target):
+            found.setdefault(_longer(axes, source), axes)
+    return list(found.values())
+
+
+def _longer(axes: Sequence[int], shape: Shape) -> Shape:
+    """The order without axes of length 1, whose place is nothing."""
+    return tuple(axis for axis in axes if shape[axis] != 1)
 
 
 def _merges(source: Sequence[int], target: Sequence[int]) -> bool:
@@ -36,10 +45,12 @@ def _borders(shape: Sequence[int]) -> set[int]:
     return set(np.cumprod(shape[:-1]).tolist()) if len(shape) > 1 else set()
 
 
-def usual(axes: list[Shape], dimensions: int, turned: bool) -> list[Shape]:
+def usual(axes: list[Shape], shape: Shape, turned: bool) -> list[Shape]:
     """The likeliest order first. turned: whether one side has (out, in, ...) and the other (..., in, out)."""
-    likely = (*range(2, dimensions), 1, 0) if turned and dimensions > 1 else tuple(range(dimensions))
-    return sorted(axes, key=lambda one: (one != likely, one != tuple(range(dimensions)), one))
+    count = len(shape)
+    straight = _longer(range(count), shape)
+    likely = _longer((*range(2, count), 1, 0), shape) if turned and count > 1 else straight
+    return sorted(axes, key=lambda one: (_longer(one, shape) != likely, _longer(one, shape) != straight, one))
 
 
 def aligned(value: np.ndarray, other: np.ndarray, tolerance: float) -> Shape | None:

@@ -67,7 +67,7 @@ def copies(atom: Atom, target: Target, turned: bool) -> list[Link]:
     kind = "copy" if atom.rows is None else "split"
     return [
         Link(target.name, kind, (Part(target.shape, (atom.piece(axes),)),))
-        for axes in usual(fits(atom.shape, target.shape), len(atom.shape), turned)
+        for axes in usual(fits(atom.shape, target.shape), atom.shape, turned)
     ]
 
 
@@ -121,7 +121,7 @@ def _block(atom: Atom, target: Target, axis: int, block: int, blocks: int, total
         return None
     shape = (*target.shape[:axis], share // (total * blocks), *target.shape[axis + 1 :])
     cut = (width, *atom.shape[1:])
-    layouts = usual(fits(cut, shape), len(cut), axis == len(target.shape) - 1 and len(cut) > 1)
+    layouts = usual(fits(cut, shape), cut, axis == len(target.shape) - 1 and len(cut) > 1)
     if not layouts:
         return None
     start = atom.rows[0][0] if atom.rows is not None else 0

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from crosscheck.mapping import names, recurrent
 from crosscheck.mapping.bench import Bench, Seen, Target
 from crosscheck.mapping.forcing import Forcing
-from crosscheck.mapping.graph import first_uses, unfound_behind
+from crosscheck.mapping.graph import first_uses, leaves_before, unfound_behind
 from crosscheck.mapping.layouts import aligned, alike, fits
 from crosscheck.mapping.link import Link, Map, OutputLink, Part, Unlinked
 from crosscheck.mapping.placements import Atom, atoms_of, copies, groups, inner_shapes, joins, reshaped
@@ -155,7 +155,7 @@ class _Search:
                     overall = abs(row / len(self.atoms) - column / len(self.targets))
                     role = not _alike(atom.role, self._role(target))
                     name = names.distance(atom.name, target.name)
-                    self.costs[row, column] = name + order + 0.3 * overall + 2.0 * role
+                    self.costs[row, column] = 2.0 * name + order + 0.3 * overall + 2.0 * role
         for row, column in zip(*linear_sum_assignment(self.costs), strict=True):
             if self.costs[row, column] < IMPOSSIBLE:
                 self._place(self.atoms[row], self.targets[column])
@@ -230,7 +230,8 @@ class _Search:
         entries = self.bench.forward.intermediates
         behind = unfound_behind(entries, place, seen.found, BEHIND)
         before = {number for number, one in seen.found.items() if one is not None}
-        sources = set(entries[place].leaves)
+        # A product of two that changed places holds the same numbers, transposed: it is the next step that parts.
+        sources = set(entries[place].leaves) or leaves_before(entries, place)
         for number, change in enumerate(self._changes(sources)):
             if number >= TRIALS:
                 break
@@ -305,19 +306,7 @@ class _Search:
 
 def _in(window: recurrent.Window, bench: Bench, place: int) -> bool:
     """Whether a place is in that layer: of all leaves, its are used last on the way there."""
-    entries = bench.forward.intermediates
-    waiting, seen = [place], set()
-    while waiting:
-        number = waiting.pop()
-        if number in seen:
-            continue
-        seen.add(number)
-        if entries[number].leaves:
-            if set(entries[number].leaves) & set(window.layer.leaves.values()):
-                return True
-        else:
-            waiting += entries[number].operands
-    return False
+    return not leaves_before(bench.forward.intermediates, place).isdisjoint(window.layer.leaves.values())
 
 
 def _ranks(sizes: Sequence[int]) -> list[float]:
