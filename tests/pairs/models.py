@@ -235,10 +235,8 @@ class PerceptronPort(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = jax.nn.gelu(self.norm(self.up(x)), approximate=self.tanh)
-        if self.transposed:
-            x = x @ self.middle.kernel[...].T + self.middle.bias[...]
-        else:
-            x = self.middle(x)
+        turned = x @ self.middle.kernel[...].T + self.middle.bias[...]
+        x = turned if self.transposed else self.middle(x)
         return self.scale * self.down(jnp.tanh(x))
 
 
