@@ -21,7 +21,7 @@ TRAIN = {"train": True, "training": True, "is_training": True, "deterministic": 
 """Arguments by which modules are put into train mode, with their value there."""
 
 
-class Model(NamedTuple):
+class ModelFunction(NamedTuple):
     """A model as a function. arrays: the leaves' values as they were made, by path."""
 
     kind: str
@@ -61,7 +61,7 @@ def takes(function: Callable[..., Any], name: str) -> bool:
     return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
-def model_of(made: Any, call: Callable[..., Any] | None) -> Model:
+def model_of(made: Any, call: Callable[..., Any] | None) -> ModelFunction:
     """The model as a function of its leaves. Raises UsageError for what is none."""
     if isinstance(made, nnx.Module):
         return _nnx(made, call)
@@ -78,7 +78,7 @@ def model_of(made: Any, call: Callable[..., Any] | None) -> Model:
     raise UsageError(f"expected {expected}, got {type(made).__module__}.{type(made).__qualname__}")
 
 
-def _nnx(made: nnx.Module, call: Callable[..., Any] | None) -> Model:
+def _nnx(made: nnx.Module, call: Callable[..., Any] | None) -> ModelFunction:
     graph, state = nnx.split(made)
     flat = list(nnx.to_flat_state(state))
     names = [".".join(map(str, path)) for path, _ in flat]
@@ -110,7 +110,7 @@ def _nnx(made: nnx.Module, call: Callable[..., Any] | None) -> Model:
         changed = {name: after[name] for name in values if name in after and after[name] is not values[name]}
         return output, changed
 
-    return Model(describe(made), tuple(leaves), arrays, apply, frozenset({"train", *(["rng"] if keys else [])}))
+    return ModelFunction(describe(made), tuple(leaves), arrays, apply, frozenset({"train", *(["rng"] if keys else [])}))
 
 
 def _value(variable: Any) -> Any:
@@ -158,7 +158,7 @@ PATH = "path:"
 """What a name in the trace begins with that is a module's whole path."""
 
 
-def _linen(module: Any, variables: Any, call: Callable[..., Any] | None) -> Model:
+def _linen(module: Any, variables: Any, call: Callable[..., Any] | None) -> ModelFunction:
     from flax import linen
     from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -186,7 +186,7 @@ def _linen(module: Any, variables: Any, call: Callable[..., Any] | None) -> Mode
         after = {names[path]: one for path, one in flatten_dict(dict(changed)).items() if path in names}
         return output, {name: jnp.asarray(one) for name, one in after.items() if name in arrays}
 
-    return Model(describe((module, variables)), leaves, arrays, apply, frozenset({"train", "rng"}))
+    return ModelFunction(describe((module, variables)), leaves, arrays, apply, frozenset({"train", "rng"}))
 
 
 def _linen_class(path: tuple[Any, ...]) -> str:
@@ -196,7 +196,7 @@ def _linen_class(path: tuple[Any, ...]) -> str:
     return stem if number.isdecimal() else ""
 
 
-def _transformed(transformed: Any, parameters: Any, call: Callable[..., Any] | None) -> Model:
+def _transformed(transformed: Any, parameters: Any, call: Callable[..., Any] | None) -> ModelFunction:
     stateful = type(transformed).__name__ == "TransformedWithState"
     tree = dict(zip(("params", "state"), parameters, strict=True)) if stateful else {"params": parameters}
     keyed = takes(transformed.apply, "rng")
@@ -220,7 +220,7 @@ def _transformed(transformed: Any, parameters: Any, call: Callable[..., Any] | N
     return _of_tree(describe((transformed, parameters)), tree, asked if call is not None else run, "params")
 
 
-def _function(function: Callable[..., Any], parameters: Any, call: Callable[..., Any] | None) -> Model:
+def _function(function: Callable[..., Any], parameters: Any, call: Callable[..., Any] | None) -> ModelFunction:
     def run(given: Any, *positional: Any, **named: Any) -> Any:
         return function(given, *positional, **named)
 
@@ -233,7 +233,7 @@ def _function(function: Callable[..., Any], parameters: Any, call: Callable[...,
     return _of_tree(describe((function, parameters)), parameters, chosen)
 
 
-def _tree(made: Any, call: Callable[..., Any] | None) -> Model:
+def _tree(made: Any, call: Callable[..., Any] | None) -> ModelFunction:
     """A callable tree of arrays, such as an Equinox module."""
 
     def run(given: Any, *positional: Any, **named: Any) -> Any:
@@ -251,7 +251,7 @@ def _tree(made: Any, call: Callable[..., Any] | None) -> Model:
 
 def _of_tree(
     kind: str, tree: Any, run: Callable[..., Any], trained: str = "", mode: Callable[..., Any] | None = None
-) -> Model:
+) -> ModelFunction:
     flat, structure = jax.tree_util.tree_flatten_with_path(tree)
     names = [_named(path) for path, _ in flat]
     arrays = {name: jnp.asarray(one) for name, (_, one) in zip(names, flat, strict=True) if _is_floating(one)}
@@ -271,7 +271,7 @@ def _of_tree(
         return _called(run, (made,), inputs, train, key), {}
 
     can = {name for name, words in (("train", ("train",)), ("rng", ("rng",))) if any(takes(run, one) for one in words)}
-    return Model(kind, leaves, {shown[name]: one for name, one in arrays.items()}, apply, frozenset(can))
+    return ModelFunction(kind, leaves, {shown[name]: one for name, one in arrays.items()}, apply, frozenset(can))
 
 
 def _called(call: Callable[..., Any] | None, made: tuple[Any, ...], inputs: Any, train: bool, key: Array) -> Any:

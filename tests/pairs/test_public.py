@@ -13,7 +13,7 @@ from torch import nn
 
 from crosscheck.mapping import Map, Report, propose, verify
 from flax_impl.pair.side import open_side as open_flax
-from spec.pair import Options
+from spec.pair import PairOptions
 from torch_impl.pair.side import open_side as open_torch
 
 sys.path.append(str(Path(__file__).parent))
@@ -26,7 +26,7 @@ equinox, haiku, transformers = (
 
 
 def checked(first: Any, second: Any, inputs: Any, call: Any = None, call_second: Any = None) -> tuple[Map, Report]:
-    sides = open_torch(first, Options(call=call)), open_flax(second, Options(call=call_second))
+    sides = open_torch(first, PairOptions(call=call)), open_flax(second, PairOptions(call=call_second))
     return verify(propose(*sides, inputs), *sides, inputs)
 
 
