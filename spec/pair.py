@@ -46,7 +46,7 @@ class Packed(NamedTuple):
     parts: tuple[str, ...]
 
 
-class Recurrent(NamedTuple):
+class RecurrentLayer(NamedTuple):
     """One layer and direction of a stock recurrent module, in the layouts of `spec.models`: gates stacked on axis 0.
 
     kind: "lstm", "gru" or "rnn". gates: of 4, 3 or 1, in the order in which the rows stand.
@@ -117,21 +117,21 @@ class LeafGradients(NamedTuple):
     inputs: dict[str, np.ndarray]
 
 
-class Batch(NamedTuple):
+class PairBatch(NamedTuple):
     """A training step's inputs and what is minimized there."""
 
     inputs: Inputs
     objective: Objective
 
 
-class Step(NamedTuple):
+class PairStep(NamedTuple):
     """One training step: the loss before it, and every leaf after it, buffers too."""
 
     loss: float
     values: dict[str, np.ndarray]
 
 
-class Options(NamedTuple):
+class PairOptions(NamedTuple):
     """What a pair may give beside the model, in the framework's own terms; None: not given.
 
     make: (seed) -> a new model, for initialization. call: (model, *inputs), which may take `train` and `rng`; where the
@@ -146,7 +146,7 @@ class Options(NamedTuple):
     optimizer: Any = None
 
 
-class Side(Protocol):
+class PairSide(Protocol):
     """A model behind plain functions. It keeps its leaves' values; nothing else is remembered from call to call.
 
     Everything raises `spec.errors.OhlolError` with one line for what the user's own code got wrong, and
@@ -158,7 +158,7 @@ class Side(Protocol):
     leaves: tuple[Leaf, ...]
     """Every array of floating numbers, in the model's own order; tied ones once."""
     packed: tuple[Packed, ...]
-    recurrent: tuple[Recurrent, ...]
+    recurrent: tuple[RecurrentLayer, ...]
     can: frozenset[str]
     """Of "train" (a train mode), "rng" (random numbers by seed in it), "seed", "loss", "optimizer", what it has."""
 
@@ -212,8 +212,8 @@ class Side(Protocol):
         ...
 
     def steps(
-        self, batches: Iterable[Batch], *, precision: Precision = "float64", train: bool = False, seed: int = 0
-    ) -> Iterator[Step]:
+        self, batches: Iterable[PairBatch], *, precision: Precision = "float64", train: bool = False, seed: int = 0
+    ) -> Iterator[PairStep]:
         """Training steps from the present values, which stay as they are; one after the other, none is kept."""
         ...
 

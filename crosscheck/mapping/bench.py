@@ -11,7 +11,7 @@ from crosscheck.mapping.points import draw, roles
 from crosscheck.mapping.pools import Pool, found_in, key
 from crosscheck.mapping.results import MakeInputs
 from spec.errors import OhlolError
-from spec.pair import Forward, Inputs, Intermediate, Leaf, Side
+from spec.pair import Forward, Inputs, Intermediate, Leaf, PairSide
 
 EXACT = 1e-9
 """Largest difference of equal values in units of their largest number, where all is computed in float64: a few thousand
@@ -44,7 +44,7 @@ class Seen(NamedTuple):
 class Bench:
     """stage: roles that are neutral, so that what is looked for is less at once."""
 
-    def __init__(self, first: Side, second: Side, make_inputs: MakeInputs, seed: int) -> None:
+    def __init__(self, first: PairSide, second: PairSide, make_inputs: MakeInputs, seed: int) -> None:
         self.first, self.second, self.seed = first, second, seed
         self.make_inputs = make_inputs
         self.runs = 0

@@ -22,7 +22,7 @@ NEAR = 0.01
 
 class Forced(NamedTuple):
     """place: of the first side. value: of the first side, that was put in. other: the second's intermediate as it was.
-    axes: how the first's stands there. moved: what brings other values to the place than on the second side, or None."""
+    axes: how the first's stands there. moved: what brings other values there than on the second side, or None."""
 
     place: int
     value: Intermediate

@@ -134,8 +134,8 @@ def _block(atom: Atom, target: Target, axis: int, block: int, blocks: int, total
 def groups(atoms: Sequence[Atom], like: Callable[[Atom], bool], size: int) -> list[list[Atom]]:
     """Neighbours in order of use with that many numbers together, alike but for their first axis.
 
-    like: which atoms are of the kind in question. Those that are fed by the same value come first: what is one product on
-    one side and several on the other has one input.
+    like: which atoms are of the kind in question. Those that are fed by the same value come first: what is one
+    product on one side and several on the other has one input.
     """
     found = []
     kinds: dict[Shape, list[Atom]] = {}

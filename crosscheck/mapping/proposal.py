@@ -19,7 +19,7 @@ from crosscheck.mapping.layouts import aligned, alike, fits
 from crosscheck.mapping.link import Link, Map, OutputLink, Part, Unlinked
 from crosscheck.mapping.placements import Atom, atoms_of, copies, groups, inner_shapes, joins, reshaped
 from crosscheck.mapping.results import MakeInputs
-from spec.pair import Side
+from spec.pair import PairSide
 
 STAGES: tuple[tuple[str, ...], ...] = (("bias", "mean", "scale", "variance"), ("bias", "mean"), ())
 """Roles that are neutral while others are looked for."""
@@ -30,7 +30,7 @@ BEHIND = 12
 """Intermediates behind a place, of which one has to come out right for a repair to count."""
 
 
-def propose(first: Side, second: Side, make_inputs: MakeInputs, seed: int = 0) -> Map:
+def propose(first: PairSide, second: PairSide, make_inputs: MakeInputs, seed: int = 0) -> Map:
     """The map between two sides, from nothing. Its proofs are left to `verify`.
 
     Raises OhlolError where the sides have no output in common. Afterwards the sides hold the values of some point.

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from crosscheck.mapping.bench import Bench, Target
 from crosscheck.mapping.graph import first_uses, uses
 from crosscheck.mapping.link import Link, Part, Piece
-from spec.pair import Intermediate, Recurrent
+from spec.pair import Intermediate, RecurrentLayer
 
 Side = Literal["ih", "hh", "both"]
 
@@ -32,7 +32,7 @@ class Vector(NamedTuple):
 class Window(NamedTuple):
     """What the second side has for a recurrent layer."""
 
-    layer: Recurrent
+    layer: RecurrentLayer
     kernels: tuple[Kernel, ...]
     vectors: tuple[Vector, ...]
 
@@ -88,7 +88,11 @@ def _stop(ordered: Sequence[Target], begin: int, wanted: int) -> int | None:
 
 
 def _belongs(
-    target: Target, layer: Recurrent, by_leaf: Mapping[str, list[int]], last: int, begun: Mapping[str, tuple[int, int]]
+    target: Target,
+    layer: RecurrentLayer,
+    by_leaf: Mapping[str, list[int]],
+    last: int,
+    begun: Mapping[str, tuple[int, int]],
 ) -> bool:
     """Whether a vector that is used after the last matrix is one of the layer's: used at every step as they are."""
     size = math.prod(target.shape)
@@ -97,7 +101,7 @@ def _belongs(
 
 
 def _classified(
-    layer: Recurrent,
+    layer: RecurrentLayer,
     targets: Sequence[Target],
     shapes: Mapping[str, tuple[int, ...]],
     entries: Sequence[Intermediate],
@@ -158,7 +162,7 @@ def _attached(
     names: set[str],
     entries: Sequence[Intermediate],
     by_leaf: Mapping[str, list[int]],
-    layer: Recurrent,
+    layer: RecurrentLayer,
 ) -> Vector | None:
     """Which product a vector is added to, found by going back from where it is used."""
     entry = entries[by_leaf[target.name][-1]]
@@ -227,7 +231,7 @@ def links(window: Window, reading: Reading, shapes: Mapping[str, tuple[int, ...]
     return found
 
 
-def _rows(layer: Recurrent, gates: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
+def _rows(layer: RecurrentLayer, gates: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
     """Blocks of rows of these gates, neighbours merged; None for all, in their own order."""
     merged: list[list[int]] = []
     for gate in gates:
@@ -242,7 +246,7 @@ def _rows(layer: Recurrent, gates: Sequence[int]) -> tuple[tuple[int, int], ...]
 
 
 def _matrix(
-    layer: Recurrent, kernel: Kernel, gates: Sequence[int], reading: Reading, shapes: Mapping[str, tuple[int, ...]]
+    layer: RecurrentLayer, kernel: Kernel, gates: Sequence[int], reading: Reading, shapes: Mapping[str, tuple[int, ...]]
 ) -> Link | None:
     shape, name = kernel.target.shape, kernel.target.name
     if len(shape) != 2:
@@ -308,7 +312,7 @@ def _summands(window: Window, vector: Vector, gate: int, reading: Reading) -> tu
     return ("bias_ih", "bias_hh")
 
 
-def _merged(before: Part, part: Part, layer: Recurrent) -> Part | None:
+def _merged(before: Part, part: Part, layer: RecurrentLayer) -> Part | None:
     """Two neighbouring parts as one, where all but the rows is the same."""
     if [one._replace(rows=None) for one in before.pieces] != [one._replace(rows=None) for one in part.pieces]:
         return None

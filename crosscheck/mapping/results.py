@@ -13,7 +13,7 @@ MakeInputs = Callable[[np.random.Generator], tuple[Inputs, Inputs]]
 Standing = Literal["proven", "ambiguous", "different", "unfinished"]
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where on a side: the module's path, the operation and the user's source line; empty where unknown."""
 
     module: str
@@ -29,8 +29,8 @@ class Divergence(NamedTuple):
     largest difference, in units of the largest absolute value. forced: whether the comparison went on past it.
     """
 
-    first: Place
-    second: Place | None
+    first: Location
+    second: Location | None
     position: tuple[int, ...]
     values: tuple[float, float]
     size: float

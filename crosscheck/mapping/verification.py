@@ -9,8 +9,8 @@ from crosscheck.mapping.forcing import Forced, Forcing
 from crosscheck.mapping.graph import colors
 from crosscheck.mapping.link import Link, Map, Piece, taken
 from crosscheck.mapping.links_of_rows import by_row
-from crosscheck.mapping.results import Ambiguity, Divergence, MakeInputs, Obstacle, Place, Report
-from spec.pair import Forward, Intermediate, Objective, Side
+from crosscheck.mapping.results import Ambiguity, Divergence, Location, MakeInputs, Obstacle, Report
+from spec.pair import Forward, Intermediate, Objective, PairSide
 
 INVISIBLE = 1e-11
 """Gradient, in units of the largest of any leaf, below which no output depends on a leaf: what rounding leaves of a
@@ -21,7 +21,9 @@ MOST_TWINS = 200
 """Pairs of leaves that are tried for twins, at most."""
 
 
-def verify(mapping: Map, first: Side, second: Side, make_inputs: MakeInputs, seed: int = 0) -> tuple[Map, Report]:
+def verify(
+    mapping: Map, first: PairSide, second: PairSide, make_inputs: MakeInputs, seed: int = 0
+) -> tuple[Map, Report]:
     """The map with its proofs, and how far it got. The sides are left at the values of the second point.
 
     What has no place on the second side and is a bias is zero at both points, so that the rest can be compared.
@@ -65,7 +67,7 @@ def verify(mapping: Map, first: Side, second: Side, make_inputs: MakeInputs, see
 
 
 def divergences(
-    mapping: Map, first: Side, second: Side, make_inputs: MakeInputs, seed: int = 0
+    mapping: Map, first: PairSide, second: PairSide, make_inputs: MakeInputs, seed: int = 0
 ) -> tuple[Divergence, ...]:
     """Every place where the sides part under a map, in one go: after each, the first's value is put in."""
     bench = Bench(first, second, make_inputs, seed)
@@ -116,8 +118,8 @@ def _divergence(one: Forced, entries: Sequence[Intermediate]) -> Divergence:
     return Divergence(_place(place), _place(one.other), position, values, size, True)
 
 
-def _place(entry: Intermediate) -> Place:
-    return Place(entry.module, entry.op, entry.source)
+def _place(entry: Intermediate) -> Location:
+    return Location(entry.module, entry.op, entry.source)
 
 
 def _of_outputs(mapping: Map, bench: Bench, seen: Seen) -> Iterator[Divergence]:
@@ -134,10 +136,10 @@ def _of_outputs(mapping: Map, bench: Bench, seen: Seen) -> Iterator[Divergence]:
             yield Divergence(*place, position, (float(moved[index]), float(theirs[index])), size, False)
 
 
-def _source(forward: Forward, name: str) -> Place:
+def _source(forward: Forward, name: str) -> Location:
     """Where an output comes from."""
     if name not in forward.sources:
-        return Place("", f"output {name}", "")
+        return Location("", f"output {name}", "")
     entry = forward.intermediates[forward.sources[name]]
     return _place(entry)._replace(op=f"output {name}")
 
@@ -167,7 +169,7 @@ def _moves(bench: Bench) -> dict[str, np.ndarray]:
     return found
 
 
-def _perturbed(bench: Bench, side: Side, path: str, value: np.ndarray) -> bool:
+def _perturbed(bench: Bench, side: PairSide, path: str, value: np.ndarray) -> bool:
     inputs = bench.inputs[0] if side is bench.first else bench.inputs[1]
     before = side.forward(inputs).outputs
     side.load({path: value * 1.1 + 0.05})

@@ -21,7 +21,7 @@ TRAIN = {"train": True, "training": True, "is_training": True, "deterministic": 
 """Arguments by which modules are put into train mode, with their value there."""
 
 
-class Model(NamedTuple):
+class ModelFunction(NamedTuple):
     """A model as a function. arrays: the leaves' values as they were made, by path."""
 
     kind: str
@@ -61,7 +61,7 @@ def takes(function: Callable[..., Any], name: str) -> bool:
     return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
-def model_of(made: Any, call: Callable[..., Any] | None) -> Model:
+def model_of(made: Any, call: Callable[..., Any] | None) -> ModelFunction:
     """The model as a function of its leaves. Raises UsageError for what is none."""
     if isinstance(made, nnx.Module):
         return _nnx(made, call)
@@ -78,7 +78,7 @@ def model_of(made: Any, call: Callable[..., Any] | None) -> Model:
     raise UsageError(f"expected {expected}, got {type(made).__module__}.{type(made).__qualname__}")
 
 
-def _nnx(made: nnx.Module, call: Callable[..., Any] | None) -> Model:
+def _nnx(made: nnx.Module, call: Callable[..., Any] | None) -> ModelFunction:
     graph, state = nnx.split(made)
     flat = list(nnx.to_flat_state(state))
     names = [".".join(map(str, path)) for path, _ in flat]
@@ -110,7 +110,7 @@ def _nnx(made: nnx.Module, call: Callable[..., Any] | None) -> Model:
         changed = {name: after[name] for name in values if name in after and after[name] is not values[name]}
         return output, changed
 
-    return Model(describe(made), tuple(leaves), arrays, apply, frozenset({"train", *(["rng"] if keys else [])}))
+    return ModelFunction(describe(made), tuple(leaves), arrays, apply, frozenset({"train", *(["rng"] if keys else [])}))
 
 
 def _value(variable: Any) -> Any:
@@ -158,7 +158,7 @@ PATH = "path:"
 """What a name in the trace begins with that is a module's whole path."""
 
 
-def _linen(module: Any, variables: Any, call: Callable[..., Any] | None) -> Model:
+def _linen(module: Any, variables: Any, call: Callable[..., Any] | None) -> ModelFunction:
     from flax import linen
     from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -186,7 +186,7 @@ def _linen(module: Any, variables: Any, call: Callable[..., Any] | None) -> Mode
         after = {names[path]: one for path, one in flatten_dict(dict(changed)).items() if path in names}
         return output, {name: jnp.asarray(one) for name, one in after.items() if name in arrays}
 
-    return Model(describe((module, variables)), leaves, arrays, apply, frozenset({"train", "rng"}))
+    return ModelFunction(describe((module, variables)), leaves, arrays, apply, frozenset({"train", "rng"}))
 
 
 def _linen_class(path: tuple[Any, ...]) -> str:
@@ -196,7 +196,7 @@ def _linen_class(path: tuple[Any, ...]) -> str:
     return stem if number.isdecimal() else ""
 
 
-def _transformed(transformed: Any, parameters: Any, call: Callable[..., Any] | None) -> Model:
+def _transformed(transformed: Any, parameters: Any, call: Callable[..., Any] | None) -> ModelFunction:
     stateful = type(transformed).__name__ == "TransformedWithState"
     tree = dict(zip(("params", "state"), parameters, strict=True)) if stateful else {"params": parameters}
     keyed = takes(transformed.apply, "rng")
@@ -220,7 +220,7 @@ def _transformed(transformed: Any, parameters: Any, call: Callable[..., Any] | N
     return _of_tree(describe((transformed, parameters)), tree, asked if call is not None else run, "params")
 
 
-def _function(function: Callable[..., Any], parameters: Any, call: Callable[..., Any] | None) -> Model:
+def _function(function: Callable[..., Any], parameters: Any, call: Callable[..., Any] | None) -> ModelFunction:
     def run(given: Any, *positional: Any, **named: Any) -> Any:
         return function(given, *positional, **named)
 
@@ -233,7 +233,7 @@ def _function(function: Callable[..., Any], parameters: Any, call: Callable[...,
     return _of_tree(describe((function, parameters)), parameters, chosen)
 
 
-def _tree(made: Any, call: Callable[..., Any] | None) -> Model:
+def _tree(made: Any, call: Callable[..., Any] | None) -> ModelFunction:
     """A callable tree of arrays, such as an Equinox module."""
 
     def run(given: Any, *positional: Any, **named: Any) -> Any:
@@ -251,7 +251,7 @@ def _tree(made: Any, call: Callable[..., Any] | None) -> Model:
 
 def _of_tree(
     kind: str, tree: Any, run: Callable[..., Any], trained: str = "", mode: Callable[..., Any] | None = None
-) -> Model:
+) -> ModelFunction:
     flat, structure = jax.tree_util.tree_flatten_with_path(tree)
     names = [_named(path) for path, _ in flat]
     arrays = {name: jnp.asarray(one) for name, (_, one) in zip(names, flat, strict=True) if _is_floating(one)}
@@ -271,7 +271,7 @@ def _of_tree(
         return _called(run, (made,), inputs, train, key), {}
 
     can = {name for name, words in (("train", ("train",)), ("rng", ("rng",))) if any(takes(run, one) for one in words)}
-    return Model(kind, leaves, {shown[name]: one for name, one in arrays.items()}, apply, frozenset(can))
+    return ModelFunction(kind, leaves, {shown[name]: one for name, one in arrays.items()}, apply, frozenset(can))
 
 
 def _called(call: Callable[..., Any] | None, made: tuple[Any, ...], inputs: Any, train: bool, key: Array) -> Any:
@@ -309,157 +309,6 @@ def _leaf(path: str, array: Array, trainable: bool, owner: str) -> Leaf:
         role = ""
     if role == "weight" and owner == "Embedding":
         role = "embedding"
-    return Leaf(path, tuple(array.shape), str(array.dtype), trainable, (), owner, role)
-
-
-def _named(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        paths = self.paths
-
-        def named(module: Any, *args: Any, **kwargs: Any) -> Any:
-            with jax.named_scope(f"{PATH}{paths.get(id(module), '')}"):
-                return call(module, *args, **kwargs)
-
-        return named
-
-
-PATH = "path:"
-"""What a name in the trace begins with that is a module's whole path."""
-
-
-def _linen(module: Any, variables: Any, call: Callable[..., Any] | None) -> Model:
-    from flax import linen
-    from flax.traverse_util import flatten_dict, unflatten_dict
-
-    plain = linen.unbox(dict(variables))
-    flat = flatten_dict({name: dict(one) for name, one in plain.items()})
-    names = {path: ".".join(map(str, path[1:] if path[0] == "params" else path)) for path in flat}
-    arrays = {names[path]: jnp.asarray(one) for path, one in flat.items() if _is_floating(one)}
-    leaves = tuple(
-        _leaf(names[path], arrays[names[path]], path[0] == "params", _linen_class(path))
-        for path in flat
-        if names[path] in arrays
-    )
-    kept = [name for name in plain if name != "params"]
-
-    def apply(values: Mapping[str, Array], inputs: Any, train: bool, key: Array) -> tuple[Any, dict[str, Array]]:
-        given = unflatten_dict({path: values.get(names[path], one) for path, one in flat.items()})
-        if call is not None:
-            return _called(call, (module, given), inputs, train, key), {}
-        positional, named = _arguments(inputs)
-        for name, value in TRAIN.items():
-            if name not in named and takes(type(module).__call__, name):
-                named[name] = value if train else not value
-        streams = {"dropout": key, "params": jax.random.fold_in(key, 1)} if train else None
-        output, changed = module.apply(given, *positional, rngs=streams, mutable=kept if train else [], **named)
-        after = {names[path]: one for path, one in flatten_dict(dict(changed)).items() if path in names}
-        return output, {name: jnp.asarray(one) for name, one in after.items() if name in arrays}
-
-    return Model(describe((module, variables)), leaves, arrays, apply, frozenset({"train", "rng"}))
-
-
-def _linen_class(path: tuple[Any, ...]) -> str:
-    """Of "Dense_0" its class; of a name that the user gave, nothing."""
-    name = str(path[-2]) if len(path) > 2 else ""
-    stem, _, number = name.rpartition("_")
-    return stem if number.isdecimal() else ""
-
-
-def _transformed(transformed: Any, parameters: Any, call: Callable[..., Any] | None) -> Model:
-    stateful = type(transformed).__name__ == "TransformedWithState"
-    tree = dict(zip(("params", "state"), parameters, strict=True)) if stateful else {"params": parameters}
-    keyed = takes(transformed.apply, "rng")
-
-    def run(given: Any, *positional: Any, train: bool, rng: Array, **named: Any) -> Any:
-        key = [rng] if keyed else []
-        state = [given["state"]] if stateful else []
-        for name, value in TRAIN.items():
-            if name not in named and name in inspect.signature(transformed.apply).parameters:
-                named[name] = value if train else not value
-        found = transformed.apply(given["params"], *state, *key, *positional, **named)
-        return found[0] if stateful else found
-
-    def asked(given: Any, *positional: Any, **named: Any) -> Any:
-        items = (given["params"], given["state"]) if stateful else given["params"]
-        assert call is not None
-        return call(transformed, items, *positional, **named)
-
-    if call is not None:
-        asked.__signature__ = inspect.signature(call)  # pyright: ignore[reportFunctionMemberAccess]
-    return _of_tree(describe((transformed, parameters)), tree, asked if call is not None else run, "params")
-
-
-def _function(function: Callable[..., Any], parameters: Any, call: Callable[..., Any] | None) -> Model:
-    def run(given: Any, *positional: Any, **named: Any) -> Any:
-        return function(given, *positional, **named)
-
-    def asked(given: Any, *positional: Any, **named: Any) -> Any:
-        assert call is not None
-        return call(function, given, *positional, **named)
-
-    chosen = run if call is None else asked
-    chosen.__signature__ = inspect.signature(call or function)  # pyright: ignore[reportFunctionMemberAccess]
-    return _of_tree(describe((function, parameters)), parameters, chosen)
-
-
-def _tree(made: Any, call: Callable[..., Any] | None) -> Model:
-    """A callable tree of arrays, such as an Equinox module."""
-
-    def run(given: Any, *positional: Any, **named: Any) -> Any:
-        return (call or (lambda model, *xs, **more: model(*xs, **more)))(given, *positional, **named)
-
-    if call is not None:
-        run.__signature__ = inspect.signature(call)  # pyright: ignore[reportFunctionMemberAccess]
-    else:
-        run.__signature__ = inspect.Signature()  # pyright: ignore[reportFunctionMemberAccess]
-    mode = None
-    if _package(made) == "equinox":
-        mode = sys.modules["equinox"].nn.inference_mode  # the module came from there
-    return _of_tree(describe(made), made, run, mode=mode)
-
-
-def _of_tree(
-    kind: str, tree: Any, run: Callable[..., Any], trained: str = "", mode: Callable[..., Any] | None = None
-) -> Model:
-    flat, structure = jax.tree_util.tree_flatten_with_path(tree)
-    names = [_named(path) for path, _ in flat]
-    arrays = {name: jnp.asarray(one) for name, (_, one) in zip(names, flat, strict=True) if _is_floating(one)}
-    below = f"{trained}."
-    shown = {name: name.removeprefix(below) if trained else name for name in arrays}
-    leaves = tuple(
-        _leaf(shown[name], array, not trained or name.startswith(below), _class_at(tree, path))
-        for name, (path, _) in zip(names, flat, strict=True)
-        if (array := arrays.get(name)) is not None
-    )
-
-    def apply(values: Mapping[str, Array], inputs: Any, train: bool, key: Array) -> tuple[Any, dict[str, Array]]:
-        given = [values[shown[name]] if name in arrays else one for name, (_, one) in zip(names, flat, strict=True)]
-        made = jax.tree_util.tree_unflatten(structure, given)
-        if mode is not None:
-            made = mode(made, value=not train)
-        return _called(run, (made,), inputs, train, key), {}
-
-    can = {name for name, words in (("train", ("train",)), ("rng", ("rng",))) if any(takes(run, one) for one in words)}
-    return Model(kind, leaves, {shown[name]: one for name, one in arrays.items()}, apply, frozenset(can))
-
-
-def _called(call: Callable[..., Any] | None, made: tuple[Any, ...], inputs: Any, train: bool, key: Array) -> Any:
-    positional, named = _arguments(inputs)
-    if call is None:
-        return made[0](*positional, **named)
-    for name, value in (("train", train), ("rng", key)):
-        if name in inspect.signature(call).parameters:
-            named[name] = value
-    return call(*made, *positional, **named)
-
-
-def _arguments(inputs: Any) -> tuple[list[Any], dict[str, Any]]:
-    return ([], dict(inputs)) if isinstance(inputs, Mapping) else (list(inputs), {})
-
-
-def _leaf(path: str, array: Array, trainable: bool, owner: str) -> Leaf:
-    name = path.rpartition(".")[2]
-    role = {"kernel": "kernel", "scale": "scale", "embedding": "embedding", "bias": "bias"}.get(name, "")
-    role = {"mean": "mean", "var": "variance"}.get(name, role) if not trainable else role
     return Leaf(path, tuple(array.shape), str(array.dtype), trainable, (), owner, role)
 
 

@@ -42,7 +42,7 @@ TRACER = find("jax.core", "Tracer")
 USER_FRAMES = find("jax._src.source_info_util", "user_frames")
 
 
-class Recorded(NamedTuple):
+class Evaluated(NamedTuple):
     """outputs: the jaxpr's results. sources: of each, the intermediates and leaves that it is a view of."""
 
     outputs: list[Array]
@@ -66,7 +66,7 @@ def evaluate(
     record: bool = False,
     leaves: Sequence[str] = (),
     replaced: Mapping[int, np.ndarray] | None = None,
-) -> Recorded:
+) -> Evaluated:
     """A closed jaxpr's results. leaves: paths of the first arguments.
 
     record: scans are gone through step by step, and every equation is computed by itself. Without it, this can be
@@ -79,7 +79,7 @@ def evaluate(
         for one, by in zip(arguments, [*paths, *[()] * (len(arguments) - len(paths))], strict=True)
     ]
     found = run.jaxpr(closed.jaxpr, closed.consts, entered, "")
-    return Recorded([one.value for one in found], run.intermediates, run.pinned, [one.by for one in found])
+    return Evaluated([one.value for one in found], run.intermediates, run.pinned, [one.by for one in found])
 
 
 class _Run:

@@ -1,4 +1,4 @@
-"""A model of this framework behind the functions of `spec.pair.Side`."""
+"""A model of this framework behind the functions of `spec.pair.PairSide`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,17 +9,28 @@ import numpy as np
 from jax import Array
 
 from flax_impl.pair import kinds
-from flax_impl.pair.recording import NARROW, Recorded, evaluate
+from flax_impl.pair.recording import NARROW, Evaluated, evaluate
 from flax_impl.pair.trees import brought_in, floating, taken_out
 from spec.errors import OhlolError, ParameterMismatch, Unsupported, UsageError
 from spec.framework import Precision
-from spec.pair import Batch, Forward, Inputs, LeafGradients, Objective, Options, Packed, Recurrent, Step, Values
+from spec.pair import (
+    Forward,
+    Inputs,
+    LeafGradients,
+    Objective,
+    Packed,
+    PairBatch,
+    PairOptions,
+    PairStep,
+    RecurrentLayer,
+    Values,
+)
 from spec.text import exception
 
-DEFAULTS = Options()
+DEFAULTS = PairOptions()
 
 
-def open_side(made: Any, options: Options = DEFAULTS) -> "Side":
+def open_side(made: Any, options: PairOptions = DEFAULTS) -> "Side":
     """The side of what a factory returned. Raises UsageError for what is no model of this framework."""
     if not kinds.recognize(made):
         expected = "an nnx.Module, an Equinox module, (linen module, variables) or (function, parameters)"
@@ -43,7 +54,7 @@ class _Traced:
             for one, dtype in zip(jax.tree.leaves(arguments), self.dtypes, strict=True)
         ]
 
-    def record(self, arguments: Any, wide: bool, leaves: Sequence[str], replaced: Any) -> Recorded:
+    def record(self, arguments: Any, wide: bool, leaves: Sequence[str], replaced: Any) -> Evaluated:
         with jax.enable_x64(True):
             entered = self.entered(arguments, wide)
             return evaluate(self.closed, entered, wide=wide, record=True, leaves=leaves, replaced=replaced)
@@ -57,14 +68,14 @@ class _Traced:
 
 
 class Side:
-    """See `spec.pair.Side`."""
+    """See `spec.pair.PairSide`."""
 
-    def __init__(self, made: Any, options: Options) -> None:
+    def __init__(self, made: Any, options: PairOptions) -> None:
         self._model = kinds.model_of(made, options.call)
         self.kind = self._model.kind
         self.leaves = self._model.leaves
         self.packed: tuple[Packed, ...] = ()
-        self.recurrent: tuple[Recurrent, ...] = ()
+        self.recurrent: tuple[RecurrentLayer, ...] = ()
         self._options = options
         self._dtypes = {path: array.dtype for path, array in self._model.arrays.items()}
         self._kept = {path: taken_out(array).astype(np.float64) for path, array in self._model.arrays.items()}
@@ -162,8 +173,8 @@ class Side:
             yield {path: value.astype(np.float64) for path, value in _plain(trained).items()}
 
     def steps(
-        self, batches: Iterable[Batch], *, precision: Precision = "float64", train: bool = False, seed: int = 0
-    ) -> Iterator[Step]:
+        self, batches: Iterable[PairBatch], *, precision: Precision = "float64", train: bool = False, seed: int = 0
+    ) -> Iterator[PairStep]:
         trained, rest = self._divided(self._entering(precision))
         state = self._begun(trained)
         for number, batch in enumerate(batches):
@@ -175,7 +186,7 @@ class Side:
             trained, state = self._updated(found, state, trained, precision)
             rest = rest | {path: one for path, one in changed.items() if path in rest}
             values = _plain(trained | rest)
-            yield Step(float(loss), {path: values[path].astype(np.float64) for path in self._kept})
+            yield PairStep(float(loss), {path: values[path].astype(np.float64) for path in self._kept})
 
     def _step(self, kind: str, train: bool) -> Callable[..., Any]:
         """A batch's loss, what the call changed, and gradients."""

@@ -70,7 +70,7 @@ UNLIKE = {
         "parameters.py: torch has export",
         "parameters.py: torch has export_gradients",
         "parameters.py: torch has load",
-        "pair/kinds.py: flax has Model",
+        "pair/kinds.py: flax has ModelFunction",
         "pair/kinds.py: flax has model_of",
         "pair/kinds.py: torch has arrays_of",
         "pair/kinds.py: torch has leaves_of",
@@ -121,7 +121,7 @@ UNLIKE = {
     ],
     "what torch computes is seen while it does; what JAX will compute is a list, to be gone through": [
         "pair/recording.py: flax has Held",
-        "pair/recording.py: flax has Recorded",
+        "pair/recording.py: flax has Evaluated",
         "pair/recording.py: flax has decimal",
         "pair/recording.py: flax has evaluate",
         "pair/recording.py: flax has module_of",

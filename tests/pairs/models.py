@@ -11,7 +11,7 @@ from flax import linen, nnx
 from torch import nn
 
 from flax_impl.pair.side import open_side as open_flax
-from spec.pair import Options, Side
+from spec.pair import PairOptions, PairSide
 from torch_impl.pair.side import open_side as open_torch
 
 Random = np.random.Generator
@@ -26,10 +26,10 @@ class Case(NamedTuple):
     call: Callable[..., Any] | None = None
     obstacles: tuple[str, ...] = ()
 
-    def sides(self, **faults: Any) -> tuple[Side, Side]:
+    def sides(self, **faults: Any) -> tuple[PairSide, PairSide]:
         torch.manual_seed(0)
         second = self.second(**faults)
-        return open_torch(self.first(), Options(call=self.call)), open_flax(second)
+        return open_torch(self.first(), PairOptions(call=self.call)), open_flax(second)
 
 
 def alike(*shape: int) -> Callable[[Random], tuple[Any, Any]]:
@@ -235,10 +235,8 @@ class PerceptronPort(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = jax.nn.gelu(self.norm(self.up(x)), approximate=self.tanh)
-        if self.transposed:
-            x = x @ self.middle.kernel[...].T + self.middle.bias[...]
-        else:
-            x = self.middle(x)
+        turned = x @ self.middle.kernel[...].T + self.middle.bias[...]
+        x = turned if self.transposed else self.middle(x)
         return self.scale * self.down(jnp.tanh(x))
 
 

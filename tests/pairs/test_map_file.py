@@ -1,4 +1,4 @@
-"""The map's file and the converter: what is written is read again, edited by hand, and refused where it does not fit."""
+"""The map's file and the converter: what is written is read again, edited by hand, refused where it does not fit."""
 
 import subprocess
 import sys

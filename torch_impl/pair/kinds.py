@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spec.pair import Leaf, Packed, Recurrent
+from spec.pair import Leaf, Packed, RecurrentLayer
 
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 GATES = {"lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n"), "rnn": ("h",)}
@@ -78,7 +78,7 @@ def packed_of(module: nn.Module) -> tuple[Packed, ...]:
     return tuple(found)
 
 
-def recurrent_of(module: nn.Module) -> tuple[Recurrent, ...]:
+def recurrent_of(module: nn.Module) -> tuple[RecurrentLayer, ...]:
     """Layers and directions of stock recurrent modules and cells, in the order in which they compute."""
     found = []
     for name, owner in module.named_modules():
@@ -93,12 +93,12 @@ def recurrent_of(module: nn.Module) -> tuple[Recurrent, ...]:
     return tuple(found)
 
 
-def _recurrent(owner: nn.Module, path: str, kind: str, suffix: str) -> Recurrent:
+def _recurrent(owner: nn.Module, path: str, kind: str, suffix: str) -> RecurrentLayer:
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     leaves: Mapping[str, str] = {
         name: _joined(path, name + suffix) for name in names if getattr(owner, name + suffix, None) is not None
     }
-    return Recurrent(kind, GATES[kind], int(owner.hidden_size), leaves)  # pyright: ignore[reportArgumentType]
+    return RecurrentLayer(kind, GATES[kind], int(owner.hidden_size), leaves)  # pyright: ignore[reportArgumentType]
 
 
 def _joined(path: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""A model of this framework behind the functions of `spec.pair.Side`."""
+"""A model of this framework behind the functions of `spec.pair.PairSide`."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from spec.errors import OhlolError, ParameterMismatch, Unsupported, UsageError
 from spec.framework import Precision
-from spec.pair import Batch, Forward, Inputs, LeafGradients, Objective, Options, Step, Values
+from spec.pair import Forward, Inputs, LeafGradients, Objective, PairBatch, PairOptions, PairStep, Values
 from spec.text import exception
 from torch_impl.arrays import to_tensor
 from torch_impl.pair import kinds
 from torch_impl.pair.recording import Recorder, plain_layers, widened
 from torch_impl.pair.trees import brought_in, floating, taken_out
 
-DEFAULTS = Options()
+DEFAULTS = PairOptions()
 
 
-def open_side(made: Any, options: Options = DEFAULTS) -> "Side":
+def open_side(made: Any, options: PairOptions = DEFAULTS) -> "Side":
     """The side of what a factory returned. Raises UsageError for what is no model of this framework."""
     if not kinds.recognize(made):
         raise UsageError(f"expected a torch.nn.Module, got {type(made).__module__}.{type(made).__qualname__}")
@@ -29,9 +29,9 @@ def open_side(made: Any, options: Options = DEFAULTS) -> "Side":
 
 
 class Side:
-    """See `spec.pair.Side`."""
+    """See `spec.pair.PairSide`."""
 
-    def __init__(self, made: nn.Module, options: Options) -> None:
+    def __init__(self, made: nn.Module, options: PairOptions) -> None:
         self.kind = kinds.describe(made)
         self.leaves = kinds.leaves_of(made)
         self.packed = kinds.packed_of(made)
@@ -152,8 +152,8 @@ class Side:
             yield {path: taken_out(array).astype(np.float64) for path, array in parameters.items()}
 
     def steps(
-        self, batches: Iterable[Batch], *, precision: Precision = "float64", train: bool = False, seed: int = 0
-    ) -> Iterator[Step]:
+        self, batches: Iterable[PairBatch], *, precision: Precision = "float64", train: bool = False, seed: int = 0
+    ) -> Iterator[PairStep]:
         module = self._new_copy(precision)
         optimizers = self._optimizers(module)
         for number, batch in enumerate(batches):
@@ -165,7 +165,7 @@ class Side:
             for one in optimizers:
                 one.step()
             values = {path: taken_out(array).astype(np.float64) for path, array in kinds.arrays_of(module).items()}
-            yield Step(float(loss.detach()), values)
+            yield PairStep(float(loss.detach()), values)
 
     def _copy(self, precision: Precision) -> nn.Module:
         if precision not in self._copies:
