@@ -9,7 +9,7 @@ import numpy as np
 
 from spec.errors import OhlolError, UsageError
 
-Path_ = str | Path
+PathLike = str | Path
 
 
 def check(
@@ -18,15 +18,15 @@ def check(
     inputs: Any = None,
     *,
     seed: int = 0,
-    weights: Path_ | None = None,
-    map_file: Path_ | None = None,
+    weights: PathLike | None = None,
+    map_file: PathLike | None = None,
     timeout: float = 600.0,
     **options: Any,
 ) -> str:
     """Raise AssertionError, with the report as its message, unless the two are the same; returns the report.
 
-    original: the path of a pair file; or a function that makes the original, where `port` is one that makes the port and
-    `inputs` is one that takes a generator. Functions that can be imported by file and name are called in a process for
+    original: the path of a pair file; or a function that makes the original, where `port` is one that makes the port
+    and `inputs` is one that takes a generator. Functions that can be imported by file and name are called in a process for
     each side. Anything else is live: models themselves (`inputs`: a function, or the arguments), or functions inside of
     others; these are checked in this process, and the report says what that leaves out.
     options: what a pair file may give beside, by the same names.

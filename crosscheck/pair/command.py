@@ -35,14 +35,18 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = Parser(
         prog="python -m crosscheck pair",
-        description="Does a port start, compute and train as its original does? Any PyTorch model against any JAX model, "
-        f"or two of one framework. The file has the functions {', '.join(NEEDED)}; it may have {', '.join(OPTIONAL)}.",
+        description="Does a port start, compute and train as its original does? Any PyTorch model against any JAX "
+        f"model, or two of one framework. The file has the functions {', '.join(NEEDED)}; it may have {', '.join(OPTIONAL)}.",
         epilog=epilog(TABLE),
     )
     made.add_argument("pair", type=path_argument, metavar="PAIR.py", help="the pair file")
-    made.add_argument("--weights", type=path_argument, metavar="FILE", help="safetensors or .npz of the original's names")
+    made.add_argument(
+        "--weights", type=path_argument, metavar="FILE", help="safetensors or .npz of the original's names"
+    )
     made.add_argument("--map", type=path_argument, metavar="FILE", help=f"the map's file (default PAIR{MAP})")
-    made.add_argument("--emit", type=path_argument, metavar="FILE", help="write a converter of weights, which needs NumPy alone")
+    made.add_argument(
+        "--emit", type=path_argument, metavar="FILE", help="write a converter of weights, which needs NumPy alone"
+    )
     made.add_argument("--seed", type=seed, default=0, help="of inputs, points and batches (default 0)")
     made.add_argument(
         "--timeout", type=seconds, default=TIMEOUT, metavar="SECONDS", help="for one answer of one side (default 600)"
@@ -94,7 +98,7 @@ def read_weights(file: Path) -> dict[str, np.ndarray]:
 
 
 class Progress:
-    """What is being done, on standard error: one line that is written over on a terminal, else a line for each check."""
+    """What is being done, on standard error: on a terminal one line that is written over, else a line a check."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._console = Console(file=cast(TextIO, output.Forgiving(sys.stderr)), quiet=quiet, highlight=False)
@@ -122,4 +126,7 @@ class Progress:
             show(self._console, [report.cell_row(cell)])
         else:
             row = report.cell_row(cell)
-            say(self._console, f"[{self._count}/{len(CHECKS)}] {row.word} {row.name} in {cell.seconds:.1f} s: {row.details}")
+            say(
+                self._console,
+                f"[{self._count}/{len(CHECKS)}] {row.word} {row.name} in {cell.seconds:.1f} s: {row.details}",
+            )

@@ -69,7 +69,9 @@ def dropout(state: State) -> Found:
             finding = bernoulli.dropped(bits, site.rate, LEVEL / tests)
             label = f"{site.module or site.source} of {name}, site {number}"
             values = finding.observed, finding.expected
-            comparisons.append(place.limited(label, values, finding.difference, finding.bound, finding.size, finding.note))
+            comparisons.append(
+                place.limited(label, values, finding.difference, finding.bound, finding.size, finding.note)
+            )
     state.put(next(state.points(0)).values)
     rates = ", ".join(f"{rate:.3g}" for rate in dict.fromkeys(round(site.rate, 3) for site in sites[0]))
     text = f"{len(sites[0])} and {len(sites[1])} sites" + (f", rates {rates}" if rates else "")
@@ -102,7 +104,9 @@ def _seeds(state: State, number: int, inputs: object) -> Iterator[Comparison]:
     )
     for output, array in quiet.items():
         yield place.identical(f"{output} of {name} in eval mode", array, quiet_after[output], (name, f"{name}, again"))
-        yield place.identical(f"{output} of {name}, the same seed", one[output], again[output], (name, f"{name}, again"))
+        yield place.identical(
+            f"{output} of {name}, the same seed", one[output], again[output], (name, f"{name}, again")
+        )
     fresh = any(not np.array_equal(one[output], other[output], equal_nan=True) for output in one)
     note = "whether another seed drops others"
     yield place.equal(f"fresh masks of {name}", fresh, True, note, (name, "expected"))
@@ -181,7 +185,9 @@ def _behind(entry: Intermediate, by_number: dict[int, Intermediate]) -> Iterator
 def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
     """In the order of computation: one more, one less, or another rate."""
     if len(ours) != len(theirs):
-        told = (", ".join(f"{one.module or one.source} {one.rate:.3g}" for one in side) or "none" for side in (ours, theirs))
+        told = (
+            ", ".join(f"{one.module or one.source} {one.rate:.3g}" for one in side) or "none" for side in (ours, theirs)
+        )
         one, two = told
         yield Difference(
             name="dropout: sites",

@@ -155,9 +155,11 @@ def _strangers(value: Any) -> Any:
     if isinstance(value, dict | tuple | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _strangers(item)
-    elif not (value is None or isinstance(value, bool | int | float | str | np.generic)):
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+    elif isinstance(value, np.ndarray):
+        if value.dtype.kind not in "biuf":
             yield value
+    elif not (value is None or isinstance(value, bool | int | float | str | np.generic)):
+        yield value
 
 
 def _imported(path: Path) -> ModuleType:
@@ -221,7 +223,9 @@ def _takes_seed(factory: Any, where: str, name: str) -> bool:
     except (TypeError, ValueError):
         return False
     needed = [
-        one.name for one in parameters if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        one.name
+        for one in parameters
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]
     if needed not in ([], ["seed"]):
         raise UsageError(f"{where}: expected {name}() or {name}(seed), got {name}({', '.join(needed)})")

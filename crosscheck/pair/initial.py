@@ -93,4 +93,3 @@ def _findings(one: np.ndarray, two: np.ndarray, level: float, seeded: bool) -> I
     deviations = float(drawn[0].std()), float(drawn[1].std())
     note = f"standard deviations; Kolmogorov-Smirnov distance {distance:.3g} of {thinned[0].size} values a side"
     yield "", Finding(deviations, unlikely, -math.log10(level), thinned[0].size, f"{note}; difference is -log10 of p")
-

@@ -152,6 +152,8 @@ class _Runner:
             status = "expected"
         elif not found.comparisons and name not in ("structure",):
             return self._nothing(name, found, seconds)
+        if any(one.kind == "different" for one in differences):
+            self.state.parted.append(name)
         self.differences += differences
         self.comparisons += found.comparisons
         return Cell(

@@ -77,7 +77,9 @@ def _again(
     place = state.place("forward", precision, "asked again")
     for side, one, two in zip(SIDES, before, after, strict=True):
         for name, array in one.outputs.items():
-            yield place.identical(f"{name} of {side}, asked again", array, two.outputs.get(name), (side, f"{side}, again"))
+            yield place.identical(
+                f"{name} of {side}, asked again", array, two.outputs.get(name), (side, f"{side}, again")
+            )
 
 
 def _outputs(
@@ -107,14 +109,16 @@ def _padding(state: State) -> Iterator[Comparison]:
     if valid is None:
         return
     place, unit = state.place("forward", "float64", "padding"), state.unit("float64")
-    for number, side in enumerate((state.first, state.second)):
-        before, after = side.forward(quiet[number]).outputs, side.forward(loud[number]).outputs
+    for number, (side, still, filled) in enumerate(
+        ((state.first, quiet[0], loud[0]), (state.second, quiet[1], loud[1]))
+    ):
+        before, after = side.forward(still).outputs, side.forward(filled).outputs
         for name, array in before.items():
             one, two = _counting(array, valid), _counting(after[name], valid)
             allowed = tolerances.ROUNDINGS * unit.eps * tolerances.largest(one)
             sides = SIDES[number], f"{SIDES[number]}, padding filled"
             yield place.close(f"{name} of {SIDES[number]}", one, two, allowed=allowed, sides=sides)
-    ours, theirs = (side.forward(inputs).outputs for side, inputs in zip((state.first, state.second), loud, strict=False))
+    ours, theirs = state.first.forward(loud[0]).outputs, state.second.forward(loud[1]).outputs
     for link in state.mapping.outputs:
         moved = ours[link.first].transpose(link.axes).reshape(link.shape)
         one, two = _counting(moved, valid), _counting(theirs[link.second], valid)
@@ -148,14 +152,21 @@ def _train_mode(state: State) -> Iterator[Comparison]:
             state.first.load(values)
             other = state.first.forward(ours, precision=precision, train=True)
             spread.add(one.outputs, other.outputs)
-            spread.add({f"state {k}": v for k, v in one.state.items()}, {f"state {k}": v for k, v in other.state.items()})
+            spread.add(
+                {f"state {k}": v for k, v in one.state.items()}, {f"state {k}": v for k, v in other.state.items()}
+            )
         state.first.load(point.values)
         yield from _outputs(state, one, two, spread, unit, precision, "train mode")
         yield from _statistics(state, point, one.state, two.state, spread, precision)
 
 
 def _statistics(
-    state: State, point: Point, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], spread: Spread, precision: Precision
+    state: State,
+    point: Point,
+    ours: Mapping[str, np.ndarray],
+    theirs: Mapping[str, np.ndarray],
+    spread: Spread,
+    precision: Precision,
 ) -> Iterator[Comparison]:
     place, unit = state.place("forward", precision, "statistics after train mode"), state.unit(precision)
     kept = state.mapping.push(point.values)
@@ -172,8 +183,8 @@ def _statistics(
 
 def gradients(state: State) -> tuple[Found, Found]:
     """The loss, where the pair gives one, and its gradients by leaves and inputs."""
-    if state.different():
-        raise NotChecked("the forward pass differs", scope=True)
+    if "forward" in state.parted:
+        raise NotChecked("it builds on the forward pass, where the sides differ", scope=True)
     losses: list[Comparison] = []
     leaves: list[Comparison] = []
     for number, point in enumerate(state.points(1)):
@@ -227,7 +238,11 @@ def _gradients(state: State, point: Point, precision: Precision, number: int) ->
 
 
 def _named(found: LeafGradients) -> dict[str, np.ndarray]:
-    return {**found.leaves, **{f"input {name}": one for name, one in found.inputs.items()}, "loss": np.array(found.loss)}
+    return {
+        **found.leaves,
+        **{f"input {name}": one for name, one in found.inputs.items()},
+        "loss": np.array(found.loss),
+    }
 
 
 def _aligned(inputs: tuple[Any, Any], name: str, gradients: Mapping[str, np.ndarray]) -> np.ndarray | None:

@@ -12,8 +12,8 @@ from crosscheck.report import data
 from crosscheck.report.markup import code, head, inline, row
 from crosscheck.report.rows import Row, say, show
 
-SHOWN = 12
-"""So many differences of a kind are listed on a terminal; report.json has them all."""
+SHOWN = 8
+"""So many differences of a check are listed on a terminal; report.json has them all."""
 
 WIDTH = 11
 """Columns of the names of facts."""
@@ -57,8 +57,8 @@ def cell_row(cell: Cell) -> Row:
     word, style = WORDS[cell.status]
     ratio = ""
     if cell.ratio and cell.status == "same":
-        ratio = f"{cell.ratio:.2g} of the bound; "
-    return Row(word, style, cell.check, ratio + cell.text)
+        ratio = f"{cell.ratio:.2g} of the bound"
+    return Row(word, style, cell.check, "; ".join(one for one in (ratio, cell.text) if one))
 
 
 def _differences(result: Result, console: Console) -> None:
@@ -69,10 +69,12 @@ def _differences(result: Result, console: Console) -> None:
         say(console, f"first difference: {first.name}", "bold red")
         for name, words in facts(first):
             say(console, f"  {name:<{WIDTH}} {words}", indent=WIDTH + 1)
-    for one in found[1 : SHOWN + 1]:
-        say(console, f"also: {one.name}: {_line(one)}", indent=6)
-    if len(found) > SHOWN + 1:
-        say(console, f"and {len(found) - SHOWN - 1} more, all in report.json")
+    for check in dict.fromkeys(one.check for one in found):
+        others = [one for one in found[1:] if one.check == check]
+        for one in others[:SHOWN]:
+            say(console, f"also: {one.name}: {_line(one)}", indent=6)
+        if len(others) > SHOWN:
+            say(console, f"and {len(others) - SHOWN} more in {check}, all in report.json")
     for one in known[:SHOWN]:
         say(console, f"expected: {one.name}: {one.expected}", indent=10)
     if found or known:
@@ -129,7 +131,9 @@ def _blocks(result: Result) -> Iterator[str]:
     for cell in result.cells:
         word = WORDS[cell.status][0]
         ratio = "" if cell.ratio is None else f"{cell.ratio:.2g}"
-        yield row(cell.check, f"**{word}**" if word.isupper() else word, ratio, inline(cell.text), f"{cell.seconds:.1f}")
+        yield row(
+            cell.check, f"**{word}**" if word.isupper() else word, ratio, inline(cell.text), f"{cell.seconds:.1f}"
+        )
     open_still = [one for one in result.differences if not one.expected]
     if open_still:
         yield "\n## Differences, in order\n"

@@ -10,7 +10,17 @@ from crosscheck.exit_codes import COULD_NOT_RUN, DIFFERENT, PARTLY_CHECKED, SAME
 
 SCHEMA_VERSION = 1
 
-Status = Literal["same", "different", "expected", "not representable", "cannot train alike", "ambiguous", "partly", "crashed", "not checked"]
+Status = Literal[
+    "same",
+    "different",
+    "expected",
+    "not representable",
+    "cannot train alike",
+    "ambiguous",
+    "partly",
+    "crashed",
+    "not checked",
+]
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,8 +34,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is not the same.
 
-    name: of it, as `expected` in a pair file may have it. check: that found it. text: it in a sentence. kind: the status
-    that it gives its cell. first, second: where on both sides, where that is known. index, values: of the largest
+    name: of it, as `expected` in a pair file may have it. check: that found it. text: it in a sentence. kind: the
+    status that it gives its cell. first, second: where on both sides, where that is known. index, values: of the largest
     difference, in the first side's layout. size: that, in units of the largest value. expected: the reason that the
     pair gives for it, or empty.
     """
@@ -46,9 +56,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a check. ratio: its largest difference in units of the bound; text: what was looked at, or why not.
+    """What became of a check.
 
-    scope: whether it was left out because the pair gives nothing for it, which is no lack.
+    ratio: its largest difference in units of the bound. text: what was looked at, or why not. scope: whether it was left out because the pair gives nothing for it, which is no lack.
     """
 
     check: str
@@ -113,7 +123,9 @@ def conclude(cells: list[Cell], differences: list[Difference], alone: bool) -> V
         return Verdict(f"COULD NOT RUN {', '.join(crashed)}", COULD_NOT_RUN)
     if any(one.kind == "ambiguous" and not one.expected for one in differences):
         return Verdict("AMBIGUOUS: all that was compared is the same, and would be under another map", PARTLY_CHECKED)
-    if partly := [cell.check for cell in cells if cell.status == "partly" or (cell.status == "not checked" and not cell.scope)]:
+    if partly := [
+        cell.check for cell in cells if cell.status == "partly" or (cell.status == "not checked" and not cell.scope)
+    ]:
         return Verdict(f"PARTLY CHECKED: not {', '.join(partly)}", PARTLY_CHECKED)
     asked = sum(cell.status in ("same", "expected") for cell in cells)
     left = [cell.check for cell in cells if cell.scope]

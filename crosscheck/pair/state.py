@@ -44,7 +44,11 @@ class Found(NamedTuple):
 
 
 class State:
-    """made: the first side's values as it was made, or of a checkpoint; second_made: the second's. pinned: constants that are held in float32."""
+    """made: the first side's values as it was made, or of a checkpoint; second_made: the second's.
+
+    pinned: whether constants are held in float32. parted: checks that found something different, after which those
+    that build on them say nothing of their own.
+    """
 
     def __init__(self, pair: Pair, seed: int, made: dict[str, np.ndarray], say: Callable[[str], None]) -> None:
         self.pair, self.seed, self.made, self.say = pair, seed, made, say
@@ -57,6 +61,7 @@ class State:
         self.mapping: Map = Map(self.first.leaves, self.second.leaves, {})
         self.report: Report | None = None
         self.notes: list[str] = []
+        self.parted: list[str] = []
         self._random: tuple[bool, bool] | None = None
 
     def unit(self, precision: Precision) -> Unit:
@@ -136,10 +141,6 @@ class State:
             self._random = found[0], found[1]
         return self._random
 
-    def different(self) -> bool:
-        """Whether the forward pass is known to part."""
-        return self.report is None or self.report.standing == "different"
-
 
 def cast(array: np.ndarray, precision: Precision) -> np.ndarray:
     return np.asarray(array).astype(precision)
@@ -154,7 +155,9 @@ def from_comparisons(comparisons: Sequence[Comparison]) -> list[Difference]:
         name = f"{one.rung}: {one.tensor}"
         if name not in found:
             step = "" if one.step is None else f", step {one.step}"
-            apart = f"apart by {one.difference:.3g}, allowed {one.bound:.3g}" if one.difference is not None else one.note
+            apart = (
+                f"apart by {one.difference:.3g}, allowed {one.bound:.3g}" if one.difference is not None else one.note
+            )
             found[name] = Difference(
                 name=name,
                 check=one.rung,

@@ -98,7 +98,9 @@ def round_trip(state: State) -> Found:
         side.load(values)
         held = side.values()
         for path, value in values.items():
-            comparisons.append(place.identical(f"{path} of {name}", value, held.get(path), (name, f"{name}, read back")))
+            comparisons.append(
+                place.identical(f"{path} of {name}", value, held.get(path), (name, f"{name}, read back"))
+            )
     place = state.place("round trip", "float64", "converter")
     for path, value in converted(state.mapping, point).items():
         comparisons.append(place.identical(f"{path}, converted", pushed.get(path), value, ("map", "converter")))
@@ -113,7 +115,7 @@ def converted(mapping: maps.Map, values: dict[str, np.ndarray]) -> dict[str, np.
     exec(compile(maps.emitted(mapping), "convert.py", "exec"), names)
     convert = names["convert"]
     assert callable(convert)
-    return convert(values)
+    return convert(values)  # pyright: ignore[reportReturnType]
 
 
 def load_weights(state: State, values: dict[str, np.ndarray], file: Path) -> None:

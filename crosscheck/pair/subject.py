@@ -130,5 +130,3 @@ def live(models: tuple[Any, Any], inputs: Callable[..., Any], options: Mapping[s
     first, second = sides
     told = first.told(), second.told()
     return Pair(where, None, (cast(Asked, first), cast(Asked, second)), told, alone=False)
-
-

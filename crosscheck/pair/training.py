@@ -29,8 +29,8 @@ ROUNDINGS = 8.0
 
 CONSTANTS = {"float64": 0.0, "float32": 6e-4}
 """Share of the way that a parameter has gone by which rounded constants may change it. Who computes 1 - beta^t in
-float32, as optax does, rounds a beta next to 1 by 2^-24, which is 2^-24 / (1 - beta) of the difference: 6e-4 for a beta of
-0.9999, the nearest to 1 that is in use. In float64 the same is 1e-12, and the roundings above cover it."""
+float32, as optax does, rounds a beta next to 1 by 2^-24, which is 2^-24 / (1 - beta) of the difference: 6e-4 for a beta
+of 0.9999, the nearest to 1 that is in use. In float64 the same is 1e-12, and the roundings above cover it."""
 
 INVISIBLE = 1e-11
 """Gradient, in units of the largest of any leaf, that is rounding of a zero: see crosscheck.mapping.verification."""
@@ -96,7 +96,11 @@ def _replayed(state: State, precision: Precision, compared: Sequence[str], steps
                 count *= rounding.unit_of(precision, state.leaves, False).eps / float(np.finfo(precision).eps)
             allowed = count + CONSTANTS[precision] * gone[path]
             found = place.close(
-                path, cast(now[path], precision)[None], cast(two[path], precision)[None], allowed=allowed[None], stepwise=True
+                path,
+                cast(now[path], precision)[None],
+                cast(two[path], precision)[None],
+                allowed=allowed[None],
+                stepwise=True,
             )
             _keep(tightest, path, found, step)
         last = now
@@ -117,7 +121,7 @@ def _keep(tightest: dict[str, Comparison], name: str, found: Comparison, step: i
 
 
 def _drawn(state: State, step: int, compared: Sequence[str], precision: Precision) -> dict[str, np.ndarray]:
-    """A step's gradients by the second side's trained leaves: of all sizes, some zero; zero where nothing is compared."""
+    """A step's gradients by the second side's leaves: of all sizes, some zero; zero where nothing is compared."""
     found = {}
     for number, leaf in enumerate(state.second.leaves):
         if not leaf.trainable:
@@ -136,8 +140,8 @@ def trajectory(state: State) -> Found:
     """Both trained from the same start on the same batches, against the first side's own perturbed runs."""
     if not all("optimizer" in side.can for side in (state.first, state.second)):
         raise NotChecked("the pair gives no optimizers", scope=True)
-    if state.different():
-        raise NotChecked("the forward pass differs", scope=True)
+    if parted := [one for one in ("forward", "loss", "gradients", "optimizer") if one in state.parted]:
+        raise NotChecked(f"it builds on {', '.join(parted)}, where the sides differ", scope=True)
     if left := apart(state):
         raise NotChecked(f"trained in another way: {', '.join(sorted(left))}", scope=True)
     steps = STEPS_LARGE if state.large else STEPS
@@ -160,7 +164,8 @@ class _Trajectory:
     """All runs, step by step beside each other; no step is kept."""
 
     def __init__(self, state: State, precision: Precision, steps: int, train: bool) -> None:
-        self.state, self.precision, self.steps, self.train = state, precision, steps, train
+        self.state, self.steps, self.train = state, steps, train
+        self.precision: Precision = precision
         self.unit: Unit = state.unit(precision)
         self.place = state.place("trajectory", precision, "eval mode" if not train else "train mode")
         self.spread = Spread()
@@ -256,7 +261,7 @@ class _Trajectory:
 def _unscaled(link: Any) -> Any:
     """The link as one of places alone: where elements go, whatever is done to them."""
     parts = tuple(
-        part._replace(pieces=tuple(piece._replace(factor=1.0, offset=0.0) for piece in part.pieces)) for part in link.parts
+        part._replace(pieces=tuple(piece._replace(factor=1.0, offset=0.0) for piece in part.pieces))
+        for part in link.parts
     )
     return link._replace(parts=parts)
-
