@@ -26,9 +26,9 @@ def check(
     """Raise AssertionError, with the report as its message, unless the two are the same; returns the report.
 
     original: the path of a pair file; or a function that makes the original, where `port` is one that makes the port
-    and `inputs` is one that takes a generator. Functions that can be imported by file and name are called in a process for
-    each side. Anything else is live: models themselves (`inputs`: a function, or the arguments), or functions inside of
-    others; these are checked in this process, and the report says what that leaves out.
+    and `inputs` is one that takes a generator. Functions that can be imported by file and name are called in a process
+    for each side. Anything else is live: models themselves (`inputs`: a function, or the arguments), or functions
+    inside of others; these are checked in this process, and the report says what that leaves out.
     options: what a pair file may give beside, by the same names.
 
     Raises OhlolError with one line where the pair cannot be asked.

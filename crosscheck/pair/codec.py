@@ -90,7 +90,7 @@ def digest(value: Any) -> str:
 
 def arrays_in(value: Any) -> Iterator[np.ndarray]:
     """Every array of a tree, in order."""
-    return (leaf for _, leaf in plain.leaves(value) if isinstance(leaf, np.ndarray | np.generic))
+    return (np.asarray(leaf) for _, leaf in plain.leaves(value) if isinstance(leaf, np.ndarray | np.generic))
 
 
 def _array(stored: Stored, held: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     made = Parser(
         prog="python -m crosscheck pair",
         description="Does a port start, compute and train as its original does? Any PyTorch model against any JAX "
-        f"model, or two of one framework. The file has the functions {', '.join(NEEDED)}; it may have {', '.join(OPTIONAL)}.",
+        f"model, or two of one framework. The file has {', '.join(NEEDED)}; it may have {', '.join(OPTIONAL)}.",
         epilog=epilog(TABLE),
     )
     made.add_argument("pair", type=path_argument, metavar="PAIR.py", help="the pair file")

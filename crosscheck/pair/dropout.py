@@ -142,7 +142,7 @@ def sites_of(entries: tuple[Intermediate, ...]) -> Iterator[Site]:
 def _counted(dropped: np.ndarray, kept: np.ndarray) -> tuple[int, int]:
     """How many are dropped, and how many were seen, of those that were drawn: whole channels are one each."""
     for axis in range(dropped.ndim):
-        each = dropped.any(axis=axis, keepdims=True), kept.any(axis=axis, keepdims=True)
+        each = tuple(np.asarray(one.any(axis=axis, keepdims=True)) for one in (dropped, kept))
         if dropped.shape[axis] > 1 and not (each[0] & each[1]).any():
             dropped, kept = each
     return int(dropped.sum()), int((dropped | kept).sum())

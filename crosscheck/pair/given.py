@@ -89,8 +89,8 @@ def read(source: Source, side: int) -> Given:
     where = Path(source.file).name
     for name in (own, "inputs"):
         if not callable(part(name)):
-            what = "(rng), the NumPy arrays that the model is called with" if name == "inputs" else "() or (seed)"
-            raise UsageError(f"{where}: expected a function {name}{what}, got {_kind(part(name))}")
+            what = f"{name}(rng)" if name == "inputs" else f"{name}() or {name}(seed)"
+            raise UsageError(f"{where}: expected a function {what}, got {_kind(part(name))}")
     factory = part(own)
     seeded = _takes_seed(factory, where, own)
     make = _guarded(factory, where, own)
@@ -131,7 +131,7 @@ def implementation_of(made: Any, where: str, name: str) -> str:
 def inputs_of(given: Given, state: Mapping[str, Any], where: str) -> tuple[Any, ...] | dict[str, Any]:
     """What `inputs` draws from a generator in that state: positional arguments, or arguments by name."""
     bits = np.random.PCG64()
-    bits.state = state
+    bits.state = dict(state)  # pyright: ignore[reportAttributeAccessIssue]
     drawn = given.inputs(np.random.Generator(bits))
     return checked_inputs(drawn, where, "inputs")
 

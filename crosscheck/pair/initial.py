@@ -87,7 +87,7 @@ def _findings(one: np.ndarray, two: np.ndarray, level: float, seeded: bool) -> I
     if min(side.size for side in drawn) < FEWEST:
         return
     thinned = [side[:: -(-side.size // MOST)] for side in drawn]
-    result = stats.ks_2samp(*thinned)
+    result = stats.ks_2samp(thinned[0], thinned[1])
     distance, probability = float(np.asarray(result[0])), float(np.asarray(result[1]))
     unlikely = max(-math.log10(probability), 0.0) if probability > 0 else math.inf
     deviations = float(drawn[0].std()), float(drawn[1].std())

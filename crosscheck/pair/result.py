@@ -35,9 +35,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is not the same.
 
     name: of it, as `expected` in a pair file may have it. check: that found it. text: it in a sentence. kind: the
-    status that it gives its cell. first, second: where on both sides, where that is known. index, values: of the largest
-    difference, in the first side's layout. size: that, in units of the largest value. expected: the reason that the
-    pair gives for it, or empty.
+    status that it gives its cell. first, second: where on both sides, where that is known. index, values: of the
+    largest difference, in the first side's layout. size: that, in units of the largest value. expected: the reason that
+    the pair gives for it, or empty.
     """
 
     name: str
@@ -58,7 +58,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a check.
 
-    ratio: its largest difference in units of the bound. text: what was looked at, or why not. scope: whether it was left out because the pair gives nothing for it, which is no lack.
+    ratio: its largest difference in units of the bound. text: what was looked at, or why not. scope: whether it was
+    left out because the pair gives nothing for it, which is no lack.
     """
 
     check: str

@@ -1,8 +1,8 @@
 """How far rounding alone carries a side: it is asked again at values that are moved by a unit in the last place.
 
 As in crosscheck.bounds.rounding_spread, for models of any dtype, and where constants that a model holds in float32
-enter a computation in float64. Those cannot be moved from outside; but what a unit of float32 in them does to the results is
-of the size of what a unit of float32 does in the leaves. So there the leaves are moved by that much.
+enter a computation in float64. Those cannot be moved from outside; but what a unit of float32 in them does to the
+results is of the size of what a unit of float32 does in the leaves. So there the leaves are moved by that much.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -7,6 +7,7 @@ its own function of the pair file, and never the other side's.
 import importlib
 import itertools
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -22,10 +23,14 @@ from crosscheck.pair.codec import CHILD, digest, pack, unpack
 from crosscheck.pair.given import Given, Source
 from crosscheck.pair.messages import Answered, Call, Message, Opened, Raised
 from crosscheck.recording import channel
+from crosscheck.recording.places import OURS, SITES
 from spec import text
 from spec.errors import OhlolError, Unsupported
 from spec.exit_codes import COULD_NOT_RUN
 from spec.pair import Batch, Objective, Side
+
+NOT_THEIRS = (*(f"{os.sep}{site}{os.sep}" for site in SITES), *OURS, "<")
+"""Parts of the paths of files that are not the user's."""
 
 STREAMS = ("steps", "replay")
 """Functions that give one result after another."""
@@ -44,7 +49,7 @@ def main(source: str, side: str, directory: str) -> int:
             except Unsupported as error:
                 message = Raised(message=text.admit(str(error)), exit_code=error.exit_code, unsupported=True)
             except OhlolError as error:
-                message = Raised(message=text.admit(str(error)), exit_code=_exit_code(error))
+                message = Raised(message=text.admit(str(error) + _at(error.__cause__)), exit_code=_exit_code(error))
             # Also SystemExit: a model may do anything.
             except BaseException as error:
                 traceback.print_exc()
@@ -59,9 +64,14 @@ def _exit_code(error: OhlolError) -> int:
 
 
 def _where(error: BaseException) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1:]
-    place = f" at {Path(frame[0].filename).name}:{frame[0].lineno}" if frame else ""
-    return f"raised {text.exception(error)}{place}"
+    return f"raised {text.exception(error)}{_at(error)}"
+
+
+def _at(error: BaseException | None) -> str:
+    """The innermost line of somebody's own, outside of what is installed, that an exception came through."""
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else []
+    own = [one for one in frames if not any(part in one.filename for part in NOT_THEIRS)]
+    return f" (at {Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
 
 
 def _send(answers: BinaryIO, message: Message) -> None:
