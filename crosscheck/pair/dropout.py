@@ -42,11 +42,8 @@ class Site(NamedTuple):
 def dropout(state: State) -> Found:
     """Sites and rates on both sides, seeds, and eval mode after train mode."""
     able = [{"train", "rng"} <= side.can for side in (state.first, state.second)]
-    first_alone = able[0] and not able[1]
     random = state.random_in_train()
     if not any(random):
-        if first_alone and state.moves_in_train():
-            raise NotChecked(f"{SIDES[1]} takes no `train` and `rng`", scope=True)
         raise NotChecked("nothing in train mode is random", scope=True)
     if not all(able):
         missing = SIDES[able.index(False)]

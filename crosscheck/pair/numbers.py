@@ -19,6 +19,9 @@ from crosscheck.pair.state import PRECISIONS, Found, NotChecked, Point, State, c
 from spec.framework import Precision
 from spec.pair import Forward, Inputs, LeafGradients
 
+ASKED_AGAIN, TRAIN, STATISTICS = "asked again", "train mode", "statistics after train mode"
+"""Cases."""
+
 DRAWN = 2
 """Random points beside the values that the model was made with."""
 
@@ -33,11 +36,10 @@ def forward(state: State) -> Found:
     looked = [f"{1 if state.large else DRAWN} random points and as made", "batch of 1"]
     state.put(next(state.points(0)).values)
     comparisons += list(_padding(state))
-    comparisons += list(_train_mode(state))
     differences = [_difference(one) for one in state.report.divergences] if state.report else []
     failed = from_comparisons(comparisons)
-    if not differences or any("padding" in one.case or "train" in one.case or "again" in one.name for one in failed):
-        differences += failed
+    # Where places are known, what comes of them is not listed beside them.
+    differences += [one for one in failed if not differences or one.case in ("padding", ASKED_AGAIN)]
     return Found(comparisons, differences, ", ".join(looked))
 
 
@@ -74,7 +76,7 @@ def _sizes(inputs: Inputs) -> list[tuple[int, ...]]:
 def _again(
     state: State, precision: Precision, before: tuple[Forward, Forward], after: tuple[Forward, Forward]
 ) -> Iterator[Comparison]:
-    place = state.place("forward", precision, "asked again")
+    place = state.place("forward", precision, ASKED_AGAIN)
     for side, one, two in zip(SIDES, before, after, strict=True):
         for name, array in one.outputs.items():
             yield place.identical(
@@ -85,7 +87,7 @@ def _again(
 def _outputs(
     state: State, one: Forward, two: Forward, spread: Spread, unit: Unit, precision: Precision, case: str
 ) -> Iterator[Comparison]:
-    place = state.place("forward", precision, case)
+    place = state.place("train mode" if case == TRAIN else "forward", precision, case)
     for link in state.mapping.outputs:
         ours, theirs = one.outputs.get(link.first), two.outputs.get(link.second)
         if ours is None or theirs is None:
@@ -131,15 +133,29 @@ def _counting(array: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return array[valid] if array.shape[:2] == valid.shape else array
 
 
-def _train_mode(state: State) -> Iterator[Comparison]:
+def train_mode(state: State) -> Found:
     """Outputs and statistics in train mode, where nothing in it is random."""
     if not all("train" in side.can for side in (state.first, state.second)):
-        if "train" in state.first.can and state.moves_in_train():
-            state.notes.append(f"train mode was not compared: the {SIDES[1]} has none (call_port may take `train`)")
-        return
+        missing = next(
+            name for name, side in zip(SIDES, (state.first, state.second), strict=True) if "train" not in side.can
+        )
+        raise NotChecked(f"{missing} has no train mode (call_{missing} may take `train`)", scope=True)
+    if "forward" in state.parted:
+        raise NotChecked("it builds on the forward pass, where the sides differ", scope=True)
     if any(state.random_in_train()):
-        return
-    state.say("forward, train mode")
+        raise NotChecked("train mode is random: dropout is looked at by itself", scope=True)
+    outputs: list[Comparison] = []
+    statistics: list[Comparison] = []
+    for one in _train_mode(state):
+        (statistics if one.case == STATISTICS else outputs).append(one)
+    state.put(next(state.points(0)).values)
+    state.statistics = {one.tensor for one in statistics if not one.passed}
+    comparisons = [*outputs, *statistics]
+    return Found(comparisons, from_comparisons(comparisons), f"{len({one.tensor for one in statistics})} statistics")
+
+
+def _train_mode(state: State) -> Iterator[Comparison]:
+    state.say("train mode")
     for precision in PRECISIONS:
         unit = state.unit(precision)
         point = next(state.points(0))
@@ -156,7 +172,7 @@ def _train_mode(state: State) -> Iterator[Comparison]:
                 {f"state {k}": v for k, v in one.state.items()}, {f"state {k}": v for k, v in other.state.items()}
             )
         state.first.load(point.values)
-        yield from _outputs(state, one, two, spread, unit, precision, "train mode")
+        yield from _outputs(state, one, two, spread, unit, precision, TRAIN)
         yield from _statistics(state, point, one.state, two.state, spread, precision)
 
 
@@ -168,7 +184,7 @@ def _statistics(
     spread: Spread,
     precision: Precision,
 ) -> Iterator[Comparison]:
-    place, unit = state.place("forward", precision, "statistics after train mode"), state.unit(precision)
+    place, unit = state.place("train mode", precision, STATISTICS), state.unit(precision)
     kept = state.mapping.push(point.values)
     moved = state.mapping.push(point.values | dict(ours))
     largest = max(spread.found.values(), default=0.0)

@@ -47,7 +47,8 @@ class State:
     """made: the first side's values as it was made, or of a checkpoint; second_made: the second's.
 
     pinned: whether constants are held in float32. parted: checks that found something different, after which those
-    that build on them say nothing of their own.
+    that build on them say nothing of their own. statistics: leaves of the second side that a call in train mode leaves
+    with another value than the first's.
     """
 
     def __init__(self, pair: Pair, seed: int, made: dict[str, np.ndarray], say: Callable[[str], None]) -> None:
@@ -62,6 +63,7 @@ class State:
         self.report: Report | None = None
         self.notes: list[str] = []
         self.parted: list[str] = []
+        self.statistics: set[str] = set()
         self._random: tuple[bool, bool] | None = None
 
     def unit(self, precision: Precision) -> Unit:
@@ -120,12 +122,6 @@ class State:
     def names_padding(self) -> bool:
         """Whether the pair says which of its inputs holds lengths, or a mask."""
         return bool({"lengths", "mask"} & self.pair.names)
-
-    def moves_in_train(self) -> bool:
-        """Whether train mode makes a difference on the first side."""
-        inputs = self.pair.make_inputs(self.random(3))[0]
-        one, two = self.first.forward(inputs), self.first.forward(inputs, train=True)
-        return bool(two.state) or any(not np.array_equal(one.outputs[name], two.outputs[name]) for name in one.outputs)
 
     def random_in_train(self) -> tuple[bool, bool]:
         """Whether each side's train mode is another with another seed."""

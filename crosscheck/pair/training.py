@@ -140,7 +140,7 @@ def trajectory(state: State) -> Found:
     """Both trained from the same start on the same batches, against the first side's own perturbed runs."""
     if not all("optimizer" in side.can for side in (state.first, state.second)):
         raise NotChecked("the pair gives no optimizers", scope=True)
-    if parted := [one for one in ("forward", "loss", "gradients", "optimizer") if one in state.parted]:
+    if parted := [one for one in ("forward", "loss", "gradients", "train mode", "optimizer") if one in state.parted]:
         raise NotChecked(f"it builds on {', '.join(parted)}, where the sides differ", scope=True)
     if left := apart(state):
         raise NotChecked(f"trained in another way: {', '.join(sorted(left))}", scope=True)
@@ -157,6 +157,7 @@ def trajectory(state: State) -> Found:
     mode = "train" if train else "eval"
     runs = state.unit("float64").runs
     text = f"{steps} steps in {mode} mode, {runs} perturbed runs" + "".join(f"; {one}" for one in words)
+    text += f"; without {', '.join(sorted(state.statistics))}, which differ in train mode" if state.statistics else ""
     return Found(comparisons, from_comparisons(comparisons), text)
 
 
@@ -233,7 +234,7 @@ class _Trajectory:
         for name, one in named.items():
             self.sizes[name] = max(self.sizes.get(name, 0.0), tolerances.largest(one))
             keep = self.noise.get(name)
-            if name in self.beyond or (keep is not None and not keep.any()):
+            if name in self.beyond or name in self.state.statistics or (keep is not None and not keep.any()):
                 continue
             floor = tolerances.STEP_ROUNDINGS * self.unit.eps * self.sizes[name]
             if name in self.last:

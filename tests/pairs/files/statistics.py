@@ -1,6 +1,7 @@
 """BatchNorm on images, whose layout is another on either side."""
 
 import jax
+import optax
 import torch
 from flax import nnx
 from torch import nn
@@ -40,3 +41,11 @@ def inputs(rng):
 
 def to_port(x):
     return (x.transpose(0, 2, 3, 1),)
+
+
+def loss(output, x):
+    return (output**2).mean()
+
+
+optimizers = (lambda parameters: torch.optim.SGD(parameters, 0.1, momentum=0.9), optax.sgd(0.1, 0.9))
+expected = {"train mode: norm.var": "torch keeps the unbiased variance, Flax the biased one"}
