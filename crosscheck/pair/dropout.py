@@ -24,12 +24,18 @@ BEHIND = 3
 EXACT = 1e-4
 """Relative difference of a kept value from c times the one behind it, in float32 of many factors."""
 
+TOGETHER = 16
+"""Numbers of a mask from which it is no chance that all of them fall alike along an axis."""
+
 FEWEST = 8
 """Numbers that must have been seen of a mask."""
 
 
 class Site(NamedTuple):
-    """rate: that is meant, 1 - 1 / c. dropped, size: of what was drawn, so far as it was seen."""
+    """rate: that is meant, 1 - 1 / c. dropped, size: of what was drawn, so far as it was seen.
+
+    whole: whether all of it was seen.
+    """
 
     module: str
     source: str
@@ -37,6 +43,7 @@ class Site(NamedTuple):
     rate: float
     dropped: int
     size: int
+    whole: bool
 
 
 def dropout(state: State) -> Found:
@@ -117,8 +124,8 @@ def sites_of(entries: tuple[Intermediate, ...]) -> Iterator[Site]:
         value = np.asarray(entry.value, np.float64)
         if value.size < FEWEST or not 0 < np.count_nonzero(value == 0) < value.size:
             continue
-        if any(operand in masks and by_number[operand].value.shape == value.shape for operand in entry.operands):
-            # What a mask is multiplied with, or what only hands on what was dropped already.
+        if masks.intersection(entry.operands):
+            # What a mask is multiplied with, in its shape or in a larger one, or what hands on what was dropped already.
             masks.add(entry.number)
             continue
         scale = _as_mask(value)
@@ -133,7 +140,8 @@ def sites_of(entries: tuple[Intermediate, ...]) -> Iterator[Site]:
                     break
         if scale is not None:
             masks.add(entry.number)
-            yield Site(entry.module, entry.source, entry.op, 1 - 1 / scale, *_counted((value == 0) & seen, value != 0))
+            dropped, size = _counted((value == 0) & seen, value != 0)
+            yield Site(entry.module, entry.source, entry.op, 1 - 1 / scale, dropped, size, bool(seen.all()))
 
 
 def _counted(dropped: np.ndarray, kept: np.ndarray) -> tuple[int, int]:
@@ -205,6 +213,15 @@ def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
                 second=_place(two),
                 values=(one.rate, two.rate),
                 size=abs(one.rate - two.rate),
+            )
+        elif one.whole and two.whole and min(one.size, two.size) >= TOGETHER and one.size != two.size:
+            where = one.module or one.source
+            yield Difference(
+                name=f"dropout: {where}, shared",
+                check="dropout",
+                text=f"{where}: {SIDES[0]} draws {one.size} numbers, {SIDES[1]} {two.size}: others are dropped together",
+                first=_place(one),
+                second=_place(two),
             )
 
 
