@@ -15,7 +15,7 @@ from crosscheck.pair.given import NEEDED, OPTIONAL, Source
 from crosscheck.pair.ladder import CHECKS, Wanted
 from crosscheck.pair.result import Cell, Result
 from crosscheck.pair.verdicts import TABLE
-from crosscheck.report.rows import say, show
+from crosscheck.report.rows import say
 from spec import parameters
 from spec.arguments import Parser, path_argument, seed
 from spec.errors import UsageError
@@ -122,9 +122,7 @@ class Progress:
     def done(self, cell: Cell) -> None:
         """A check has ended."""
         self._count += 1
-        if self._status:
-            show(self._console, [report.cell_row(cell)])
-        else:
+        if not self._status:
             row = report.cell_row(cell)
             say(
                 self._console,

@@ -125,7 +125,7 @@ def sites_of(entries: tuple[Intermediate, ...]) -> Iterator[Site]:
         if value.size < FEWEST or not 0 < np.count_nonzero(value == 0) < value.size:
             continue
         if masks.intersection(entry.operands):
-            # What a mask is multiplied with, in its shape or in a larger one, or what hands on what was dropped already.
+            # What a mask is multiplied with, in its shape or a larger one, or what hands on what was dropped.
             masks.add(entry.number)
             continue
         scale = _as_mask(value)
@@ -219,7 +219,7 @@ def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
             yield Difference(
                 name=f"dropout: {where}, shared",
                 check="dropout",
-                text=f"{where}: {SIDES[0]} draws {one.size} numbers, {SIDES[1]} {two.size}: others are dropped together",
+                text=f"{where}: {SIDES[0]} draws {one.size} numbers, {SIDES[1]} {two.size}: some fall together",
                 first=_place(one),
                 second=_place(two),
             )

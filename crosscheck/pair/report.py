@@ -12,7 +12,7 @@ from crosscheck.report import data
 from crosscheck.report.markup import code, head, inline, row
 from crosscheck.report.rows import Row, say, show
 
-SHOWN = 8
+SHOWN = 4
 """So many differences of a check are listed on a terminal; report.json has them all."""
 
 WIDTH = 11

@@ -157,7 +157,7 @@ def from_comparisons(comparisons: Sequence[Comparison]) -> list[Difference]:
             found[name] = Difference(
                 name=name,
                 check=one.rung,
-                text=f"{one.tensor} in {one.precision}, {one.case}{step}: {apart}",
+                text=f"in {one.precision}, {one.case}{step}: {apart}",
                 index=one.index,
                 values=one.values,
                 size=one.difference,

@@ -71,6 +71,7 @@ def structure(state: State) -> Found:
     proofs = Counter(link.proof for link in mapping.links.values() if link.parts)
     linked = sum(proofs.values())
     by = ", ".join(f"{proofs[proof]} by {proof}" for proof in ("value", "elimination") if proofs[proof])
+    by += f"{', ' if by else ''}{proofs['none']} not proven" if proofs["none"] else ""
     free = f"{proofs['free']} free (no output shows them)" if proofs["free"] else ""
     text = f"{linked} of {len(mapping.links)} leaves of {SIDES[1]} linked"
     text += f": {', '.join(one for one in (by, free) if one)}" if by or free else ""

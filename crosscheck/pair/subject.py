@@ -1,6 +1,7 @@
 """Two sides that are asked about the same: in processes of their own, or, of live objects, in this one."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +62,9 @@ def opened(source: Source, timeout: float) -> Iterator[Pair]:
     file = Path(source.file)
     if not file.exists():
         raise UsageError(f"{source.file}: expected a pair file, got nothing: no such file")
-    environment = {"JAX_PLATFORMS": "cpu", "PYTHONHASHSEED": "0", **cache.variables()}
+    environment = {"PYTHONHASHSEED": "0", **cache.variables()}
+    if "JAX_PLATFORMS" not in os.environ:
+        environment["JAX_PLATFORMS"] = "cpu"
     with temporary.directory("pair-") as directory:
         sides: list[Remote] = []
         try:
