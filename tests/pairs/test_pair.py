@@ -1,5 +1,6 @@
 """Pairs that people could bring: what is right is called so, and what is planted is found, at its place."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -148,7 +149,7 @@ def test_statistics_of_train_mode(tmp_path: Path, capsys: pytest.CaptureFixture[
     """Momentum the other way round moves no output of eval mode, and no gradient of it."""
     ran = Ran(tmp_path, "statistics", {}, capsys)
     assert ran.code == 0, ran.printed
-    ran = Ran(tmp_path, "statistics", {"momentum=0.9": "momentum=0.1"}, capsys)
+    ran = Ran(tmp_path, "statistics", {"momentum=0.9, epsilon": "momentum=0.1, epsilon"}, capsys)
     assert ran.code == 1
     assert ran.names() == ["train mode: norm.mean", "train mode: norm.var"]
 
@@ -223,11 +224,54 @@ def test_hostile_texts_shape_no_report(tmp_path: Path, capsys: pytest.CaptureFix
         assert not any(line.startswith(("# heading", "::error")) for line in text.splitlines())
 
 
+MINE = """
+import jax.numpy as jnp
+import numpy as np
+from torch import nn
+
+def original():
+    return nn.Linear(4, 3)
+
+def port():
+    return (lambda p, x: x @ p["w"] + p["b"]), {"w": jnp.zeros((4, 3)), "b": jnp.zeros(3)}
+
+def inputs(rng):
+    return (rng.standard_normal((5, 4)),)
+"""
+
+
 def test_in_ones_own_tests(tmp_path: Path):
-    told = pair.check(FILES / "perceptron.py", map_file=tmp_path / "map.toml")
+    (tmp_path / "mine.py").write_text(MINE)
+    found = importlib.util.spec_from_file_location("mine", tmp_path / "mine.py")
+    assert found is not None
+    assert found.loader is not None
+    mine = importlib.util.module_from_spec(found)
+    found.loader.exec_module(mine)
+    told = pair.check(mine.original, mine.port, mine.inputs)
     assert "THE SAME" in told
-    with pytest.raises(AssertionError, match="CANNOT TRAIN ALIKE"):
-        pair.check(FILES / "recurrent.py", map_file=tmp_path / "recurrent.toml")
+    assert "live objects" not in told
+    with pytest.raises(AssertionError, match="AMBIGUOUS"):
+        pair.check(FILES / "twins.py", map_file=tmp_path / "twins.toml")
+
+
+def test_a_port_as_one_first_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """What docs/check_your_port.md walks through: all of it in one run, and then what hid behind it."""
+    ran = Ran(tmp_path, "encoder", {}, capsys)
+    assert ran.code == 1
+    forward = [name for name in ran.names() if name.startswith("forward")]
+    assert forward == ["forward: norm1", "forward: gelu", "forward: norm2"]
+    assert ran.status("optimizer") == "different"
+    assert "dropout: sites" in ran.names()
+    mended = {
+        "self.norm1, self.norm2 = nnx.LayerNorm(8, rngs=rngs), nnx.LayerNorm(8, rngs=rngs)": "self.norm1 = "
+        "nnx.LayerNorm(8, epsilon=1e-5, rngs=rngs)\n        self.norm2 = nnx.LayerNorm(8, epsilon=1e-5, rngs=rngs)",
+        "gelu(self.up(x))": "gelu(self.up(x), approximate=False)",
+        "optax.adamw(1e-3)": "optax.adamw(1e-3, weight_decay=0.01)",
+        "decode=False": "decode=False, dropout_rate=0.1, deterministic=False",
+    }
+    ran = Ran(tmp_path, "encoder", mended, capsys)
+    assert ran.names() == ["dropout: self_attn, shared"]
+    assert ran.status("trajectory") == "same"
 
 
 def test_live_objects_are_checked_here_and_what_that_leaves_out_is_said():
