@@ -83,6 +83,7 @@ class Local:
         self._given, self._number, self._where = given, number, where
         side, self.implementation = one_side.opened(given, where, number)
         self._side = cast(Any, side)
+        self.can = frozenset(one_side.able(given, side))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._side, name)

@@ -5,6 +5,7 @@ its own function of the pair file, and never the other side's.
 """
 
 import importlib
+import inspect
 import itertools
 import json
 import os
@@ -112,7 +113,7 @@ class Worker:
             leaves=side.leaves,
             packed=side.packed,
             recurrent=side.recurrent,
-            can=sorted(side.can),
+            can=able(self.given, side),
             names=list(self.given.names),
             expected=self.given.expected,
             versions=versions(self.implementation),
@@ -166,6 +167,14 @@ def opened(given: Given, where: str, number: int) -> tuple[Side, str]:
     """The side, and the implementation that it is of."""
     implementation = given_by.implementation_of(given.made, where, given_by.SIDES[number])
     return importlib.import_module(f"{implementation}.pair.side").open_side(given.made, given.options), implementation
+
+
+def able(given: Given, side: Side) -> list[str]:
+    """What the side can be asked for. A model of several items is as its `call` makes it: in train mode if that can."""
+    call, made = given.options.call, given.made
+    if call is None or not isinstance(made, tuple):
+        return sorted(side.can)
+    return sorted(name for name in side.can if name not in ("train", "rng") or name in inspect.signature(call).parameters)
 
 
 def inputs_of(
