@@ -12,8 +12,8 @@ from crosscheck.cli import output
 from crosscheck.cli.options import add_report, seconds
 from crosscheck.pair import ladder, report, subject
 from crosscheck.pair.given import NEEDED, OPTIONAL, Source
-from crosscheck.pair.ladder import CHECKS, Wanted
-from crosscheck.pair.result import Cell, Result
+from crosscheck.pair.ladder import CHECKS, PairWanted
+from crosscheck.pair.result import CheckCell, PairResult
 from crosscheck.pair.verdicts import TABLE
 from crosscheck.report.rows import say
 from spec import parameters
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
 def carry_out(options: argparse.Namespace) -> int:
     """Run the checks, print and leave the report; returns the exit code."""
     file: Path = options.pair
-    wanted = Wanted(
+    wanted = PairWanted(
         seed=options.seed,
         map_file=options.map or file.with_name(f"{file.stem}{MAP}"),
         emit=options.emit,
@@ -67,13 +67,13 @@ def carry_out(options: argparse.Namespace) -> int:
     for path, name in ((wanted.emit, "--emit"), (wanted.map_file, "--map")):
         if path is not None:
             check_writable(path, name)
-    progress = Progress(quiet=options.json)
+    progress = PairProgress(quiet=options.json)
     with output.reports(options.out, FILES), progress, subject.opened(Source(file=str(file)), options.timeout) as pair:
         result = ladder.climb(pair, wanted, progress.say, progress.done)
     return leave(result, options)
 
 
-def leave(result: Result, options: argparse.Namespace) -> int:
+def leave(result: PairResult, options: argparse.Namespace) -> int:
     """Print the report and write its files."""
     rendered = report.json(result)
     if options.json:
@@ -97,7 +97,7 @@ def read_weights(file: Path) -> dict[str, np.ndarray]:
     return parameters.load(file)[0]
 
 
-class Progress:
+class PairProgress:
     """What is being done, on standard error: on a terminal one line that is written over, else a line a check."""
 
     def __init__(self, quiet: bool = False) -> None:
@@ -119,7 +119,7 @@ class Progress:
         if self._status:
             self._status.update(f"[{self._count + 1}/{len(CHECKS)}] {visible(words)}".replace("[", "\\["))
 
-    def done(self, cell: Cell) -> None:
+    def done(self, cell: CheckCell) -> None:
         """A check has ended."""
         self._count += 1
         if not self._status:

@@ -13,7 +13,7 @@ import numpy as np
 from crosscheck.comparison import Comparison
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.initial import LEVEL
-from crosscheck.pair.result import Difference, Place
+from crosscheck.pair.result import Difference, SourcePlace
 from crosscheck.pair.state import Found, NotChecked, State, from_comparisons
 from crosscheck.statistics import bernoulli
 from spec.pair import Intermediate
@@ -107,9 +107,11 @@ def _seeds(state: State, number: int, inputs: object) -> Iterator[Comparison]:
         run(False, 2),
     )
     for output, array in quiet.items():
-        yield place.identical(f"{output} of {name} in eval mode", array, quiet_after[output], (name, f"{name}, again"))
-        yield place.identical(
-            f"{output} of {name}, the same seed", one[output], again[output], (name, f"{name}, again")
+        yield place._replace(sides=(name, f"{name}, again")).identical(
+            f"{output} of {name} in eval mode", array, quiet_after[output]
+        )
+        yield place._replace(sides=(name, f"{name}, again")).identical(
+            f"{output} of {name}, the same seed", one[output], again[output]
         )
     fresh = any(not np.array_equal(one[output], other[output], equal_nan=True) for output in one)
     note = "whether another seed drops others"
@@ -225,5 +227,5 @@ def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
             )
 
 
-def _place(site: Site) -> Place:
-    return Place(source=site.source, module=site.module, op=site.op)
+def _place(site: Site) -> SourcePlace:
+    return SourcePlace(source=site.source, module=site.module, op=site.op)

@@ -18,7 +18,7 @@ from crosscheck.pair.codec import arrays_in
 from spec import text
 from spec.errors import FrameworkMissing, OhlolError, UsageError
 from spec.files import check_regular
-from spec.pair import Options
+from spec.pair import PairOptions
 
 SIDES = ("original", "port")
 """What the two sides are called, and the functions that make their models."""
@@ -46,14 +46,14 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool = True
 
 
-class Given(NamedTuple):
+class PairGiven(NamedTuple):
     """What one side is made of. inputs: (rng) -> what the model is called with, before `to_port`.
 
     names: of what is optional, what is given.
     """
 
     made: Any
-    options: Options
+    options: PairOptions
     inputs: Callable[[np.random.Generator], Any]
     to_port: Callable[..., Any] | None
     lengths: Any
@@ -62,14 +62,8 @@ class Given(NamedTuple):
     names: tuple[str, ...]
 
 
-class Broken(OhlolError):
-    """The user's own code raised where it was asked for something: there is nothing to compare."""
-
-    exit_code = 3
-
-
-def read(source: Source, side: int) -> Given:
-    """Import the file and make this side's model. Raises UsageError, FrameworkMissing or Broken, with one line."""
+def read(source: Source, side: int) -> PairGiven:
+    """Import the file and make this side's model. Raises UsageError or FrameworkMissing, with one line."""
     modules: dict[str, ModuleType] = {}
 
     def part(name: str) -> Any:
@@ -96,13 +90,13 @@ def read(source: Source, side: int) -> Given:
     make = _guarded(factory, where, own)
     _seed_globals()
     made = make(0) if seeded else make()
-    options = Options(
+    options = PairOptions(
         make=make if seeded else None,
         call=_function(part(f"call_{own}"), where, f"call_{own}"),
         loss=of_side(part("loss"), side, where, "loss"),
         optimizer=of_side(part("optimizers"), side, where, "optimizers"),
     )
-    return Given(
+    return PairGiven(
         made,
         options,
         _guarded(part("inputs"), where, "inputs"),
@@ -128,7 +122,7 @@ def implementation_of(made: Any, where: str, name: str) -> str:
     raise UsageError(f"{where}: {name}: expected {expected}, got {_kind(made)}")
 
 
-def inputs_of(given: Given, state: Mapping[str, Any], where: str) -> tuple[Any, ...] | dict[str, Any]:
+def inputs_of(given: PairGiven, state: Mapping[str, Any], where: str) -> tuple[Any, ...] | dict[str, Any]:
     """What `inputs` draws from a generator in that state: positional arguments, or arguments by name."""
     bits = np.random.PCG64()
     bits.state = dict(state)  # pyright: ignore[reportAttributeAccessIssue]

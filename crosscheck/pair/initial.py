@@ -51,7 +51,7 @@ def initialization(state: State) -> Found:
     return Found([], [], said)
 
 
-class Finding(NamedTuple):
+class TwoSamples(NamedTuple):
     """observed: of both sides. difference, bound: of a distance, or -log10 of p and of the level."""
 
     observed: tuple[float | str, float | str]
@@ -61,7 +61,7 @@ class Finding(NamedTuple):
     note: str
 
 
-def _findings(one: np.ndarray, two: np.ndarray, level: float, seeded: bool) -> Iterator[tuple[str, Finding]]:
+def _findings(one: np.ndarray, two: np.ndarray, level: float, seeded: bool) -> Iterator[tuple[str, TwoSamples]]:
     """Of values (seeds, elements): what is the same for every seed must be so on both sides, and equal; the rest is
     held against each other as two samples."""
     from scipy import stats
@@ -75,14 +75,14 @@ def _findings(one: np.ndarray, two: np.ndarray, level: float, seeded: bool) -> I
     if (still[0] != still[1]).any():
         shares = tuple(float(side.mean()) for side in still)
         note = "share of the numbers that are the same for every seed"
-        yield "constant", Finding((shares[0], shares[1]), abs(shares[0] - shares[1]) or 1.0, 0.0, one.shape[1], note)
+        yield "constant", TwoSamples((shares[0], shares[1]), abs(shares[0] - shares[1]) or 1.0, 0.0, one.shape[1], note)
         return
     if both.any():
         away = np.abs(one[0, both] - two[0, both])
         at = int(away.argmax())
         observed = float(one[0, both][at]), float(two[0, both][at])
         bound = 2.0**-22 * max(abs(observed[0]), abs(observed[1]))
-        yield "constant", Finding(observed, float(away[at]), bound, int(both.sum()), "the same for every seed")
+        yield "constant", TwoSamples(observed, float(away[at]), bound, int(both.sum()), "the same for every seed")
     drawn = [side[:, ~both].reshape(-1) for side in (one, two)]
     if min(side.size for side in drawn) < FEWEST:
         return
@@ -95,4 +95,8 @@ def _findings(one: np.ndarray, two: np.ndarray, level: float, seeded: bool) -> I
     unlikely = max(-math.log10(probability), 0.0) if probability > 0 else math.inf
     deviations = float(drawn[0].std()), float(drawn[1].std())
     note = f"standard deviations; Kolmogorov-Smirnov distance {distance:.3g} of {thinned[0].size} values a side"
-    yield "", Finding(deviations, unlikely, -math.log10(level), thinned[0].size, f"{note}; difference is -log10 of p")
+    note += "; difference is -log10 of p"
+    yield (
+        "",
+        TwoSamples(deviations, unlikely, -math.log10(level), thinned[0].size, note),
+    )

@@ -11,7 +11,7 @@ import numpy as np
 from crosscheck import mapping as maps
 from crosscheck.comparison import Comparison
 from crosscheck.pair import dropout, initial, numbers, result, structure, training
-from crosscheck.pair.result import Cell, Difference, Result, SideTold, Status
+from crosscheck.pair.result import CheckCell, Difference, PairResult, SideTold, Status
 from crosscheck.pair.state import Found, NotChecked, State
 from crosscheck.pair.subject import Pair
 from spec import files, text
@@ -37,7 +37,7 @@ KEPT = 200
 Check = Callable[[State], Found]
 
 
-class Wanted(NamedTuple):
+class PairWanted(NamedTuple):
     """What is asked beside the pair itself. map_file: where the map is read from, or written to. weights: by name."""
 
     seed: int = 0
@@ -46,7 +46,7 @@ class Wanted(NamedTuple):
     weights: tuple[Path, Mapping[str, np.ndarray]] | None = None
 
 
-def climb(pair: Pair, wanted: Wanted, say: Callable[[str], None], done: Callable[[Cell], None]) -> Result:
+def climb(pair: Pair, wanted: PairWanted, say: Callable[[str], None], done: Callable[[CheckCell], None]) -> PairResult:
     """Make every check. say: what is being done. done: a check has ended.
 
     Raises OhlolError where no map can be looked for: there is nothing to compare then.
@@ -73,7 +73,7 @@ def climb(pair: Pair, wanted: Wanted, say: Callable[[str], None], done: Callable
     runner.run("dropout", dropout.dropout)
     words, code = result.conclude(runner.cells, runner.differences, pair.alone)
     used = {entry for one in runner.differences if (entry := result.matched(one, pair.expected))}
-    return Result(
+    return PairResult(
         schema_version=result.SCHEMA_VERSION,
         pair=text.admit(pair.name, text.NAME),
         sides=(_told(pair, 0), _told(pair, 1)),
@@ -92,40 +92,40 @@ def climb(pair: Pair, wanted: Wanted, say: Callable[[str], None], done: Callable
 
 
 class _Runner:
-    def __init__(self, state: State, done: Callable[[Cell], None]) -> None:
+    def __init__(self, state: State, done: Callable[[CheckCell], None]) -> None:
         self.state, self.done = state, done
-        self.cells: list[Cell] = []
+        self.cells: list[CheckCell] = []
         self.differences: list[Difference] = []
         self.comparisons: list[Comparison] = []
 
     def run(self, name: str, check: Check) -> None:
         begin = time.perf_counter()
         found = self._asked(lambda: (check(self.state),))
-        self._end(name, found if isinstance(found, Cell) else found[0], begin)
+        self._end(name, found if isinstance(found, CheckCell) else found[0], begin)
 
     def run_both(self, one: str, two: str, check: Callable[[State], tuple[Found, Found]]) -> None:
         """Two checks that are made in one."""
         begin = time.perf_counter()
         found = self._asked(lambda: check(self.state))
         for name, number in ((one, 0), (two, 1)):
-            self._end(name, found if isinstance(found, Cell) else found[number], begin)
+            self._end(name, found if isinstance(found, CheckCell) else found[number], begin)
             begin = time.perf_counter()
 
-    def _asked(self, check: Callable[[], tuple[Found, ...]]) -> tuple[Found, ...] | Cell:
+    def _asked(self, check: Callable[[], tuple[Found, ...]]) -> tuple[Found, ...] | CheckCell:
         try:
             return check()
         except NotChecked as reason:
-            return Cell(check="", status="not checked", text=str(reason), scope=reason.scope)
+            return CheckCell(check="", status="not checked", text=str(reason), scope=reason.scope)
         except UsageError:
             raise
         except Unsupported as error:
-            return Cell(check="", status="not checked", text=text.admit(str(error)))
+            return CheckCell(check="", status="not checked", text=text.admit(str(error)))
         except OhlolError as error:
-            return Cell(check="", status="crashed", text=text.admit(str(error)))
+            return CheckCell(check="", status="crashed", text=text.admit(str(error)))
 
-    def _end(self, name: str, found: Found | Cell, begin: float) -> None:
+    def _end(self, name: str, found: Found | CheckCell, begin: float) -> None:
         seconds = time.perf_counter() - begin
-        if isinstance(found, Cell):
+        if isinstance(found, CheckCell):
             cell = msgspec.structs.replace(found, check=name, seconds=seconds)
             if name == "loss" and not numbers.has_loss(self.state):
                 cell = msgspec.structs.replace(cell, status="not checked", text="the pair gives no loss", scope=True)
@@ -134,7 +134,7 @@ class _Runner:
         self.cells.append(cell)
         self.done(cell)
 
-    def _judged(self, name: str, found: Found, seconds: float) -> Cell:
+    def _judged(self, name: str, found: Found, seconds: float) -> CheckCell:
         expected = self.state.pair.expected
         differences = [
             msgspec.structs.replace(
@@ -158,7 +158,7 @@ class _Runner:
             self.state.parted.append(name)
         self.differences += differences
         self.comparisons += found.comparisons
-        return Cell(
+        return CheckCell(
             check=name,
             status=status,
             text=text.admit(found.text),
@@ -168,13 +168,13 @@ class _Runner:
             seconds=seconds,
         )
 
-    def _nothing(self, name: str, found: Found, seconds: float) -> Cell:
+    def _nothing(self, name: str, found: Found, seconds: float) -> CheckCell:
         """Nothing was compared: never the same."""
         scope = bool(found.text) and name == "initialization"
         words = found.text or "nothing was compared"
         if name == "loss" and not numbers.has_loss(self.state):
             scope, words = True, "the pair gives no loss"
-        return Cell(check=name, status="not checked", text=text.admit(words), seconds=seconds, scope=scope)
+        return CheckCell(check=name, status="not checked", text=text.admit(words), seconds=seconds, scope=scope)
 
 
 def _told(pair: Pair, number: int) -> SideTold:
@@ -196,7 +196,7 @@ def _counted(state: State) -> dict[str, int]:
     return found
 
 
-def _keep_map(state: State, wanted: Wanted, how: str) -> str:
+def _keep_map(state: State, wanted: PairWanted, how: str) -> str:
     """Write what was proposed and holds, and the converter; returns what became of the map."""
     report = state.report
     assert report is not None

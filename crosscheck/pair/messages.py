@@ -3,11 +3,11 @@
 import msgspec
 
 from crosscheck.pair.codec import Packet
-from spec.pair import Leaf, Packed, Recurrent
+from spec.pair import Leaf, Packed, RecurrentLayer
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """A function of `spec.pair.Side`, or one of the worker's own (crosscheck.pair.worker), and its arguments."""
+class SideCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A function of `spec.pair.PairSide`, or one of the worker's own (crosscheck.pair.worker), and its arguments."""
 
     function: str
     arguments: Packet = Packet()
@@ -20,7 +20,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     implementation: str
     leaves: tuple[Leaf, ...]
     packed: tuple[Packed, ...]
-    recurrent: tuple[Recurrent, ...]
+    recurrent: tuple[RecurrentLayer, ...]
     can: list[str]
     names: list[str]
     expected: dict[str, str]

@@ -8,13 +8,12 @@ import numpy as np
 
 from crosscheck.bounds import tolerances
 from crosscheck.comparison import Comparison
-from crosscheck.mapping.results import Divergence
-from crosscheck.mapping.results import Place as Where
+from crosscheck.mapping.results import Divergence, Location
 from crosscheck.pair import rounding
 from crosscheck.pair.codec import arrays_in
 from crosscheck.pair.given import SIDES
-from crosscheck.pair.result import Difference, Place
-from crosscheck.pair.rounding import Spread, Unit
+from crosscheck.pair.result import Difference, SourcePlace
+from crosscheck.pair.rounding import Deviations, Unit
 from crosscheck.pair.state import PRECISIONS, Found, NotChecked, Point, State, cast, from_comparisons
 from spec.framework import Precision
 from spec.pair import Forward, Inputs, LeafGradients
@@ -51,10 +50,10 @@ def _forward(state: State, point: Point, precision: Precision, number: int) -> I
     if _sizes(one_row[0]) != _sizes(whole[0]):
         batches["batch of 1"] = one_row
     state.put(point.values)
-    found: dict[str, tuple[Forward, Forward, Spread]] = {}
+    found: dict[str, tuple[Forward, Forward, Deviations]] = {}
     for batch, (ours, theirs) in batches.items():
         one, two = state.first.forward(ours, precision=precision), state.second.forward(theirs, precision=precision)
-        found[batch] = one, two, Spread()
+        found[batch] = one, two, Deviations()
         if number == 0 and not batch:
             again = state.first.forward(ours, precision=precision), state.second.forward(theirs, precision=precision)
             yield from _again(state, precision, (one, two), again)
@@ -79,13 +78,13 @@ def _again(
     place = state.place("forward", precision, ASKED_AGAIN)
     for side, one, two in zip(SIDES, before, after, strict=True):
         for name, array in one.outputs.items():
-            yield place.identical(
-                f"{name} of {side}, asked again", array, two.outputs.get(name), (side, f"{side}, again")
+            yield place._replace(sides=(side, f"{side}, again")).identical(
+                f"{name} of {side}, asked again", array, two.outputs.get(name)
             )
 
 
 def _outputs(
-    state: State, one: Forward, two: Forward, spread: Spread, unit: Unit, precision: Precision, case: str
+    state: State, one: Forward, two: Forward, spread: Deviations, unit: Unit, precision: Precision, case: str
 ) -> Iterator[Comparison]:
     place = state.place("train mode" if case == TRAIN else "forward", precision, case)
     for link in state.mapping.outputs:
@@ -119,7 +118,7 @@ def _padding(state: State) -> Iterator[Comparison]:
             one, two = _counting(array, valid), _counting(after[name], valid)
             allowed = tolerances.ROUNDINGS * unit.eps * tolerances.largest(one)
             sides = SIDES[number], f"{SIDES[number]}, padding filled"
-            yield place.close(f"{name} of {SIDES[number]}", one, two, allowed=allowed, sides=sides)
+            yield place._replace(sides=sides).close(f"{name} of {SIDES[number]}", one, two, allowed=allowed)
     ours, theirs = state.first.forward(loud[0]).outputs, state.second.forward(loud[1]).outputs
     for link in state.mapping.outputs:
         moved = ours[link.first].transpose(link.axes).reshape(link.shape)
@@ -163,7 +162,7 @@ def _train_mode(state: State) -> Iterator[Comparison]:
         state.put(point.values)
         one = state.first.forward(ours, precision=precision, train=True)
         two = state.second.forward(theirs, precision=precision, train=True)
-        spread = Spread()
+        spread = Deviations()
         for values in rounding.nudged(point.values, unit, state.seed, state.constants):
             state.first.load(values)
             other = state.first.forward(ours, precision=precision, train=True)
@@ -181,7 +180,7 @@ def _statistics(
     point: Point,
     ours: Mapping[str, np.ndarray],
     theirs: Mapping[str, np.ndarray],
-    spread: Spread,
+    spread: Deviations,
     precision: Precision,
 ) -> Iterator[Comparison]:
     place, unit = state.place("train mode", precision, STATISTICS), state.unit(precision)
@@ -207,7 +206,7 @@ def gradients(state: State) -> tuple[Found, Found]:
         for precision in PRECISIONS:
             state.say(f"gradients, {point.name}, {precision}")
             for one in _gradients(state, point, precision, number):
-                (losses if one.rung == "loss" else leaves).append(one)
+                (losses if one.check == "loss" else leaves).append(one)
     state.put(next(state.points(0)).values)
     of = "of the pair's loss" if has_loss(state) else "of the mean square distance to random targets"
     return Found(losses, from_comparisons(losses)), Found(leaves, from_comparisons(leaves), of)
@@ -224,7 +223,7 @@ def _gradients(state: State, point: Point, precision: Precision, number: int) ->
     objectives = state.objectives(inputs, state.random(5, number))
     one = state.first.gradients(inputs[0], objectives[0], precision=precision)
     two = state.second.gradients(inputs[1], objectives[1], precision=precision)
-    spread = Spread()
+    spread = Deviations()
     named = _named(one)
     for values in rounding.nudged(point.values, unit, state.seed, state.constants):
         state.first.load(values)
@@ -299,5 +298,5 @@ def _difference(one: Divergence) -> Difference:
     )
 
 
-def _where(place: Where) -> Place:
-    return Place(source=place.source, module=place.module, op=place.op)
+def _where(place: Location) -> SourcePlace:
+    return SourcePlace(source=place.source, module=place.module, op=place.op)

@@ -1,4 +1,4 @@
-"""A side in a process of its own, behind the functions of `spec.pair.Side`."""
+"""A side in a process of its own, behind the functions of `spec.pair.PairSide`."""
 
 import itertools
 import json
@@ -11,15 +11,15 @@ import numpy as np
 
 from crosscheck.pair.codec import PARENT, pack, unpack
 from crosscheck.pair.given import SIDES, Source
-from crosscheck.pair.messages import Answered, Call, Message, Opened, Raised
+from crosscheck.pair.messages import Answered, Message, Opened, Raised, SideCall
 from crosscheck.recording.worker_pool import Worker
 from spec.errors import OhlolError, Unsupported
 from spec.exit_codes import COULD_NOT_RUN
 from spec.framework import Precision
-from spec.pair import Batch, Forward, Inputs, Intermediate, LeafGradients, Objective, Step, Values
+from spec.pair import Forward, Inputs, Intermediate, LeafGradients, Objective, PairBatch, PairStep, Values
 
 
-class Refused(OhlolError):
+class SideRefused(OhlolError):
     """What a side's process said went wrong, or that there is none any more."""
 
     def __init__(self, message: str, exit_code: int = COULD_NOT_RUN) -> None:
@@ -28,7 +28,7 @@ class Refused(OhlolError):
 
 
 class Remote:
-    """See `spec.pair.Side`. Every call has a deadline; a process that misses it is ended, and asked no more."""
+    """See `spec.pair.PairSide`. Every call has a deadline; a process that misses it is ended, and asked no more."""
 
     def __init__(self, source: Source, number: int, directory: Path, environment: Mapping[str, str], timeout: float):
         self.number, self.name = number, SIDES[number]
@@ -47,7 +47,7 @@ class Remote:
 
     def open(self) -> Opened:
         """Have the model made. Raises OhlolError with what is wrong with the pair file."""
-        told = self._serve(Call(function="open"))
+        told = self._serve(SideCall(function="open"))
         assert isinstance(told, Opened)
         self.kind, self.leaves, self.packed, self.recurrent = told.kind, told.leaves, told.packed, told.recurrent
         self.can = frozenset(told.can)
@@ -111,11 +111,11 @@ class Remote:
         return self._stream("replay", (dict(one) for one in gradients), {"precision": precision})
 
     def steps(
-        self, batches: Iterable[Batch], *, precision: Precision = "float64", train: bool = False, seed: int = 0
-    ) -> Iterator[Step]:
+        self, batches: Iterable[PairBatch], *, precision: Precision = "float64", train: bool = False, seed: int = 0
+    ) -> Iterator[PairStep]:
         items = ((one.inputs, _plain(one.objective)) for one in batches)
         for loss, values in self._stream("steps", items, {"precision": precision, "train": train, "seed": seed}):
-            yield Step(loss, values)
+            yield PairStep(loss, values)
 
     def _stream(self, function: str, items: Iterable[Any], arguments: dict[str, Any]) -> Iterator[Any]:
         number = self._ask("begin", {"function": function, "arguments": arguments})
@@ -134,22 +134,22 @@ class Remote:
 
     def _told(self, function: str, arguments: Mapping[str, Any] | None = None) -> Answered:
         name = f"{PARENT}-{self.number}-{next(self._counted)}"
-        told = self._serve(Call(function=function, arguments=pack(dict(arguments or {}), self._directory, name)))
+        told = self._serve(SideCall(function=function, arguments=pack(dict(arguments or {}), self._directory, name)))
         assert isinstance(told, Answered)
         return told
 
-    def _serve(self, call: Call) -> Message:
+    def _serve(self, call: SideCall) -> Message:
         if self._lost:
-            raise Refused(self._lost)
+            raise SideRefused(self._lost)
         told = self.worker.serve(call, self._timeout)
         if isinstance(told, str):
             self._lost = f"{self.name}: {told}"
             self.worker.stop()
-            raise Refused(self._lost)
+            raise SideRefused(self._lost)
         if isinstance(told, Raised):
             if told.unsupported:
                 raise Unsupported(told.message)
-            raise Refused(told.message, told.exit_code)
+            raise SideRefused(told.message, told.exit_code)
         return told
 
 

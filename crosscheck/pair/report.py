@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 
 from crosscheck.pair.given import SIDES
-from crosscheck.pair.result import Cell, Difference, Place, Result
+from crosscheck.pair.result import CheckCell, Difference, PairResult, SourcePlace
 from crosscheck.report import data
 from crosscheck.report.markup import code, head, inline, row
 from crosscheck.report.rows import Row, say, show
@@ -32,7 +32,7 @@ WORDS = {
 """How a status is shown, and in which style, which never says it alone."""
 
 
-def terminal(result: Result, console: Console) -> None:
+def terminal(result: PairResult, console: Console) -> None:
     """Print the checks, the first difference with its place, the others, the map and the verdict."""
     one, two = result.sides
     say(console, f"{one.name} ({one.kind}) against {two.name} ({two.kind})", "bold")
@@ -52,7 +52,7 @@ def terminal(result: Result, console: Console) -> None:
     say(console, result.verdict, "bold green" if result.exit_code == 0 else "bold red")
 
 
-def cell_row(cell: Cell) -> Row:
+def cell_row(cell: CheckCell) -> Row:
     """A check's row."""
     word, style = WORDS[cell.status]
     ratio = ""
@@ -61,7 +61,7 @@ def cell_row(cell: Cell) -> Row:
     return Row(word, style, cell.check, "; ".join(one for one in (ratio, cell.text) if one))
 
 
-def _differences(result: Result, console: Console) -> None:
+def _differences(result: PairResult, console: Console) -> None:
     found = [one for one in result.differences if not one.expected]
     known = [one for one in result.differences if one.expected]
     if found:
@@ -97,7 +97,7 @@ def facts(one: Difference) -> Iterator[tuple[str, str]]:
         yield "precision", one.precision
 
 
-def where(place: Place) -> str:
+def where(place: SourcePlace) -> str:
     """A place in a line."""
     return ", ".join(word for word in (place.source, place.module, place.op) if word) or "(unknown)"
 
@@ -114,12 +114,12 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def markdown(result: Result) -> str:
+def markdown(result: PairResult) -> str:
     """report.md."""
     return "\n".join(_blocks(result)) + "\n"
 
 
-def _blocks(result: Result) -> Iterator[str]:
+def _blocks(result: PairResult) -> Iterator[str]:
     one, two = result.sides
     yield f"# crosscheck pair: {code(result.pair)}"
     yield f"\n**{inline(result.verdict)}**\n"
@@ -150,12 +150,12 @@ def _blocks(result: Result) -> Iterator[str]:
         yield from (f"- expected, and not found: {code(entry)}" for entry in result.unused)
 
 
-def json(result: Result) -> bytes:
+def json(result: PairResult) -> bytes:
     """report.json: the fields of crosscheck.pair.result.Result."""
     return data.encode(msgspec.to_builtins(result)) + b"\n"
 
 
-def plain_text(result: Result) -> str:
+def plain_text(result: PairResult) -> str:
     """What the terminal shows, for an exception's message."""
     import io
 

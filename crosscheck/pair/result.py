@@ -23,7 +23,7 @@ Status = Literal[
 ]
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class SourcePlace(msgspec.Struct, frozen=True, kw_only=True):
     """Where on a side: "model.py:31", the module's path and the operation; empty where unknown."""
 
     source: str = ""
@@ -44,8 +44,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     check: str
     text: str
     kind: Status = "different"
-    first: Place | None = None
-    second: Place | None = None
+    first: SourcePlace | None = None
+    second: SourcePlace | None = None
     index: tuple[int, ...] = ()
     values: tuple[Any, Any] | None = None
     size: float | None = None
@@ -55,7 +55,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     expected: str = ""
 
 
-class Cell(msgspec.Struct, frozen=True, kw_only=True):
+class CheckCell(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a check.
 
     ratio: its largest difference in units of the bound. text: what was looked at, or why not. scope: whether it was
@@ -82,13 +82,13 @@ class SideTold(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class PairResult(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a run found. See docs/check_your_port.md."""
 
     schema_version: int
     pair: str
     sides: tuple[SideTold, SideTold]
-    cells: list[Cell]
+    cells: list[CheckCell]
     differences: list[Difference]
     notes: list[str]
     map: dict[str, int]
@@ -101,40 +101,42 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     compared: list[Comparison] = []
 
 
-class Verdict(NamedTuple):
+class PairVerdict(NamedTuple):
     """In words, and as an exit code."""
 
     words: str
     code: int
 
 
-def conclude(cells: list[Cell], differences: list[Difference], alone: bool) -> Verdict:
+def conclude(cells: list[CheckCell], differences: list[Difference], alone: bool) -> PairVerdict:
     """The first that applies: different, could not run, partly checked, the same."""
     found = [one for one in differences if not one.expected and one.kind != "ambiguous"]
     numeric = list(dict.fromkeys(one.check for one in found if one.kind == "different"))
     kinds = [kind for kind in ("not representable", "cannot train alike") if any(one.kind == kind for one in found)]
     if numeric:
         words = f"DIFFERENT in {', '.join(numeric)}" + "".join(f"; {kind}" for kind in kinds)
-        return Verdict(words, DIFFERENT)
+        return PairVerdict(words, DIFFERENT)
     if kinds:
         computes = any(cell.check == "forward" and cell.status in ("same", "expected") for cell in cells)
         before = "computes alike, " if computes else ""
-        return Verdict((before + " and ".join(kinds)).upper(), DIFFERENT)
+        return PairVerdict((before + " and ".join(kinds)).upper(), DIFFERENT)
     if crashed := [cell.check for cell in cells if cell.status == "crashed"]:
-        return Verdict(f"COULD NOT RUN {', '.join(crashed)}", COULD_NOT_RUN)
+        return PairVerdict(f"COULD NOT RUN {', '.join(crashed)}", COULD_NOT_RUN)
     if any(one.kind == "ambiguous" and not one.expected for one in differences):
-        return Verdict("AMBIGUOUS: all that was compared is the same, and would be under another map", PARTLY_CHECKED)
+        return PairVerdict(
+            "AMBIGUOUS: all that was compared is the same, and would be under another map", PARTLY_CHECKED
+        )
     if partly := [
         cell.check for cell in cells if cell.status == "partly" or (cell.status == "not checked" and not cell.scope)
     ]:
-        return Verdict(f"PARTLY CHECKED: not {', '.join(partly)}", PARTLY_CHECKED)
+        return PairVerdict(f"PARTLY CHECKED: not {', '.join(partly)}", PARTLY_CHECKED)
     asked = sum(cell.status in ("same", "expected") for cell in cells)
     left = [cell.check for cell in cells if cell.scope]
     words = f"THE SAME in {asked} checks"
     known = sum(bool(one.expected) for one in differences)
     words += f", but for {known} expected difference{'s' if known > 1 else ''}" if known else ""
     words += f"; not asked: {', '.join(left)}" if left else ""
-    return Verdict(words, SAME)
+    return PairVerdict(words, SAME)
 
 
 def matched(difference: Difference, expected: dict[str, str]) -> str:

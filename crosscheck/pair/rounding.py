@@ -71,7 +71,7 @@ def _moved(value: np.ndarray, eps: float, random: np.random.Generator) -> np.nda
     return value + random.choice((-1.0, 1.0), value.shape) * step
 
 
-class Spread:
+class Deviations:
     """Largest deviations of runs from the one that is compared, by name."""
 
     def __init__(self) -> None:

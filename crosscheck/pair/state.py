@@ -148,7 +148,7 @@ def from_comparisons(comparisons: Sequence[Comparison]) -> list[Difference]:
     for one in comparisons:
         if one.passed:
             continue
-        name = f"{one.rung}: {one.tensor}"
+        name = f"{one.check}: {one.tensor}"
         if name not in found:
             step = "" if one.step is None else f", step {one.step}"
             apart = (
@@ -156,7 +156,7 @@ def from_comparisons(comparisons: Sequence[Comparison]) -> list[Difference]:
             )
             found[name] = Difference(
                 name=name,
-                check=one.rung,
+                check=one.check,
                 text=f"in {one.precision}, {one.case}{step}: {apart}",
                 index=one.index,
                 values=one.values,

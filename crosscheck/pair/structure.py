@@ -100,11 +100,13 @@ def round_trip(state: State) -> Found:
         held = side.values()
         for path, value in values.items():
             comparisons.append(
-                place.identical(f"{path} of {name}", value, held.get(path), (name, f"{name}, read back"))
+                place._replace(sides=(name, f"{name}, read back")).identical(f"{path} of {name}", value, held.get(path))
             )
     place = state.place("round trip", "float64", "converter")
     for path, value in converted(state.mapping, point).items():
-        comparisons.append(place.identical(f"{path}, converted", pushed.get(path), value, ("map", "converter")))
+        comparisons.append(
+            place._replace(sides=("map", "converter")).identical(f"{path}, converted", pushed.get(path), value)
+        )
     state.put(next(state.points(0)).values)
     return Found(comparisons, from_comparisons(comparisons), "values read back, the converter against the map")
 

@@ -11,16 +11,16 @@ import numpy as np
 
 from crosscheck.pair import given as given_by
 from crosscheck.pair import worker as one_side
-from crosscheck.pair.given import SIDES, Given, Source
+from crosscheck.pair.given import SIDES, PairGiven, Source
 from crosscheck.pair.messages import Opened
 from crosscheck.pair.remote import Remote
 from crosscheck.recording import temporary
 from spec import cache, text
 from spec.errors import UsageError
-from spec.pair import Inputs, Options, Side
+from spec.pair import Inputs, PairOptions, PairSide
 
 
-class Asked(Side, Protocol):
+class AskedSide(PairSide, Protocol):
     """A side, and what it is called with."""
 
     def inputs(
@@ -34,7 +34,12 @@ class Pair:
     """name: of the report. file: of the pair, where there is one. alone: whether each side has a process of its own."""
 
     def __init__(
-        self, name: str, file: Path | None, sides: tuple[Asked, Asked], opened: tuple[Opened, Opened], alone: bool
+        self,
+        name: str,
+        file: Path | None,
+        sides: tuple[AskedSide, AskedSide],
+        opened: tuple[Opened, Opened],
+        alone: bool,
     ) -> None:
         self.name, self.file, self.alone = name, file, alone
         self.first, self.second = sides
@@ -79,7 +84,7 @@ def opened(source: Source, timeout: float) -> Iterator[Pair]:
 class Local:
     """A live object in this process."""
 
-    def __init__(self, given: Given, number: int, where: str) -> None:
+    def __init__(self, given: PairGiven, number: int, where: str) -> None:
         self._given, self._number, self._where = given, number, where
         side, self.implementation = one_side.opened(given, where, number)
         self._side = cast(Any, side)
@@ -116,9 +121,9 @@ def live(models: tuple[Any, Any], inputs: Callable[..., Any], options: Mapping[s
         raise UsageError(f"{where}: expected some of {', '.join(given_by.OPTIONAL)}, got {unknown[0]}")
     sides = []
     for number, made in enumerate(models):
-        given = Given(
+        given = PairGiven(
             made,
-            Options(
+            PairOptions(
                 call=options.get(f"call_{SIDES[number]}"),
                 loss=given_by.of_side(options.get("loss"), number, where, "loss"),
                 optimizer=given_by.of_side(options.get("optimizers"), number, where, "optimizers"),
@@ -133,4 +138,4 @@ def live(models: tuple[Any, Any], inputs: Callable[..., Any], options: Mapping[s
         sides.append(Local(given, number, where))
     first, second = sides
     told = first.told(), second.told()
-    return Pair(where, None, (cast(Asked, first), cast(Asked, second)), told, alone=False)
+    return Pair(where, None, (cast(AskedSide, first), cast(AskedSide, second)), told, alone=False)

@@ -10,10 +10,10 @@ from crosscheck.bounds import tolerances
 from crosscheck.bounds.rounding_spread import FACTOR
 from crosscheck.comparison import Comparison
 from crosscheck.pair import rounding
-from crosscheck.pair.rounding import Spread, Unit
+from crosscheck.pair.rounding import Deviations, Unit
 from crosscheck.pair.state import PRECISIONS, Found, NotChecked, State, cast, from_comparisons
 from spec.framework import Precision
-from spec.pair import Batch, Step
+from spec.pair import PairBatch, PairStep
 
 REPLAYED, REPLAYED_LARGE = 30, 4
 """Steps of the optimizer, and of a large model's."""
@@ -169,20 +169,20 @@ class _Trajectory:
         self.precision: Precision = precision
         self.unit: Unit = state.unit(precision)
         self.place = state.place("trajectory", precision, "eval mode" if not train else "train mode")
-        self.spread = Spread()
+        self.spread = Deviations()
         self.sizes: dict[str, float] = {}
         self.gone: dict[str, float] = {}
         self.last: dict[str, np.ndarray] = state.mapping.push(next(state.points(0)).values)
         self.tightest: dict[str, Comparison] = {}
         self.reached = steps
         self.beyond: set[str] = set()
-        self.batches: tuple[list[Batch], list[Batch]] = ([], [])
+        self.batches: tuple[list[PairBatch], list[PairBatch]] = ([], [])
         for step in range(steps):
             inputs = state.pair.make_inputs(state.random(8, step))
             for own, given, objective in zip(
                 self.batches, inputs, state.objectives(inputs, state.random(9, step)), strict=True
             ):
-                own.append(Batch(given, objective))
+                own.append(PairBatch(given, objective))
 
     def comparisons(self) -> list[Comparison]:
         start = next(self.state.points(0)).values
@@ -190,7 +190,7 @@ class _Trajectory:
         starts = [start, *rounding.nudged(start, self.unit, self.state.seed, still)]
         self.state.put(start)
         self.noise = self._noise()
-        runs: list[tuple[Iterator[Step], Step]] = []
+        runs: list[tuple[Iterator[PairStep], PairStep]] = []
         for values in starts:
             # A run begins where its first step is asked for, from the values of that moment.
             self.state.first.load(values)
@@ -223,7 +223,7 @@ class _Trajectory:
         plain = self.state.mapping._replace(links={k: _unscaled(v) for k, v in self.state.mapping.links.items()})
         return {path: mask == 0 for path, mask in plain.push(masks).items()}
 
-    def _compare(self, step: int, ours: list[Step], theirs: Step) -> None:
+    def _compare(self, step: int, ours: list[PairStep], theirs: PairStep) -> None:
         start = self.state.mapping.push(ours[0].values)
         named = {"loss": np.array([ours[0].loss]), **start}
         others = {"loss": np.array([theirs.loss]), **theirs.values}

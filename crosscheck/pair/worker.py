@@ -1,4 +1,4 @@
-"""One side of a pair in a process of its own: makes its model, and answers calls of `spec.pair.Side`.
+"""One side of a pair in a process of its own: makes its model, and answers calls of `spec.pair.PairSide`.
 
 Started as `python -m crosscheck.pair.worker SOURCE SIDE DIRECTORY`, where SOURCE is a `given.Source` as JSON. It calls
 its own function of the pair file, and never the other side's.
@@ -21,14 +21,14 @@ import numpy as np
 from crosscheck.pair import given as given_by
 from crosscheck.pair import padding
 from crosscheck.pair.codec import CHILD, digest, pack, unpack
-from crosscheck.pair.given import Given, Source
-from crosscheck.pair.messages import Answered, Call, Message, Opened, Raised
+from crosscheck.pair.given import PairGiven, Source
+from crosscheck.pair.messages import Answered, Message, Opened, Raised, SideCall
 from crosscheck.recording import channel
 from crosscheck.recording.places import OURS, SITES
 from spec import text
 from spec.errors import OhlolError, Unsupported
 from spec.exit_codes import COULD_NOT_RUN
-from spec.pair import Batch, Objective, Side
+from spec.pair import Objective, PairBatch, PairSide
 
 NOT_THEIRS = (*(f"{os.sep}{site}{os.sep}" for site in SITES), *OURS, "<")
 """Parts of the paths of files that are not the user's."""
@@ -40,12 +40,12 @@ STREAMS = ("steps", "replay")
 def main(source: str, side: str, directory: str) -> int:
     """Serve calls until standard input ends."""
     with channel.opened() as (calls, answers):
-        worker: Worker | None = None
+        worker: SideWorker | None = None
         for line in calls:
-            call = msgspec.json.decode(line, type=Call)
+            call = msgspec.json.decode(line, type=SideCall)
             try:
                 if worker is None:
-                    worker = Worker(msgspec.json.decode(source, type=Source), int(side), Path(directory))
+                    worker = SideWorker(msgspec.json.decode(source, type=Source), int(side), Path(directory))
                 message: Message = worker.answer(call)
             except Unsupported as error:
                 message = Raised(message=text.admit(str(error)), exit_code=error.exit_code, unsupported=True)
@@ -80,7 +80,7 @@ def _send(answers: BinaryIO, message: Message) -> None:
     answers.flush()
 
 
-class Worker:
+class SideWorker:
     """The side, its inputs, and the trainings that are under way."""
 
     def __init__(self, source: Source, side: int, directory: Path) -> None:
@@ -90,7 +90,7 @@ class Worker:
         self.streams: dict[int, tuple[Iterator[Any], list[Any]]] = {}
         self.counted = itertools.count()
 
-    def answer(self, call: Call) -> Message:
+    def answer(self, call: SideCall) -> Message:
         if call.function == "open":
             return self._opened()
         arguments = unpack(call.arguments, self.directory) or {}
@@ -148,7 +148,7 @@ class Worker:
         results, items = self.streams[stream]
         if isinstance(item, tuple):
             inputs, objective = item
-            item = Batch(inputs, Objective(*objective))
+            item = PairBatch(inputs, Objective(*objective))
         items.append(item)
         try:
             found = next(results)
@@ -163,22 +163,24 @@ class Worker:
 ENDED = object()
 
 
-def opened(given: Given, where: str, number: int) -> tuple[Side, str]:
+def opened(given: PairGiven, where: str, number: int) -> tuple[PairSide, str]:
     """The side, and the implementation that it is of."""
     implementation = given_by.implementation_of(given.made, where, given_by.SIDES[number])
     return importlib.import_module(f"{implementation}.pair.side").open_side(given.made, given.options), implementation
 
 
-def able(given: Given, side: Side) -> list[str]:
+def able(given: PairGiven, side: PairSide) -> list[str]:
     """What the side can be asked for. A model of several items is as its `call` makes it: in train mode if that can."""
     call, made = given.options.call, given.made
     if call is None or not isinstance(made, tuple):
         return sorted(side.can)
-    return sorted(name for name in side.can if name not in ("train", "rng") or name in inspect.signature(call).parameters)
+    return sorted(
+        name for name in side.can if name not in ("train", "rng") or name in inspect.signature(call).parameters
+    )
 
 
 def inputs_of(
-    given: Given, where: str, number: int, state: dict[str, Any], rows: int | None, noise: int | None
+    given: PairGiven, where: str, number: int, state: dict[str, Any], rows: int | None, noise: int | None
 ) -> tuple[str, Any, Any]:
     """A digest of what was drawn; what this side is called with; and where the padding is, or nothing.
 
