@@ -37,7 +37,7 @@ def check(
     from crosscheck.pair.given import Source
 
     arrays = (Path(weights), command.read_weights(Path(weights))) if weights is not None else None
-    wanted = ladder.Wanted(seed=seed, map_file=Path(map_file) if map_file is not None else None, weights=arrays)
+    wanted = ladder.PairWanted(seed=seed, map_file=Path(map_file) if map_file is not None else None, weights=arrays)
     if isinstance(original, str | Path):
         if port is not None or inputs is not None or options:
             raise UsageError(f"pair.check: expected all that is given in {original}, got more beside it")

@@ -105,7 +105,7 @@ class PairProgress:
         self._status = self._console.status("starting both sides") if self._console.is_terminal and not quiet else None
         self._count = 0
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "PairProgress":
         if self._status:
             self._status.start()
         return self

@@ -48,3 +48,4 @@ optimizers = (
     lambda parameters: torch.optim.AdamW(parameters, 1e-3),
     optax.adamw(1e-3, weight_decay=0.01),
 )
+expected = {"dropout: *, shared": "Flax's attention drops for all heads and sequences of a batch together"}
