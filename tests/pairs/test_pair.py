@@ -154,6 +154,20 @@ def test_statistics_of_train_mode(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert ran.names() == ["train mode: norm.mean", "train mode: norm.var"]
 
 
+def test_padding_that_counts_on_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Inputs that are zero there do not show it, and the sides agree; other values in its place do."""
+    ran = Ran(tmp_path, "masked", {}, capsys)
+    assert ran.code == 0, ran.printed
+    planted = {
+        "torch.tanh(self.inner(x)) * valid": "torch.tanh(self.inner(x)) + 0 * valid",
+        'jnp.tanh(x @ p["inner"] + p["b"]) * valid': 'jnp.tanh(x @ p["inner"] + p["b"])',
+    }
+    ran = Ran(tmp_path, "masked", planted, capsys)
+    assert ran.code == 1
+    assert ran.names() == ["forward: output of original", "forward: output of port"]
+    assert {one["case"] for one in ran.report["differences"]} == {"padding"}
+
+
 BAD = {
     "import nothing_of_that_name": (3, "bad.py, line 1: expected nothing_of_that_name to be installed, got none"),
     "def original(:": (2, "bad.py, line 1: expected Python, got"),
