@@ -13,7 +13,7 @@ from crosscheck.comparison import Comparison
 from crosscheck.pair import dropout, initial, numbers, result, structure, training
 from crosscheck.pair.result import CheckCell, Difference, PairResult, SideTold, Status
 from crosscheck.pair.state import Found, NotChecked, State
-from crosscheck.pair.subject import Pair
+from crosscheck.pair.subject import AskedPair
 from spec import files, text
 from spec.errors import OhlolError, Unsupported, UsageError
 
@@ -46,7 +46,9 @@ class PairWanted(NamedTuple):
     weights: tuple[Path, Mapping[str, np.ndarray]] | None = None
 
 
-def climb(pair: Pair, wanted: PairWanted, say: Callable[[str], None], done: Callable[[CheckCell], None]) -> PairResult:
+def climb(
+    pair: AskedPair, wanted: PairWanted, say: Callable[[str], None], done: Callable[[CheckCell], None]
+) -> PairResult:
     """Make every check. say: what is being done. done: a check has ended.
 
     Raises OhlolError where no map can be looked for: there is nothing to compare then.
@@ -177,7 +179,7 @@ class _Runner:
         return CheckCell(check=name, status="not checked", text=text.admit(words), seconds=seconds, scope=scope)
 
 
-def _told(pair: Pair, number: int) -> SideTold:
+def _told(pair: AskedPair, number: int) -> SideTold:
     opened = pair.opened[number]
     return SideTold(
         name=("original", "port")[number],

@@ -27,7 +27,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     versions: dict[str, str]
 
 
-class Answered(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class SideAnswered(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What the function returned; of a generator that has ended, `ended`."""
 
     value: Packet = Packet()
@@ -42,4 +42,4 @@ class Raised(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     unsupported: bool = False
 
 
-Message = Opened | Answered | Raised
+Message = Opened | SideAnswered | Raised

@@ -11,7 +11,7 @@ import numpy as np
 
 from crosscheck.pair.codec import PARENT, pack, unpack
 from crosscheck.pair.given import SIDES, Source
-from crosscheck.pair.messages import Answered, Message, Opened, Raised, SideCall
+from crosscheck.pair.messages import Message, Opened, Raised, SideAnswered, SideCall
 from crosscheck.recording.worker_pool import Worker
 from spec.errors import OhlolError, Unsupported
 from spec.exit_codes import COULD_NOT_RUN
@@ -132,10 +132,10 @@ class Remote:
     def _ask(self, function: str, arguments: Mapping[str, Any] | None = None) -> Any:
         return unpack(self._told(function, arguments).value, self._directory)
 
-    def _told(self, function: str, arguments: Mapping[str, Any] | None = None) -> Answered:
+    def _told(self, function: str, arguments: Mapping[str, Any] | None = None) -> SideAnswered:
         name = f"{PARENT}-{self.number}-{next(self._counted)}"
         told = self._serve(SideCall(function=function, arguments=pack(dict(arguments or {}), self._directory, name)))
-        assert isinstance(told, Answered)
+        assert isinstance(told, SideAnswered)
         return told
 
     def _serve(self, call: SideCall) -> Message:

@@ -13,7 +13,7 @@ from crosscheck.pair import rounding
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.result import Difference
 from crosscheck.pair.rounding import Unit
-from crosscheck.pair.subject import Pair
+from crosscheck.pair.subject import AskedPair
 from spec.framework import Precision
 from spec.pair import Inputs, Leaf, Objective, Values
 
@@ -51,7 +51,7 @@ class State:
     with another value than the first's.
     """
 
-    def __init__(self, pair: Pair, seed: int, made: dict[str, np.ndarray], say: Callable[[str], None]) -> None:
+    def __init__(self, pair: AskedPair, seed: int, made: dict[str, np.ndarray], say: Callable[[str], None]) -> None:
         self.pair, self.seed, self.made, self.say = pair, seed, made, say
         self.second_made = pair.second.values()
         self.first, self.second = pair.first, pair.second

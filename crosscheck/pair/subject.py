@@ -30,7 +30,7 @@ class AskedSide(PairSide, Protocol):
         ...
 
 
-class Pair:
+class AskedPair:
     """name: of the report. file: of the pair, where there is one. alone: whether each side has a process of its own."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Pair:
 
 
 @contextmanager
-def opened(source: Source, timeout: float) -> Iterator[Pair]:
+def opened(source: Source, timeout: float) -> Iterator[AskedPair]:
     """The pair of a file, each side in a process of its own; all that they started is ended after the block."""
     file = Path(source.file)
     if not file.exists():
@@ -76,7 +76,7 @@ def opened(source: Source, timeout: float) -> Iterator[Pair]:
             # Both start before either is waited for: importing a framework takes seconds.
             sides += [Remote(source, number, directory, environment, timeout) for number in (0, 1)]
             first, second = (side.open() for side in sides)
-            yield Pair(file.name, file, (sides[0], sides[1]), (first, second), alone=True)
+            yield AskedPair(file.name, file, (sides[0], sides[1]), (first, second), alone=True)
         finally:
             temporary.undisturbed(lambda: [side.close() for side in sides])
 
@@ -114,7 +114,7 @@ class Local:
         )
 
 
-def live(models: tuple[Any, Any], inputs: Callable[..., Any], options: Mapping[str, Any]) -> Pair:
+def live(models: tuple[Any, Any], inputs: Callable[..., Any], options: Mapping[str, Any]) -> AskedPair:
     """The pair of two objects. options: of given.OPTIONAL, by name."""
     where = "pair.check"
     if unknown := sorted(options.keys() - set(given_by.OPTIONAL)):
@@ -138,4 +138,4 @@ def live(models: tuple[Any, Any], inputs: Callable[..., Any], options: Mapping[s
         sides.append(Local(given, number, where))
     first, second = sides
     told = first.told(), second.told()
-    return Pair(where, None, (cast(AskedSide, first), cast(AskedSide, second)), told, alone=False)
+    return AskedPair(where, None, (cast(AskedSide, first), cast(AskedSide, second)), told, alone=False)

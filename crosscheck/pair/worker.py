@@ -22,7 +22,7 @@ from crosscheck.pair import given as given_by
 from crosscheck.pair import padding
 from crosscheck.pair.codec import CHILD, digest, pack, unpack
 from crosscheck.pair.given import PairGiven, Source
-from crosscheck.pair.messages import Answered, Message, Opened, Raised, SideCall
+from crosscheck.pair.messages import Message, Opened, Raised, SideAnswered, SideCall
 from crosscheck.recording import channel
 from crosscheck.recording.places import OURS, SITES
 from spec import text
@@ -102,8 +102,8 @@ class SideWorker:
         }
         value = own[call.function](**arguments) if call.function in own else self._asked(call.function, arguments)
         if value is ENDED:
-            return Answered(ended=True)
-        return Answered(value=pack(value, self.directory, f"{CHILD}-{self.number}-{next(self.counted)}"))
+            return SideAnswered(ended=True)
+        return SideAnswered(value=pack(value, self.directory, f"{CHILD}-{self.number}-{next(self.counted)}"))
 
     def _opened(self) -> Opened:
         side = self.side
