@@ -34,7 +34,7 @@ comma := ,
 INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck faults test test-signals lint types check format clean
+.PHONY: crosscheck faults test test-pairs test-signals lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
@@ -44,6 +44,10 @@ faults: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(RUN) -m pytest -n auto --dist worksteal $(if $(SIDE),--side $(SIDE))
+
+# Pairs of other people's libraries: they need more than `make test` installs, in an environment of its own.
+test-pairs: $(VENV)-pairs/installed
+	$(VENV)-pairs/bin/python -m pytest -n auto --dist worksteal tests/pairs
 
 # Stops the train commands at random moments and resumes them, and stops crosscheck; takes many minutes.
 test-signals: $(VENV)/installed
@@ -63,8 +67,14 @@ format: $(VENV)/installed
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
+$(VENV)-pairs/installed: $(VENV)/installed
+	$(PYTHON) -m venv $(VENV)-pairs
+	$(VENV)-pairs/bin/python -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) \
+	  -e '.[$(INSTALLED),pairs]'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-3.* .venv-flax .venv-torch runs crosscheck-report .pytest_cache .ruff_cache
+	rm -rf .venv .venv-3.* .venv-pairs .venv-flax .venv-torch runs crosscheck-report .pytest_cache .ruff_cache
 
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	@command -v $(PYTHON) >/dev/null || { \

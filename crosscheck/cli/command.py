@@ -210,6 +210,18 @@ def _bench(options: argparse.Namespace) -> int:
     return command.carry_out(options)
 
 
+def _pair_parser() -> argparse.ArgumentParser:
+    from crosscheck.pair import command
+
+    return command.parser()
+
+
+def _pair(options: argparse.Namespace) -> int:
+    from crosscheck.pair import command
+
+    return command.carry_out(options)
+
+
 def _list() -> int:
     """The experiments that come with ohlol, and the checks."""
     asked = " (only where named in --checks, or with --thorough)"
@@ -374,6 +386,7 @@ def _members(given: str) -> int:
 
 COMMANDS: dict[str, Any] = {
     "": (_check_parser, _check),
+    "pair": (_pair_parser, _pair),
     "record": (_record_parser, _record),
     "compare": (_compare_parser, _compare),
     "explore": (_explore_parser, _explore),

@@ -128,7 +128,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("diagnosis",),
     ("judging",),
     ("report",),
-    ("cli", "explore", "faults", "benchmark"),
+    ("cli", "explore", "faults", "benchmark", "pair"),
     ("__main__",),
 )
 """crosscheck's rooms, from the ground up: each imports from its own floor and from those below."""

@@ -1,0 +1,130 @@
+"""`python -m crosscheck pair my_pair.py`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TextIO, cast
+
+import numpy as np
+from rich.console import Console
+
+from crosscheck.cli import output
+from crosscheck.cli.options import add_report, seconds
+from crosscheck.pair import ladder, report, subject
+from crosscheck.pair.given import NEEDED, OPTIONAL, Source
+from crosscheck.pair.ladder import CHECKS, PairWanted
+from crosscheck.pair.result import CheckCell, PairResult
+from crosscheck.pair.verdicts import TABLE
+from crosscheck.report.rows import say
+from spec import parameters
+from spec.arguments import Parser, path_argument, seed
+from spec.errors import UsageError
+from spec.exit_codes import epilog
+from spec.files import check_regular, check_writable
+from spec.text import visible
+
+FILES = ("report.md", "report.json")
+
+MAP = ".map.toml"
+"""What the map's file is called after the pair's."""
+
+TIMEOUT = 600.0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = Parser(
+        prog="python -m crosscheck pair",
+        description="Does a port start, compute and train as its original does? Any PyTorch model against any JAX "
+        f"model, or two of one framework. The file has {', '.join(NEEDED)}; it may have {', '.join(OPTIONAL)}.",
+        epilog=epilog(TABLE),
+    )
+    made.add_argument("pair", type=path_argument, metavar="PAIR.py", help="the pair file")
+    made.add_argument(
+        "--weights", type=path_argument, metavar="FILE", help="safetensors or .npz of the original's names"
+    )
+    made.add_argument("--map", type=path_argument, metavar="FILE", help=f"the map's file (default PAIR{MAP})")
+    made.add_argument(
+        "--emit", type=path_argument, metavar="FILE", help="write a converter of weights, which needs NumPy alone"
+    )
+    made.add_argument("--seed", type=seed, default=0, help="of inputs, points and batches (default 0)")
+    made.add_argument(
+        "--timeout", type=seconds, default=TIMEOUT, metavar="SECONDS", help="for one answer of one side (default 600)"
+    )
+    add_report(made, "report.json")
+    return made
+
+
+def carry_out(options: argparse.Namespace) -> int:
+    """Run the checks, print and leave the report; returns the exit code."""
+    file: Path = options.pair
+    wanted = PairWanted(
+        seed=options.seed,
+        map_file=options.map or file.with_name(f"{file.stem}{MAP}"),
+        emit=options.emit,
+        weights=(options.weights, read_weights(options.weights)) if options.weights else None,
+    )
+    for path, name in ((wanted.emit, "--emit"), (wanted.map_file, "--map")):
+        if path is not None:
+            check_writable(path, name)
+    progress = PairProgress(quiet=options.json)
+    with output.reports(options.out, FILES), progress, subject.opened(Source(file=str(file)), options.timeout) as pair:
+        result = ladder.climb(pair, wanted, progress.say, progress.done)
+    return leave(result, options)
+
+
+def leave(result: PairResult, options: argparse.Namespace) -> int:
+    """Print the report and write its files."""
+    rendered = report.json(result)
+    if options.json:
+        output.say(rendered.decode())
+    else:
+        output.say_in_full(lambda console: report.terminal(result, console))
+    contents = {"report.json": lambda: rendered, "report.md": lambda: report.markdown(result).encode()}
+    output.leave(options.out, contents, quiet=options.json)
+    return result.exit_code
+
+
+def read_weights(file: Path) -> dict[str, np.ndarray]:
+    """A checkpoint's arrays by name. Raises UsageError where it is none."""
+    if file.suffix == ".npz":
+        check_regular(file)
+        try:
+            with np.load(file, allow_pickle=False) as held:
+                return {name: held[name] for name in held.files}
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(f"{file}: expected a .npz file of arrays, got one that cannot be read: {error}") from None
+    return parameters.load(file)[0]
+
+
+class PairProgress:
+    """What is being done, on standard error: on a terminal one line that is written over, else a line a check."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._console = Console(file=cast(TextIO, output.Forgiving(sys.stderr)), quiet=quiet, highlight=False)
+        self._status = self._console.status("starting both sides") if self._console.is_terminal and not quiet else None
+        self._count = 0
+
+    def __enter__(self) -> "PairProgress":
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def say(self, words: str) -> None:
+        """What is being done now."""
+        if self._status:
+            self._status.update(f"[{self._count + 1}/{len(CHECKS)}] {visible(words)}".replace("[", "\\["))
+
+    def done(self, cell: CheckCell) -> None:
+        """A check has ended."""
+        self._count += 1
+        if not self._status:
+            row = report.cell_row(cell)
+            say(
+                self._console,
+                f"[{self._count}/{len(CHECKS)}] {row.word} {row.name} in {cell.seconds:.1f} s: {row.details}",
+            )

@@ -1,0 +1,102 @@
+"""How both sides start: draws of many seeds against each other, leaf by leaf, under neither side's stated law."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from crosscheck.pair.given import SIDES
+from crosscheck.pair.state import Found, State, from_comparisons
+
+SEEDS, SEEDS_LARGE = 24, 3
+"""Models that are made on each side, and of a large one."""
+
+LEVEL = 1e-6
+"""Chance that honest draws fail; its tests share it equally, as in tolerances.INITIAL_LAW_LEVEL."""
+
+MOST = 50_000
+"""Numbers of a leaf that are looked at, over all seeds."""
+
+FEWEST = 8
+"""Numbers that a two-sample test needs to be able to fail at all, and more by far to see anything."""
+
+
+def initialization(state: State) -> Found:
+    """Two samples of every linked leaf. Without a seed on both sides it is one draw, and decides nothing."""
+    seeded = all("seed" in side.can for side in (state.first, state.second))
+    count = (SEEDS_LARGE if state.large else SEEDS) if seeded else 1
+    ours, theirs = [], []
+    for seed in range(count):
+        state.say(f"initialization, seed {seed + 1} of {count}")
+        ours.append(state.mapping.push(state.first.initialize(seed) if seeded else state.made))
+        theirs.append(state.second.initialize(seed) if seeded else state.second_made)
+    paths = [path for path, link in state.mapping.links.items() if link.parts and path in ours[0]]
+    comparisons = []
+    place = state.place("initialization", "float32", f"{count} seeds" if seeded else "one draw")
+    level = LEVEL / max(2 * len(paths), 1)  # Two tests a leaf.
+    for path in paths:
+        one, two = (np.stack([draw[path] for draw in draws]).reshape(count, -1) for draws in (ours, theirs))
+        for label, finding in _findings(one, two, level, seeded):
+            values = finding.observed
+            name = f"{path}, {label}" if label else path
+            comparisons.append(
+                place.limited(name, values, finding.difference, finding.bound, finding.size, finding.note)
+            )
+    if seeded:
+        return Found(comparisons, from_comparisons(comparisons), f"{count} seeds, two samples of each leaf")
+    apart = [one.tensor for one in comparisons if not one.passed]
+    said = f"one draw, which decides nothing ({SIDES[0]}(seed) and {SIDES[1]}(seed) would let it be judged)"
+    said += f": {len(apart)} of {len(paths)} leaves look as if they start otherwise" if apart else ""
+    return Found([], [], said)
+
+
+class TwoSamples(NamedTuple):
+    """observed: of both sides. difference, bound: of a distance, or -log10 of p and of the level."""
+
+    observed: tuple[float | str, float | str]
+    difference: float
+    bound: float
+    size: int
+    note: str
+
+
+def _findings(one: np.ndarray, two: np.ndarray, level: float, seeded: bool) -> Iterator[tuple[str, TwoSamples]]:
+    """Of values (seeds, elements): what is the same for every seed must be so on both sides, and equal; the rest is
+    held against each other as two samples."""
+    from scipy import stats
+
+    if seeded:
+        still = (one == one[0]).all(axis=0), (two == two[0]).all(axis=0)
+    else:
+        still = (np.full(one.shape[1], (side == side.flat[0]).all()) for side in (one, two))
+        still = tuple(still)
+    both = still[0] & still[1]
+    if (still[0] != still[1]).any():
+        shares = tuple(float(side.mean()) for side in still)
+        note = "share of the numbers that are the same for every seed"
+        yield "constant", TwoSamples((shares[0], shares[1]), abs(shares[0] - shares[1]) or 1.0, 0.0, one.shape[1], note)
+        return
+    if both.any():
+        away = np.abs(one[0, both] - two[0, both])
+        at = int(away.argmax())
+        observed = float(one[0, both][at]), float(two[0, both][at])
+        bound = 2.0**-22 * max(abs(observed[0]), abs(observed[1]))
+        yield "constant", TwoSamples(observed, float(away[at]), bound, int(both.sum()), "the same for every seed")
+    drawn = [side[:, ~both].reshape(-1) for side in (one, two)]
+    if min(side.size for side in drawn) < FEWEST:
+        return
+    thinned = [side[:: -(-side.size // MOST)] for side in drawn]
+    # Sizes too: laws about zero that differ in scale alone are twice as far apart by them.
+    results = [stats.ks_2samp(both[0], both[1]) for both in (thinned, [np.abs(side) for side in thinned])]
+    distance, probability = min(
+        ((float(np.asarray(one[0])), float(np.asarray(one[1]))) for one in results), key=lambda one: one[1]
+    )
+    unlikely = max(-math.log10(probability), 0.0) if probability > 0 else math.inf
+    deviations = float(drawn[0].std()), float(drawn[1].std())
+    note = f"standard deviations; Kolmogorov-Smirnov distance {distance:.3g} of {thinned[0].size} values a side"
+    note += "; difference is -log10 of p"
+    yield (
+        "",
+        TwoSamples(deviations, unlikely, -math.log10(level), thinned[0].size, note),
+    )

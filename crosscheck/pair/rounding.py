@@ -1,0 +1,91 @@
+"""How far rounding alone carries a side: it is asked again at values that are moved by a unit in the last place.
+
+As in crosscheck.bounds.rounding_spread, for models of any dtype, and where constants that a model holds in float32
+enter a computation in float64. Those cannot be moved from outside; but what a unit of float32 in them does to the
+results is of the size of what a unit of float32 does in the leaves. So there the leaves are moved by that much.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from crosscheck.bounds import tolerances
+from crosscheck.bounds.rounding_spread import FACTOR, RUNS
+from spec.framework import Precision
+from spec.pair import Leaf, Values
+
+EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""Distance of 1 from the next larger number."""
+
+LARGE = 2_000_000
+"""Numbers in the leaves from which runs are few: each takes seconds."""
+
+FEW = 2
+"""Perturbed runs of a large model. The largest of 2 deviations over thousands of numbers hardly differs from that of 5;
+it does where a tensor is small, so that of few runs FACTOR is taken twice."""
+
+
+class Unit(NamedTuple):
+    """eps: what values are moved by, and what a rounding is at least. widest: share of a result that may be allowed."""
+
+    eps: float
+    widest: float
+    runs: int
+    factor: float
+
+
+def unit_of(precision: Precision, leaves: Sequence[Leaf], pinned: bool) -> Unit:
+    """Of a precision, for models with these leaves; pinned: whether constants are held in float32."""
+    large = sum(int(np.prod(leaf.shape)) for leaf in leaves) > LARGE
+    runs, factor = (FEW, 2 * FACTOR) if large else (RUNS, FACTOR)
+    if precision == "float64":
+        eps = EPS["float32"] if pinned else EPS["float64"]
+        return Unit(eps, np.sqrt(eps), runs, factor)
+    eps = max((EPS.get(leaf.dtype, EPS["float32"]) for leaf in leaves if leaf.dtype != "float64"), default=0.0)
+    return Unit(max(eps, EPS["float32"]), tolerances.HORIZON, runs, factor)
+
+
+def rounded(values: Values, leaves: Iterable[Leaf]) -> dict[str, np.ndarray]:
+    """The values as numbers of the coarsest dtype among the leaves, so that no side rounds them further."""
+    eps = max((EPS.get(leaf.dtype, EPS["float32"]) for leaf in leaves), default=EPS["float64"])
+    return {path: _rounded(value, eps) for path, value in values.items()}
+
+
+def _rounded(value: np.ndarray, eps: float) -> np.ndarray:
+    part, exponent = np.frexp(np.asarray(value, np.float64))
+    return np.ldexp(np.rint(part * (2 / eps)) * (eps / 2), exponent)
+
+
+def nudged(values: Values, unit: Unit, seed: int, still: Iterable[str] = ()) -> Iterator[dict[str, np.ndarray]]:
+    """Copies with every number but zeros moved up or down by a unit in its last place. still: leaves that stay."""
+    kept = set(still)
+    for run in range(unit.runs):
+        random = np.random.default_rng((seed, run))
+        yield {path: value if path in kept else _moved(value, unit.eps, random) for path, value in values.items()}
+
+
+def _moved(value: np.ndarray, eps: float, random: np.random.Generator) -> np.ndarray:
+    exponent = np.frexp(value)[1] - 1
+    step = np.where(value == 0, 0.0, np.ldexp(eps, exponent))
+    return value + random.choice((-1.0, 1.0), value.shape) * step
+
+
+class Deviations:
+    """Largest deviations of runs from the one that is compared, by name."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, float] = {}
+
+    def add(self, arrays: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> None:
+        """What is not finite counts as no deviation; that it is there is for others to find."""
+        for name, array in arrays.items():
+            with np.errstate(invalid="ignore"):
+                away = np.abs(np.asarray(others[name], np.float64) - array)
+            far = float(np.nan_to_num(away, nan=0.0, posinf=0.0).max(initial=0.0))
+            self.found[name] = max(self.found.get(name, 0.0), far)
+
+    def allowed(self, name: str, unit: Unit, entered: float) -> float:
+        """The difference that rounding explains, of a result of that size. See tolerances.allowed."""
+        measured = min(unit.factor * self.found.get(name, 0.0), unit.widest * entered)
+        return max(measured, tolerances.ROUNDINGS * unit.eps * entered)

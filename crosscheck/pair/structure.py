@@ -1,0 +1,139 @@
+"""The first two checks: the map between the leaves, with what stands in its way, and values that go there and back."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from crosscheck import mapping as maps
+from crosscheck.comparison import Comparison
+from crosscheck.mapping import bench
+from crosscheck.pair.given import SIDES
+from crosscheck.pair.result import Difference
+from crosscheck.pair.state import Found, State, from_comparisons
+from spec.errors import UsageError
+
+
+def find_map(state: State, file: Path | None) -> str:
+    """Read the map or propose it, and verify it; returns what is to be said of it."""
+    pair = state.pair
+    if file is not None and file.exists():
+        state.say(f"map, read from {file.name}")
+        found, said = maps.read(file, pair.first.leaves, pair.second.leaves), "read"
+    else:
+        state.say("map, proposed")
+        found, said = maps.propose(pair.first, pair.second, pair.make_inputs, state.seed), "proposed"
+    state.say("map, verified")
+    state.mapping, state.report = maps.verify(found, pair.first, pair.second, pair.make_inputs, state.seed)
+    state.pinned = state.report.tolerance > bench.EXACT
+    if state.pinned:
+        state.notes.append("constants are held in float32: bounds in float64 are those of a unit of float32")
+    state.notes += [_named(one) for one in state.report.notes]
+    return said
+
+
+def _named(note: str) -> str:
+    """The mapping's words for the sides, by their names here."""
+    return note.replace("first side", SIDES[0]).replace("second side", SIDES[1])
+
+
+def structure(state: State) -> Found:
+    """Every leaf of both sides accounted for; and why they may not be trained alike all the same."""
+    report, mapping = state.report, state.mapping
+    assert report is not None
+    differences = [
+        Difference(
+            name=f"structure: {' + '.join(one.leaves)}", check="structure", kind=one.verdict, text=_named(one.reason)
+        )
+        for one in report.obstacles
+    ]
+    for one in report.ambiguities:
+        groups = "; ".join(" <-> ".join(group) for group in one.groups)
+        differences.append(
+            Difference(
+                name=f"structure: {one.groups[0][0] if one.groups else 'ambiguous'}",
+                check="structure",
+                kind="ambiguous",
+                text=f"{groups}: {_named(one.reason)}",
+            )
+        )
+    differences += list(_dtypes(state))
+    if report.standing == "unfinished" and not differences:
+        missing = [link.target for link in mapping.links.values() if link.kind == "none"]
+        differences.append(
+            Difference(
+                name=f"structure: {' + '.join(missing)}",
+                check="structure",
+                text=f"no counterpart was found for {', '.join(missing) or 'some leaves'}",
+            )
+        )
+    proofs = Counter(link.proof for link in mapping.links.values() if link.parts)
+    linked = sum(proofs.values())
+    by = ", ".join(f"{proofs[proof]} by {proof}" for proof in ("value", "elimination") if proofs[proof])
+    by += f"{', ' if by else ''}{proofs['none']} not proven" if proofs["none"] else ""
+    free = f"{proofs['free']} free (no output shows them)" if proofs["free"] else ""
+    text = f"{linked} of {len(mapping.links)} leaves of {SIDES[1]} linked"
+    text += f": {', '.join(one for one in (by, free) if one)}" if by or free else ""
+    return Found([], differences, text)
+
+
+def _dtypes(state: State) -> Iterator[Difference]:
+    held = {leaf.path: leaf.dtype for leaf in state.first.leaves}
+    for leaf in state.second.leaves:
+        link = state.mapping.links.get(leaf.path)
+        sources = {held[piece.source] for part in link.parts for piece in part.pieces} if link else set()
+        if sources and sources != {leaf.dtype}:
+            others = " and ".join(sorted(sources))
+            text = f"{leaf.path} is {leaf.dtype} in {SIDES[1]}, {others} in {SIDES[0]}"
+            yield Difference(name=f"structure: {leaf.path}", check="structure", text=text)
+
+
+def round_trip(state: State) -> Found:
+    """Values that are given to a side are read back to the bit; the map in a file, and the converter, are the map."""
+    point = next(state.points(1)).values
+    pushed = state.mapping.push(point)
+    comparisons: list[Comparison] = []
+    place = state.place("round trip", "float64", "values")
+    for side, values, name in ((state.first, point, SIDES[0]), (state.second, pushed, SIDES[1])):
+        side.load(values)
+        held = side.values()
+        for path, value in values.items():
+            comparisons.append(
+                place._replace(sides=(name, f"{name}, read back")).identical(f"{path} of {name}", value, held.get(path))
+            )
+    place = state.place("round trip", "float64", "converter")
+    for path, value in converted(state.mapping, point).items():
+        comparisons.append(
+            place._replace(sides=("map", "converter")).identical(f"{path}, converted", pushed.get(path), value)
+        )
+    state.put(next(state.points(0)).values)
+    return Found(comparisons, from_comparisons(comparisons), "values read back, the converter against the map")
+
+
+def converted(mapping: maps.Map, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the emitted converter makes of values."""
+    names: dict[str, object] = {"__name__": "converter"}
+    # Our own text, made of a map whose names it writes as Python's own literals.
+    exec(compile(maps.emitted(mapping), "convert.py", "exec"), names)
+    convert = names["convert"]
+    assert callable(convert)
+    return convert(values)  # pyright: ignore[reportReturnType]
+
+
+def load_weights(state: State, values: dict[str, np.ndarray], file: Path) -> None:
+    """Give the first side a checkpoint's values. Raises UsageError for names or shapes that are not its own."""
+    names = {name: leaf.path for leaf in state.first.leaves for name in (leaf.path, *leaf.tied)}
+    floating = {name: value for name, value in values.items() if np.asarray(value).dtype.kind == "f"}
+    if extra := sorted(floating.keys() - names.keys()):
+        raise UsageError(f"{file}: expected names of {SIDES[0]}, got {extra[0]!r} ({len(extra)} in all)")
+    found = {names[name]: value for name, value in floating.items()}
+    needed = [leaf.path for leaf in state.first.leaves if leaf.trainable and leaf.path not in found]
+    if needed:
+        raise UsageError(f"{file}: expected every parameter of {SIDES[0]}, got none for {needed[0]!r}")
+    for leaf in state.first.leaves:
+        if leaf.path in found and np.shape(found[leaf.path]) != leaf.shape:
+            got = np.shape(found[leaf.path])
+            raise UsageError(f"{file}: {leaf.path}: expected shape {leaf.shape}, got {got}")
+    state.first.load(found)
+    state.made = state.first.values()
