@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from flax_impl import compilation
 from flax_impl.pair import kinds
 from flax_impl.pair.recording import NARROW, Evaluated, evaluate
 from flax_impl.pair.trees import brought_in, floating, taken_out
 from spec.errors import OhlolError, ParameterMismatch, Unsupported, UsageError
-from spec.framework import Precision
+from spec.framework import Precision, Settings
 from spec.pair import (
     Forward,
     Inputs,
@@ -63,7 +64,8 @@ class _Traced:
         """Compiled, without a record."""
         with jax.enable_x64(True):
             if self.compiled is None:
-                self.compiled = jax.jit(lambda *given: evaluate(self.closed, given, wide=wide).outputs)
+                options = compilation.options(Settings(), quick=True)
+                self.compiled = compilation.jit(lambda *given: evaluate(self.closed, given, wide=wide).outputs, options)
             return jax.tree.unflatten(self.structure, self.compiled(*self.entered(arguments, wide)))
 
 

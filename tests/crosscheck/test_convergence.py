@@ -251,12 +251,17 @@ def train_ensemble(experiment, seeds, settings, chunk=None):
 """
 
 
+WITHOUT = ("def train_ensemble(\n", "def train_no_ensemble(\n")
+"""The edit that takes the fake implementation's own ensembles from it."""
+
+
 def with_ensembles(tmp_path: Path, *edits: tuple[str, str]) -> str:
     body = ENSEMBLE
     for old, new in edits:
         assert old in body
         body = body.replace(old, new)
-    return edited(FAKE, tmp_path / str(len(list(tmp_path.iterdir()))), ("def replay(", f"{body}\n\ndef replay("))
+    place = tmp_path / str(len(list(tmp_path.iterdir())))
+    return edited(FAKE, place, WITHOUT, ("def replay(", f"{body}\n\ndef replay("))
 
 
 CHECK = ("--checks", "convergence")
@@ -289,8 +294,8 @@ def test_it_does_not_run_unless_it_is_asked_for(run_crosscheck: RunCrosscheck, c
     assert "only where named in --checks, or with --thorough" in capsys.readouterr().out
 
 
-def test_an_implementation_without_ensembles_is_not_checked(run_crosscheck: RunCrosscheck):
-    outcome = run_crosscheck(str(FAKE), *CHECK)
+def test_an_implementation_without_ensembles_is_not_checked(run_crosscheck: RunCrosscheck, tmp_path: Path):
+    outcome = run_crosscheck(edited(FAKE, tmp_path / "without", WITHOUT), *CHECK)
     assert outcome.status("convergence") == "not checked"
     assert outcome.exit_code == PARTLY_CHECKED
 

@@ -378,6 +378,5 @@ def test_the_level_is_shared_by_at_least_as_many_tests_as_are_made():
 
 
 def test_the_check_stands_between_trajectory_and_outcome():
-    place = LADDER.index(check)
-    assert LADDER[place - 1] is trajectory
-    assert LADDER[place + 1] is outcome
+    assert LADDER[LADDER.index(check) - 1] is trajectory
+    assert LADDER.index(check) < LADDER.index(outcome)

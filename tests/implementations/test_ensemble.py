@@ -320,7 +320,8 @@ def test_a_loop_of_a_framework_is_its_ensemble() -> None:
     import torch_impl
 
     experiment = shortened("hello-gru", 2)
-    loop = one_by_one(torch_impl.initialize, torch_impl.train, experiment, SEEDS, SETTINGS)
+    side = torch_impl.open(experiment, SETTINGS)
+    loop = one_by_one(side.initialize, side.train, experiment, SEEDS, SETTINGS.precision)
     assert loop.method == "loop"
     assert strangers(torch_impl, experiment, SEEDS, loop) == []
 
