@@ -4,7 +4,7 @@ A subject here is a stranger's: a perceptron with a LayerNorm, and a block of at
 the other `flax.nnx`, each initialized, evaluated and trained in a few lines of its own framework.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ import torch
 from flax import nnx
 from torch import nn
 
-from crosscheck.checks import BY_DEFAULT, dropout, outcome
+from crosscheck.checks import BY_DEFAULT, dropout, members, outcome
 from crosscheck.checks.selection import Selection
 from crosscheck.judging.verdict import Side as Recorded
 from crosscheck.judging.verdict import Verdict, judge
@@ -68,6 +68,8 @@ class Stranger(msgspec.Struct, frozen=True, kw_only=True):
     has_numeric_inputs: bool = True
     has_dropout: bool = False
     observed_length: int = 1
+    has_drawn_batches: bool = True
+    own_of_members: tuple[str, ...] = ("batches",)
     reference: None = None
 
     @property
@@ -130,6 +132,9 @@ class Stranger(msgspec.Struct, frozen=True, kw_only=True):
 
     def options(self, declared: Mapping[str, str]) -> list[str]:
         return []
+
+    def stands_for_others(self, kinds: Callable[[Any], Sequence[str]]) -> bool:
+        return bool(kinds(self))
 
 
 class TorchPerceptron(nn.Module):
@@ -466,7 +471,9 @@ def test_a_strangers_model_goes_through_every_check(kind: str) -> None:
     assert [f"{c.check} {c.tensor}: {c.note} {c.difference} {c.bound}" for c in verdict.failures] == []
     found = {cell.check: (cell.status, cell.elements > 0) for cell in verdict.cells}
     applies = {check.NAME: ("same", True) for check in CHECKS}
-    assert found == applies | dict.fromkeys((dropout.NAME, outcome.NAME), ("not applicable", False))
+    others = dict.fromkeys((dropout.NAME, outcome.NAME), ("not applicable", False))
+    # These sides train one at a time.
+    assert found == applies | others | {members.NAME: ("not checked", False)}
     assert verdict.status == "same"
 
 
