@@ -487,7 +487,8 @@ def test_another_epsilon_in_its_norm_is_red(kind: str) -> None:
     assert first.ratio > 1e3
     # What does not depend on it is as it was.
     cells = {cell.check: cell.status for cell in verdict.cells}
-    assert {name for name, status in cells.items() if status == "different"} <= {"forward", "gradients", "trajectory"}
+    depending = {"forward", "gradients", "trajectory", "shipped-path"}
+    assert {name for name, status in cells.items() if status == "different"} <= depending
     assert cells["gradients"] == cells["trajectory"] == "different"
     assert verdict.blame is not None
     assert verdict.blame.at_fault == "undecided"
