@@ -491,6 +491,9 @@ def _steps(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _judge_seeds(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterator[Comparison]:
     """Whatever is drawn is another one for each seed; where nothing is, the seed is no matter."""
     streams = [array for name, array in arrays.items() if name.endswith("/own")]
+    if len(streams) < 2:
+        yield place.failed("losses by seed", f"missing in {side}: expected those of several seeds, got {len(streams)}")
+        return
     for index, stream in enumerate(streams):
         yield place.close(f"losses of seed {index}", stream, stream, bound=1.0)
     if not _varying(subject):
