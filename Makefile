@@ -47,7 +47,7 @@ test: $(VENV)/installed
 
 # Pairs of other people's libraries: they need more than `make test` installs, in an environment of its own.
 test-pairs: $(VENV)-pairs/installed
-	$(VENV)-pairs/bin/python -m pytest -n auto --dist worksteal tests/pairs
+	$(VENV)-pairs/bin/python -m pytest -n auto --dist worksteal -m 'pairs or not pairs' tests/pairs
 
 # Stops the train commands at random moments and resumes them, and stops crosscheck; takes many minutes.
 test-signals: $(VENV)/installed

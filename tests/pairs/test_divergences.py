@@ -15,6 +15,8 @@ from crosscheck.mapping import Map, divergences, propose, verify
 sys.path.append(str(Path(__file__).parent))
 from models import CASES
 
+pytestmark = pytest.mark.pairs
+
 FAULTS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("perceptron", {"epsilon": 1e-6}, ["norm"]),
     ("perceptron", {"epsilon": 1e-3}, ["norm"]),

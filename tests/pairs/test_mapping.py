@@ -44,6 +44,7 @@ def test_a_map_is_found_and_proven(name: str) -> None:
     assert {link.proof for link in mapping.links.values()} <= {"value", "free"}
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_agree_through_the_map(name: str) -> None:
     from spec.pair import Objective
@@ -86,6 +87,7 @@ def pieces(link: Link) -> list[tuple[tuple[int, ...], tuple[Piece, ...]]]:
     return [(part.shape, part.pieces) for part in link.parts]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("name", CASES)
 def test_without_names_a_map_is_right_or_ambiguous(name: str) -> None:
     case = CASES[name]
