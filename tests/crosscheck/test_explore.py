@@ -224,7 +224,7 @@ def test_coverage_counts_values_pairs_and_coincidences():
     assert dict(taken(warm))["WarmUp.steps"] == "5"
 
 
-def shrunk(holds: Callable[[Experiment], bool], place: Path, seconds: float = 60.0) -> tuple[Drawn, Drawn]:
+def shrunk(holds: Callable[[Experiment], bool], place: Path, seconds: float = 300.0) -> tuple[Drawn, Drawn]:
     """The first experiment for which it holds, and the smallest."""
     first = next(one for one in (draw(1, number) for number in range(500)) if holds(one.experiment))
     return first, shrinking.shrink(first, holds, seconds, place)
