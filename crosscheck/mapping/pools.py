@@ -10,9 +10,15 @@ SMALLEST = 2
 """Numbers that a value needs to be told from others."""
 
 
+def widened(value: np.ndarray) -> np.ndarray:
+    """An intermediate as float64. Memory that is not written yet may hold signalling NaNs, of which NumPy would warn."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(value, np.float64)
+
+
 def key(value: np.ndarray) -> np.ndarray:
     """The numbers in sorted order, as one float64 array."""
-    return np.sort(np.asarray(value, np.float64), axis=None)
+    return np.sort(widened(value), axis=None)
 
 
 def is_plain(sorted_numbers: np.ndarray) -> bool:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crosscheck.comparison import Comparison
+from crosscheck.mapping.pools import widened
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.initial import LEVEL
 from crosscheck.pair.result import Difference, SourcePlace
@@ -123,7 +124,7 @@ def sites_of(entries: tuple[Intermediate, ...]) -> Iterator[Site]:
     by_number = {entry.number: entry for entry in entries}
     masks: set[int] = set()
     for entry in entries:
-        value = np.asarray(entry.value, np.float64)
+        value = widened(entry.value)
         if value.size < FEWEST or not 0 < np.count_nonzero(value == 0) < value.size:
             continue
         if masks.intersection(entry.operands):
@@ -134,7 +135,7 @@ def sites_of(entries: tuple[Intermediate, ...]) -> Iterator[Site]:
         seen = np.ones(value.shape, bool)
         if scale is None:
             for behind in _behind(entry, by_number):
-                other = np.asarray(behind.value, np.float64)
+                other = widened(behind.value)
                 if other.shape == value.shape and bool((other[value == 0] == 0).all()):
                     break  # The zeros are older than this operation: a rectifier's, say.
                 scale, seen = _scale(value, other), other != 0

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from crosscheck.mapping import Link, Map, Part, Piece, propose, verify
+from crosscheck.mapping.pools import widened
 from flax_impl.pair import kinds
 from flax_impl.pair.side import open_side as open_flax
 from spec.pair import PairOptions
@@ -245,3 +246,10 @@ def test_gates_in_another_order_are_found(layers: int) -> None:
     mapping, report = verify(propose(first, second, inputs), first, second, inputs)
     assert report.standing == "proven"
     assert -1.0 in [part.pieces[0].offset for part in mapping.links["l0.b"].parts]
+
+
+def test_memory_that_nobody_has_written_yet_is_widened_in_silence() -> None:
+    signalling = np.array([0x7F800001], np.uint32).view(np.float32)
+    with pytest.raises(RuntimeWarning):
+        np.asarray(signalling, np.float64)
+    assert np.isnan(widened(signalling)).all()
