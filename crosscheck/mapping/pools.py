@@ -11,7 +11,7 @@ SMALLEST = 2
 
 
 def widened(value: np.ndarray) -> np.ndarray:
-    """An intermediate as float64. Memory that is not written yet may hold signalling NaNs, of which NumPy would warn."""
+    """As float64. Memory that is not written yet may hold signalling NaNs, of which NumPy would warn."""
     with np.errstate(invalid="ignore"):
         return np.asarray(value, np.float64)
 

@@ -236,9 +236,9 @@ def test_a_failing_experiment_is_shrunk_to_the_options_that_it_needs(tmp_path: P
     assert (model(smallest.experiment, "num_layers"), model(smallest.experiment, "dropout")) == (3, 0.1)
     left = settings(smallest.experiment) - settings(build("simplest", lambda count: 0))
     assert {"Experiment.model = GRU", "GRU.num_layers", "GRU.dropout"} <= left
-    # Beside those that it needs, what a GRU alone has, and at most one that hypothesis could not do without: its passes
+    # Beside those that it needs, what a GRU alone has, and at most two that hypothesis could not do without: its passes
     # depend on the modules that are loaded.
-    assert len(left) <= 5
+    assert len(left) <= 7
 
 
 def test_an_option_of_the_recipe_is_left_alone_on_the_simplest_model(tmp_path: Path):
