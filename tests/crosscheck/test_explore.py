@@ -234,11 +234,11 @@ def test_a_failing_experiment_is_shrunk_to_the_options_that_it_needs(tmp_path: P
     first, smallest = shrunk(lambda e: kind(e) == "GRU" and drops(e) and e.model.num_layers >= 3, tmp_path)
     assert len(smallest.choices) <= len(first.choices)
     assert (model(smallest.experiment, "num_layers"), model(smallest.experiment, "dropout")) == (3, 0.1)
-    left = settings(smallest.experiment) - settings(build("simplest", lambda count: 0))
+    simplest = settings(build("simplest", lambda count: 0))
+    left, before = settings(smallest.experiment) - simplest, settings(first.experiment) - simplest
     assert {"Experiment.model = GRU", "GRU.num_layers", "GRU.dropout"} <= left
-    # Beside those that it needs, what a GRU alone has, and at most two that hypothesis could not do without: its passes
-    # depend on the modules that are loaded.
-    assert len(left) <= 7
+    # How many are left beside them is not always the same: hypothesis' passes are random.
+    assert len(left) <= len(before) / 2
 
 
 def test_an_option_of_the_recipe_is_left_alone_on_the_simplest_model(tmp_path: Path):
