@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TextIO, cast, get_args
@@ -85,12 +85,9 @@ def carry_out(
     with output.reports(options.out, FILES):
         summary = _measure(plan, options, targets)
     rendered = render_json(summary)
-    if options.json:
-        output.say(rendered.decode().rstrip("\n"))
-    else:
-        output.say_in_full(lambda console: show(summary, console))
     contents = (lambda: rendered, lambda: render_markdown(summary).encode(), lambda: picture(summary))
-    output.leave(options.out, dict(zip(FILES, contents, strict=True)), quiet=options.json)
+    files: dict[str, Callable[[], bytes]] = dict(zip(FILES, contents, strict=True))
+    output.conclude(options, rendered.rstrip(b"\n"), lambda console: show(summary, console), files)
     return summary.exit_code
 
 

@@ -276,14 +276,9 @@ def _checks(names: str | None, thorough: bool = False) -> list[str]:
 def _report(summary: Summary, options: argparse.Namespace) -> int:
     from crosscheck.report import data, markdown, terminal
 
-    # Before the reports: a verdict is not to be lost with them.
     rendered = data.render(summary)
-    if options.json:
-        output.say(rendered.decode())
-    else:
-        output.say_in_full(lambda console: terminal.show(summary, console))
     contents = {"report.json": lambda: rendered, "report.md": lambda: markdown.render(summary).encode()}
-    output.leave(options.out, contents, quiet=options.json)
+    output.conclude(options, rendered, lambda console: terminal.show(summary, console), contents)
     return summary.exit_code
 
 

@@ -45,10 +45,17 @@ def whole(text: str) -> int:
 
 def seconds(text: str) -> float:
     """A type for argparse: a time that can be waited for, or an error that says so."""
+    return duration(text, LONGEST, "seconds")
+
+
+def duration(text: str, longest: float, unit: str) -> float:
+    """More than 0 and at most so many; raises argparse's error for anything else."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value <= LONGEST:
-        raise argparse.ArgumentTypeError(f"expected more than 0 and at most {LONGEST} seconds, got {shorten(text)!r}")
+    if not 0 < value <= longest:
+        raise argparse.ArgumentTypeError(
+            f"expected more than 0 and at most {longest:.0f} {unit}, got {shorten(text)!r}"
+        )
     return value

@@ -1,5 +1,6 @@
 """What a command prints and leaves behind: the verdict first, and whatever befalls the rest does not touch it."""
 
+import argparse
 import io
 import os
 import sys
@@ -65,6 +66,23 @@ def check(directory: Path, names: Sequence[str]) -> None:
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise UsageError(f"--out: expected a directory to write to, got {directory}: {reason}") from None
+
+
+def conclude(
+    options: argparse.Namespace,
+    rendered: bytes,
+    show: Callable[["Console"], None],
+    contents: Mapping[str, Callable[[], bytes]],
+) -> None:
+    """Print what was found, as `rendered` JSON where --json asks for that, and then write the reports.
+
+    In this order, since a verdict is not to be lost with its reports.
+    """
+    if options.json:
+        say(rendered.decode())
+    else:
+        say_in_full(show)
+    leave(options.out, contents, quiet=options.json)
 
 
 def leave(directory: Path, contents: Mapping[str, Callable[[], bytes]], quiet: bool = False) -> None:

@@ -1,7 +1,7 @@
 """What is shown while a run is under way: bars on a terminal, a line an experiment elsewhere."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self, TextIO, cast
 
@@ -21,21 +21,19 @@ BAR = 20
 """Columns of a bar: beside it stand the side, the count, the time and the experiment, and many terminals have 80."""
 
 
-class Progress:
-    """Shows on standard error, so that standard output holds the report alone."""
+class OnStandardError:
+    """Shows there, so that standard output holds the report alone: bars on a terminal, lines elsewhere.
 
-    def __init__(self, labels: Sequence[str], experiments: int, quiet: bool = False):
+    columns: of the bars, for so many columns of the terminal.
+    """
+
+    def __init__(self, columns: Callable[[int], Iterable[ProgressColumn]], quiet: bool):
         self._console = Console(
             file=cast(TextIO, Forgiving(sys.stderr)), quiet=quiet, highlight=False, theme=Theme(STYLES)
         )
-        self._experiments = experiments
-        self._done = 0
-        self._unfit: set[str] = set()
         self._bars = None
         if self._console.is_terminal and not quiet:
-            columns = _columns(self._console.width, labels, len(f"{experiments}/{experiments}"))
-            self._bars = Bars(*columns, console=self._console, transient=True)
-            self._tasks = {label: self._bars.add_task(visible(label), total=experiments, now="") for label in labels}
+            self._bars = Bars(*columns(self._console.width), console=self._console, transient=True)
 
     def __enter__(self) -> Self:
         if self._bars:
@@ -47,6 +45,18 @@ class Progress:
     ) -> None:
         if self._bars:
             self._bars.stop()
+
+
+class Progress(OnStandardError):
+    """Of a comparison: a bar for each side."""
+
+    def __init__(self, labels: Sequence[str], experiments: int, quiet: bool = False):
+        super().__init__(lambda width: _columns(width, labels, len(f"{experiments}/{experiments}")), quiet)
+        self._experiments = experiments
+        self._done = 0
+        self._unfit: set[str] = set()
+        if self._bars:
+            self._tasks = {label: self._bars.add_task(visible(label), total=experiments, now="") for label in labels}
 
     def recorded(self, label: str, experiment: str, seconds: float, lost: str, reused: bool = False) -> None:
         """One side is done with an experiment. reused: by a recording of an earlier run."""

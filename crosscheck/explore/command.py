@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from crosscheck.checks import BY_DEFAULT
 from crosscheck.checks.selection import Selection
 from crosscheck.cli import output
-from crosscheck.cli.options import seconds
+from crosscheck.cli.options import duration, seconds
 from spec.arguments import at_least
 from spec.errors import FrameworkMissing, UsageError
 from spec.requirements import EXTRAS, hint, is_installed
@@ -81,25 +81,15 @@ def _report(findings: "Explored", options: argparse.Namespace) -> int:
     from crosscheck.report import data
 
     rendered = data.encode(msgspec.to_builtins(findings), indent=2) + b"\n"
-    if options.json:
-        output.say(rendered.decode())
-    else:
-        output.say_in_full(lambda console: report.show(findings, console))
     contents: dict[str, Callable[[], bytes]] = {
         "explore.json": lambda: rendered,
         "explore.md": lambda: report.markdown(findings).encode(),
     }
     for failure in findings.failures:
         contents[Path(failure.file).name] = failure.toml.encode
-    output.leave(options.out, contents, quiet=options.json)
+    output.conclude(options, rendered, lambda console: report.show(findings, console), contents)
     return findings.exit_code
 
 
 def _minutes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= LONGEST:
-        raise argparse.ArgumentTypeError(f"expected more than 0 and at most {LONGEST:g} minutes, got {text[:50]!r}")
-    return value
+    return duration(text, LONGEST, "minutes")

@@ -1,52 +1,29 @@
 """What is shown while experiments are drawn: a line on a terminal, and elsewhere one now and then."""
 
 import math
-import sys
 import time
-from types import TracebackType
-from typing import Self, TextIO, cast
 
-from rich.console import Console
-from rich.progress import Progress as Bars
 from rich.progress import TextColumn, TimeElapsedColumn
-from rich.theme import Theme
 
-from crosscheck.cli.output import Forgiving
+from crosscheck.cli.progress import OnStandardError
 from crosscheck.judging.verdict import Verdict
 from crosscheck.report import rows
-from spec.command.progress import STYLES
 from spec.text import visible
 
 EVERY = 30.0
 """Seconds between two lines where there is no terminal."""
 
 
-class DrawingProgress:
-    """Shows on standard error. seconds, experiments: when it will end; infinite or None where that does not say."""
+class DrawingProgress(OnStandardError):
+    """One line. seconds, experiments: when it will end; infinite or None where that does not say."""
 
     def __init__(self, seconds: float, experiments: int | None, quiet: bool = False):
-        self._console = Console(
-            file=cast(TextIO, Forgiving(sys.stderr)), quiet=quiet, highlight=False, theme=Theme(STYLES)
-        )
+        super().__init__(lambda _: (TextColumn("{task.description}", markup=False), TimeElapsedColumn()), quiet)
         self._of = f" of {experiments}" if experiments is not None else ""
         self._until = f" of {seconds / 60:g}" if seconds < math.inf else ""
         self._begin = self._last = time.monotonic()
-        self._bars = None
-        if self._console.is_terminal and not quiet:
-            columns = (TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-            self._bars = Bars(*columns, console=self._console, transient=True)
+        if self._bars:
             self._task = self._bars.add_task("starting", total=None)
-
-    def __enter__(self) -> Self:
-        if self._bars:
-            self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bars:
-            self._bars.stop()
 
     def judged(self, verdict: Verdict, done: int, failing: int) -> None:
         """An experiment is done. done, failing: how many are, by now."""

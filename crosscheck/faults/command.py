@@ -166,12 +166,8 @@ def _report(findings: "Findings", options: argparse.Namespace) -> int:
     plain["false_alarms"] = msgspec.to_builtins(findings.false_alarms())
     plain["ensemble_alarms"] = msgspec.to_builtins(findings.ensemble_alarms())
     rendered = data.encode(plain, indent=2) + b"\n"
-    if options.json:
-        output.say(rendered.decode())
-    else:
-        output.say_in_full(lambda console: report.show(findings, console))
     contents = {"faults.md": lambda: report.markdown(findings).encode(), "faults.json": lambda: rendered}
     if any(trial.power for trial in findings.trials):
         contents[PLOT] = lambda: power_plot(findings.trials)
-    output.leave(options.out, contents, quiet=options.json)
+    output.conclude(options, rendered, lambda console: report.show(findings, console), contents)
     return findings.exit_code

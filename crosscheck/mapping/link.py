@@ -1,7 +1,7 @@
 """What a leaf of the second side is made of, and the map as a linear function: `push` values, `pull` gradients."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -114,10 +114,6 @@ class Map(NamedTuple):
             if target in gradients:
                 spread(link, np.asarray(gradients[target], np.float64), found)
         return found
-
-
-def shape_of(path: str, leaves: Sequence[Leaf]) -> tuple[int, ...]:
-    return next(leaf.shape for leaf in leaves if leaf.path == path)
 
 
 def taken(piece: Piece, value: np.ndarray) -> np.ndarray:

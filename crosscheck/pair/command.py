@@ -76,12 +76,8 @@ def carry_out(options: argparse.Namespace) -> int:
 def leave(result: PairResult, options: argparse.Namespace) -> int:
     """Print the report and write its files."""
     rendered = report.json(result)
-    if options.json:
-        output.say(rendered.decode())
-    else:
-        output.say_in_full(lambda console: report.terminal(result, console))
     contents = {"report.json": lambda: rendered, "report.md": lambda: report.markdown(result).encode()}
-    output.leave(options.out, contents, quiet=options.json)
+    output.conclude(options, rendered, lambda console: report.terminal(result, console), contents)
     return result.exit_code
 
 

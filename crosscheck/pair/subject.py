@@ -15,7 +15,7 @@ from crosscheck.pair.given import SIDES, PairGiven, Source
 from crosscheck.pair.messages import Opened
 from crosscheck.pair.remote import Remote
 from crosscheck.recording import temporary
-from spec import cache, text
+from spec import cache
 from spec.errors import UsageError
 from spec.pair import Inputs, PairOptions, PairSide
 
@@ -101,17 +101,7 @@ class Local:
 
     def told(self) -> Opened:
         """What a process would have said of itself."""
-        return Opened(
-            kind=text.admit(self.kind, text.NAME),
-            implementation=self.implementation,
-            leaves=self.leaves,
-            packed=self.packed,
-            recurrent=self.recurrent,
-            can=sorted(self.can),
-            names=list(self._given.names),
-            expected=self._given.expected,
-            versions=one_side.versions(self.implementation),
-        )
+        return one_side.told(self._given, self._side, self.implementation)
 
 
 def live(models: tuple[Any, Any], inputs: Callable[..., Any], options: Mapping[str, Any]) -> AskedPair:

@@ -92,7 +92,7 @@ class SideWorker:
 
     def answer(self, call: SideCall) -> Message:
         if call.function == "open":
-            return self._opened()
+            return told(self.given, self.side, self.implementation)
         arguments = unpack(call.arguments, self.directory) or {}
         own: dict[str, Callable[..., Any]] = {
             "inputs": self.inputs,
@@ -104,20 +104,6 @@ class SideWorker:
         if value is ENDED:
             return SideAnswered(ended=True)
         return SideAnswered(value=pack(value, self.directory, f"{CHILD}-{self.number}-{next(self.counted)}"))
-
-    def _opened(self) -> Opened:
-        side = self.side
-        return Opened(
-            kind=text.admit(side.kind, text.NAME),
-            implementation=self.implementation,
-            leaves=side.leaves,
-            packed=side.packed,
-            recurrent=side.recurrent,
-            can=able(self.given, side),
-            names=list(self.given.names),
-            expected=self.given.expected,
-            versions=versions(self.implementation),
-        )
 
     def _asked(self, function: str, arguments: dict[str, Any]) -> Any:
         if "objective" in arguments:
@@ -167,6 +153,21 @@ def opened(given: PairGiven, where: str, number: int) -> tuple[PairSide, str]:
     """The side, and the implementation that it is of."""
     implementation = given_by.implementation_of(given.made, where, given_by.SIDES[number])
     return importlib.import_module(f"{implementation}.pair.side").open_side(given.made, given.options), implementation
+
+
+def told(given: PairGiven, side: PairSide, implementation: str) -> Opened:
+    """What a side says of itself."""
+    return Opened(
+        kind=text.admit(side.kind, text.NAME),
+        implementation=implementation,
+        leaves=side.leaves,
+        packed=side.packed,
+        recurrent=side.recurrent,
+        can=able(given, side),
+        names=list(given.names),
+        expected=given.expected,
+        versions=versions(implementation),
+    )
 
 
 def able(given: PairGiven, side: PairSide) -> list[str]:

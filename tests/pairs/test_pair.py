@@ -314,16 +314,19 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path):
     temporary.mkdir()
     mark = f"PAIR_THAT_IS_STOPPED={os.getpid()}-{time.monotonic_ns()}"
     name, _, value = mark.partition("=")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "crosscheck", "pair", str(tmp_path / "slow.py"), "--out", str(tmp_path / "out")],
-        cwd=ROOT,
-        env={**os.environ, name: value, "TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A job in the background ignores SIGINT, and so would what it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    # A job in the background ignores SIGINT, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "crosscheck", "pair", str(tmp_path / "slow.py"), "--out", str(tmp_path / "out")],
+            cwd=ROOT,
+            env={**os.environ, name: value, "TMPDIR": str(temporary)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     end = time.monotonic() + 60
     there = 0
     while there < 5 and time.monotonic() < end:
