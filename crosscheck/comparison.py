@@ -179,6 +179,18 @@ class Place(NamedTuple):
             tensor, passed=passed, elements=2, values=values, note=note, kind="expected", expected=expected
         )
 
+    def count(self, tensor: str, expected: int, first: np.ndarray | None, second: np.ndarray | None) -> Comparison:
+        """A whole number that both sides recorded, each as an array of one."""
+        said: list[Value] = []
+        for array in (first, second):
+            if array is None:
+                said.append("missing")
+            elif array.shape == (1,) and array.dtype.kind in "iu":
+                said.append(int(array[0]))
+            else:
+                said.append(f"{array.dtype} {array.shape}")
+        return self.expected(tensor, expected, *said)
+
     def limited(
         self, tensor: str, values: tuple[Value, Value], difference: float, bound: float, elements: int, note: str
     ) -> Comparison:

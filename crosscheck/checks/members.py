@@ -131,6 +131,8 @@ def _judge(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterato
     targets = subject.evaluation_batch(place.precision).targets
     inner = (*targets.shape, subject.classes)
     shapes = {"losses": (size, epochs * each), "logits": (size, *inner)}
+    for member in looked_at(place.case):
+        shapes |= {f"{member}/losses": (epochs * each,), f"{member}/logits": (epochs, *inner)}
     guards = [
         place.close(name, arrays.get(name), arrays.get(name), bound=1.0, shape=shape) for name, shape in shapes.items()
     ]
@@ -145,7 +147,7 @@ def _judge(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterato
     bound = tolerances.WIDEST[place.precision]
     for member in looked_at(place.case):
         here = place.within(side, f"member {member}", "alone")
-        alone = arrays.get(f"{member}/losses"), arrays.get(f"{member}/logits")
+        alone = arrays[f"{member}/losses"], arrays[f"{member}/logits"]
         losses = here.close(
             f"losses of member {member}",
             arrays["losses"][member],
@@ -155,9 +157,8 @@ def _judge(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterato
             stepwise=True,
         )
         yield losses
-        last = None if alone[1] is None or not len(alone[1]) else alone[1][-1]
-        yield here.close(f"logits of member {member}", arrays["logits"][member], last, bound=bound)
-        if losses.passed and alone[1] is not None:
+        yield here.close(f"logits of member {member}", arrays["logits"][member], alone[1][-1], bound=bound)
+        if losses.passed:
             yield _time_to_solve(subject, here, member, int(first[member]), alone[1])
     method = bytes(arrays["method"].tolist()).decode(errors="replace") if "method" in arrays else "what it does not say"
     yield _distinct(place.against(side, "seeds"), arrays["losses"], method)

@@ -55,6 +55,9 @@ STRETCH = determinism.STRETCH
 LOOKED_AT = 20
 """Steps of a training that are compared, at most: those of who compiles are as many as the recipe has."""
 
+PREDICTED = ", predicted"
+"""Behind the name of an evaluation by `predict`."""
+
 LARGER = 5
 """So many times the ragged batch is one that is larger than any other check's."""
 
@@ -130,11 +133,15 @@ def _anywhere(subject: Subject, request: Request, step: int) -> State:
 
 
 class Trainer(NamedTuple):
-    """Asks one side for trainings of a window. epochs: of a call; one of half as many is asked for if it is short."""
+    """Asks one side for trainings of a window.
+
+    epochs: of a call, each of `each` steps. whole: whether that is the recipe; else half of it is asked for too.
+    """
 
     side: Side
     request: Request
     epochs: int
+    each: int
     whole: bool
 
     def __call__(
@@ -150,13 +157,18 @@ class Trainer(NamedTuple):
         epochs = epochs or self.epochs
         return self.side.train(state, epochs, seed, record=record, masks=masks)
 
+    def asked(self, state: State) -> np.ndarray:
+        """How long a call is, in epochs and in steps, and which step it has then come to."""
+        steps = self.epochs * self.each
+        return np.array([self.epochs, steps, state.step + steps])
+
 
 def _trainer(framework: Framework, subject: Subject, request: Request) -> Trainer:
     """Of two stretches, each an epoch of STRETCH steps; of the whole recipe where that is what is compiled."""
     side = framework.open(subject, request.settings)
     if side.compiles or request.options.compiled:
-        return Trainer(side, request, subject.training.epochs, True)
-    return Trainer(framework.open(determinism.shortened(subject), request.settings), request, 2, False)
+        return Trainer(side, request, subject.training.epochs, subject.training.steps_per_epoch, True)
+    return Trainer(framework.open(determinism.shortened(subject), request.settings), request, 2, STRETCH, False)
 
 
 def _stretches(framework: Framework, subject: Subject, request: Request) -> Iterator[tuple[str, np.ndarray]]:
@@ -166,15 +178,15 @@ def _stretches(framework: Framework, subject: Subject, request: Request) -> Iter
     first: State | None = None
     for window in _windows(subject, request):
         recorded = train(window.state, record=True, masks=masks)
-        yield from _named(f"{window.name}/recorded", recorded)
+        yield from _named(f"{window.name}/recorded", recorded, train.asked(window.state))
         if not _asked_plainly(subject, window.name):
             continue
         plain = train(window.state)
-        yield from _named(f"{window.name}/plain", plain)
+        yield from _named(f"{window.name}/plain", plain, train.asked(window.state))
         yield from _resumed(train, window, recorded, plain)
         first = first or window.state
     if first is not None:
-        yield from _named(f"{START}/again", train(first))
+        yield from _named(f"{START}/again", train(first), train.asked(first))
 
 
 def _asked_plainly(subject: Subject, window: str) -> bool:
@@ -190,7 +202,7 @@ def _resumed(
     if not train.whole:
         begun = train(window.state, epochs=1)
         ended = train(begun.state, epochs=1)
-        yield from _named(at, _joined([begun, ended]))
+        yield from _named(at, _joined([begun, ended]), train.asked(window.state))
         return
     if len(plain.losses) > STRETCH and recorded.parameters:
         parameters, slots = ({n: a[STRETCH - 1] for n, a in held.items()} for held in recorded[3:])
@@ -205,9 +217,10 @@ def _joined(parts: Sequence[Trajectory]) -> Trajectory:
     return Trajectory(parts[-1].state, losses, logits, {}, {})
 
 
-def _named(at: str, trajectory: Trajectory) -> Iterator[tuple[str, np.ndarray]]:
-    """What is compared of a training: its first steps, and the state that it gives back."""
+def _named(at: str, trajectory: Trajectory, asked: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """What is compared of a training: its first steps, and the state that it gives back. asked: see Trainer."""
     state, losses, logits, parameters, slots = trajectory
+    yield f"{at}/asked", asked
     yield f"{at}/loss", losses[:LOOKED_AT]
     yield f"{at}/logits", logits[:LOOKED_AT]
     yield f"{at}/steps", np.array([state.step])
@@ -221,9 +234,10 @@ def _handed(framework: Framework, subject: Subject, request: Request) -> Iterato
     """With masks that are handed over, recorded and not."""
     train = _trainer(framework, subject, request)
     for window in _windows(subject, request):
-        yield from _named(f"{window.name}/recorded", train(window.state, record=True, masks="spec"))
+        recorded = train(window.state, record=True, masks="spec")
+        yield from _named(f"{window.name}/recorded", recorded, train.asked(window.state))
         if window.name == START:
-            yield from _named(f"{window.name}/plain", train(window.state, masks="spec"))
+            yield from _named(f"{window.name}/plain", train(window.state, masks="spec"), train.asked(window.state))
 
 
 def _by_seed(framework: Framework, subject: Subject, request: Request) -> Iterator[tuple[str, np.ndarray]]:
@@ -231,6 +245,7 @@ def _by_seed(framework: Framework, subject: Subject, request: Request) -> Iterat
     train = _trainer(framework, subject, request)
     state = initial_state(subject.training.optimizer, request.start(subject))
     for seed in seeds(subject, request):
+        yield f"{seed}/asked", train.asked(state)
         yield f"{seed}/own", train(state, seed=seed).losses[:LOOKED_AT]
         if not subject.has_dropout:
             continue  # The same, without masks.
@@ -303,22 +318,22 @@ def _evaluations(
     side: Side, subject: Subject, request: Request, whole: bool
 ) -> Callable[[Parameters], dict[str, np.ndarray]]:
     """Eval mode on ragged batches, and on a larger one where that need not be compiled."""
-    batches = _evaluated(subject, request)
+    batches = _evaluated(subject, request.seed, request.precision)
     if whole:
         del batches["larger"]
 
     def evaluate(parameters: Parameters) -> dict[str, np.ndarray]:
         found = {n: side.forward(parameters, b)["logits"] for n, b in batches.items()}
         if side.predict is not None and (subject.decodes or not whole):
-            found |= {f"{name}, predicted": side.predict(parameters, batch) for name, batch in batches.items()}
+            found |= {name + PREDICTED: side.predict(parameters, batch) for name, batch in batches.items()}
         return found
 
     return evaluate
 
 
-def _evaluated(subject: Subject, request: Request) -> dict[str, Batch]:
+def _evaluated(subject: Subject, seed: int, precision: Precision) -> dict[str, Batch]:
     """Batches for eval mode, by name."""
-    ragged = subject.points("ragged", request.seed, request.precision)[0].batch
+    ragged = subject.points("ragged", seed, precision)[0].batch
     repeated: Any = [None if array is None else np.concatenate([array] * LARGER) for array in ragged[:4]]
     return {"ragged": ragged, "larger": Batch(*repeated)}
 
@@ -387,10 +402,73 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     """
     found: list[Comparison] = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
+        found += _malformed(subject, place.within(side), arrays)
+    if found:
+        return found
+    for side, arrays in zip(place.sides, (first, second), strict=True):
         found += _JUDGES[place.case](subject, place.within(side), side, arrays)
     if place.case in (STRETCHES, HANDED, SEEDS, STATE):
         found += _both(subject, place, first, second)
     return found
+
+
+def _malformed(subject: Subject, place: Place, arrays: Arrays) -> list[Comparison]:
+    """A failure for each answer of a side that has not the shape that was asked for, or is not there: two answers that
+    are cut alike would pass for each other, and from others nothing can be taken out."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    ends: dict[str, int] = {}
+    # What was asked for again comes last: it says least of where something is wrong.
+    for name, asked in sorted(arrays.items(), key=lambda item: item[0].startswith(f"{START}/again")):
+        at, _, end = name.rpartition("/")
+        if end != "asked":
+            continue
+        epochs, steps, reached = map(int, asked)
+        parts = _shapes(subject, at, epochs, steps)
+        ends |= {f"{at}/steps": reached} if place.case != SEEDS else {}
+        if place.case == SEEDS:
+            parts = {part: parts["loss"] for part in ("own", "spec") if part == "own" or f"{at}/{part}" in arrays}
+        shapes |= {f"{at}/{part}": shape for part, shape in parts.items()}
+    if place.case == STATE:
+        shapes |= _shapes_of_evaluations(subject, place, arrays)
+    if place.case == CHUNKS:
+        epochs = subject.training.epochs
+        parts = _shapes(subject, "plain", epochs, epochs * subject.training.steps_per_epoch, looked_at=None)
+        shapes |= {f"{at}/{part}": parts[part] for at in ("whole", "chunks") for part in ("loss", "logits")}
+    checked = [place.count(name, expected, arrays.get(name), arrays.get(name)) for name, expected in ends.items()]
+    for name, shape in shapes.items():
+        array = arrays.get(name)
+        if array is None or array.shape != shape or array.dtype != place.precision or not np.isfinite(array).all():
+            checked.append(place.close(name, array, array, shape=shape))
+    return [comparison for comparison in checked if comparison.failed]
+
+
+def _shapes(
+    subject: Subject, at: str, epochs: int, steps: int, looked_at: int | None = LOOKED_AT
+) -> dict[str, tuple[int, ...]]:
+    """What a training of so many epochs and steps must have given, see _named."""
+    seen = slice(looked_at)
+    losses, evaluated = len(range(steps)[seen]), len(range(epochs)[seen])
+    batch = subject.evaluation_batch("float64")
+    table = {parameter.name: parameter.shape for parameter in subject.parameters()}
+    slots = {f"{name}.{slot}": shape for name, shape in table.items() for slot in subject.training.optimizer.slots}
+    shapes = {"loss": (losses,), "logits": (evaluated, *batch.targets.shape, subject.classes)}
+    shapes |= {f"final/{name}": shape for name, shape in (table | slots).items()}
+    if at.endswith("/recorded"):
+        recorded = {"parameters": table, "slots": slots}
+        first = min(steps, 2 * STRETCH)
+        shapes |= {f"{kind}/{n}": (first, *shape) for kind, held in recorded.items() for n, shape in held.items()}
+    return shapes
+
+
+def _shapes_of_evaluations(subject: Subject, place: Place, arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    """Those of logits before and after a training; the larger batch's where it was asked for."""
+    targets = {name: b.targets.shape for name, b in _evaluated(subject, place.seed, place.precision).items()}
+    names = dict.fromkeys(name.rpartition(" ")[0] for name in arrays if name.startswith("evaluated/"))
+    return {
+        f"{name} {when}": (*targets[name.removeprefix("evaluated/").removesuffix(PREDICTED)], subject.classes)
+        for name in names
+        for when in ("before", "after")
+    }
 
 
 def _judge_stretches(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterator[Comparison]:

@@ -198,8 +198,8 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
 
 def _steps(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """The number of steps that the returned state says it has done."""
-    found = [int(side["steps"][0]) if "steps" in side else "missing" for side in (first, second)]
-    yield place.expected("steps", subject.training.epochs * subject.training.steps_per_epoch, *found)
+    expected = subject.training.epochs * subject.training.steps_per_epoch
+    yield place.count("steps", expected, first.get("steps"), second.get("steps"))
 
 
 def _continued(subject: Subject, place: Place, names: list[str], first: Arrays, second: Arrays) -> Iterator[Comparison]:
@@ -214,7 +214,7 @@ def _continued(subject: Subject, place: Place, names: list[str], first: Arrays, 
         here = place.within(side, "trained on", RECIPE)
         for name in names:
             one, whole, measured = arrays.get(RESUMED + name), arrays.get(name), first[rounding_spread.PREFIX + name]
-            if whole is None or len(whole) != len(measured):
+            if whole is None or not whole.ndim or not measured.ndim or len(whole) != len(measured):
                 continue  # Said already.
             allowed = trajectories.allowed(measured, trajectories.sizes(whole), place.precision)
             if name == "loss":
@@ -370,5 +370,5 @@ def _final(place: Place, trained: list[str], first: Arrays, second: Arrays) -> I
     for side, arrays in zip(place.sides, (first, second), strict=True):
         for name in trained:
             recorded, final = arrays.get(name), arrays.get("final/" + name.partition("/")[2])
-            last = recorded[-1] if recorded is not None and len(recorded) else None
+            last = recorded[-1] if recorded is not None and recorded.ndim and len(recorded) else None
             yield place.within(side, "last step", "returned").identical(f"final {name}", last, final)
