@@ -8,6 +8,11 @@ from typing import Any
 LEAVES_OUT: dict[str, str] = {"sparse embedding gradients": "JAX has no sparse gradients of an embedding"}
 """See spec.options."""
 
+CHOICES: dict[str, tuple[str, ...]] = {"recurrence": ("automatic", "scan", "fused", "recomputed")}
+"""See spec.choices. How recurrent layers are computed and differentiated, see flax_impl.fast: "scan" is the one that is
+read most easily, differentiated by JAX; "automatic" is that or "fused", by size.
+"""
+
 
 def __getattr__(name: str) -> Any:
     # Here, since `python -m` imports the package first, and a signal that comes meanwhile is nobody's to notice yet.

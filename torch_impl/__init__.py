@@ -8,6 +8,9 @@ from typing import Any
 LEAVES_OUT: dict[str, str] = {}
 """See spec.options."""
 
+CHOICES: dict[str, tuple[str, ...]] = {}
+"""See spec.choices."""
+
 
 def __getattr__(name: str) -> Any:
     # Here, since `python -m` imports the package first, and a signal that comes meanwhile is nobody's to notice yet.

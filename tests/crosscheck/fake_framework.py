@@ -27,6 +27,8 @@ from spec.parameters import Parameters
 from spec.tasks import IGNORED, Batch
 from spec.training import State, initial_state
 
+CHOICES: dict[str, tuple[str, ...]] = {"order": ("forwards", "backwards")}
+
 
 def describe(settings: Settings) -> dict[str, str]:
     return {"fake": "1.0", "device": settings.device}
