@@ -8,7 +8,8 @@ of: see `spec.choices`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from functools import partial
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol
 
 import msgspec
 import numpy as np
@@ -178,14 +179,19 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     def need(self, name: str) -> Callable[..., Any]:
         """A function that may be missing. Raises Unsupported where it is."""
         function = getattr(self, name)
-        if function is None:
-            raise Unsupported(f"it has no function `{name}`")
-        return function
+        return missing(name) if function is None else function
 
     def functions(self) -> dict[str, Callable[..., Any]]:
         """Those that are there, by name."""
-        every = {field: getattr(self, field) for field in self.__struct_fields__ if field not in ("compiles", "spent")}
+        every = {name: getattr(self, name) for name in FUNCTIONS}
         return {name: function for name, function in every.items() if function is not None}
+
+
+FUNCTIONS = tuple(field for field in Side.__struct_fields__ if field not in ("compiles", "spent"))
+"""Names of a side's functions."""
+
+REQUIRED = tuple(field.name for field in msgspec.structs.fields(Side) if field.required)
+"""Those that every side has."""
 
 
 class Framework(Protocol):
@@ -198,6 +204,22 @@ class Framework(Protocol):
     def open(self, subject: Any, settings: Settings) -> Side:
         """The side of an `Experiment`, or of what else the implementation takes. Costs nothing: nothing is computed."""
         ...
+
+
+def side_of(namespace: Mapping[str, Any], subject: Any, settings: Settings, **given: Any) -> Side:
+    """A side of those functions of a namespace, such as a module's `globals()`, that have the names of a side's.
+
+    Each is one of (subject, arguments ..., settings, options ...) there. given: what the side has as it is, whatever
+    stands in the namespace. One that every side has, and that is nowhere, raises Unsupported when it is called.
+    """
+    made: dict[str, Any] = {name: partial(missing, name) for name in REQUIRED}
+    made |= {name: bound(subject, settings, namespace[name]) for name in FUNCTIONS if name in namespace}
+    return Side(**made | given)
+
+
+def missing(name: str, *_: Any, **__: Any) -> NoReturn:
+    """In the place of a function that an implementation does not have. Raises Unsupported."""
+    raise Unsupported(f"it has no function `{name}`")
 
 
 def bound(subject: Any, settings: Settings, function: Callable[..., Any]) -> Callable[..., Any]:
