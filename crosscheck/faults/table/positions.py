@@ -3,7 +3,6 @@
 from crosscheck.faults.fault import Edit, Fault
 
 FLAX_SINUSOIDS = "np.stack([np.sin(angles), np.cos(angles)], -1).reshape(time, hidden)"
-TORCH_SINUSOIDS = "torch.stack([angles.sin(), angles.cos()], -1).flatten(1)"
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
