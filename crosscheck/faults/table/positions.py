@@ -9,7 +9,9 @@ FAULTS: tuple[Fault, ...] = (
         name="sines-before-cosines",
         what="Positions are [all sines; all cosines] where sine and cosine alternate.",
         implementation="flax_impl",
-        edits=(Edit("transformer.py", FLAX_SINUSOIDS, "np.concatenate([np.sin(angles), np.cos(angles)], -1)"),),
+        edits=(
+            Edit("transformer.py:sinusoids", FLAX_SINUSOIDS, "np.concatenate([np.sin(angles), np.cos(angles)], -1)"),
+        ),
         experiment="hello-transformer",
         check="forward",
         tensor="positions",
@@ -21,7 +23,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:sinusoids",
                 "np.arange(0, hidden, 2, dtype=np.float64) / hidden",
                 "np.arange(hidden // 2) / (hidden // 2 - 1)",
             ),
@@ -37,7 +39,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:sinusoids",
                 "torch.arange(time, dtype=torch.float64)",
                 "torch.arange(1, time + 1, dtype=torch.float64)",
             ),
@@ -53,7 +55,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:TransformerEncoder.forward",
                 "sinusoids(*hidden.shape[1:], self.position_base, hidden.dtype)",
                 "sinusoids(*hidden.shape[::2], self.position_base, hidden.dtype)[:, None]",
             ),
@@ -69,7 +71,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:TransformerEncoder.forward",
                 "hidden = self.input(self.embed(batch, valid))",
                 "hidden = self.input(self.embed(batch, valid)) * self.spec.hidden_size**0.5",
             ),
