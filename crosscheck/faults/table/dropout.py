@@ -160,8 +160,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "recurrent.py:run",
-                "        outputs, final = layers(inputs, as_argument(initial))\n",
-                "        outputs, final = layers(inputs, as_argument(initial))\n"
+                "        outputs, final = layers(inputs, _as_argument(initial))\n",
+                "        outputs, final = layers(inputs, _as_argument(initial))\n"
                 "        outputs = nn.functional.dropout(outputs, layers.dropout, layers.training)\n",
             ),
         ),

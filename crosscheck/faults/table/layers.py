@@ -83,8 +83,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "recurrent.py:run",
-                "        outputs, final = layers(inputs, as_argument(initial))\n",
-                "        outputs, final = layers(inputs, as_argument(initial))\n"
+                "        outputs, final = layers(inputs, _as_argument(initial))\n",
+                "        outputs, final = layers(inputs, _as_argument(initial))\n"
                 "        if layers.bidirectional:\n"
                 "            forward, backward = outputs.chunk(2, -1)\n"
                 "            outputs = torch.cat([forward, backward.flip(1)], -1)\n",
