@@ -16,7 +16,7 @@ from crosscheck.cli import output
 from crosscheck.cli.progress import Progress
 from crosscheck.comparison import Comparison, Place
 from crosscheck.judging.summary import SCHEMA_VERSION, SideSummary, Summary, conclude, narrows
-from crosscheck.judging.verdict import Cell, Side, Sides, Verdict, judge, settle
+from crosscheck.judging.verdict import Cell, RecordedSide, Sides, Verdict, judge, settle
 from crosscheck.recording import recording, temporary
 from crosscheck.recording.implementation import origin
 from crosscheck.recording.recording import Manifest, Stale
@@ -361,7 +361,7 @@ def _results(
         yield from _worker_pool(plan, implementations, place).run(again)
 
 
-def _made(label: str, experiment: Experiment, result: Result) -> Side:
+def _made(label: str, experiment: Experiment, result: Result) -> RecordedSide:
     """What became of a job, read from where it is."""
     if not result.kept:
         job = result.job
@@ -369,18 +369,18 @@ def _made(label: str, experiment: Experiment, result: Result) -> Side:
     try:
         found, arrays, _ = recording.load(result.kept.path)
     except Stale as error:
-        return Side(label, None, {}, str(error))
-    return Side(label, found, arrays, reused=True)
+        return RecordedSide(label, None, {}, str(error))
+    return RecordedSide(label, found, arrays, reused=True)
 
 
-def _side(label: str, directory: Path, name: str, token: str, experiment_hash: str, lost: str) -> Side:
+def _side(label: str, directory: Path, name: str, token: str, experiment_hash: str, lost: str) -> RecordedSide:
     """What that directory holds of the experiment."""
     if not lost:
         try:
-            return Side(label, *recording.read(directory, name, token, experiment_hash))
+            return RecordedSide(label, *recording.read(directory, name, token, experiment_hash))
         except Stale as error:
             lost = str(error)
-    return Side(label, None, {}, lost)
+    return RecordedSide(label, None, {}, lost)
 
 
 def _side_summaries(
