@@ -8,12 +8,17 @@ from typing import Any
 LEAVES_OUT: dict[str, str] = {"sparse embedding gradients": "JAX has no sparse gradients of an embedding"}
 """See spec.options."""
 
+CHOICES: dict[str, tuple[str, ...]] = {"recurrence": ("automatic", "scan", "fused", "recomputed")}
+"""See spec.choices. How recurrent layers are computed and differentiated, see flax_impl.fast: "scan" is the one that is
+read most easily, differentiated by JAX; "automatic" is that or "fused", by size.
+"""
+
 
 def __getattr__(name: str) -> Any:
     # Here, since `python -m` imports the package first, and a signal that comes meanwhile is nobody's to notice yet.
-    from spec.framework import Side
+    from spec.framework import FUNCTIONS
 
-    if name not in ("describe", "open", *Side.__struct_fields__):
+    if name not in ("describe", "open", *FUNCTIONS):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from flax_impl import contract
 

@@ -56,7 +56,8 @@ def prepare(contender: str, workload: AnyWorkload, settings: Settings) -> Prepar
     if contender not in contenders(workload):
         raise Unsupported(f"flax_impl has no contender {contender!r} for {workload.name}")
     if contender == RECOMPUTED:
-        settings = Settings(settings.precision, settings.device, settings.matmul_precision, recurrence="recomputed")
+        chosen = (("recurrence", "recomputed"),)
+        settings = Settings(settings.precision, settings.device, settings.matmul_precision, choices=chosen)
     if contender in (THOROUGH, COMPILED):
         settings = Settings(settings.precision, settings.device, settings.matmul_precision, compiled=True)
     with computing(settings):

@@ -22,7 +22,7 @@ from flax_impl.parameters import initialize, to_canonical
 from flax_impl.settings import computing, device_of
 from flax_impl.training import evaluate, renormalized, replay, to_arrays, train
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, LossGradient, Settings, Side, bound
+from spec.framework import Dropout, Gradients, LossGradient, Settings, Side, side_of
 from spec.models import Embedding
 from spec.models import Model as Spec
 from spec.parameters import Parameters
@@ -59,22 +59,7 @@ def describe(settings: Settings) -> dict[str, str]:
 
 def open(experiment: Experiment, settings: Settings) -> Side:
     """See spec.framework.Framework.open."""
-    bind = partial(bound, experiment, settings)
-    return Side(
-        initialize=bind(initialize),
-        round_trip=bind(round_trip),
-        forward=bind(forward),
-        gradients=bind(gradients),
-        train=bind(train),
-        loss_gradient=bind(loss_gradient),
-        predict=bind(predict),
-        replay=bind(replay),
-        train_starts=bind(train_starts),
-        train_ensemble=bind(train_ensemble),
-        generators=generators,
-        compiles=True,
-        spent=compilation.SPENT,
-    )
+    return side_of(globals(), experiment, settings, generators=generators, compiles=True, spent=compilation.SPENT)
 
 
 def generators(draw: bool) -> dict[str, np.ndarray]:

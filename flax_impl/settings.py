@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 
+from flax_impl import CHOICES
+from spec.choices import chosen
 from spec.errors import DeviceMissing
 from spec.framework import Settings
 
-recurrence = jax.make_user_context(Settings().recurrence)
+recurrence = jax.make_user_context(CHOICES["recurrence"][0])
 """How recurrences are scanned and differentiated: a name for flax_impl.fast.choice. As with JAX's own switches, what is
 compiled under one value is not used under another.
 """
@@ -28,7 +30,8 @@ def device_of(settings: Settings) -> Any:
 
 def formulation(settings: Settings) -> str:
     """How recurrences are scanned: a name for flax_impl.fast.choice."""
-    return "unrolled" if settings.compiled and settings.recurrence == "automatic" else settings.recurrence
+    name = chosen(CHOICES, settings, "recurrence")
+    return "unrolled" if settings.compiled and name == "automatic" else name
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from spec.errors import shorten
+from spec import text
 from spec.exit_codes import COULD_NOT_RUN
 
 EXIT_CODE = COULD_NOT_RUN
@@ -27,14 +27,8 @@ SCARCE = {
 def tell(error: BaseException, said: str = "an error that was not foreseen; its traceback is kept in {}") -> str:
     """One line: what it was, and the file that its traceback now stands in; or what there was too little of."""
     if isinstance(error, OSError) and error.errno in SCARCE:
-        return f"expected more {SCARCE[error.errno]}; got {in_words(error)}"
-    return f"{in_words(error)} ({said.format(keep(error) or 'no file, for none could be written')})"
-
-
-def in_words(error: BaseException) -> str:
-    """The error's type and what it says."""
-    said = shorten(" ".join(str(error).split()), 500)
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+        return f"expected more {SCARCE[error.errno]}; got {text.exception(error)}"
+    return f"{text.exception(error)} ({said.format(keep(error) or 'no file, for none could be written')})"
 
 
 def keep(error: BaseException) -> Path | None:

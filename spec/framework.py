@@ -3,11 +3,13 @@
 Any module that has `describe` and `open` is an implementation, and crosscheck imports it by name. `open` gives a
 `Side`: functions bound to what is asked about and to the settings. What an implementation leaves out, its functions (or
 `open`) say by raising `spec.errors.Unsupported`; options of the spec that it neither differentiates nor trains it may
-declare beforehand, in a mapping `LEAVES_OUT`: see `spec.options`.
+declare beforehand, in a mapping `LEAVES_OUT`: see `spec.options`; and in a mapping `CHOICES` what it alone has a choice
+of: see `spec.choices`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from functools import partial
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol
 
 import msgspec
 import numpy as np
@@ -19,62 +21,26 @@ from spec.training import State
 
 Device = Literal["cpu", "cuda", "tpu"]
 Precision = Literal["float32", "float64"]
-Recurrence = Literal["automatic", "scan", "fused", "recomputed"]
 
 
-class Option(NamedTuple):
-    """How a command line asks for a field of `Options`: a flag that takes a choice, or none where the field is bool."""
-
-    flag: str
-    help: str
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What some implementations have a choice of, and others ignore. It moves results by rounding alone.
-
-    recurrence: how recurrent layers are computed and differentiated. "scan" is the one that is read most easily,
-    differentiated by the framework; "fused" has a backward pass of its own, the fastest but for small layers;
-    "recomputed" saves memory on long sequences; "automatic" is the first or the second, by size.
-    compiled: whether to spend seconds on compiling so that trainings run faster: for an implementation that compiles
-    nothing otherwise, or with less effort.
-    """
-
-    recurrence: Recurrence = "automatic"
-    compiled: bool = False
-
-    def words(self) -> list[str]:
-        """What asks for them on a command line; nothing for what is as it is by default."""
-        found: list[str] = []
-        for field in msgspec.structs.fields(Options):
-            value = getattr(self, field.name)
-            if value != field.default:
-                found += [FLAGS[field.name].flag, *([] if isinstance(value, bool) else [value])]
-        return found
-
-
-FLAGS: Mapping[str, Option] = {
-    "recurrence": Option(
-        "--recurrence",
-        "how recurrent layers are computed, by an implementation that has a choice (default automatic, by size)",
-    ),
-    "compiled": Option("--compile", "trainings as `train --compile` has them: much slower to check"),
-}
-"""Of each option: another one is a field there and an entry here, and reaches an implementation's settings."""
-
-
-class Settings(Options, frozen=True):
+class Settings(msgspec.Struct, frozen=True):
     """How to compute. Arguments, never globals that a caller must remember.
 
     matmul_precision: "highest" computes products in `precision`; "default" leaves the framework its shortcut on an
     accelerator (TF32 on a GPU, bfloat16 on a TPU). No effect on a CPU.
     deterministic: whether to compute the same bits every time on an accelerator too, where the framework has a choice:
     slower, and what crosscheck asks for. On a CPU everything is deterministic, whatever this says.
+    compiled: whether to spend seconds on compiling so that trainings run faster: for an implementation that compiles
+    nothing otherwise, or with less effort. It moves results by rounding alone.
+    choices: (name, value) of what this implementation alone has a choice of, see spec.choices.
     """
 
     precision: Precision = "float32"
     device: Device = "cpu"
     matmul_precision: Literal["highest", "default"] = "highest"
     deterministic: bool = False
+    compiled: bool = False
+    choices: tuple[tuple[str, str], ...] = ()
 
 
 class Gradients(NamedTuple):
@@ -213,14 +179,19 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     def need(self, name: str) -> Callable[..., Any]:
         """A function that may be missing. Raises Unsupported where it is."""
         function = getattr(self, name)
-        if function is None:
-            raise Unsupported(f"it has no function `{name}`")
-        return function
+        return missing(name) if function is None else function
 
     def functions(self) -> dict[str, Callable[..., Any]]:
         """Those that are there, by name."""
-        every = {field: getattr(self, field) for field in self.__struct_fields__ if field not in ("compiles", "spent")}
+        every = {name: getattr(self, name) for name in FUNCTIONS}
         return {name: function for name, function in every.items() if function is not None}
+
+
+FUNCTIONS = tuple(field for field in Side.__struct_fields__ if field not in ("compiles", "spent"))
+"""Names of a side's functions."""
+
+REQUIRED = tuple(field.name for field in msgspec.structs.fields(Side) if field.required)
+"""Those that every side has."""
 
 
 class Framework(Protocol):
@@ -233,6 +204,22 @@ class Framework(Protocol):
     def open(self, subject: Any, settings: Settings) -> Side:
         """The side of an `Experiment`, or of what else the implementation takes. Costs nothing: nothing is computed."""
         ...
+
+
+def side_of(namespace: Mapping[str, Any], subject: Any, settings: Settings, **given: Any) -> Side:
+    """A side of those functions of a namespace, such as a module's `globals()`, that have the names of a side's.
+
+    Each is one of (subject, arguments ..., settings, options ...) there. given: what the side has as it is, whatever
+    stands in the namespace. One that every side has, and that is nowhere, raises Unsupported when it is called.
+    """
+    made: dict[str, Any] = {name: partial(missing, name) for name in REQUIRED}
+    made |= {name: bound(subject, settings, namespace[name]) for name in FUNCTIONS if name in namespace}
+    return Side(**made | given)
+
+
+def missing(name: str, *_: Any, **__: Any) -> NoReturn:
+    """In the place of a function that an implementation does not have. Raises Unsupported."""
+    raise Unsupported(f"it has no function `{name}`")
 
 
 def bound(subject: Any, settings: Settings, function: Callable[..., Any]) -> Callable[..., Any]:

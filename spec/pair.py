@@ -27,7 +27,8 @@ class Leaf(NamedTuple):
     trainable: whether optimizers move it.
     tied: other paths of the same array.
     module: the class of the module that holds it, "Linear"; empty where nothing is known.
-    role: what its place in a known stock module makes of it, or empty: see `ROLES`.
+    role: what its place in a known stock module makes of it, or empty: "weight", which is (out, in, ...), or "kernel",
+    (..., in, out); "bias", "embedding"; "scale" of a norm, "mean", "variance".
     """
 
     path: str
@@ -216,7 +217,3 @@ class PairSide(Protocol):
     ) -> Iterator[PairStep]:
         """Training steps from the present values, which stay as they are; one after the other, none is kept."""
         ...
-
-
-ROLES = ("weight", "bias", "scale", "embedding", "kernel", "mean", "variance")
-"""weight: (out, in, ...), as the first framework's layers have it. kernel: (..., in, out). scale: of a norm."""

@@ -85,12 +85,12 @@ def of_json(encoded: str) -> str:
 
 
 def exception(error: BaseException) -> str:
-    """An exception's type and message, bounded; also where its own `__str__` fails."""
+    """An exception's type and what it says as one line, bounded; also where its own `__str__` fails."""
     try:
-        message = str(error)
+        said = " ".join(str(error).split())
     except Exception as failure:
-        message = f"(its message cannot be had: {type(failure).__name__})"
-    return admit(f"{type(error).__name__}: {message}")
+        said = f"(its message cannot be had: {type(failure).__name__})"
+    return admit(f"{type(error).__name__}: {said}" if said else type(error).__name__)
 
 
 def trace(error: BaseException) -> str:

@@ -238,7 +238,7 @@ GIVEN = [
         path.touch(), os.truncate(path, 2**42)
     ))),
 ]  # fmt: skip
-CHECKPOINT, PARAMETERS = "stopped/checkpoint.safetensors", "done/parameters.safetensors"
+CHECKPOINT = "stopped/checkpoint.safetensors"
 RESUME = "--resume --out stopped"
 RESUMED = [
     Row("--resume", "--resume: expected --out with the directory to resume, and no --init-weights"),

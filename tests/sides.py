@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from spec.framework import Settings, Side, bound
-
-FUNCTIONS = [name for name in Side.__struct_fields__ if name not in ("compiles", "spent")]
+from spec.framework import FUNCTIONS, REQUIRED, Settings, Side, side_of
 
 
 def left_out(*_: Any, **__: Any) -> Any:
@@ -23,10 +21,5 @@ class Opened:
 
     def open(self, subject: Any, settings: Settings) -> Side:
         """Those that are there; the others fail when they are called, or are None where they may be."""
-        found: Any = {
-            name: bound(subject, settings, getattr(self._functions, name))
-            for name in FUNCTIONS
-            if hasattr(self._functions, name)
-        }
-        required = dict.fromkeys(("initialize", "round_trip", "forward", "gradients", "train"), left_out)
-        return Side(**{**required, **found})
+        found = {name: getattr(self._functions, name) for name in FUNCTIONS if hasattr(self._functions, name)}
+        return side_of(dict.fromkeys(REQUIRED, left_out) | found, subject, settings)

@@ -8,12 +8,15 @@ from typing import Any
 LEAVES_OUT: dict[str, str] = {}
 """See spec.options."""
 
+CHOICES: dict[str, tuple[str, ...]] = {}
+"""See spec.choices."""
+
 
 def __getattr__(name: str) -> Any:
     # Here, since `python -m` imports the package first, and a signal that comes meanwhile is nobody's to notice yet.
-    from spec.framework import Side
+    from spec.framework import FUNCTIONS
 
-    if name not in ("describe", "open", *Side.__struct_fields__):
+    if name not in ("describe", "open", *FUNCTIONS):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from torch_impl import contract
 

@@ -1,14 +1,13 @@
 """The functions that make torch_impl an implementation. See spec.framework.Framework."""
 
 import platform
-from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, LossGradient, Settings, Side, bound
+from spec.framework import Dropout, Gradients, LossGradient, Settings, Side, side_of
 from spec.parameters import Parameters
 from spec.tasks import Batch, check
 from torch_impl import compilation
@@ -49,20 +48,7 @@ def describe(settings: Settings) -> dict[str, str]:
 
 def open(experiment: Experiment, settings: Settings) -> Side:
     """See spec.framework.Framework.open."""
-    bind = partial(bound, experiment, settings)
-    return Side(
-        initialize=bind(initialize),
-        round_trip=bind(round_trip),
-        forward=bind(forward),
-        gradients=bind(gradients),
-        train=bind(train),
-        loss_gradient=bind(loss_gradient),
-        predict=bind(predict),
-        replay=bind(replay),
-        train_starts=bind(train_starts),
-        train_ensemble=bind(train_ensemble),
-        generators=generators,
-    )
+    return side_of(globals(), experiment, settings, generators=generators)
 
 
 def generators(draw: bool) -> dict[str, np.ndarray]:

@@ -90,11 +90,11 @@ def run(
 ) -> tuple[Float[Tensor, "batch time outputs"], State]:
     """Outputs, zero at padding, and the state after each sequence's last valid step; see State for its layout."""
     if lengths is None:
-        outputs, final = layers(inputs, as_argument(initial))
+        outputs, final = layers(inputs, _as_argument(initial))
     else:
         # Packing needs the lengths on the CPU, and refuses 0: such a row takes one step, which is then discarded.
         packed = pack_padded_sequence(inputs, lengths.cpu().clamp(min=1), batch_first=True, enforce_sorted=False)
-        outputs, final = layers(packed, as_argument(initial))
+        outputs, final = layers(packed, _as_argument(initial))
         outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
     final = final if isinstance(final, tuple) else (final,)
     if lengths is None:
@@ -150,7 +150,7 @@ def unroll_cell(
     trace = []
     steps = range(inputs.shape[1])
     for time in reversed(steps) if reverse else steps:
-        stepped = functional_call(cell, weights, (inputs[:, time], as_argument(state)))
+        stepped = functional_call(cell, weights, (inputs[:, time], _as_argument(state)))
         new = stepped if isinstance(stepped, tuple) else (stepped,)
         if valid is not None:
             new = tuple(torch.where(valid[:, time, None], n, s) for n, s in zip(new, state, strict=True))
@@ -159,7 +159,7 @@ def unroll_cell(
     return tuple(torch.stack(values[::-1] if reverse else values, 1) for values in zip(*trace, strict=True))
 
 
-def as_argument(state: State | None) -> Tensor | State | None:
+def _as_argument(state: State | None) -> Tensor | State | None:
     """A state as stock modules take it: bare for one tensor, a pair for an LSTM."""
     return state[0] if state is not None and len(state) == 1 else state
 

@@ -105,7 +105,7 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
 
 def evaluate(model: Model, batch: TensorBatch) -> np.ndarray:
     """Logits in eval mode, leaving the parameters as they are."""
-    with torch.inference_mode(), mode(model, None), unchanged(model.embedding):
+    with torch.inference_mode(), mode(model, None), _unchanged(model.embedding):
         return model.predict(batch).cpu().numpy()
 
 
@@ -124,7 +124,7 @@ def _check_sparse(experiment: Experiment) -> None:
 
 
 @contextmanager
-def unchanged(embedding: nn.Embedding | None) -> Iterator[None]:
+def _unchanged(embedding: nn.Embedding | None) -> Iterator[None]:
     """Put rows back that torch rescales for good wherever it looks them up, in evaluation too."""
     if embedding is None or embedding.max_norm is None:
         yield

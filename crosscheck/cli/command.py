@@ -8,14 +8,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-import msgspec
-
 from crosscheck.checks import BY_DEFAULT, LADDER, ON_REQUEST
 from crosscheck.checks.selection import Selection
 from crosscheck.cli import output
 from crosscheck.cli.options import add_implementations, add_report, seconds, whole
 from crosscheck.exit_codes import TABLE
 from crosscheck.judging.summary import Summary
+from crosscheck.request import Options, owner
 from spec import cache, crash, signals, text
 from spec import experiment as experiments
 from spec.arguments import Parser, path_argument, seed
@@ -24,7 +23,7 @@ from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError, shorten
 from spec.exit_codes import COULD_NOT_RUN, INTERRUPTED, SIGNALS, epilog
 from spec.experiment import Experiment
-from spec.framework import FLAGS, Device, Options, Precision
+from spec.framework import Device, Precision
 from spec.limits import LARGEST_RUNS
 
 if TYPE_CHECKING:
@@ -259,8 +258,24 @@ def _plan(options: argparse.Namespace) -> "Plan":
         options.device,
         options.timeout,
         options.seeds,
-        Options(**{field: getattr(options, field) for field in FLAGS}),
+        _options(options),
     )
+
+
+def _options(options: argparse.Namespace) -> Options:
+    sides = options.implementations if "implementations" in options else [options.implementation]
+    owners = dict.fromkeys(map(owner, sides))
+    chosen: dict[str, str] = {}
+    for given in options.choice:
+        choice, _, value = given.partition("=")
+        whose, _, name = choice.rpartition(".")
+        if whose not in owners or not name or not value:
+            expected = " or ".join(f"{each}.NAME=VALUE" for each in owners)
+            raise UsageError(f"--choice: expected {expected}, got {shorten(given)!r}")
+        if choice in chosen:
+            raise UsageError(f"--choice: expected {choice} once, got it twice")
+        chosen[choice] = value
+    return Options(compiled=options.compile, choices=chosen)
 
 
 def _checks(names: str | None, thorough: bool = False) -> list[str]:
@@ -349,10 +364,14 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         help=f"members of an ensemble, in the check {LATER} (default {CONVERGENCE.seeds})",
     )
     parser.add_argument("--device", choices=get_args(Device), default="cpu", help="where both compute (default cpu)")
-    for field in msgspec.structs.fields(Options):
-        flag, said = FLAGS[field.name]
-        how: Any = {"action": "store_true"} if field.type is bool else {"choices": get_args(field.type)}
-        parser.add_argument(flag, dest=field.name, default=field.default, help=said, **how)
+    parser.add_argument("--compile", action="store_true", help="trainings as `train --compile` has them: much slower")
+    parser.add_argument(
+        "--choice",
+        action="append",
+        default=[],
+        metavar="IMPLEMENTATION.NAME=VALUE",
+        help="how one of them computes what it declares a choice of, such as flax_impl.recurrence=fused",
+    )
     parser.add_argument(
         "--timeout", type=seconds, default=600.0, metavar="SECONDS", help="for one experiment on one side (default 600)"
     )

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from spec import crash, files
+from spec import files, text
 from spec.command.progress import complain, silence
 from spec.errors import UsageError
 from spec.text import visible
@@ -99,7 +99,7 @@ def leave(directory: Path, contents: Mapping[str, Callable[[], bytes]], quiet: b
             complain(f"error: the report is lost: {error}")
         except Exception as error:
             # A picture whose library is missing, a disk that is full: the verdict stands.
-            complain(f"error: the report {name} is lost: {crash.in_words(error)}")
+            complain(f"error: the report {name} is lost: {text.exception(error)}")
         else:
             written.append(visible(str(directory / name)))
     if written and not quiet:

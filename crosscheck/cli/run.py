@@ -16,18 +16,19 @@ from crosscheck.cli import output
 from crosscheck.cli.progress import Progress
 from crosscheck.comparison import Comparison, Place
 from crosscheck.judging.summary import SCHEMA_VERSION, SideSummary, Summary, conclude, narrows
-from crosscheck.judging.verdict import Cell, Side, Sides, Verdict, judge, settle
+from crosscheck.judging.verdict import Cell, RecordedSide, Sides, Verdict, judge, settle
 from crosscheck.recording import recording, temporary
 from crosscheck.recording.implementation import origin
 from crosscheck.recording.recording import Manifest, Stale
 from crosscheck.recording.reuse import Shelf
 from crosscheck.recording.worker import Job
 from crosscheck.recording.worker_pool import Result, WorkerPool
+from crosscheck.request import Options
 from spec import files, text
 from spec.convergence import CONVERGENCE
 from spec.errors import UsageError
 from spec.experiment import Experiment
-from spec.framework import Device, Options, Precision
+from spec.framework import Device, Precision
 from spec.lock import NAME as LOCK
 from spec.lock import locked
 from spec.machine import cores
@@ -36,8 +37,8 @@ from spec.machine import cores
 class Plan(NamedTuple):
     """What is to be looked at. experiments: what names one on a command line -> the experiment.
 
-    timeout: seconds that an experiment may take on one side. seeds: members of an ensemble. options: see
-    spec.framework.Options. keep: whether this run's recordings are kept, and an earlier run's used in their place;
+    timeout: seconds that an experiment may take on one side. seeds: members of an ensemble. options: those of both
+    sides. keep: whether this run's recordings are kept, and an earlier run's used in their place;
     fresh: the former alone.
     """
 
@@ -68,7 +69,10 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
         for directory in directories:
             directory.mkdir()
         # The first side is what the other is compared with, so bounds come from its rounding.
-        jobs = [_jobs(plan, directory, token, envelope=i == 0) for i, directory in enumerate(directories)]
+        jobs = [
+            _jobs(plan, implementation, directory, token, envelope=i == 0)
+            for i, (implementation, directory) in enumerate(zip(implementations, directories, strict=True))
+        ]
         waiting, known = _share(shelf, implementations, jobs)
         gone: list[Result] = []
         for result in _results(plan, implementations, place, waiting, known, gone):
@@ -156,7 +160,7 @@ def _record(plan: Plan, implementation: str, directory: Path, progress: Progress
     """The same, where the directory is there and nobody else uses it. What it writes is gone where it does not end."""
     token = secrets.token_hex(8)
     lost: dict[str, str] = {}
-    jobs = [_jobs(plan, directory.resolve(), token, envelope=True)]
+    jobs = [_jobs(plan, implementation, directory.resolve(), token, envelope=True)]
     try:
         with temporary.directory() as logs:
             for result in _worker_pool(plan, [implementation], logs).run(jobs):
@@ -249,6 +253,10 @@ def compare(
         seed=recordings[0].seed if recordings else 0,
         device=" and ".join(sorted({recording.device for recording in recordings})),
         seconds=time.perf_counter() - begin,
+        options=Options(
+            compiled=any(recording.options.compiled for recording in recordings),
+            choices={choice: value for recording in recordings for choice, value in recording.options.choices.items()},
+        ),
         exit_code=exit_code,
         verdict=verdict + _alike(implementations),
         experiments=verdicts,
@@ -294,7 +302,7 @@ def _check_two(directories: Sequence[Path], manifests: Sequence[Manifest]) -> No
         raise UsageError(f"compare: expected recordings of two runs, got copies of one's: {first} and {second}")
 
 
-def _jobs(plan: Plan, directory: Path, token: str, envelope: bool) -> list[Job]:
+def _jobs(plan: Plan, implementation: str, directory: Path, token: str, envelope: bool) -> list[Job]:
     return [
         Job(
             directory=str(directory),
@@ -308,7 +316,7 @@ def _jobs(plan: Plan, directory: Path, token: str, envelope: bool) -> list[Job]:
             thorough=plan.wanted.thorough,
             case=plan.wanted.case,
             seeds=plan.seeds,
-            options=plan.options,
+            options=plan.options.of(implementation),
         )
         for experiment in plan.experiments.values()
     ]
@@ -353,7 +361,7 @@ def _results(
         yield from _worker_pool(plan, implementations, place).run(again)
 
 
-def _made(label: str, experiment: Experiment, result: Result) -> Side:
+def _made(label: str, experiment: Experiment, result: Result) -> RecordedSide:
     """What became of a job, read from where it is."""
     if not result.kept:
         job = result.job
@@ -361,18 +369,18 @@ def _made(label: str, experiment: Experiment, result: Result) -> Side:
     try:
         found, arrays, _ = recording.load(result.kept.path)
     except Stale as error:
-        return Side(label, None, {}, str(error))
-    return Side(label, found, arrays, reused=True)
+        return RecordedSide(label, None, {}, str(error))
+    return RecordedSide(label, found, arrays, reused=True)
 
 
-def _side(label: str, directory: Path, name: str, token: str, experiment_hash: str, lost: str) -> Side:
+def _side(label: str, directory: Path, name: str, token: str, experiment_hash: str, lost: str) -> RecordedSide:
     """What that directory holds of the experiment."""
     if not lost:
         try:
-            return Side(label, *recording.read(directory, name, token, experiment_hash))
+            return RecordedSide(label, *recording.read(directory, name, token, experiment_hash))
         except Stale as error:
             lost = str(error)
-    return Side(label, None, {}, lost)
+    return RecordedSide(label, None, {}, lost)
 
 
 def _side_summaries(

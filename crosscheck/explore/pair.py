@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from crosscheck.checks.selection import Selection
-from crosscheck.judging.verdict import Side, Verdict, judge
+from crosscheck.judging.verdict import RecordedSide, Verdict, judge
 from crosscheck.recording import recording, worker_pool
 from crosscheck.recording.recording import Recording, Stale
 from crosscheck.recording.worker import Broken, Done, Job, Refused
@@ -60,7 +60,7 @@ class Pair:
         Raises CouldNotRun where a side cannot run at all, and Stopped.
         """
         token = secrets.token_hex(8)
-        found: list[Side | Exception] = []
+        found: list[RecordedSide | Exception] = []
 
         def second() -> None:
             try:
@@ -103,7 +103,7 @@ class Pair:
             self._retire(side)
         self._stopped = False
 
-    def _side(self, side: int, question: Question, wanted: Selection, token: str) -> Side:
+    def _side(self, side: int, question: Question, wanted: Selection, token: str) -> RecordedSide:
         """One side's recording, or why there is none."""
         directory = self._place / ("first", "second")[side]
         answer = self._worker(side).serve(_job(question, wanted, directory, token, envelope=side == 0), self._timeout)
@@ -116,19 +116,19 @@ class Pair:
                 try:
                     made = recording.read(directory, experiment.name, token, experiment.hash)
                 except Stale as error:
-                    return Side(label, None, {}, str(error))
+                    return RecordedSide(label, None, {}, str(error))
                 finally:
                     recording.file(directory, experiment.name).unlink(missing_ok=True)
                 self.told[side] = made[0]
                 self.seconds[side] += made[0].seconds
-                return Side(label, *made)
+                return RecordedSide(label, *made)
             case Refused(message=message, exit_code=exit_code):
                 raise CouldNotRun(message, exit_code)
             case Broken(message=message):
-                return Side(label, None, {}, message)
+                return RecordedSide(label, None, {}, message)
             case reason:
                 self._retire(side)
-                return Side(label, None, {}, reason)
+                return RecordedSide(label, None, {}, reason)
 
     def _worker(self, side: int) -> worker_pool.Worker:
         if self._served[side] >= LONGEST_SERVICE:

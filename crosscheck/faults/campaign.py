@@ -16,7 +16,7 @@ from crosscheck.faults import ensembles, plant
 from crosscheck.faults.conclusion import conclude
 from crosscheck.faults.fault import Fault
 from crosscheck.faults.findings import SCHEMA_VERSION, CleanEnsembles, CleanRun, Findings, Trial
-from crosscheck.judging.verdict import Side, Verdict, cell_text, judge
+from crosscheck.judging.verdict import RecordedSide, Verdict, cell_text, judge
 from crosscheck.recording import recording, temporary
 from crosscheck.recording.recording import Stale
 from crosscheck.recording.worker import Job
@@ -263,17 +263,17 @@ class _Work:
             implementation=implementation,
         )
 
-    def _side(self, side: int, directory: Path, experiment: str) -> Side:
+    def _side(self, side: int, directory: Path, experiment: str) -> RecordedSide:
         """What a job left behind."""
         recorded, name = self._done[str(directory)], DEFAULT_IMPLEMENTATIONS[side]
         lost = recorded.lost
         if not lost:
             try:
                 hashed = experiments.load(experiment).hash
-                return Side(name, *recording.read(directory, _file(recorded.job), self._token, hashed))
+                return RecordedSide(name, *recording.read(directory, _file(recorded.job), self._token, hashed))
             except Stale as error:
                 lost = str(error)
-        return Side(name, None, {}, lost)
+        return RecordedSide(name, None, {}, lost)
 
     def _judge_clean(self, key: CleanKey) -> None:
         experiment, _ = key

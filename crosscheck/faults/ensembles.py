@@ -13,7 +13,7 @@ from crosscheck.checks.selection import Selection
 from crosscheck.comparison import Comparison, Place
 from crosscheck.faults.fault import Fault
 from crosscheck.faults.findings import DetectedShare, Power
-from crosscheck.judging.verdict import Side, Verdict, settle
+from crosscheck.judging.verdict import RecordedSide, Verdict, settle
 from crosscheck.request import DEFAULT_IMPLEMENTATIONS
 from crosscheck.statistics import ensembles, equivalence
 from spec import experiment as experiments
@@ -61,7 +61,9 @@ def in_a_whole_run(experiment: Experiment, verdict: Verdict, clean: Verdict) -> 
     return settle([experiment] * count, [verdict] + [clean] * (count - 1), DEFAULT_IMPLEMENTATIONS)[0]
 
 
-def curve(experiment: Experiment, sides: tuple[Side, Side], planted: int, clean: Verdict) -> Power | None:
+def curve(
+    experiment: Experiment, sides: tuple[RecordedSide, RecordedSide], planted: int, clean: Verdict
+) -> Power | None:
     """How often the fault is DIFFERENT with fewer members, judged as above; None where an ensemble is missing.
 
     planted: which of the sides has the fault. A draw is of the same members of both sides: they have the same seeds,

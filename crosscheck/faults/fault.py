@@ -8,11 +8,20 @@ Implementation = Literal["torch_impl", "flax_impl"]
 
 
 class Edit(NamedTuple):
-    """One replacement in a file of the implementation; `old` must stand there, and its first occurrence is replaced."""
+    """One replacement in the implementation.
 
-    file: str
+    place: the file, and after a colon the function or class, "recurrent.py:Recurrent.forward"; a file alone for what
+    stands in neither. old: must stand there once.
+    """
+
+    place: str
     old: str
     new: str
+
+    @property
+    def file(self) -> str:
+        """The file alone."""
+        return self.place.partition(":")[0]
 
 
 class Fault(NamedTuple):

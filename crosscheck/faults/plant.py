@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from crosscheck.checks import LADDER
-from crosscheck.faults.fault import Fault
+from crosscheck.faults.fault import Edit, Fault
 from spec import experiment as experiments
 from spec.errors import UsageError
 
@@ -67,23 +67,62 @@ def source(implementation: str) -> Path:
 def edited(fault: Fault, package: Path) -> dict[str, str]:
     """The files that the fault changes, as they are with it.
 
-    Raises UsageError where a text to replace is not there, or where what comes of it is not Python.
+    Raises UsageError where a place or the text to replace in it is not there, or is there twice, or where what comes of
+    it is not Python.
     """
     texts: dict[str, str] = {}
     for edit in fault.edits:
         path = package / edit.file
         text = texts[edit.file] if edit.file in texts else path.read_text() if path.is_file() else ""
-        if not edit.old or edit.old not in text:
-            raise UsageError(f"{label(fault)}: expected to find in {edit.file}: {edit.old!r}, got no such text")
-        texts[edit.file] = text.replace(edit.old, edit.new, 1)
+        begin, end = _span(fault, text, edit)
+        found = text.count(edit.old, begin, end) if edit.old else 0
+        if found != 1:
+            got = f"{found} times" if found else "no such text"
+            raise UsageError(f"{label(fault)}: expected to find once in {edit.place}: {edit.old!r}, got {got}")
+        texts[edit.file] = text[:begin] + text[begin:end].replace(edit.old, edit.new) + text[end:]
         if texts[edit.file] == text:
-            raise UsageError(f"{label(fault)}: expected an edit of {edit.file}, got the same text again: {edit.old!r}")
+            raise UsageError(f"{label(fault)}: expected an edit of {edit.place}, got the same text again: {edit.old!r}")
     for file, text in texts.items():
         try:
             ast.parse(text)
         except SyntaxError as error:
             raise UsageError(f"{label(fault)}: expected Python, got in {file}: {error}") from None
     return texts
+
+
+def definitions(text: str) -> list[tuple[str, int, int]]:
+    """Functions and classes of a source, those inside of others too: the name with dots, where it begins and ends."""
+    starts = [0]
+    for line in text.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    found: list[tuple[str, int, int]] = []
+
+    def visit(node: ast.AST, owner: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.ClassDef):
+                first = min([child.lineno, *(decorator.lineno for decorator in child.decorator_list)])
+                found.append((owner + child.name, starts[first - 1], starts[child.end_lineno or child.lineno]))
+                visit(child, f"{owner}{child.name}.")
+            else:
+                visit(child, owner)
+
+    visit(ast.parse(text), "")
+    return found
+
+
+def _span(fault: Fault, text: str, edit: Edit) -> tuple[int, int]:
+    """Where an edit's place begins and ends in the file."""
+    name = edit.place.partition(":")[2]
+    if not name:
+        return 0, len(text)
+    try:
+        spans = [(begin, end) for found, begin, end in definitions(text) if found == name]
+    except SyntaxError as error:
+        raise UsageError(f"{label(fault)}: expected Python, got in {edit.file}: {error}") from None
+    if len(spans) != 1:
+        got = f"{len(spans)} of them" if spans else "none"
+        raise UsageError(f"{label(fault)}: expected one {name} in {edit.file}, got {got}")
+    return spans[0]
 
 
 def plant(fault: Fault, package: Path, directory: Path) -> Path:

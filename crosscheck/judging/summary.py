@@ -11,14 +11,14 @@ from crosscheck.checks.selection import Selection
 from crosscheck.comparison import Comparison
 from crosscheck.exit_codes import DIFFERENT, PARTLY_CHECKED, SAME, UNDERPOWERED
 from crosscheck.judging.verdict import Verdict
-from crosscheck.request import DEFAULT_IMPLEMENTATIONS
+from crosscheck.request import DEFAULT_IMPLEMENTATIONS, Options
 from spec import experiment as experiments
 from spec import text
 from spec.convergence import CONVERGENCE
 from spec.exit_codes import COULD_NOT_RUN
-from spec.framework import Options, Precision
+from spec.framework import Precision
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of report.json; raised when a field changes its meaning or goes away."""
 
 

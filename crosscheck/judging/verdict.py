@@ -25,7 +25,7 @@ WORST_FIRST: tuple[Status, ...] = ("different", "crashed", "underpowered")
 """Of these, one check's status is the whole experiment's."""
 
 
-class Side(NamedTuple):
+class RecordedSide(NamedTuple):
     """What there is of one side: a recording and its arrays, or the reason why there is none.
 
     reused: whether the recording is an earlier run's.
@@ -38,7 +38,7 @@ class Side(NamedTuple):
     reused: bool = False
 
 
-Sides = tuple[Side, Side]
+Sides = tuple[RecordedSide, RecordedSide]
 
 
 class LeftOut(NamedTuple):
@@ -220,13 +220,13 @@ def _compare(subject: Subject, check: Check, place: Place, sides: Sides) -> tupl
     return unsteady + found, []
 
 
-def _unsteady(place: Place, side: Side, answer: Answer) -> list[Comparison]:
+def _unsteady(place: Place, side: RecordedSide, answer: Answer) -> list[Comparison]:
     """Answers that were others when they were asked for again: a failure on a CPU, and elsewhere said."""
     allowed = side.recording is not None and side.recording.device != "cpu"
     return [place.unsteady(side.name, found, allowed) for found in answer.unsteady]
 
 
-def _declared(subject: Subject, check: Check, side: Side) -> list[str]:
+def _declared(subject: Subject, check: Check, side: RecordedSide) -> list[str]:
     """The options of the experiment that the side says it leaves out, where that covers the check."""
     if check.NAME not in TRAINING or side.recording is None:
         return []
@@ -289,17 +289,17 @@ def _reasons(left_out: list[LeftOut], partly: bool) -> str:
     return "; ".join(f"{reason} ({which})" for reason, which in cases.items())
 
 
-def _answer(side: Side, place: Place) -> Answer | None:
+def _answer(side: RecordedSide, place: Place) -> Answer | None:
     asked = (place.check, place.precision, place.case)
     answers = side.recording.answers if side.recording else []
     return next((a for a in answers if (a.check, a.precision, a.case) == asked), None)
 
 
-def _arrays(side: Side, prefix: str) -> Arrays:
+def _arrays(side: RecordedSide, prefix: str) -> Arrays:
     return {name.removeprefix(prefix): array for name, array in side.arrays.items() if name.startswith(prefix)}
 
 
-def _seconds(side: Side, check: str) -> float:
+def _seconds(side: RecordedSide, check: str) -> float:
     answers = side.recording.answers if side.recording else []
     return sum(answer.seconds for answer in answers if answer.check == check)
 

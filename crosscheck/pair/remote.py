@@ -35,7 +35,6 @@ class Remote:
         self._directory, self._timeout = directory, timeout
         self._counted = itertools.count()
         self._lost = ""
-        self._loaded: dict[str, np.ndarray] = {}
         self.worker = Worker(
             msgspec.json.encode(source).decode(),
             directory / f"{self.name}.log",

@@ -24,13 +24,13 @@ from crosscheck.recording import channel, implementation, recording
 from crosscheck.recording.implementation import CannotStart
 from crosscheck.recording.recording import Answer, Recording, key_of
 from crosscheck.recording.sources import Sources, Unfit, Watch
-from crosscheck.request import DEFAULT_IMPLEMENTATIONS, Request
+from crosscheck.request import DEFAULT_IMPLEMENTATIONS, Options, Request, owner
+from spec import choices, options, text
 from spec import experiment as experiments
-from spec import options, text
 from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment
-from spec.framework import Device, Framework, Options, Precision, Settings
+from spec.framework import Device, Framework, Precision, Settings
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +156,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
     begin = time.perf_counter()
     experiment = experiments.convert(job.experiment, "job")
     settings = Request(job.precisions[0], job.device, job.seed, options=job.options).settings
+    choices.check(owner(name), framework, settings)
     before = _spent(framework, experiment, settings)
     answers: list[Answer] = []
     kept: dict[str, np.ndarray] = {}
@@ -197,6 +198,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
         seconds=seconds,
         overhead={"starting": starting, **spent},
         leaves_out=declared,
+        options=job.options,
     )
     try:
         recording.write(recording.file(Path(job.directory), experiment.name), made, kept)

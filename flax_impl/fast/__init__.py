@@ -5,9 +5,10 @@ JAX traces and whose equations (jaxprs) are then rearranged. torch has the like 
 
 A recurrence is the `lax.scan` of `flax_impl.recurrent.unroll_cell` unless `choice.chosen` names another:
 
-- `fused`, from `choice.SMALL` = 1,000,000 multiplications of a layer's forward pass on, or with `--recurrence fused`: a
-  backward pass of its own, with one product over all steps for each weight. `linearization` takes a step apart for it.
-- `recomputed`, with `--recurrence recomputed` alone: the same in stretches of time, for long sequences in less memory.
+- `fused`, from `choice.SMALL` = 1,000,000 multiplications of a layer's forward pass on, or where it is asked for (see
+  `flax_impl.CHOICES`): a backward pass of its own, with one product over all steps for each weight. `linearization`
+  takes a step apart for it.
+- `recomputed`, where it is asked for alone: the same in stretches of time, for long sequences in less memory.
 - `unrolled`, with `--compile` alone, up to `unrolled.FEW` = 16 steps: no loop.
 
 `products` writes the batched products of an ensemble so that XLA makes loops of them, from

@@ -18,7 +18,7 @@ Formulation = Callable[..., State]
 """Of (cell, step, initial, over_time, reverse=...) -> the states over time; see flax_impl.fast.fused."""
 
 FORMULATIONS: dict[str, Formulation | None] = {"scan": None, "fused": fused, "recomputed": recomputed}
-"""By the name that `spec.framework.Settings.recurrence` has for them; None for the scan of flax_impl.recurrent."""
+"""By the name that flax_impl.CHOICES has for them; None for the scan of flax_impl.recurrent."""
 
 SMALL = 10**6
 """Multiplications of a layer's forward pass below which `scan` is chosen. `fused` compiles 0.05 to 0.15 s longer, and a

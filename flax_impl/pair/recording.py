@@ -103,7 +103,7 @@ class _Run:
             return self.widen(value)
         held = np.asarray(value)
         if held.size == 1 and held.dtype == np.float32:
-            meant = decimal(float(held.reshape(())))
+            meant = _decimal(float(held.reshape(())))
             if meant is not None:
                 return jnp.full(held.shape, meant, jnp.float64)
         scaled = np.asarray(held, np.float64) * 1024
@@ -184,7 +184,7 @@ class _Run:
             value = jnp.asarray(self.replaced[number], value.dtype).reshape(value.shape)
         leaves = tuple(one for one in by if isinstance(one, str))
         operands = tuple(one for one in by if isinstance(one, int))
-        module = module_of(scope) or (leaves[0].rpartition(".")[0] if leaves else "")
+        module = _module_of(scope) or (leaves[0].rpartition(".")[0] if leaves else "")
         self.intermediates.append(Intermediate(number, op, module, place, taken_out(value), leaves, operands, view))
         return Held(value, (number,))
 
@@ -259,7 +259,7 @@ def _row(by: tuple[int | str, ...], number: int) -> tuple[int | str, ...]:
     return tuple(f"{one}[{number}]" if isinstance(one, str) and not one.endswith("]") else one for one in by)
 
 
-def decimal(value: float) -> float | None:
+def _decimal(value: float) -> float | None:
     """The number that was likely meant by one of float32: a short decimal, a root, a fraction; or None."""
     narrow = np.float32(value)
     shortest = float(str(narrow))
@@ -278,7 +278,7 @@ def decimal(value: float) -> float | None:
     return None
 
 
-def module_of(scope: str) -> str:
+def _module_of(scope: str) -> str:
     """The path of the module in a stack of names: the innermost whole path, or linen's names joined."""
     names = [name for name in scope.split("/") if name]
     inner = [name for one in names for name in _unwrapped(one)]

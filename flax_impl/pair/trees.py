@@ -37,7 +37,7 @@ def floating(value: Any) -> dict[str, Array]:
     return {name: array for name, array in arrays(value) if jnp.issubdtype(array.dtype, jnp.floating)}
 
 
-def brought_in(value: Any, dtype: Any) -> Any:
+def brought_in(value: Any, dtype: jnp.dtype) -> Any:
     """Inputs with NumPy's arrays made the framework's, floating ones of that dtype; a new structure of its kind."""
 
     def one(array: np.ndarray) -> Array:

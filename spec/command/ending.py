@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spec import crash, files, signals, text
+from spec import files, signals, text
 from spec.command.progress import Reporter
 from spec.errors import OhlolError, UsageError
 from spec.framework import Settings
@@ -57,5 +57,5 @@ def leave_picture(file: Path, draw: Callable[[], bytes], reporter: Reporter) -> 
     except Exception as error:
         if signals.received():
             raise
-        why = str(error) if isinstance(error, OhlolError) else crash.in_words(error)
+        why = str(error) if isinstance(error, OhlolError) else text.exception(error)
         reporter.warn(f"no {file}: {why}")

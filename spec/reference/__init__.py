@@ -5,10 +5,8 @@ Derivatives come from the complex-step method, which needs no rules of different
 f'(x) = Im f(x + i h) / h to machine precision, since nothing is subtracted (Squire and Trapp, 1998). For small shapes.
 """
 
-from functools import partial
-
 from spec.experiment import Experiment
-from spec.framework import Settings, Side, bound
+from spec.framework import Settings, Side, side_of
 from spec.reference.contract import describe, forced, forward, gradients, initialize, loss_gradient, round_trip
 from spec.reference.optimizer import step as optimizer_step
 from spec.reference.training import advance, gradients_at, predict, replay, train, train_ensemble, train_starts
@@ -35,16 +33,4 @@ __all__ = [
 
 def open(experiment: Experiment, settings: Settings) -> Side:
     """See spec.framework.Framework.open."""
-    bind = partial(bound, experiment, settings)
-    return Side(
-        initialize=bind(initialize),
-        round_trip=bind(round_trip),
-        forward=bind(forward),
-        gradients=bind(gradients),
-        train=bind(train),
-        loss_gradient=bind(loss_gradient),
-        predict=bind(predict),
-        replay=bind(replay),
-        train_starts=bind(train_starts),
-        train_ensemble=bind(train_ensemble),
-    )
+    return side_of(globals(), experiment, settings)

@@ -45,10 +45,8 @@ UNLIKE = {
         "model.py: torch has embedding",
         "recurrent.py: signature of unroll_cell",
         "recurrent.py: torch has Recurrent.recur",
-        "recurrent.py: torch has as_argument",
         "recurrent.py: torch has run",
         "recurrent.py: torch has unroll",
-        "training.py: torch has unchanged",
     ],
     "torch's modules and optimizers hold values and change in place; JAX's functions take and give them": [
         "build.py: flax has load",
@@ -77,7 +75,6 @@ UNLIKE = {
         "pair/kinds.py: torch has packed_of",
         "pair/kinds.py: torch has recurrent_of",
         "pair/side.py: signature of Side.__init__",
-        "pair/trees.py: signature of brought_in",
         "training.py: flax has Carry",
         "training.py: flax has first_carry",
         "training.py: flax has renormalized",
@@ -122,9 +119,7 @@ UNLIKE = {
     "what torch computes is seen while it does; what JAX will compute is a list, to be gone through": [
         "pair/recording.py: flax has Held",
         "pair/recording.py: flax has Evaluated",
-        "pair/recording.py: flax has decimal",
         "pair/recording.py: flax has evaluate",
-        "pair/recording.py: flax has module_of",
         "pair/recording.py: signature of source",
         "pair/recording.py: torch has Recorder",
         "pair/recording.py: torch has plain_layers",
@@ -156,6 +151,7 @@ WORDS = (
     ("Tensor", "Array"),
     ("tensor", "array"),
     (r"\bnn\.Module", "nnx.Module"),
+    (r"torch\.dtype", "jnp.dtype"),
     (r"\*, rngs: nnx\.Rngs(, )?", ""),
     (r", (?=\)|$)", ""),
 )

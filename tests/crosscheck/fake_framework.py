@@ -4,7 +4,6 @@ crosscheck cannot tell, since it compares two sides with each other. Tests plant
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -21,11 +20,13 @@ from spec.framework import (
     Settings,
     Side,
     Trajectory,
-    bound,
+    side_of,
 )
 from spec.parameters import Parameters
 from spec.tasks import IGNORED, Batch
 from spec.training import State, initial_state
+
+CHOICES: dict[str, tuple[str, ...]] = {"order": ("forwards", "backwards")}
 
 
 def describe(settings: Settings) -> dict[str, str]:
@@ -144,14 +145,10 @@ def train_ensemble(
     return one_by_one(side.initialize, side.train, experiment, seeds, settings.precision)
 
 
-FUNCTIONS = [name for name in Side.__struct_fields__ if name not in ("compiles", "spent")]
-
 spent: dict[str, float] = {}
 compiles = False
 
 
 def open(experiment: Experiment, settings: Settings) -> Side:
     """A side of the functions of those names that are here, as a test may have put more."""
-    found = {name: globals()[name] for name in FUNCTIONS if name in globals()}
-    sides: Any = {name: bound(experiment, settings, function) for name, function in found.items()}
-    return Side(**sides, compiles=compiles, spent=spent)
+    return side_of(globals(), experiment, settings, compiles=compiles, spent=spent)

@@ -96,7 +96,14 @@ OPTIONS = [
     Row("good.toml --checks outcome --precision float64", "--checks: expected checks that run in float64, got outcome"),
     Row("good.toml --precision float16", "argument --precision: invalid choice: 'float16'"),
     Row("good.toml --device gpu", "argument --device: invalid choice: 'gpu'"),
-    Row("good.toml --recurrence loop", "argument --recurrence: invalid choice: 'loop'"),
+    Row(
+        "good.toml --choice order=loop", "--choice: expected torch_impl.NAME=VALUE or flax_impl.NAME=VALUE, got 'order"
+    ),
+    Row("good.toml --choice flax_impl.recurrence", "--choice: expected torch_impl.NAME=VALUE or flax_impl.NAME=VALUE"),
+    Row("good.toml --choice jax_impl.recurrence=scan", "--choice: expected torch_impl.NAME=VALUE or flax_impl.NAME"),
+    Row(
+        f"good.toml{' --choice flax_impl.recurrence=scan' * 2}", "--choice: expected flax_impl.recurrence once, got it"
+    ),
     Row("good.toml --case owm", "--case: expected one of"),
     Row("good.toml --case recipe --checks forward", "--case: expected one of 'own', 'ragged'"),
     Row("good.toml --seed -1", "argument --seed: expected"),
@@ -271,6 +278,13 @@ IMPLEMENTATIONS = [
     Row(f"{SIDES} ./fake.py no/such.py", "got 'no/such.py': no such path"),
     Row(f"{SIDES} ./fake.py ./port.py", "./port.py: expected a file, got a FIFO".removeprefix("./"), fifo("port.py")),
     Row(f"{SIDES} ./fake.py ./port.py", "expected the functions of spec.framework.Framework", file("port.py")),
+    Row(f"{SIDES} ./fake.py ./fake.py --choice fake.order=loop", "expected fake.order=forwards|backwards, got 'loop'"),
+    Row(f"{SIDES} ./fake.py ./fake.py --choice fake.size=1", "--choice: expected some of order of fake, got 'size'"),
+    Row(
+        f"{SIDES} ./fake.py ./port.py --choice port.size=1",
+        "port: CHOICES: expected a mapping from names to one or more, got {'size': ()}",
+        file("port.py", "CHOICES = {'size': ()}\ndef describe(_): ...\ndef open(*_): ..."),
+    ),
     Row(f"{SIDES} ./fake.py ./port.py", "import: SyntaxError", file("port.py", "def"), 3),
     Row(f"{SIDES} ./fake.py ./port.py", "import: OSError: no CUDA", file("port.py", "raise OSError('no CUDA')"), 3),
     Row(f"{SIDES} ./fake.py ./port.py", "import: SystemExit: 0", file("port.py", "raise SystemExit(0)"), 3),

@@ -1,6 +1,8 @@
 """The command line: what it takes, what it says, and its exit codes."""
 
+import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,7 +155,7 @@ def test_a_directory_that_cannot_be_written_to(run_crosscheck: RunCrosscheck, tm
 @pytest.mark.parametrize(
     ("options", "condition"),
     [
-        (("--recurrence", "fused"), "settings.recurrence == 'fused'"),
+        (("--choice", "fake_framework.order=backwards"), "('order', 'backwards') in settings.choices"),
         (("--compile",), "settings.compiled"),
     ],
 )
@@ -168,6 +170,21 @@ def test_how_it_is_computed_is_asked_for_and_reproduced(
     assert outcome.exit_code == 1
     (line,) = (line for line in outcome.output.splitlines() if line.lstrip().startswith("reproduce"))
     assert " ".join(options) in line
+
+
+def test_a_choice_of_one_side_alone(run_crosscheck: RunCrosscheck, tmp_path: Path):
+    other = shutil.copy(FAKE, tmp_path / "other.py")
+    assert run_crosscheck(str(other), "--checks", "gradients", "--choice", "other.order=backwards").exit_code == 0
+
+
+def test_a_choice_is_recorded_and_reported(run_crosscheck: RunCrosscheck, tmp_path: Path, experiment: Path):
+    for name in ("one", "two"):
+        out = tmp_path / name
+        words = ["record", str(FAKE), str(experiment), "--checks", "forward", "--out", str(out)]
+        assert main([*words, "--choice", "fake_framework.order=backwards"]) == 0
+    assert main(["compare", *(str(tmp_path / name) for name in ("one", "two")), "--out", str(tmp_path / "report")]) == 0
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["options"] == {"compiled": False, "choices": {"fake_framework.order": "backwards"}}
 
 
 def test_a_case_is_asked_for_by_its_name_alone(run_crosscheck: RunCrosscheck):

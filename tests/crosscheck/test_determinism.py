@@ -26,7 +26,6 @@ FAKE = str(Path(__file__).parent / "fake_framework.py")
 RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
-SIZE = {"float32": 1e-3, "float64": 1e-9}
 
 NOISE = """
     import numpy

@@ -48,6 +48,21 @@ def test_every_edit_fits_the_sources(fault: Fault):
     assert plant.edited(fault, plant.source(fault.implementation))
 
 
+def test_an_edit_of_a_function_names_it():
+    """Else the same text in a function above would take its place one day."""
+    sources = {side: plant.source(side) for side in ("torch_impl", "flax_impl")}
+    unnamed = [
+        f"{plant.label(fault)}: {edit.place} has it in {name}"
+        for fault in FAULTS
+        for edit in fault.edits
+        if edit.place == edit.file
+        for text in [(sources[fault.implementation] / edit.file).read_text()]
+        for name, begin, end in plant.definitions(text)
+        if edit.old in text[begin:end]
+    ]
+    assert unnamed == []
+
+
 def test_names_experiments_and_checks_are_there():
     plant.verify(FAULTS)
 

@@ -30,11 +30,13 @@ FAKE = Path(__file__).parent / "fake_framework.py"
 LOSS = "    return Gradients(float("
 
 
-def fault(name: str, old: str, new: str, check: str, tensor: str = "*", **fields: Any) -> Fault:
+def fault(
+    name: str, old: str, new: str, check: str, tensor: str = "*", place: str = "__init__.py", **fields: Any
+) -> Fault:
     return Fault(
         name=name,
         what=f"{name}.",
-        edits=(Edit("__init__.py", old, new),),
+        edits=(Edit(place, old, new),),
         check=check,
         tensor=tensor,
         **{"implementation": "flax_impl", "experiment": "hello-rnn-cell", **fields},
@@ -42,7 +44,12 @@ def fault(name: str, old: str, new: str, check: str, tensor: str = "*", **fields
 
 
 def forward(name: str, **fields: Any) -> Fault:
-    return fault(name, "np.tanh(inputs", "np.sin(inputs", **{"check": "forward", "tensor": "cell.h", **fields})
+    return fault(
+        name,
+        "np.tanh(inputs",
+        "np.sin(inputs",
+        **{"check": "forward", "tensor": "cell.h", "place": "__init__.py:forward", **fields},
+    )
 
 
 LOSS_DOUBLED = fault("loss-doubled", LOSS, "    loss = loss * 2\n" + LOSS, "gradients", "loss")
@@ -215,7 +222,19 @@ def test_a_clean_side_that_crashes_could_not_run(run: Run):
     [
         (
             fault("gone", "no such text", "x", "forward"),
-            "flax_impl/gone: expected to find in __init__.py: 'no such text'",
+            "flax_impl/gone: expected to find once in __init__.py: 'no such text', got no such text",
+        ),
+        (
+            fault("elsewhere", LOSS, "    return Gradients(2 * float(", "forward", place="__init__.py:forward"),
+            f"flax_impl/elsewhere: expected to find once in __init__.py:forward: {LOSS!r}, got no such text",
+        ),
+        (
+            fault("twice", "settings: Settings", "settings: object", "forward"),
+            "flax_impl/twice: expected to find once in __init__.py: 'settings: Settings', got ",
+        ),
+        (
+            fault("nowhere", LOSS, "    return Gradients(2 * float(", "forward", place="__init__.py:backward"),
+            "flax_impl/nowhere: expected one backward in __init__.py, got none",
         ),
         (fault("same", LOSS, LOSS, "forward"), "flax_impl/same: expected an edit of __init__.py, got the same text"),
         (

@@ -20,8 +20,7 @@ from torch import nn
 
 from crosscheck.checks import BY_DEFAULT, dropout, members, outcome
 from crosscheck.checks.selection import Selection
-from crosscheck.judging.verdict import Side as Recorded
-from crosscheck.judging.verdict import Verdict, judge
+from crosscheck.judging.verdict import RecordedSide, Verdict, judge
 from crosscheck.probes.determinism import Repeats
 from crosscheck.recording.recording import FORMAT, Recording
 from crosscheck.recording.worker import ask
@@ -424,7 +423,7 @@ CHECKS = [check for check in BY_DEFAULT if check not in (dropout, outcome)]
 """Those that apply: nothing is dropped, and no outcome is stated."""
 
 
-def recorded(name: str, framework: Any, subject: Subject, first: bool) -> Recorded:
+def recorded(name: str, framework: Any, subject: Subject, first: bool) -> RecordedSide:
     """What a worker would have recorded of every check."""
     repeats, answers, arrays = Repeats(framework), [], {}
     for check in CHECKS:
@@ -440,11 +439,11 @@ def recorded(name: str, framework: Any, subject: Subject, first: bool) -> Record
         format=FORMAT, token="", implementation=name, experiment={}, experiment_hash=subject.hash, seed=0, device="cpu",
         describe={}, machine={}, answers=answers, seconds=0.0,
     )  # fmt: skip
-    return Recorded(name, made, arrays)
+    return RecordedSide(name, made, arrays)
 
 
 @cache
-def recorded_in_torch(kind: str) -> Recorded:
+def recorded_in_torch(kind: str) -> RecordedSide:
     """The first side, which no fault is planted in. On one thread, as workers compute."""
     subject, make, _ = SUBJECTS[kind]
     threads = torch.get_num_threads()

@@ -18,6 +18,8 @@ from sides import Opened
 from crosscheck.bounds import tolerances
 from crosscheck.checks import LADDER, initialization, structure
 from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.faults import plant, table
+from crosscheck.faults.fault import Edit, Fault
 from crosscheck.request import Request
 from spec import experiment as experiments
 from spec.errors import Unsupported
@@ -28,7 +30,7 @@ from spec.parameters import draw
 FLAX = Path(__file__).parents[2] / "flax_impl"
 
 RunCrosscheck = Callable[..., Any]
-Edit = Callable[..., str]
+Copied = Callable[..., str]
 
 
 def record(framework: object, experiment: Experiment, seed: int = 0, precision: Precision = "float32") -> Arrays:
@@ -65,115 +67,81 @@ def test_the_reference_passes_in_its_own_precision():
             record(reference, experiment)
 
 
-class Fault(NamedTuple):
-    """edits: (file, text, replacement). first: the first failure. named: a pattern of the parameters that fail."""
+TABLE = {plant.label(fault): fault for fault in table.FAULTS}
 
-    name: str
-    experiment: str
+
+class Seen(NamedTuple):
+    """A fault of flax_impl. first: the first failure. named: a pattern of the parameters that fail."""
+
+    fault: Fault
     first: str
     named: str
-    edits: tuple[tuple[str, str, str], ...]
 
 
-def at_uniform(line: str) -> tuple[tuple[str, str, str], ...]:
+def of_table(name: str, first: str, named: str) -> Seen:
+    return Seen(TABLE[f"flax_impl/{name}"], first, named)
+
+
+def own(what: str, experiment: str, first: str, named: str, *edits: Edit) -> Seen:
+    """One that the table has of the other side alone, or not so slight."""
+    return Seen(Fault(what, what, "flax_impl", edits, experiment, initialization.NAME, first), first, named)
+
+
+def at_uniform(line: str) -> Edit:
     """Something before the uniform draw of `parameter` within `bound`."""
-    return (("parameters.py", "        case Uniform(bound):\n", f"        case Uniform(bound):\n            {line}\n"),)
+    return Edit(
+        "parameters.py:draw", "        case Uniform(bound):\n", f"        case Uniform(bound):\n            {line}\n"
+    )
 
 
-def at_end(line: str) -> tuple[tuple[str, str, str], ...]:
+def at_end(line: str) -> Edit:
     """Something after `tensor` was drawn."""
-    return (("parameters.py", "    return tensor\n", f"    {line}\n    return tensor\n"),)
+    return Edit("parameters.py:draw", "    return tensor\n", f"    {line}\n    return tensor\n")
 
 
-def uniform_as(expression: str) -> tuple[tuple[str, str, str], ...]:
-    return (("parameters.py", "_sampler(jax.random.uniform, settings)(key, shape, dtype, -bound, bound)", expression),)
-
-
-def labelled(expression: str) -> tuple[tuple[str, str, str], ...]:
+def labelled(expression: str) -> Edit:
     """Another label of a tensor's key."""
-    return (("parameters.py", "zlib.crc32(parameter.name.encode())", f"zlib.crc32({expression}.encode())"),)
+    return Edit("parameters.py:key_of", "zlib.crc32(parameter.name.encode())", f"zlib.crc32({expression}.encode())")
 
 
-def keyed(expression: str) -> tuple[tuple[str, str, str], ...]:
+def keyed(expression: str) -> Edit:
     """Another key of the whole model."""
-    return (("parameters.py", "jax.random.key(seed)", expression),)
+    return Edit("parameters.py:initialize", "jax.random.key(seed)", expression)
 
 
 NORMAL = "_sampler(jax.random.normal, settings)(key, shape, dtype)"
 
-FAULTS = [
-    Fault(
-        "lecun normal instead of uniform",
-        "hello-gru",
-        "rnn.weight_ih_l0, range",
-        ".*",
-        uniform_as("jax.random.truncated_normal(key, -2, 2, shape, dtype) / 0.8796 / parameter.shape[-1] ** 0.5"),
-    ),
-    Fault(
-        "normal of equal variance",
-        "hello-gru",
-        "rnn.weight_ih_l0, range",
-        ".*",
-        uniform_as(f"bound / 3**0.5 * {NORMAL}"),
-    ),
-    Fault(
-        "bound from the input's width",
-        "hello-gru",
-        "rnn.weight_ih_l0, range",
-        "rnn.weight_ih_l0",
-        at_uniform("bound = parameter.shape[-1] ** -0.5 if 'weight_ih' in parameter.name else bound"),
-    ),
-    Fault(
+SEEN = [
+    of_table("normal-of-the-fan-in", "rnn.weight_ih_l0, range", ".*"),
+    of_table("normal-of-the-right-deviation", "rnn.weight_ih_l0, range", ".*"),
+    of_table("input-matrix-by-its-own-fan-in", "rnn.weight_ih_l0, range", "rnn.weight_ih_l0"),
+    own(
         "orthogonal recurrent matrices",
         "hello-gru",
         "rnn.weight_hh_l0, range",
         "rnn.weight_hh_l0",
         at_end("tensor = np.linalg.qr(tensor)[0] if 'weight_hh' in parameter.name else tensor"),
     ),
-    Fault(
-        "biases zero",
-        "hello-gru",
-        "rnn.bias_ih_l0, seeds",
-        ".*bias.*",
-        at_end("tensor *= 'bias' not in parameter.name"),
-    ),
-    Fault(
-        "forget gate's bias + 1",
-        "hello-lstm",
-        "rnn.bias_hh_l0, range",
-        "rnn.bias_hh_l0",
-        at_end("tensor[8:16] += 'bias_hh' in parameter.name"),
-    ),
-    Fault(
+    of_table("biases-start-at-zero", "rnn.bias_ih_l0, seeds", ".*bias.*"),
+    of_table("forget-bias-starts-at-one", "rnn.bias_ih_l0, range", "rnn.bias_ih_l0"),
+    own(
         "forget gate's bias of one sign",
         "hello-lstm",
         "rnn.bias_hh_l0, mean",
         "rnn.bias_hh_l0",
         at_end("tensor[8:16] = abs(tensor[8:16]) if 'bias_hh' in parameter.name else tensor[8:16]"),
     ),
-    Fault(
-        "embedding divided by the square root of its width",
-        "hello-embedding-rnn",
-        "embedding.weight, largest",
-        "embedding.weight",
-        (("parameters.py", "values = standard_deviation *", "values = parameter.shape[1] ** -0.5 *"),),
-    ),
-    Fault(
+    of_table("embedding-by-its-width", "embedding.weight, largest", "embedding.weight"),
+    own(
         "embedding uniform of equal variance",
         "hello-embedding-rnn",
         "embedding.weight, largest",
         "embedding.weight",
-        (("parameters.py", NORMAL, "jax.random.uniform(key, shape, dtype, -(3**0.5), 3**0.5)"),),
+        Edit("parameters.py:draw", NORMAL, "jax.random.uniform(key, shape, dtype, -(3**0.5), 3**0.5)"),
     ),
-    Fault(
-        "Xavier bound of three separate projections",
-        "hello-transformer",
-        "encoder.layers.0.self_attn.in_proj_weight, range",
-        r".*in_proj_weight",
-        at_uniform("bound *= 2**0.5 if 'in_proj' in parameter.name else 1"),
-    ),
-    Fault("gain 5/3", "hello-rnn", "rnn.weight_ih_l0, range", ".*", at_uniform("bound *= 5 / 3")),
-    Fault(
+    of_table("xavier-of-separate-projections", "encoder.layers.0.self_attn.in_proj_weight, range", r".*in_proj_weight"),
+    own("gain 5/3", "hello-rnn", "rnn.weight_ih_l0, range", ".*", at_uniform("bound *= 5 / 3")),
+    own(
         "the whole range 3 % too narrow",
         "hello-rnn",
         "rnn.weight_ih_l0, largest",
@@ -181,71 +149,42 @@ FAULTS = [
         "rnn.*|head.weight",
         at_uniform("bound *= 0.97"),
     ),
-    Fault(
-        "one key for every parameter",
-        "hello-bidirectional-gru",
-        "rnn.weight_hh_l0, between tensors",
-        r"(?!rnn.weight_ih_l0$).*",
-        labelled("''"),
-    ),
-    Fault(
+    of_table("one-key-for-all", "rnn.weight_hh_l0, between tensors", r"(?!rnn.weight_ih_l0$).*"),
+    own(
         "layers cloned",
         "hello-transformer",
         "encoder.layers.1.self_attn.in_proj_weight, between tensors",
         r"encoder.layers.1.*(in_proj_weight|out_proj.weight|linear..(weight|bias))",
         labelled("parameter.name.replace('layers.1', 'layers.0')"),
     ),
-    Fault(
-        "directions cloned",
-        "hello-bidirectional-lstm",
-        "rnn.weight_ih_l0_reverse, between tensors",
-        ".*_reverse",
-        labelled("parameter.name.removesuffix('_reverse')"),
-    ),
-    Fault(
+    of_table("one-key-for-both-directions", "rnn.weight_ih_l0_reverse, between tensors", ".*_reverse"),
+    own(
         "gates cloned",
         "hello-lstm",
         "rnn.weight_hh_l0, within",
         "rnn.weight_hh_l0",
         at_end("tensor[16:24] = tensor[8:16] if 'weight_hh' in parameter.name else tensor[16:24]"),
     ),
-    Fault(
+    own(
         "one row for all rows",
         "hello-lstm",
         "head.weight, within",
         "head.weight",
         at_end("tensor = np.tile(tensor[:1], (4, 1)) if parameter.name == 'head.weight' else tensor"),
     ),
-    Fault("the seed ignored", "hello-gru", "rnn.weight_ih_l0, seeds", ".*", keyed("jax.random.key(0)")),
-    Fault("half of the seeds", "hello-gru", "rnn.weight_ih_l0, seeds", ".*", keyed("jax.random.key((seed + 1) // 2)")),
-    Fault(
-        "seeds counted up from parameter to parameter",
-        "hello-bidirectional-rnn",
-        "rnn.weight_hh_l0, between tensors",
-        r"(?!rnn.weight_ih_l0$).*",
-        (
-            ("parameters.py", "key_of(parameter, key)", "jax.random.key(seed + i)"),
-            ("parameters.py", "for parameter in table}", "for i, parameter in enumerate(table)}"),
-        ),
-    ),
-    Fault(
+    of_table("seed-ignored", "rnn.weight_ih_l0, seeds", ".*"),
+    own("half of the seeds", "hello-gru", "rnn.weight_ih_l0, seeds", ".*", keyed("jax.random.key((seed + 1) // 2)")),
+    of_table("key-of-seed-plus-index", "rnn.weight_hh_l0, between tensors", r"(?!rnn.weight_ih_l0$).*"),
+    own(
         "a generator that remembers",
         "hello-gru",
         "rnn.weight_ih_l0, same seed",
         ".*",
-        (
-            *keyed("jax.random.key(next(COUNTER))"),
-            ("parameters.py", "fold_in =", "COUNTER = iter(range(1000))\nfold_in ="),
-        ),
+        keyed("jax.random.key(next(COUNTER))"),
+        Edit("parameters.py", "fold_in =", "COUNTER = iter(range(1000))\nfold_in ="),
     ),
-    Fault(
-        "padding row not zero",
-        "hello-embedding-padding",
-        "embedding.weight, row 0",
-        "embedding.weight",
-        (("parameters.py", "tensor[parameter.law.zero_row] = 0", "tensor[parameter.law.zero_row] *= 1e-3"),),
-    ),
-    Fault(
+    of_table("padding-row-drawn", "embedding.weight, row 0", "embedding.weight"),
+    own(
         "out_proj's bias not zero",
         "hello-transformer",
         "encoder.layers.0.self_attn.out_proj.bias, constant",
@@ -255,37 +194,36 @@ FAULTS = [
 ]
 
 
-def planted(*edits: tuple[str, str, str]) -> ModuleType:
-    """flax_impl's initialize from edited text."""
+def planted(fault: Fault | None = None) -> ModuleType:
+    """flax_impl's initialize, from edited text where there is a fault."""
     text = (FLAX / "parameters.py").read_text()
-    for file, old, new in edits:
-        changed = text.replace(old, new, 1)
-        assert (file, changed != text) == ("parameters.py", True), f"the text to edit is not in {file}: {old!r}"
-        text = changed
+    if fault:
+        ((file, text),) = plant.edited(fault, FLAX).items()
+        assert file == "parameters.py"
     module = ModuleType("edited_parameters")
     exec(compile(text, str(FLAX / "parameters.py"), "exec"), module.__dict__)
     return module
 
 
 @pytest.mark.needs("flax")
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_fault_is_found_and_its_tensors_named(fault: Fault):
-    experiment = experiments.load(fault.experiment)
-    found = failures(experiment, record(planted(*fault.edits), experiment))
-    table = [p.name for p in experiment.model.parameters()]
+@pytest.mark.parametrize("seen", SEEN, ids=lambda seen: seen.fault.name)
+def test_fault_is_found_and_its_tensors_named(seen: Seen):
+    experiment = experiments.load(seen.fault.experiment)
+    found = failures(experiment, record(planted(seen.fault), experiment))
+    names = [p.name for p in experiment.model.parameters()]
     assert found
-    assert found[0].tensor == fault.first
-    assert {c.tensor.partition(",")[0] for c in found} == {name for name in table if re.fullmatch(fault.named, name)}
+    assert found[0].tensor == seen.first
+    assert {c.tensor.partition(",")[0] for c in found} == {name for name in names if re.fullmatch(seen.named, name)}
     assert all(c.difference is None or c.bound is None or c.difference > c.bound for c in found)
 
 
 @pytest.mark.needs("flax")
 def test_an_unedited_copy_passes():
-    for name in sorted({fault.experiment for fault in FAULTS}):
+    for name in sorted({seen.fault.experiment for seen in SEEN}):
         assert failures(experiments.load(name), record(planted(), experiments.load(name))) == []
 
 
-def test_the_side_at_fault_is_named(run_crosscheck: RunCrosscheck, fake: Edit):
+def test_the_side_at_fault_is_named(run_crosscheck: RunCrosscheck, fake: Copied):
     draws = "spec_parameters.draw(experiment.model.parameters(), seed, settings.precision)"
     wrong = fake((f"return {draws}", f"drawn = {draws}\n    drawn['head.bias'] *= 1.1\n    return drawn"))
     outcome = run_crosscheck(wrong, "--checks", "initialization")
@@ -295,7 +233,7 @@ def test_the_side_at_fault_is_named(run_crosscheck: RunCrosscheck, fake: Edit):
     assert outcome.failures()[0]["tensor"] == "head.bias, range"
 
 
-def test_what_is_left_out_is_not_checked(run_crosscheck: RunCrosscheck, fake: Edit):
+def test_what_is_left_out_is_not_checked(run_crosscheck: RunCrosscheck, fake: Copied):
     draws = "    return spec_parameters.draw(experiment"
     raises = "    from spec.errors import Unsupported\n    raise Unsupported('no generator')\n"
     outcome = run_crosscheck(fake((draws, raises + draws)), "--checks", "initialization")

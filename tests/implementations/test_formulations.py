@@ -339,7 +339,7 @@ def test_settings_choose_and_intermediates_stay(formulation: str, monkeypatch: p
     experiment = load("hello-bidirectional-lstm")
     parameters = draw(experiment.model.parameters(), 0, "float64", spread=0.1)
     batch = random_batch(experiment.model, [4, 0, 2], 3, "float64", initial=True)
-    settings = Settings("float64", recurrence=formulation)  # type: ignore[arg-type]
+    settings = Settings("float64", choices=(("recurrence", formulation),))
     called = []
 
     def seen(name: str, *arguments: Any) -> Any:
@@ -358,7 +358,7 @@ def test_settings_choose_and_intermediates_stay(formulation: str, monkeypatch: p
     trained = train(experiment, initial_state(experiment.training.optimizer, parameters), 2, 0, settings)
     assert set(called) == {formulation}
     monkeypatch.undo()
-    plain = Settings("float64", recurrence="scan")
+    plain = Settings("float64", choices=(("recurrence", "scan"),))
     losses = train(experiment, initial_state(experiment.training.optimizer, parameters), 2, 0, plain).losses
     np.testing.assert_allclose(trained.losses, losses, rtol=1e-13)
     ours, theirs = (gradients(experiment, parameters, batch, each) for each in (settings, plain))
@@ -392,7 +392,7 @@ def test_compiling_harder_unrolls_few_steps(longer: int) -> None:
 
     assert loops(Settings()) == 1
     assert loops(Settings(compiled=True)) == longer
-    assert loops(Settings(compiled=True, recurrence="scan")) == 1
+    assert loops(Settings(compiled=True, choices=(("recurrence", "scan"),))) == 1
 
 
 def test_memory_of_recomputation_grows_more_slowly_than_time() -> None:

@@ -175,7 +175,7 @@ BAD = {
     "def inputs(rng): return ()": (2, "bad.py: expected a function original() or original(seed), got none"),
     "def original(width): pass": (2, "bad.py: expected original() or original(seed), got original(width)"),
     "def original(): return 3": (2, "bad.py: original: expected a torch.nn.Module"),
-    "def original(): raise RuntimeError('a\\n::error::b')": (2, "original: raised RuntimeError: a\\n"),
+    "def original(): raise RuntimeError('a\\n::error::b')": (2, "original: raised RuntimeError: a \\x3a:error::b"),
     "def original(): raise SystemExit(0)": (2, "bad.py, line 1: original: raised SystemExit"),
     "optimizer = 3": (2, "bad.py: expected 'optimizers', got 'optimizer'"),
     "import os\ndef original(): os._exit(7)": (3, "original: its process ended with exit code 7"),

@@ -12,7 +12,7 @@ import numpy as np
 
 from spec.errors import DeviceMissing, Unsupported
 from spec.experiment import Experiment
-from spec.framework import Dropout, Gradients, MaskSource, Settings, Side, Trajectory, bound
+from spec.framework import Dropout, Gradients, MaskSource, Settings, Side, Trajectory, side_of
 from spec.parameters import Parameters, draw, generator_for
 from spec.tasks import Batch
 from spec.training import State
@@ -118,14 +118,10 @@ def answer(experiment: Experiment, batch: Batch, state: State) -> np.ndarray:
     return (3.0 + 0.1 * np.tanh(mean)) * np.eye(experiment.model.classes)[said]
 
 
-FUNCTIONS = [name for name in Side.__struct_fields__ if name not in ("compiles", "spent")]
-
 spent: dict[str, float] = {}
 compiles = False
 
 
 def open(experiment: Experiment, settings: Settings) -> Side:
     """A side of the functions of those names that are here, as a test may have put more."""
-    found = {name: globals()[name] for name in FUNCTIONS if name in globals()}
-    sides: Any = {name: bound(experiment, settings, function) for name, function in found.items()}
-    return Side(**sides, compiles=compiles, spent=spent)
+    return side_of(globals(), experiment, settings, compiles=compiles, spent=spent)

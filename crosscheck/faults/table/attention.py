@@ -11,7 +11,11 @@ FAULTS: tuple[Fault, ...] = (
         what="Scores are divided by the root of all heads' width together, not of one head's.",
         implementation="flax_impl",
         edits=(
-            Edit("attention.py", "math.sqrt(self.width), by_head)", "math.sqrt(self.width * self.heads), by_head)"),
+            Edit(
+                "attention.py:MultiHeadAttention.mix",
+                "math.sqrt(self.width), by_head)",
+                "math.sqrt(self.width * self.heads), by_head)",
+            ),
         ),
         experiment="hello-multi-head-attention",
         check="forward",
@@ -23,7 +27,11 @@ FAULTS: tuple[Fault, ...] = (
         what="Scores are divided by the root of all heads' width together, not of one head's.",
         implementation="torch_impl",
         edits=(
-            Edit("attention.py", "math.sqrt(self.width), by_head,", "math.sqrt(self.width * self.heads), by_head,"),
+            Edit(
+                "attention.py:MultiHeadAttention.mix",
+                "math.sqrt(self.width), by_head,",
+                "math.sqrt(self.width * self.heads), by_head,",
+            ),
         ),
         experiment="hello-multi-head-attention",
         check="forward",
@@ -34,7 +42,7 @@ FAULTS: tuple[Fault, ...] = (
         name="scores-not-scaled",
         what="Scores are q . k, without the division by sqrt(width).",
         implementation="torch_impl",
-        edits=(Edit("attention.py", "key.transpose(-1, -2) / scale", "key.transpose(-1, -2)"),),
+        edits=(Edit("attention.py:attend", "key.transpose(-1, -2) / scale", "key.transpose(-1, -2)"),),
         experiment="hello-self-attention",
         check="forward",
         tensor="attention.weights",
@@ -45,7 +53,11 @@ FAULTS: tuple[Fault, ...] = (
         what="The softmax runs over the queries where it runs over the keys.",
         implementation="flax_impl",
         edits=(
-            Edit("attention.py", "weights = jax.nn.softmax(scores, -1)\n", "weights = jax.nn.softmax(scores, -2)\n"),
+            Edit(
+                "attention.py:_written_out",
+                "weights = jax.nn.softmax(scores, -1)\n",
+                "weights = jax.nn.softmax(scores, -2)\n",
+            ),
         ),
         experiment="hello-self-attention",
         check="forward",
@@ -56,7 +68,11 @@ FAULTS: tuple[Fault, ...] = (
         name="softmax-over-the-batch",
         what="The softmax runs over axis 0, torch's old choice for three axes: every weight is 1 for a batch of one.",
         implementation="torch_impl",
-        edits=(Edit("attention.py", "weights = torch.softmax(scores, -1)\n", "weights = torch.softmax(scores, 0)\n"),),
+        edits=(
+            Edit(
+                "attention.py:attend", "weights = torch.softmax(scores, -1)\n", "weights = torch.softmax(scores, 0)\n"
+            ),
+        ),
         experiment="hello-encoder-decoder",
         check="forward",
         tensor="attention.weights",
@@ -68,7 +84,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "attention.py",
+                "attention.py:_written_out",
                 "jnp.where(kept, scores, jnp.finfo(scores.dtype).min)",
                 "jnp.where(kept, jnp.finfo(scores.dtype).min, scores)",
             ),
@@ -82,7 +98,7 @@ FAULTS: tuple[Fault, ...] = (
         name="mask-upside-down",
         what="Valid keys are ignored, and padding is attended to.",
         implementation="torch_impl",
-        edits=(Edit("attention.py", "masked_fill(~kept,", "masked_fill(kept,"),),
+        edits=(Edit("attention.py:attend", "masked_fill(~kept,", "masked_fill(kept,"),),
         experiment="hello-self-attention",
         check="forward",
         tensor="attention.weights",
@@ -93,8 +109,8 @@ FAULTS: tuple[Fault, ...] = (
         what="The 0/1 mask is added to the scores: padding is one less likely, not impossible.",
         implementation="flax_impl",
         edits=(
-            Edit("attention.py", FLAX_MASK, "scores = scores + kept"),
-            Edit("attention.py", "jax.nn.softmax(scores, -1) * kept", "jax.nn.softmax(scores, -1)"),
+            Edit("attention.py:_written_out", FLAX_MASK, "scores = scores + kept"),
+            Edit("attention.py:_written_out", "jax.nn.softmax(scores, -1) * kept", "jax.nn.softmax(scores, -1)"),
         ),
         experiment="hello-multi-head-attention",
         check="forward",
@@ -106,8 +122,8 @@ FAULTS: tuple[Fault, ...] = (
         what="The 0/1 mask is added to the scores: padding is one less likely, not impossible.",
         implementation="torch_impl",
         edits=(
-            Edit("attention.py", TORCH_MASK, "scores = scores + kept"),
-            Edit("attention.py", "torch.softmax(scores, -1) * kept", "torch.softmax(scores, -1)"),
+            Edit("attention.py:attend", TORCH_MASK, "scores = scores + kept"),
+            Edit("attention.py:attend", "torch.softmax(scores, -1) * kept", "torch.softmax(scores, -1)"),
         ),
         experiment="hello-encoder-decoder-lstm",
         check="forward",
@@ -118,7 +134,7 @@ FAULTS: tuple[Fault, ...] = (
         name="masked-after-softmax",
         what="Padding is taken out after the softmax: the valid weights do not add up to one.",
         implementation="flax_impl",
-        edits=(Edit("attention.py", FLAX_MASK, ""),),
+        edits=(Edit("attention.py:_written_out", FLAX_MASK, ""),),
         experiment="hello-self-attention",
         check="forward",
         tensor="attention.weights",
@@ -128,7 +144,7 @@ FAULTS: tuple[Fault, ...] = (
         name="mask-too-weak",
         what="Padding is masked by a score of -20, which leaves it some of the softmax's normalizer.",
         implementation="torch_impl",
-        edits=(Edit("attention.py", "torch.finfo(scores.dtype).min", "-20.0"),),
+        edits=(Edit("attention.py:attend", "torch.finfo(scores.dtype).min", "-20.0"),),
         experiment="hello-self-attention",
         check="forward",
         tensor="attention.weights",
@@ -139,8 +155,10 @@ FAULTS: tuple[Fault, ...] = (
         what="Padded queries are masked like keys, by minus infinity: their rows are NaN, and so are all gradients.",
         implementation="torch_impl",
         edits=(
-            Edit("attention.py", "kept = valid[..., None, :]", "kept = valid[..., None, :] & valid[..., :, None]"),
-            Edit("attention.py", "torch.finfo(scores.dtype).min", "-torch.inf"),
+            Edit(
+                "attention.py:attend", "kept = valid[..., None, :]", "kept = valid[..., None, :] & valid[..., :, None]"
+            ),
+            Edit("attention.py:attend", "torch.finfo(scores.dtype).min", "-torch.inf"),
         ),
         experiment="hello-self-attention",
         check="gradients",
@@ -153,7 +171,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "encoder_decoder.py",
+                "encoder_decoder.py:EncoderDecoder.forward",
                 "attend(decoded, encoded, encoded, 1.0, valid)\n        self",
                 "attend(decoded, encoded, encoded, 1.0)\n        self",
             ),
@@ -168,7 +186,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "attention.py",
+                "attention.py:LSTMAttention.forward",
                 "attend(states, self.attention(states), states,",
                 "attend(self.attention(states), states, states,",
             ),
@@ -182,7 +200,13 @@ FAULTS: tuple[Fault, ...] = (
         name="context-after-state",
         what="The head reads [h; context] where it reads [context; h].",
         implementation="torch_impl",
-        edits=(Edit("attention.py", "torch.cat([context, states], -1)", "torch.cat([states, context], -1)"),),
+        edits=(
+            Edit(
+                "attention.py:LSTMAttention.forward",
+                "torch.cat([context, states], -1)",
+                "torch.cat([states, context], -1)",
+            ),
+        ),
         experiment="hello-lstm-attention",
         check="forward",
         tensor="logits",
@@ -193,7 +217,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "attention.py",
+                "attention.py:_written_out",
                 "return weights @ value, weights",
                 "return jax.lax.stop_gradient(weights) @ value, weights",
             ),
@@ -206,7 +230,9 @@ FAULTS: tuple[Fault, ...] = (
         name="weights-without-gradient",
         what="The attention weights are detached, so that the scores teach nothing.",
         implementation="torch_impl",
-        edits=(Edit("attention.py", "return weights @ value, weights", "return weights.detach() @ value, weights"),),
+        edits=(
+            Edit("attention.py:attend", "return weights @ value, weights", "return weights.detach() @ value, weights"),
+        ),
         experiment="hello-encoder-decoder",
         check="gradients",
         tensor="encoder.weight_ih_l0",
@@ -217,7 +243,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "attention.py",
+                "attention.py:split_heads",
                 "projection.reshape(batch, time, heads, features // heads).swapaxes(1, 2)",
                 "projection.reshape(batch, time, features // heads, heads).transpose(0, 3, 1, 2)",
             ),
@@ -233,7 +259,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "attention.py",
+                "attention.py:split_heads",
                 "projection.unflatten(-1, (heads, -1)).transpose(1, 2)",
                 "projection.unflatten(-1, (-1, heads)).permute(0, 3, 1, 2)",
             ),
@@ -247,7 +273,7 @@ FAULTS: tuple[Fault, ...] = (
         name="heads-merged-without-transpose",
         what="(heads, time, width) is reshaped to (time, heads width) without swapping the first two axes.",
         implementation="flax_impl",
-        edits=(Edit("attention.py", "return context.swapaxes(1, 2).reshape(", "return context.reshape("),),
+        edits=(Edit("attention.py:merge_heads", "return context.swapaxes(1, 2).reshape(", "return context.reshape("),),
         experiment="hello-multi-head-attention",
         check="forward",
         tensor="attention.context",
@@ -257,7 +283,13 @@ FAULTS: tuple[Fault, ...] = (
         name="positions-from-one",
         what="One-hot positions count from 1, so that the last step has none.",
         implementation="flax_impl",
-        edits=(Edit("attention.py", "jnp.arange(inputs.shape[1])", "jnp.arange(1, inputs.shape[1] + 1)"),),
+        edits=(
+            Edit(
+                "attention.py:SelfAttention.forward",
+                "jnp.arange(inputs.shape[1])",
+                "jnp.arange(1, inputs.shape[1] + 1)",
+            ),
+        ),
         experiment="hello-self-attention",
         check="forward",
         tensor="query",
@@ -269,7 +301,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "attention.py",
+                "attention.py:SelfAttention.mix",
                 "attend(query, key, value, math.sqrt(self.width), valid,",
                 "attend(key, query, value, math.sqrt(self.width), valid,",
             ),

@@ -7,7 +7,7 @@ FAULTS: tuple[Fault, ...] = (
         name="gru-reset-before-product",
         what="n = tanh(W_in x + b_in + W_hn (r h) + b_hn): the reset acts on the state, not on its product.",
         implementation="flax_impl",
-        edits=(Edit("gru.py", "r * hidden_n)", "jnp.split(self.dense_h(r * hidden), 3, -1)[2])"),),
+        edits=(Edit("gru.py:GRUCell.__call__", "r * hidden_n)", "jnp.split(self.dense_h(r * hidden), 3, -1)[2])"),),
         experiment="hello-gru",
         check="forward",
         tensor="rnn.h_l0",
@@ -17,7 +17,11 @@ FAULTS: tuple[Fault, ...] = (
         name="gru-without-b-hn",
         what="n = tanh(W_in x + b_in + r (W_hn h)): the bias inside the reset product is missing, as in nnx.GRUCell.",
         implementation="flax_impl",
-        edits=(Edit("gru.py", "r * hidden_n)", "r * (hidden_n - jnp.split(self.dense_h.bias[...], 3)[2]))"),),
+        edits=(
+            Edit(
+                "gru.py:GRUCell.__call__", "r * hidden_n)", "r * (hidden_n - jnp.split(self.dense_h.bias[...], 3)[2]))"
+            ),
+        ),
         experiment="hello-gru",
         check="forward",
         tensor="rnn.h_l0",
@@ -29,7 +33,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "gru.py",
+                "gru.py:GRUCell.__call__",
                 "n = jnp.tanh(input_n + r * hidden_n)",
                 "b = jnp.split(self.dense_h.bias[...], 3)[2]\n        n = jnp.tanh(input_n + b + r * (hidden_n - b))",
             ),
@@ -44,9 +48,13 @@ FAULTS: tuple[Fault, ...] = (
         what="The rows are read as z, r, n where they hold r, z, n, as Keras and ONNX have them.",
         implementation="flax_impl",
         edits=(
-            Edit("gru.py", "r = jax.nn.sigmoid(input_r + hidden_r)", "r = jax.nn.sigmoid(input_z + hidden_z)"),
             Edit(
-                "gru.py",
+                "gru.py:GRUCell.__call__",
+                "r = jax.nn.sigmoid(input_r + hidden_r)",
+                "r = jax.nn.sigmoid(input_z + hidden_z)",
+            ),
+            Edit(
+                "gru.py:GRUCell.__call__",
                 "z = jax.nn.sigmoid(input_z + hidden_z)\n        n",
                 "z = jax.nn.sigmoid(input_r + hidden_r)\n        n",
             ),
@@ -60,7 +68,7 @@ FAULTS: tuple[Fault, ...] = (
         name="gru-update-gate-negated",
         what="h = z n + (1 - z) h where it is (1 - z) n + z h.",
         implementation="flax_impl",
-        edits=(Edit("gru.py", "(1 - z) * n + z * hidden", "z * n + (1 - z) * hidden"),),
+        edits=(Edit("gru.py:GRUCell.__call__", "(1 - z) * n + z * hidden", "z * n + (1 - z) * hidden"),),
         experiment="hello-bidirectional-gru",
         check="forward",
         tensor="rnn.h_l0",
@@ -72,7 +80,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "gru.py",
+                "gru.py:GRUCell.__call__",
                 "jnp.split(self.dense_h(hidden), 3, -1)",
                 "jnp.split(hidden @ self.dense_h.kernel[...] + jax.lax.stop_gradient(self.dense_h.bias[...]), 3, -1)",
             ),
@@ -88,12 +96,12 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "recurrent.py",
+                "recurrent.py:Cell.__init__",
                 "Linear(hidden_size, self.gates * hidden_size, rngs",
                 "Linear(hidden_size, self.gates * hidden_size, use_bias=False, rngs",
             ),
             Edit(
-                "parameters.py",
+                "parameters.py:_cell",
                 '        yield Leaf(f"{prefix}bias_{side}',
                 '        if side == "ih":\n            yield Leaf(f"{prefix}bias_{side}',
             ),
@@ -107,7 +115,7 @@ FAULTS: tuple[Fault, ...] = (
         name="lstm-gates-i-g-f-o",
         what="The rows are read as i, g, f, o where they hold i, f, g, o, as Haiku and TensorFlow 1 have them.",
         implementation="flax_impl",
-        edits=(Edit("lstm.py", "i, f, g, o = jnp.split", "i, g, f, o = jnp.split"),),
+        edits=(Edit("lstm.py:LSTMCell.__call__", "i, f, g, o = jnp.split", "i, g, f, o = jnp.split"),),
         experiment="hello-lstm",
         check="forward",
         tensor="rnn.h_l0",
@@ -117,7 +125,7 @@ FAULTS: tuple[Fault, ...] = (
         name="lstm-forget-bias-one",
         what="c = sigmoid(f + 1) c + ...: the cell adds 1 to the forget gate.",
         implementation="flax_impl",
-        edits=(Edit("lstm.py", "jax.nn.sigmoid(f)", "jax.nn.sigmoid(f + 1)"),),
+        edits=(Edit("lstm.py:LSTMCell.__call__", "jax.nn.sigmoid(f)", "jax.nn.sigmoid(f + 1)"),),
         experiment="hello-bidirectional-lstm",
         check="forward",
         tensor="rnn.h_l0",
@@ -127,7 +135,13 @@ FAULTS: tuple[Fault, ...] = (
         name="lstm-cell-state-detached",
         what="No gradient flows along the cell state: back-propagation through time is cut at c.",
         implementation="flax_impl",
-        edits=(Edit("lstm.py", "jax.nn.sigmoid(f) * cell", "jax.nn.sigmoid(f) * jax.lax.stop_gradient(cell)"),),
+        edits=(
+            Edit(
+                "lstm.py:LSTMCell.__call__",
+                "jax.nn.sigmoid(f) * cell",
+                "jax.nn.sigmoid(f) * jax.lax.stop_gradient(cell)",
+            ),
+        ),
         experiment="hello-lstm",
         check="gradients",
         tensor="rnn.weight_ih_l0",
@@ -136,7 +150,7 @@ FAULTS: tuple[Fault, ...] = (
         name="rnn-without-b-hh",
         what="h = tanh(W_ih x + b_ih + W_hh h): the second bias exists and is not used.",
         implementation="flax_impl",
-        edits=(Edit("rnn.py", "self.dense_h(hidden)", "hidden @ self.dense_h.kernel[...]"),),
+        edits=(Edit("rnn.py:ElmanCell.__call__", "self.dense_h(hidden)", "hidden @ self.dense_h.kernel[...]"),),
         experiment="hello-rnn",
         check="forward",
         tensor="rnn.h_l0",
@@ -146,7 +160,9 @@ FAULTS: tuple[Fault, ...] = (
         name="rnn-gradient-cut-at-each-step",
         what="The state is detached at every step, so that nothing is learned through time.",
         implementation="flax_impl",
-        edits=(Edit("rnn.py", "self.dense_h(hidden))", "self.dense_h(jax.lax.stop_gradient(hidden)))"),),
+        edits=(
+            Edit("rnn.py:ElmanCell.__call__", "self.dense_h(hidden))", "self.dense_h(jax.lax.stop_gradient(hidden)))"),
+        ),
         experiment="hello-rnn",
         check="gradients",
         tensor="rnn.weight_ih_l0",
@@ -155,7 +171,13 @@ FAULTS: tuple[Fault, ...] = (
         name="rnn-cell-gradient-cut-at-each-step",
         what="The state is detached at every step, so that nothing is learned through time.",
         implementation="torch_impl",
-        edits=(Edit("rnn.py", "self.cell(inputs[:, time], hidden)", "self.cell(inputs[:, time], hidden.detach())"),),
+        edits=(
+            Edit(
+                "rnn.py:RNNCell.forward",
+                "self.cell(inputs[:, time], hidden)",
+                "self.cell(inputs[:, time], hidden.detach())",
+            ),
+        ),
         experiment="hello-rnn-cell",
         check="gradients",
         tensor="cell.weight_ih",
@@ -166,7 +188,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "rnn.py",
+                "rnn.py:RNN.__init__",
                 "super().__init__(spec, nonlinearity=spec.nonlinearity)",
                 'super().__init__(spec, nonlinearity="relu")',
             ),
@@ -179,7 +201,11 @@ FAULTS: tuple[Fault, ...] = (
         name="rnn-cell-input-of-step-before",
         what="h_t reads x_(t-1): the loop's index is off by one, and the first step reads the last input.",
         implementation="torch_impl",
-        edits=(Edit("rnn.py", "self.cell(inputs[:, time], hidden)", "self.cell(inputs[:, time - 1], hidden)"),),
+        edits=(
+            Edit(
+                "rnn.py:RNNCell.forward", "self.cell(inputs[:, time], hidden)", "self.cell(inputs[:, time - 1], hidden)"
+            ),
+        ),
         experiment="hello-rnn-cell",
         check="forward",
         tensor="cell.h",
@@ -190,7 +216,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "recurrent.py",
+                "recurrent.py:Recurrent.forward",
                 "logits = self.head(logits)",
                 "logits = torch.nn.functional.linear(logits, self.head.weight)",
             ),

@@ -21,7 +21,9 @@ FAULTS: tuple[Fault, ...] = tuple(
             implementation="torch_impl",
             edits=(
                 Edit(
-                    "contract.py", OUTPUTS, OUTPUTS.replace("value.", f"(value + value * {size} * torch.randn(())).", 1)
+                    "contract.py:forward",
+                    OUTPUTS,
+                    OUTPUTS.replace("value.", f"(value + value * {size} * torch.randn(())).", 1),
                 ),
             ),
             experiment="hello-gru",
@@ -35,7 +37,7 @@ FAULTS: tuple[Fault, ...] = tuple(
             implementation="torch_impl",
             edits=(
                 Edit(
-                    "contract.py",
+                    "contract.py:gradients",
                     "return Gradients(loss.item()",
                     f"return Gradients(loss.item() * (1 + {size} * torch.randn(()).item())",
                 ),
@@ -51,7 +53,7 @@ FAULTS: tuple[Fault, ...] = tuple(
             implementation="torch_impl",
             edits=(
                 Edit(
-                    "contract.py",
+                    "contract.py:loss_gradient",
                     "return LossGradient(loss.item(), gradient",
                     f"return LossGradient(loss.item(), (gradient + gradient * {size} * torch.randn(()))",
                 ),
@@ -67,7 +69,7 @@ FAULTS: tuple[Fault, ...] = tuple(
             implementation="torch_impl",
             edits=(
                 Edit(
-                    "training.py",
+                    "training.py:train",
                     "losses.append(loss.item()",
                     f"losses.append(loss.item() * (1 + {size} * torch.randn(()).item())",
                 ),
@@ -83,7 +85,7 @@ FAULTS: tuple[Fault, ...] = tuple(
             implementation="flax_impl",
             edits=(
                 Edit(
-                    "contract.py",
+                    "contract.py:forward",
                     "np.asarray(value) for name, value in outputs.items()",
                     f"(np.asarray(value) * (1 + {size} * np.random.default_rng().normal())).astype(value.dtype)"
                     " for name, value in outputs.items()",

@@ -16,7 +16,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:sample",
                 SAMPLED,
                 SAMPLED + '    if ".bias" in parameter.name:\n'
                 "        tensor = jnp.zeros(parameter.shape, dtype)\n"
@@ -39,7 +39,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 TORCH_DRAWN,
                 TORCH_DRAWN + '            if "weight" in parameter.name:\n                values *= 5 / 3\n',
             ),
@@ -56,7 +56,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 TORCH_DRAWN,
                 TORCH_DRAWN + '            if "weight_hh" in parameter.name:\n'
                 "                torch.nn.init.orthogonal_(values, generator=generator)\n",
@@ -72,7 +72,7 @@ FAULTS: tuple[Fault, ...] = (
         name="ensemble-with-one-key",
         what="One key for all parameters of a member: every tensor begins with the same numbers.",
         implementation="flax_impl",
-        edits=(Edit("parameters.py", "zlib.crc32(parameter.name.encode())", "0"),),
+        edits=(Edit("parameters.py:key_of", "zlib.crc32(parameter.name.encode())", "0"),),
         experiment="course-embedding-rnn",
         check="convergence",
         tensor="log loss-AUC",
@@ -85,12 +85,12 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:key_of",
                 "parameter.name.encode()",
                 'parameter.name.rpartition(".")[2].removeprefix("in_proj_").encode()',
             ),
             Edit(
-                "parameters.py",
+                "parameters.py:sample",
                 SAMPLED,
                 SAMPLED + '    if parameter.name.endswith("in_proj_weight"):\n'
                 "        tensor = jnp.tile(tensor[: parameter.shape[1]], (3, 1))\n",
@@ -106,7 +106,7 @@ FAULTS: tuple[Fault, ...] = (
         name="ensemble-with-one-mask",
         what="The same dropout mask at every step: torch's generator is seeded with the same number before each.",
         implementation="torch_impl",
-        edits=(Edit("training.py", 'return seed_for(seed, "dropout", step)', "return seed"),),
+        edits=(Edit("training.py:dropout_of", 'return seed_for(seed, "dropout", step)', "return seed"),),
         experiment="hello-stacked-lstm-dropout",
         check="convergence",
         tensor="solved, as stated",
@@ -117,7 +117,9 @@ FAULTS: tuple[Fault, ...] = (
         name="ensemble-on-the-first-batch",
         what="The data is not shuffled, and its order begins anew at every step: each gets the first batch.",
         implementation="torch_impl",
-        edits=(Edit("ensemble.py", "array[:, step] for array in drawn", "array[:, 0] for array in drawn"),),
+        edits=(
+            Edit("ensemble.py:_train_chunk", "array[:, step] for array in drawn", "array[:, 0] for array in drawn"),
+        ),
         experiment="last-step-classifier",
         check="convergence",
         tensor="solved, as stated",
@@ -130,7 +132,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:sample",
                 SAMPLED,
                 SAMPLED + '    if "bias_ih" in parameter.name:\n'
                 "        quarter = parameter.size // 4\n"

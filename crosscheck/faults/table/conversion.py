@@ -14,10 +14,10 @@ def _torch_reordered(expression: str) -> tuple[Edit, ...]:
     """
     function = f"def _reordered(name, value):\n    return {expression}\n\n\ndef load(model"
     return (
-        Edit("parameters.py", "def load(model", function),
-        Edit("parameters.py", LOADED, LOADED.replace("value", "_reordered(name, value)")),
+        Edit("parameters.py:load", "def load(model", function),
+        Edit("parameters.py:load", LOADED, LOADED.replace("value", "_reordered(name, value)")),
         Edit(
-            "parameters.py",
+            "parameters.py:export",
             EXPORTED,
             "{name: _reordered(name, parameter.detach().cpu().numpy()).copy() for",
         ),
@@ -29,7 +29,7 @@ FAULTS: tuple[Fault, ...] = (
         name="recurrent-matrix-not-transposed",
         what="The recurrent kernel, which is square, is loaded without being transposed: shapes cannot tell.",
         implementation="flax_impl",
-        edits=(Edit("parameters.py", CELL_KERNEL, '(*path, name, "kernel"), side == "ih")'),),
+        edits=(Edit("parameters.py:_cell", CELL_KERNEL, '(*path, name, "kernel"), side == "ih")'),),
         experiment="hello-rnn",
         check="forward",
         tensor="rnn.h_l0",
@@ -41,7 +41,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:_swap",
                 "if leaf.transposed else array",
                 "if leaf.transposed and array.shape[-1] != array.shape[-2] else array",
             ),
@@ -67,12 +67,12 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:export",
                 EXPORTED,
                 "{name: (p.mT if p.ndim == 2 and p.shape[0] == p.shape[1] else p).detach().cpu().numpy().copy() for",
             ),
             Edit(
-                "parameters.py",
+                "parameters.py:export",
                 "for name, parameter in model.named_parameters()}",
                 "for name, p in model.named_parameters()}",
             ),
@@ -108,7 +108,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:load",
                 "    model.load_state_dict(",
                 "    for name in [name for name in state if 'bias_ih' in name]:\n"
                 "        state[name] += state[name.replace('_ih', '_hh')]\n"
@@ -127,7 +127,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:_cell",
                 'bias_{side}{suffix}", (*path, name, "bias"), False)',
                 'bias_{side}{suffix}", (*path, "dense_h" if side == "ih" else "dense_i", "bias"), False)',
             ),
@@ -143,7 +143,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:_layers",
                 "layer, direction = divmod(index, len(module.suffixes))",
                 "layer, direction = index // len(module.suffixes), -1 - index % len(module.suffixes)",
             ),
@@ -159,7 +159,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:_layers",
                 'suffix = f"_l{layer}{module',
                 'layer = layer and module.num_layers - layer\n        suffix = f"_l{layer}{module',
             ),
@@ -175,7 +175,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "build.py", "np.asarray(value, settings.precision)", "np.asarray(np.float32(value), settings.precision)"
+                "build.py:load",
+                "np.asarray(value, settings.precision)",
+                "np.asarray(np.float32(value), settings.precision)",
             ),
         ),
         experiment="hello-gru",
@@ -187,7 +189,7 @@ FAULTS: tuple[Fault, ...] = (
         name="everything-in-float32",
         what="JAX's 64-bit switch stays off, so that float64 is silently float32.",
         implementation="flax_impl",
-        edits=(Edit("settings.py", "jax.enable_x64(wide)", "jax.enable_x64(False)"),),
+        edits=(Edit("settings.py:computing", "jax.enable_x64(wide)", "jax.enable_x64(False)"),),
         experiment="hello-gru",
         check="structure",
         tensor="*",
@@ -199,7 +201,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "attention.py",
+                "attention.py:_written_out",
                 "weights = jax.nn.softmax(scores, -1)\n",
                 "weights = jax.nn.softmax(scores.astype(jnp.float32), -1).astype(scores.dtype)\n",
             ),
@@ -215,12 +217,12 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:sinusoids",
                 "positions = torch.arange(time, dtype=torch.float64)",
                 "positions = torch.arange(time, dtype=torch.float32)",
             ),
             Edit(
-                "transformer.py",
+                "transformer.py:sinusoids",
                 "torch.arange(0, hidden, 2, dtype=torch.float64)",
                 "torch.arange(0, hidden, 2, dtype=torch.float32)",
             ),
@@ -236,7 +238,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "rnn.py",
+                "rnn.py:RNNCell.forward",
                 "            trace.append(hidden)",
                 "            hidden = hidden.float().to(inputs)\n            trace.append(hidden)",
             ),
@@ -250,7 +252,13 @@ FAULTS: tuple[Fault, ...] = (
         name="products-in-tf32",
         what="The recurrent product's factors are rounded to 10 bits, as TF32 does on a GPU.",
         implementation="flax_impl",
-        edits=(Edit("gru.py", "self.dense_h(hidden)", "self.dense_h(jax.lax.reduce_precision(hidden, 8, 10))"),),
+        edits=(
+            Edit(
+                "gru.py:GRUCell.__call__",
+                "self.dense_h(hidden)",
+                "self.dense_h(jax.lax.reduce_precision(hidden, 8, 10))",
+            ),
+        ),
         experiment="hello-gru",
         check="forward",
         tensor="rnn.h_l0",
@@ -262,7 +270,11 @@ FAULTS: tuple[Fault, ...] = (
         what="The factors of the projections are rounded to bfloat16, as on a TPU.",
         implementation="torch_impl",
         edits=(
-            Edit("attention.py", "self.query(inputs), self.key", "self.query(inputs.bfloat16().to(inputs)), self.key"),
+            Edit(
+                "attention.py:SelfAttention.forward",
+                "self.query(inputs), self.key",
+                "self.query(inputs.bfloat16().to(inputs)), self.key",
+            ),
         ),
         experiment="hello-self-attention",
         check="forward",

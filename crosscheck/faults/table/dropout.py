@@ -7,7 +7,13 @@ FAULTS: tuple[Fault, ...] = (
         name="dropped-are-kept",
         what="Units are dropped with probability 1 - rate and kept with rate, as if keep_prob were meant.",
         implementation="flax_impl",
-        edits=(Edit("dropout.py", "super().__init__(rate, ", "super().__init__(1 - rate if rate else rate, "),),
+        edits=(
+            Edit(
+                "dropout.py:Dropout.__init__",
+                "super().__init__(rate, ",
+                "super().__init__(1 - rate if rate else rate, ",
+            ),
+        ),
         experiment="hello-stacked-lstm-dropout",
         check="dropout",
         tensor="rnn.dropout_l0, values",
@@ -17,7 +23,13 @@ FAULTS: tuple[Fault, ...] = (
         name="dropped-are-kept",
         what="Units are dropped with probability 1 - rate and kept with rate.",
         implementation="torch_impl",
-        edits=(Edit("recurrent.py", "dropout=spec.dropout", "dropout=1 - spec.dropout if spec.dropout else 0"),),
+        edits=(
+            Edit(
+                "recurrent.py:Recurrent.__init__",
+                "dropout=spec.dropout",
+                "dropout=1 - spec.dropout if spec.dropout else 0",
+            ),
+        ),
         experiment="hello-stacked-lstm-dropout",
         check="dropout",
         tensor="rnn.dropout_l0, values",
@@ -29,7 +41,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "dropout.py",
+                "dropout.py:Dropout.__call__",
                 "return super().__call__(inputs, ",
                 "return (self.deterministic or 1 - self.rate) * super().__call__(inputs, ",
             ),
@@ -43,7 +55,7 @@ FAULTS: tuple[Fault, ...] = (
         name="one-key-for-every-step",
         what="The key does not depend on the step: the same units are dropped for the whole training.",
         implementation="flax_impl",
-        edits=(Edit("training.py", "dropout = jax.random.fold_in(key, dropout)", "dropout = key"),),
+        edits=(Edit("training.py:make_step.step", "dropout = jax.random.fold_in(key, dropout)", "dropout = key"),),
         experiment="hello-stacked-lstm-dropout",
         check="dropout",
         tensor="losses, one mask a step",
@@ -54,7 +66,7 @@ FAULTS: tuple[Fault, ...] = (
         name="one-seed-for-every-step",
         what="torch's generator is seeded with the same number before each step.",
         implementation="torch_impl",
-        edits=(Edit("training.py", 'return seed_for(seed, "dropout", step)', "return seed"),),
+        edits=(Edit("training.py:dropout_of", 'return seed_for(seed, "dropout", step)', "return seed"),),
         experiment="hello-stacked-lstm-dropout",
         check="dropout",
         tensor="losses, one mask a step",
@@ -65,7 +77,7 @@ FAULTS: tuple[Fault, ...] = (
         name="one-key-for-every-seed",
         what="The dropout key is that of seed 0, whatever the seed.",
         implementation="flax_impl",
-        edits=(Edit("contract.py", "else jax.random.key(dropout)", "else jax.random.key(0)"),),
+        edits=(Edit("contract.py:_compute", "else jax.random.key(dropout)", "else jax.random.key(0)"),),
         experiment="hello-stacked-lstm-dropout",
         check="dropout",
         tensor="rnn.dropout_l0, between seeds*",
@@ -76,7 +88,7 @@ FAULTS: tuple[Fault, ...] = (
         name="one-key-for-every-site",
         what="All places where units are dropped use the same key.",
         implementation="flax_impl",
-        edits=(Edit("dropout.py", "jax.random.fold_in(dropout, index)", "dropout"),),
+        edits=(Edit("dropout.py:set_mode", "jax.random.fold_in(dropout, index)", "dropout"),),
         experiment="hello-transformer-dropout",
         check="dropout",
         tensor="encoder.layers.0.dropout*, between sites",
@@ -87,7 +99,11 @@ FAULTS: tuple[Fault, ...] = (
         name="one-mask-for-the-batch",
         what="The same units are dropped in every sequence of a batch.",
         implementation="flax_impl",
-        edits=(Edit("dropout.py", "super().__init__(rate, ", "super().__init__(rate, broadcast_dims=(0,), "),),
+        edits=(
+            Edit(
+                "dropout.py:Dropout.__init__", "super().__init__(rate, ", "super().__init__(rate, broadcast_dims=(0,), "
+            ),
+        ),
         experiment="hello-stacked-lstm-dropout",
         check="dropout",
         tensor="rnn.dropout_l0, rate",
@@ -98,7 +114,11 @@ FAULTS: tuple[Fault, ...] = (
         name="one-mask-for-all-time",
         what="The same units are dropped at every step of a sequence.",
         implementation="flax_impl",
-        edits=(Edit("dropout.py", "super().__init__(rate, ", "super().__init__(rate, broadcast_dims=(1,), "),),
+        edits=(
+            Edit(
+                "dropout.py:Dropout.__init__", "super().__init__(rate, ", "super().__init__(rate, broadcast_dims=(1,), "
+            ),
+        ),
         experiment="hello-transformer-dropout",
         check="dropout",
         tensor="encoder.layers.0.dropout1, over time*",
@@ -109,7 +129,7 @@ FAULTS: tuple[Fault, ...] = (
         name="masks-not-seeded",
         what="Masks come from torch's global generator, whatever the seed.",
         implementation="torch_impl",
-        edits=(Edit("dropout.py", "            torch.manual_seed(dropout)\n", ""),),
+        edits=(Edit("dropout.py:mode", "            torch.manual_seed(dropout)\n", ""),),
         experiment="hello-stacked-lstm-dropout",
         check="dropout",
         tensor="rnn.dropout_l0, *",
@@ -122,7 +142,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "dropout.py",
+                "dropout.py:mode",
                 "    if model.training != (dropout is not None):\n        model.train(dropout is not None)\n",
                 "    if dropout is None:\n        model.eval()\n",
             ),
@@ -139,9 +159,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "recurrent.py",
-                "        outputs, final = layers(inputs, as_argument(initial))\n",
-                "        outputs, final = layers(inputs, as_argument(initial))\n"
+                "recurrent.py:run",
+                "        outputs, final = layers(inputs, _as_argument(initial))\n",
+                "        outputs, final = layers(inputs, _as_argument(initial))\n"
                 "        outputs = nn.functional.dropout(outputs, layers.dropout, layers.training)\n",
             ),
         ),
@@ -156,9 +176,17 @@ FAULTS: tuple[Fault, ...] = (
         what="Attention weights are dropped at the layer's rate, torch's default, and by no step's seed.",
         implementation="torch_impl",
         edits=(
-            Edit("transformer.py", "            layer.self_attn.dropout = spec.attention_dropout\n", ""),
+            Edit(
+                "transformer.py:TransformerEncoder.__init__.new_layer",
+                "            layer.self_attn.dropout = spec.attention_dropout\n",
+                "",
+            ),
             # Else vmap refuses to draw for members together.
-            Edit("members.py", "nn.Dropout | nn.RNNBase)", "nn.Dropout | nn.RNNBase | nn.MultiheadAttention)"),
+            Edit(
+                "members.py:_without_own_dropout",
+                "nn.Dropout | nn.RNNBase)",
+                "nn.Dropout | nn.RNNBase | nn.MultiheadAttention)",
+            ),
         ),
         experiment="hello-transformer-dropout",
         check="trajectory",
@@ -172,7 +200,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:TransformerEncoder.__init__.new_layer",
                 "            return layer\n",
                 "            layer.dropout.p = 0.0\n            return layer\n",
             ),

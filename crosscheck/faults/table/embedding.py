@@ -9,7 +9,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "model.py",
+                "model.py:Embedding.__call__",
                 "jnp.take(self.embedding[...], indices, axis=0)",
                 "jnp.take(self.embedding[...], jnp.minimum(indices, self.num_embeddings - 2), axis=0)",
             ),
@@ -23,7 +23,7 @@ FAULTS: tuple[Fault, ...] = (
         name="padding-row-trained",
         what="padding_idx is ignored: its row gets a gradient.",
         implementation="flax_impl",
-        edits=(Edit("model.py", "if self.spec.padding_idx is not None:", "if False:"),),
+        edits=(Edit("model.py:Embedding.__call__", "if self.spec.padding_idx is not None:", "if False:"),),
         experiment="hello-embedding-padding",
         check="gradients",
         tensor="embedding.weight*",
@@ -33,7 +33,7 @@ FAULTS: tuple[Fault, ...] = (
         name="padding-row-trained",
         what="padding_idx is ignored: its row gets a gradient.",
         implementation="torch_impl",
-        edits=(Edit("model.py", "        padding_idx=spec.padding_idx,\n", ""),),
+        edits=(Edit("model.py:embedding", "        padding_idx=spec.padding_idx,\n", ""),),
         experiment="hello-embedding-padding",
         check="gradients",
         tensor="embedding.weight*",
@@ -44,7 +44,11 @@ FAULTS: tuple[Fault, ...] = (
         what="max_norm is ignored.",
         implementation="flax_impl",
         edits=(
-            Edit("training.py", "if model.embedding is None or model.embedding.spec.max_norm is None:", "if True:"),
+            Edit(
+                "training.py:renormalized",
+                "if model.embedding is None or model.embedding.spec.max_norm is None:",
+                "if True:",
+            ),
         ),
         experiment="hello-embedding-max-norm",
         check="forward",
@@ -55,7 +59,7 @@ FAULTS: tuple[Fault, ...] = (
         name="norm-of-the-wrong-order",
         what="max_norm limits the 2-norm, torch's default, where norm_type asks for another.",
         implementation="torch_impl",
-        edits=(Edit("model.py", "        norm_type=spec.norm_type,\n", ""),),
+        edits=(Edit("model.py:embedding", "        norm_type=spec.norm_type,\n", ""),),
         experiment="hello-embedding-max-norm",
         check="forward",
         tensor="embedding",
@@ -65,7 +69,7 @@ FAULTS: tuple[Fault, ...] = (
         name="norm-without-epsilon",
         what="A row too long is scaled by max_norm / norm where it is max_norm / (norm + 1e-7).",
         implementation="flax_impl",
-        edits=(Edit("model.py", "(norms + spec.renormalization_epsilon)", "norms"),),
+        edits=(Edit("model.py:Embedding.renormalize", "(norms + spec.renormalization_epsilon)", "norms"),),
         experiment="hello-embedding-max-norm",
         check="forward",
         tensor="embedding",
@@ -75,7 +79,9 @@ FAULTS: tuple[Fault, ...] = (
         name="rescaled-rows-not-kept",
         what="max_norm rescales the rows that are used and leaves the parameter itself as it is.",
         implementation="flax_impl",
-        edits=(Edit("training.py", "carry._replace(parameters=parameters), gradients", "carry, gradients"),),
+        edits=(
+            Edit("training.py:make_step.step", "carry._replace(parameters=parameters), gradients", "carry, gradients"),
+        ),
         experiment="hello-embedding-max-norm",
         check="trajectory",
         tensor="p*",
@@ -85,7 +91,7 @@ FAULTS: tuple[Fault, ...] = (
         name="evaluation-rescales-for-good",
         what="max_norm rescales rows of the parameter in evaluation too.",
         implementation="torch_impl",
-        edits=(Edit("training.py", "mode(model, None), unchanged(model.embedding)", "mode(model, None)"),),
+        edits=(Edit("training.py:evaluate", "mode(model, None), _unchanged(model.embedding)", "mode(model, None)"),),
         experiment="hello-embedding-max-norm",
         check="trajectory",
         tensor="final parameters/embedding.weight",
@@ -95,7 +101,7 @@ FAULTS: tuple[Fault, ...] = (
         name="frequency-not-divided-out",
         what="scale_grad_by_freq is ignored: a symbol that occurs twice gets twice the gradient.",
         implementation="flax_impl",
-        edits=(Edit("model.py", "if self.spec.scale_grad_by_freq:", "if False:"),),
+        edits=(Edit("model.py:Embedding.__call__", "if self.spec.scale_grad_by_freq:", "if False:"),),
         experiment="hello-embedding-scale-by-frequency",
         check="gradients",
         tensor="embedding.weight",
@@ -106,7 +112,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "model.py",
+                "model.py:Embedding.counts",
                 "weights = jnp.ones(indices.shape) if valid is None else valid",
                 "weights = jnp.ones(indices.shape)",
             ),
@@ -122,12 +128,12 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "model.py",
+                "model.py:Model.embed",
                 "        if valid is None:\n            embedded",
                 "        if valid is None or valid is not None:\n            embedded",
             ),
             Edit(
-                "model.py",
+                "model.py:Model.embed",
                 "embedded = self.embedding(batch.inputs)\n",
                 "embedded = zero_padding(self.embedding(batch.inputs), valid)\n",
             ),
@@ -143,7 +149,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "model.py",
+                "model.py:Model.embed",
                 "embedded = self.embedding(batch.inputs)\n",
                 "embedded = self.embedding(batch.inputs).detach()\n",
             ),

@@ -7,7 +7,7 @@ FAULTS: tuple[Fault, ...] = (
         name="resumed-at-step-zero",
         what="Training on from a state, Adam counts from 0 again.",
         implementation="torch_impl",
-        edits=(Edit("optimizer.py", "torch.full((), float(step))", "torch.zeros(())"),),
+        edits=(Edit("optimizer.py:load_slots", "torch.full((), float(step))", "torch.zeros(())"),),
         experiment="hello-gru",
         check="trajectory",
         tensor="resumed/*",
@@ -19,7 +19,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:stack_inputs",
                 "constants = stack_constants(training, steps, settings)\n    flat",
                 "constants = stack_constants(training, range(len(steps)), settings)\n    flat",
             ),
@@ -35,7 +35,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:first_carry",
                 "layout, native, state.slots, state.step)",
                 "layout, native, {n: s * 0 for n, s in state.slots.items()}, state.step)",
             ),
@@ -48,7 +48,7 @@ FAULTS: tuple[Fault, ...] = (
         name="steps-miscounted",
         what="The returned state has done one step less.",
         implementation="flax_impl",
-        edits=(Edit("training.py", "state.step + len(steps),", "state.step + len(steps) - 1,"),),
+        edits=(Edit("training.py:train", "state.step + len(steps),", "state.step + len(steps) - 1,"),),
         experiment="hello-gru",
         check="trajectory",
         tensor="steps",
@@ -59,7 +59,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "encoder_decoder.py",
+                "encoder_decoder.py:EncoderDecoder.predict.step",
                 "context, _ = attend(decoded, encoded, encoded, 1.0, valid)",
                 "context, _ = attend(decoded, encoded, encoded, 1.0)",
             ),
@@ -74,7 +74,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "encoder_decoder.py", "symbol = logits.argmax(-1)", "symbol = logits.argmax(-1)[:1].expand(len(logits))"
+                "encoder_decoder.py:EncoderDecoder.predict",
+                "symbol = logits.argmax(-1)",
+                "symbol = logits.argmax(-1)[:1].expand(len(logits))",
             ),
         ),
         experiment="hello-encoder-decoder",

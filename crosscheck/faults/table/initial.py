@@ -17,7 +17,9 @@ FAULTS: tuple[Fault, ...] = (
         name="biases-start-at-zero",
         what="Every bias starts at 0, Flax's default, where its law is uniform.",
         implementation="flax_impl",
-        edits=(Edit("parameters.py", DRAWN, DRAWN + '    if ".bias" in parameter.name:\n        tensor[...] = 0\n'),),
+        edits=(
+            Edit("parameters.py:draw", DRAWN, DRAWN + '    if ".bias" in parameter.name:\n        tensor[...] = 0\n'),
+        ),
         experiment="hello-gru",
         check="initialization",
         tensor="rnn.bias_ih_l0*",
@@ -28,7 +30,7 @@ FAULTS: tuple[Fault, ...] = (
         name="normal-of-the-fan-in",
         what="Weights are normal with variance 1 / fan_in, Flax's default, where they are uniform with a third of it.",
         implementation="flax_impl",
-        edits=(Edit("parameters.py", UNIFORM, f"bound * {NORMAL}"),),
+        edits=(Edit("parameters.py:draw", UNIFORM, f"bound * {NORMAL}"),),
         experiment="hello-rnn",
         check="initialization",
         tensor="rnn.weight_ih_l0*",
@@ -39,7 +41,7 @@ FAULTS: tuple[Fault, ...] = (
         name="normal-of-the-right-deviation",
         what="Weights are normal where they are uniform; mean and standard deviation are right.",
         implementation="flax_impl",
-        edits=(Edit("parameters.py", UNIFORM, f"bound / 3**0.5 * {NORMAL}"),),
+        edits=(Edit("parameters.py:draw", UNIFORM, f"bound / 3**0.5 * {NORMAL}"),),
         experiment="hello-lstm",
         check="initialization",
         tensor="rnn.weight_ih_l0*",
@@ -51,7 +53,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 "        case Uniform(bound):\n",
                 "        case Uniform(bound):\n"
                 '            if "weight_ih" in parameter.name:\n'
@@ -70,7 +72,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 TORCH_DRAWN,
                 TORCH_DRAWN + '            if "weight_hh" in parameter.name:\n'
                 "                torch.nn.init.orthogonal_(values, generator=generator)\n",
@@ -88,7 +90,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 TORCH_DRAWN,
                 TORCH_DRAWN + '            if "weight_hh" in parameter.name:\n                values *= 5 / 3\n',
             ),
@@ -105,7 +107,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 "        case Uniform(bound):\n",
                 "        case Uniform(bound):\n"
                 '            if "in_proj" in parameter.name:\n'
@@ -124,7 +126,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 "            values.fill_(value)\n",
                 "            values.fill_(value)\n"
                 '            if "self_attn" in parameter.name:\n'
@@ -143,7 +145,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 DRAWN,
                 DRAWN
                 + '    if "bias_ih" in parameter.name:\n        tensor[len(tensor) // 4 : len(tensor) // 2] += 1\n',
@@ -161,7 +163,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 TORCH_DRAWN,
                 TORCH_DRAWN + '            if "weight_hh" in parameter.name:\n'
                 "                width = parameter.shape[1]\n"
@@ -178,7 +180,9 @@ FAULTS: tuple[Fault, ...] = (
         name="embedding-by-its-width",
         what="Embeddings are normal with variance 1 / embedding_dim, Flax's default, where the variance is 1.",
         implementation="flax_impl",
-        edits=(Edit("parameters.py", "values = standard_deviation * np", "values = parameter.shape[1] ** -0.5 * np"),),
+        edits=(
+            Edit("parameters.py:draw", "values = standard_deviation * np", "values = parameter.shape[1] ** -0.5 * np"),
+        ),
         experiment="hello-embedding-rnn",
         check="initialization",
         tensor="embedding.weight*",
@@ -191,7 +195,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 TORCH_DRAWN,
                 TORCH_DRAWN + '            if ".bias" in parameter.name:\n                values.zero_()\n',
             ),
@@ -206,7 +210,7 @@ FAULTS: tuple[Fault, ...] = (
         name="normal-of-the-fan-in",
         what="Weights are normal with variance 1 / fan_in where they are uniform with a third of it.",
         implementation="torch_impl",
-        edits=(Edit("parameters.py", TORCH_DRAWN, "values.normal_(0.0, bound, generator=generator)\n"),),
+        edits=(Edit("parameters.py:draw", TORCH_DRAWN, "values.normal_(0.0, bound, generator=generator)\n"),),
         experiment="hello-gru",
         check="initialization",
         tensor="rnn.weight_ih_l0*",
@@ -219,7 +223,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 TORCH_DRAWN,
                 TORCH_DRAWN + '            if "in_proj" in parameter.name:\n                values *= 2**0.5\n',
             ),
@@ -236,7 +240,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 TORCH_NORMAL,
                 f"            standard_deviation = parameter.shape[1] ** -0.5\n{TORCH_NORMAL}",
             ),
@@ -251,7 +255,9 @@ FAULTS: tuple[Fault, ...] = (
         name="embedding-uniform",
         what="Embeddings are uniform within 0.05, Keras' default, where they are normal with variance 1.",
         implementation="torch_impl",
-        edits=(Edit("parameters.py", TORCH_NORMAL, "            values.uniform_(-0.05, 0.05, generator=generator)\n"),),
+        edits=(
+            Edit("parameters.py:draw", TORCH_NORMAL, "            values.uniform_(-0.05, 0.05, generator=generator)\n"),
+        ),
         experiment="hello-embedding-padding",
         check="initialization",
         tensor="embedding.weight*",
@@ -264,7 +270,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 f"standard_deviation * {NORMAL}",
                 UNIFORM.replace("bound", "0.05"),
             ),
@@ -279,7 +285,7 @@ FAULTS: tuple[Fault, ...] = (
         name="padding-row-drawn",
         what="The row of padding_idx starts with values like any other, where it starts at 0.",
         implementation="flax_impl",
-        edits=(Edit("parameters.py", "        tensor[parameter.law.zero_row] = 0\n", "        pass\n"),),
+        edits=(Edit("parameters.py:draw", "        tensor[parameter.law.zero_row] = 0\n", "        pass\n"),),
         experiment="hello-embedding-padding",
         check="initialization",
         tensor="embedding.weight, row 0",
@@ -290,7 +296,7 @@ FAULTS: tuple[Fault, ...] = (
         name="norm-gain-starts-at-zero",
         what="LayerNorm's gain starts at 0 where it starts at 1.",
         implementation="flax_impl",
-        edits=(Edit("parameters.py", "np.full(shape, value, dtype)", "np.full(shape, 0.0, dtype)"),),
+        edits=(Edit("parameters.py:draw", "np.full(shape, value, dtype)", "np.full(shape, 0.0, dtype)"),),
         experiment="hello-transformer",
         check="initialization",
         tensor="encoder.layers.0.norm1.weight, constant",
@@ -300,7 +306,7 @@ FAULTS: tuple[Fault, ...] = (
         name="one-key-for-all",
         what="Every tensor is drawn with the same key: tensors begin with the same numbers.",
         implementation="flax_impl",
-        edits=(Edit("parameters.py", KEY, "key, np.uint32(0)"),),
+        edits=(Edit("parameters.py:key_of", KEY, "key, np.uint32(0)"),),
         experiment="hello-gru",
         check="initialization",
         tensor="*between tensors",
@@ -311,7 +317,9 @@ FAULTS: tuple[Fault, ...] = (
         name="one-key-for-both-directions",
         what="Both directions are drawn with the same key and start as copies.",
         implementation="flax_impl",
-        edits=(Edit("parameters.py", "parameter.name.encode()", 'parameter.name.removesuffix("_reverse").encode()'),),
+        edits=(
+            Edit("parameters.py:key_of", "parameter.name.encode()", 'parameter.name.removesuffix("_reverse").encode()'),
+        ),
         experiment="hello-bidirectional-lstm",
         check="initialization",
         tensor="rnn.weight_ih_l0_reverse, between tensors",
@@ -322,7 +330,9 @@ FAULTS: tuple[Fault, ...] = (
         name="key-of-seed-plus-index",
         what="Tensor i is drawn with the key of seed + i, which is tensor i - 1 of the next seed.",
         implementation="flax_impl",
-        edits=(Edit("parameters.py", "key_of(parameter, key)", "jax.random.key(seed + table.index(parameter))"),),
+        edits=(
+            Edit("parameters.py:initialize", "key_of(parameter, key)", "jax.random.key(seed + table.index(parameter))"),
+        ),
         experiment="hello-stacked-rnn",
         check="initialization",
         tensor="*between tensors",
@@ -333,7 +343,7 @@ FAULTS: tuple[Fault, ...] = (
         name="seed-ignored",
         what="The key is that of seed 0, whatever the seed.",
         implementation="flax_impl",
-        edits=(Edit("parameters.py", "key = jax.random.key(seed)", "key = jax.random.key(0)"),),
+        edits=(Edit("parameters.py:initialize", "key = jax.random.key(seed)", "key = jax.random.key(0)"),),
         experiment="hello-rnn",
         check="initialization",
         tensor="rnn.weight_ih_l0, seeds",
@@ -344,7 +354,7 @@ FAULTS: tuple[Fault, ...] = (
         name="neighbouring-seeds-alike",
         what="Seeds 2 n and 2 n + 1 start alike.",
         implementation="torch_impl",
-        edits=(Edit("parameters.py", "manual_seed(seed)", "manual_seed(seed // 2)"),),
+        edits=(Edit("parameters.py:initialize", "manual_seed(seed)", "manual_seed(seed // 2)"),),
         experiment="hello-lstm",
         check="initialization",
         tensor="rnn.weight_ih_l0, seeds",
@@ -356,7 +366,11 @@ FAULTS: tuple[Fault, ...] = (
         what="Every tensor has a generator of its own, all of them with the same seed.",
         implementation="torch_impl",
         edits=(
-            Edit("parameters.py", "draw(parameter, generator,", "draw(parameter, torch.Generator().manual_seed(seed),"),
+            Edit(
+                "parameters.py:initialize",
+                "draw(parameter, generator,",
+                "draw(parameter, torch.Generator().manual_seed(seed),",
+            ),
         ),
         experiment="hello-gru",
         check="initialization",
@@ -370,7 +384,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py", "values.uniform_(-bound, bound, generator=generator)", "values.uniform_(-bound, bound)"
+                "parameters.py:draw",
+                "values.uniform_(-bound, bound, generator=generator)",
+                "values.uniform_(-bound, bound)",
             ),
         ),
         experiment="hello-rnn",
@@ -385,7 +401,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:initialize",
                 TORCH_TABLE,
                 TORCH_TABLE.replace("return", "drawn =")
                 + '    return {name: drawn[name.replace("layers.1.", "layers.0.")].copy() for name in drawn}\n',

@@ -7,7 +7,13 @@ FAULTS: tuple[Fault, ...] = (
         name="third-layer-has-weights-of-second",
         what="Layers from the third on call the second layer's cell; their own weights are dead.",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", "unroll_cell(self.cells[index],", "unroll_cell(self.cells[min(index, 1)],"),),
+        edits=(
+            Edit(
+                "recurrent.py:Layers.__call__",
+                "unroll_cell(self.cells[index],",
+                "unroll_cell(self.cells[min(index, 1)],",
+            ),
+        ),
         experiment="hello-stacked-rnn",
         check="forward",
         tensor="rnn.h_l2",
@@ -19,7 +25,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "build.py",
+                "build.py:build",
                 "    return model\n",
                 "    model.rnn.weight_hh_l2 = model.rnn.weight_hh_l1\n    return model\n",
             ),
@@ -35,7 +41,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "recurrent.py",
+                "recurrent.py:Layers.__call__",
                 "inputs = jnp.concatenate(outputs, -1)",
                 "inputs = jnp.concatenate(outputs, -1) + (inputs if layer else 0)",
             ),
@@ -48,7 +54,7 @@ FAULTS: tuple[Fault, ...] = (
         name="backward-direction-runs-forward",
         what="Both directions read the sequence from first to last.",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", "by_time, reverse=reverse)", "by_time)"),),
+        edits=(Edit("recurrent.py:unroll_cell", "by_time, reverse=reverse)", "by_time)"),),
         experiment="hello-bidirectional-gru",
         check="forward",
         tensor="rnn.h_l0_reverse",
@@ -60,7 +66,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "recurrent.py",
+                "recurrent.py:unroll_cell",
                 "return tuple(values.swapaxes(0, 1) for values in trace)",
                 "return tuple(values.swapaxes(0, 1)[:, :: -1 if reverse else 1] for values in trace)",
             ),
@@ -76,9 +82,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "recurrent.py",
-                "        outputs, final = layers(inputs, as_argument(initial))\n",
-                "        outputs, final = layers(inputs, as_argument(initial))\n"
+                "recurrent.py:run",
+                "        outputs, final = layers(inputs, _as_argument(initial))\n",
+                "        outputs, final = layers(inputs, _as_argument(initial))\n"
                 "        if layers.bidirectional:\n"
                 "            forward, backward = outputs.chunk(2, -1)\n"
                 "            outputs = torch.cat([forward, backward.flip(1)], -1)\n",
@@ -93,7 +99,9 @@ FAULTS: tuple[Fault, ...] = (
         name="directions-in-wrong-order",
         what="A layer's output is [backward; forward] where it is [forward; backward].",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", "jnp.concatenate(outputs, -1)", "jnp.concatenate(outputs[::-1], -1)"),),
+        edits=(
+            Edit("recurrent.py:Layers.__call__", "jnp.concatenate(outputs, -1)", "jnp.concatenate(outputs[::-1], -1)"),
+        ),
         experiment="hello-bidirectional-rnn",
         check="forward",
         tensor="logits",
@@ -102,7 +110,13 @@ FAULTS: tuple[Fault, ...] = (
         name="backward-starts-in-the-padding",
         what="The backward direction reads the padding first, and zero inputs move its state through the biases.",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", "if step_valid is not None:", "if step_valid is not None and not reverse:"),),
+        edits=(
+            Edit(
+                "recurrent.py:unroll_cell.step",
+                "if step_valid is not None:",
+                "if step_valid is not None and not reverse:",
+            ),
+        ),
         experiment="hello-bidirectional-gru",
         check="forward",
         tensor="rnn.h_l0_reverse",
@@ -112,7 +126,13 @@ FAULTS: tuple[Fault, ...] = (
         name="backward-starts-in-the-padding",
         what="Sequences are not packed, so that the backward direction reads the padding first.",
         implementation="torch_impl",
-        edits=(Edit("recurrent.py", "    if lengths is None:\n", "    if lengths is None or layers.bidirectional:\n"),),
+        edits=(
+            Edit(
+                "recurrent.py:run",
+                "    if lengths is None:\n        outputs",
+                "    if lengths is None or layers.bidirectional:\n        outputs",
+            ),
+        ),
         experiment="hello-bidirectional-lstm",
         check="forward",
         tensor="rnn.h_n",
@@ -122,7 +142,7 @@ FAULTS: tuple[Fault, ...] = (
         name="padding-moves-the-state",
         what="The state goes on through the padding, where zero inputs still move it through the biases.",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", "if step_valid is not None:", "if False:"),),
+        edits=(Edit("recurrent.py:unroll_cell.step", "if step_valid is not None:", "if False:"),),
         experiment="hello-encoder-decoder",
         check="forward",
         tensor="encoder.h_n",
@@ -132,7 +152,13 @@ FAULTS: tuple[Fault, ...] = (
         name="padding-moves-the-state",
         what="Sequences are not packed, so that the final state is that after the padding.",
         implementation="torch_impl",
-        edits=(Edit("recurrent.py", "    if lengths is None:\n", "    if lengths is not inputs:\n"),),
+        edits=(
+            Edit(
+                "recurrent.py:run",
+                "    if lengths is None:\n        outputs",
+                "    if lengths is not inputs:\n        outputs",
+            ),
+        ),
         experiment="hello-encoder-decoder-lstm",
         check="forward",
         tensor="encoder.h_n",
@@ -142,7 +168,13 @@ FAULTS: tuple[Fault, ...] = (
         name="last-column-for-last-step",
         what="The readout takes column T - 1 of the outputs, which is padding where a sequence is shorter.",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", "jnp.concatenate(final[0][-self.directions :], -1) if", "outputs[:, -1] if"),),
+        edits=(
+            Edit(
+                "recurrent.py:Recurrent.forward",
+                "jnp.concatenate(final[0][-self.directions :], -1) if",
+                "outputs[:, -1] if",
+            ),
+        ),
         experiment="last-step-classifier",
         check="forward",
         tensor="logits",
@@ -152,7 +184,13 @@ FAULTS: tuple[Fault, ...] = (
         name="last-column-for-last-step",
         what="The readout takes column T - 1 of the outputs, which is padding where a sequence is shorter.",
         implementation="torch_impl",
-        edits=(Edit("recurrent.py", "torch.cat(tuple(final[0][-self.directions :]), -1) if", "outputs[:, -1] if"),),
+        edits=(
+            Edit(
+                "recurrent.py:Recurrent.forward",
+                "torch.cat(tuple(final[0][-self.directions :]), -1) if",
+                "outputs[:, -1] if",
+            ),
+        ),
         experiment="last-step-classifier",
         check="forward",
         tensor="logits",
@@ -162,7 +200,9 @@ FAULTS: tuple[Fault, ...] = (
         name="final-state-one-step-early",
         what="The final state is the one before the last step.",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", "values[:, 0 if suffix else -1]", "values[:, 0 if suffix else -2]"),),
+        edits=(
+            Edit("recurrent.py:Layers.__call__", "values[:, 0 if suffix else -1]", "values[:, 0 if suffix else -2]"),
+        ),
         experiment="last-step-classifier",
         check="forward",
         tensor="rnn.h_n",
@@ -171,7 +211,7 @@ FAULTS: tuple[Fault, ...] = (
         name="one-step-too-many",
         what="A sequence's valid steps are t <= length where they are t < length.",
         implementation="flax_impl",
-        edits=(Edit("model.py", "< batch.lengths[:, None]", "<= batch.lengths[:, None]"),),
+        edits=(Edit("model.py:valid_steps", "< batch.lengths[:, None]", "<= batch.lengths[:, None]"),),
         experiment="hello-rnn",
         check="forward",
         tensor="rnn.h_l0",
@@ -180,7 +220,7 @@ FAULTS: tuple[Fault, ...] = (
         name="one-step-too-few",
         what="A sequence's valid steps are t < length - 1, but at least one.",
         implementation="torch_impl",
-        edits=(Edit("model.py", "< batch.lengths[:, None]", "< (batch.lengths[:, None] - 1).clamp(1)"),),
+        edits=(Edit("model.py:valid_steps", "< batch.lengths[:, None]", "< (batch.lengths[:, None] - 1).clamp(1)"),),
         experiment="hello-rnn-cell",
         check="forward",
         tensor="cell.h",
@@ -190,8 +230,8 @@ FAULTS: tuple[Fault, ...] = (
         what="Padding is not zeroed on the way in: forward masks what comes of it, gradients have 0 times NaN.",
         implementation="flax_impl",
         edits=(
-            Edit("model.py", "return zero_padding(batch.inputs, valid)", "return batch.inputs"),
-            Edit("recurrent.py", "    inputs = zero_padding(inputs, valid)\n", ""),
+            Edit("model.py:Model.embed", "return zero_padding(batch.inputs, valid)", "return batch.inputs"),
+            Edit("recurrent.py:unroll_cell", "    inputs = zero_padding(inputs, valid)\n", ""),
         ),
         experiment="hello-gru",
         check="gradients",
@@ -201,7 +241,7 @@ FAULTS: tuple[Fault, ...] = (
         name="time-and-batch-swapped",
         what="The layers take (batch, time) for (time, batch) and run over the batch.",
         implementation="torch_impl",
-        edits=(Edit("recurrent.py", "            batch_first=True,\n", ""),),
+        edits=(Edit("recurrent.py:Recurrent.__init__", "            batch_first=True,\n", ""),),
         experiment="hello-gru",
         check="forward",
         tensor="rnn.h_n",
@@ -213,7 +253,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "encoder_decoder.py",
+                "encoder_decoder.py:EncoderDecoder.encode",
                 "return valid, outputs, state",
                 "return valid, outputs, tuple(jnp.broadcast_to(s[:, :1], s.shape) for s in state)",
             ),
@@ -228,7 +268,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "encoder_decoder.py",
+                "encoder_decoder.py:EncoderDecoder.forward",
                 "decoded, _ = run(self.decoder, symbols, initial=state)",
                 "decoded, _ = run(self.decoder, symbols)",
             ),
@@ -241,7 +281,13 @@ FAULTS: tuple[Fault, ...] = (
         name="decoder-states-swapped",
         what="The decoder's (h, c) starts as (c, h).",
         implementation="flax_impl",
-        edits=(Edit("encoder_decoder.py", "return valid, outputs, state", "return valid, outputs, state[::-1]"),),
+        edits=(
+            Edit(
+                "encoder_decoder.py:EncoderDecoder.encode",
+                "return valid, outputs, state",
+                "return valid, outputs, state[::-1]",
+            ),
+        ),
         experiment="hello-encoder-decoder-lstm",
         check="forward",
         tensor="decoder.h_l0",
@@ -252,7 +298,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "encoder_decoder.py",
+                "encoder_decoder.py:EncoderDecoder.encode",
                 "return valid, outputs, state",
                 "return valid, outputs, tuple(s.detach() for s in state)",
             ),
@@ -267,7 +313,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "encoder_decoder.py",
+                "encoder_decoder.py:EncoderDecoder.forward",
                 "one_hot(self.decoder_inputs(batch), self.start + 1",
                 "one_hot(batch.targets, self.start + 1",
             ),
@@ -280,7 +326,13 @@ FAULTS: tuple[Fault, ...] = (
         name="decoding-never-feeds-back",
         what="Greedy decoding gives every step the start symbol; only the evaluation decodes.",
         implementation="flax_impl",
-        edits=(Edit("encoder_decoder.py", "(state, logits.argmax(-1).astype(symbol.dtype))", "(state, symbol)"),),
+        edits=(
+            Edit(
+                "encoder_decoder.py:EncoderDecoder.predict.step",
+                "(state, logits.argmax(-1).astype(symbol.dtype))",
+                "(state, symbol)",
+            ),
+        ),
         experiment="hello-encoder-decoder",
         check="forward",
         tensor="decoded*",
@@ -289,7 +341,7 @@ FAULTS: tuple[Fault, ...] = (
         name="decoding-keeps-its-first-state",
         what="Greedy decoding starts every step from the encoder's state.",
         implementation="torch_impl",
-        edits=(Edit("encoder_decoder.py", "decoded, state = run(", "decoded, _ = run("),),
+        edits=(Edit("encoder_decoder.py:EncoderDecoder.predict", "decoded, state = run(", "decoded, _ = run("),),
         experiment="hello-encoder-decoder-lstm",
         check="forward",
         tensor="decoded*",
@@ -300,7 +352,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "encoder_decoder.py",
+                "encoder_decoder.py:EncoderDecoder.predict",
                 "        symbol = torch.full_like(",
                 "        return self(batch)\n        symbol = torch.full_like(",
             ),
@@ -315,7 +367,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "recurrent.py",
+                "recurrent.py:Recurrent.forward",
                 "torch.cat(tuple(final[0][-self.directions :]), -1)",
                 "torch.cat(tuple(final[0][-self.directions :].flip(0)), -1)",
             ),
@@ -330,7 +382,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "recurrent.py",
+                "recurrent.py:Recurrent.forward",
                 "logits = jnp.concatenate(final[0][-self.directions :], -1) if self.last_step else outputs",
                 "logits = outputs[:, -1] if self.last_step and valid is None else "
                 "jnp.concatenate(final[0][-self.directions :], -1) if self.last_step else outputs",

@@ -9,7 +9,7 @@ FAULTS: tuple[Fault, ...] = (
         name="mean-for-sum",
         what="The losses' mean where the recipe asks for their sum.",
         implementation="flax_impl",
-        edits=(Edit("loss.py", ' if spec.reduction == "mean" else total', ""),),
+        edits=(Edit("loss.py:cross_entropy", ' if spec.reduction == "mean" else total', ""),),
         experiment="course-rnn-cell",
         check="loss",
         tensor="loss*",
@@ -19,7 +19,7 @@ FAULTS: tuple[Fault, ...] = (
         name="sum-for-mean",
         what="The losses' sum where the recipe asks for their mean; Adam divides the scale out again.",
         implementation="flax_impl",
-        edits=(Edit("loss.py", MEAN, "total"),),
+        edits=(Edit("loss.py:cross_entropy", MEAN, "total"),),
         experiment="hello-gru",
         check="loss",
         tensor="loss*",
@@ -29,7 +29,7 @@ FAULTS: tuple[Fault, ...] = (
         name="divided-by-all-steps",
         what="The sum over the targets that count is divided by all steps, padding included.",
         implementation="flax_impl",
-        edits=(Edit("loss.py", "total / asked.sum()", "total / asked.size"),),
+        edits=(Edit("loss.py:cross_entropy", "total / asked.sum()", "total / asked.size"),),
         experiment="hello-lstm",
         check="loss",
         tensor="loss*",
@@ -39,7 +39,9 @@ FAULTS: tuple[Fault, ...] = (
         name="divided-by-sequences",
         what="The sum is divided by the number of sequences.",
         implementation="torch_impl",
-        edits=(Edit("loss.py", "reduction=spec.reduction\n    )", 'reduction="sum"\n    ) / len(targets)'),),
+        edits=(
+            Edit("loss.py:cross_entropy", "reduction=spec.reduction\n    )", 'reduction="sum"\n    ) / len(targets)'),
+        ),
         experiment="hello-rnn",
         check="loss",
         tensor="loss*",
@@ -49,7 +51,13 @@ FAULTS: tuple[Fault, ...] = (
         name="mean-of-the-sequences-means",
         what="Each sequence's mean is taken first, so that steps of short sequences weigh more.",
         implementation="flax_impl",
-        edits=(Edit("loss.py", "total / asked.sum()", "(jnp.where(asked, losses, 0).sum(-1) / asked.sum(-1)).mean()"),),
+        edits=(
+            Edit(
+                "loss.py:cross_entropy",
+                "total / asked.sum()",
+                "(jnp.where(asked, losses, 0).sum(-1) / asked.sum(-1)).mean()",
+            ),
+        ),
         experiment="hello-rnn",
         check="loss",
         tensor="loss*",
@@ -60,8 +68,8 @@ FAULTS: tuple[Fault, ...] = (
         what="Padding counts as targets of class 0.",
         implementation="flax_impl",
         edits=(
-            Edit("loss.py", "jnp.where(asked, losses, 0).sum()", "losses.sum()"),
-            Edit("loss.py", "total / asked.sum()", "total / asked.size"),
+            Edit("loss.py:cross_entropy", "jnp.where(asked, losses, 0).sum()", "losses.sum()"),
+            Edit("loss.py:cross_entropy", "total / asked.sum()", "total / asked.size"),
         ),
         experiment="hello-stacked-rnn",
         check="loss",
@@ -73,7 +81,11 @@ FAULTS: tuple[Fault, ...] = (
         what="Targets of class 0 are ignored, as if 0 meant padding.",
         implementation="torch_impl",
         edits=(
-            Edit("loss.py", "targets.flatten(), ignore_index=IGNORED", "targets.flatten().clamp(0), ignore_index=0"),
+            Edit(
+                "loss.py:cross_entropy",
+                "targets.flatten(), ignore_index=IGNORED",
+                "targets.flatten().clamp(0), ignore_index=0",
+            ),
         ),
         experiment="hello-gru",
         check="loss",
@@ -85,7 +97,7 @@ FAULTS: tuple[Fault, ...] = (
         what="The loss takes probabilities for logits: softmax is applied twice.",
         implementation="flax_impl",
         edits=(
-            Edit("loss.py", "integer_labels(logits,", "integer_labels(jax.nn.softmax(logits),"),
+            Edit("loss.py:cross_entropy", "integer_labels(logits,", "integer_labels(jax.nn.softmax(logits),"),
             Edit("loss.py", "import jax.numpy as jnp", "import jax\nimport jax.numpy as jnp"),
         ),
         experiment="hello-gru",
@@ -97,7 +109,7 @@ FAULTS: tuple[Fault, ...] = (
         name="softmax-before-the-loss",
         what="The loss takes probabilities for logits: softmax is applied twice.",
         implementation="torch_impl",
-        edits=(Edit("loss.py", "logits.flatten(0, -2)", "logits.flatten(0, -2).softmax(-1)"),),
+        edits=(Edit("loss.py:cross_entropy", "logits.flatten(0, -2)", "logits.flatten(0, -2).softmax(-1)"),),
         experiment="hello-lstm",
         check="loss",
         tensor="loss*",
@@ -107,7 +119,9 @@ FAULTS: tuple[Fault, ...] = (
         name="labels-smoothed",
         what="Labels are smoothed by 0.1, (1 - e) onehot + e / K, where they are one-hot.",
         implementation="torch_impl",
-        edits=(Edit("loss.py", "reduction=spec.reduction", "reduction=spec.reduction, label_smoothing=0.1"),),
+        edits=(
+            Edit("loss.py:cross_entropy", "reduction=spec.reduction", "reduction=spec.reduction, label_smoothing=0.1"),
+        ),
         experiment="hello-rnn",
         check="loss",
         tensor="loss*",
@@ -119,7 +133,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "loss.py",
+                "loss.py:cross_entropy",
                 "    total = ",
                 "    everything = -jax.nn.log_softmax(logits).sum(-1)\n"
                 "    losses = 0.9 * losses + 0.1 / (logits.shape[-1] - 1) * (everything - losses)\n"
@@ -136,7 +150,7 @@ FAULTS: tuple[Fault, ...] = (
         name="classes-and-time-mixed",
         what="(batch, time, classes) is read as (batch, classes, time) and reshaped, which scrambles the two.",
         implementation="torch_impl",
-        edits=(Edit("loss.py", "logits.flatten(0, -2)", "logits.mT.reshape(-1, logits.shape[-1])"),),
+        edits=(Edit("loss.py:cross_entropy", "logits.flatten(0, -2)", "logits.mT.reshape(-1, logits.shape[-1])"),),
         experiment="hello-transformer-no-positions",
         check="loss",
         tensor="loss*",
@@ -146,7 +160,7 @@ FAULTS: tuple[Fault, ...] = (
         name="targets-one-step-early",
         what="Step t is held against the target of t + 1, as for a language model.",
         implementation="torch_impl",
-        edits=(Edit("loss.py", "targets.flatten()", "targets.roll(-1, -1).flatten()"),),
+        edits=(Edit("loss.py:cross_entropy", "targets.flatten()", "targets.roll(-1, -1).flatten()"),),
         experiment="hello-self-attention",
         check="loss",
         tensor="loss*",
@@ -157,7 +171,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "loss.py",
+                "loss.py:cross_entropy",
                 "return total / asked.sum()",
                 "return total - jax.lax.stop_gradient(total - total / asked.sum())",
             ),

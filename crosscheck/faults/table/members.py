@@ -12,7 +12,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "member_masks.py",
+                "member_masks.py:Masks.draw",
                 'dropout_of(self.experiment, batch, seed, step, "own")',
                 'dropout_of(self.experiment, batch, self.seeds[0], step, "own")',
             ),
@@ -25,7 +25,13 @@ FAULTS: tuple[Fault, ...] = (
         name="one-key-for-all-members-masks",
         what="All members drop the same units.",
         implementation="flax_impl",
-        edits=(Edit("members.py", "at_step, dropout), key)", "at_step, dropout), jax.random.key(0))"),),
+        edits=(
+            Edit(
+                "members.py:compile_members.train_member.descend",
+                "at_step, dropout), key)",
+                "at_step, dropout), jax.random.key(0))",
+            ),
+        ),
         experiment="hello-stacked-lstm-dropout",
         check="members",
         tensor="losses of member *",
@@ -34,7 +40,7 @@ FAULTS: tuple[Fault, ...] = (
         name="padding-row-of-members-is-trained",
         what="vmap's own rule: only the first member's padding row is kept as it is.",
         implementation="torch_impl",
-        edits=(Edit("members.py", "[:, self.padding] = 0", "[:1, self.padding] = 0"),),
+        edits=(Edit("members.py:Members.step", "[:, self.padding] = 0", "[:1, self.padding] = 0"),),
         experiment="hello-embedding-padding",
         check="members",
         tensor="losses of member *",
@@ -45,7 +51,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "members.py",
+                "members.py:compile_members",
                 "    step = make_step(experiment, ",
                 "    from spec.experiment import override\n"
                 "    trained = override(experiment, model__inputs__padding_idx=None)\n"
@@ -62,7 +68,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "ensemble.py",
+                "ensemble.py:_train_chunk",
                 "starts = [initialize(experiment, seed, settings) for seed in seeds]",
                 "starts = [initialize(experiment, seed, settings) for seed in seeds]\n"
                 '    starts = [{n: v * 1.2 if n == "embedding.weight" else v for n, v in s.items()} for s in starts]',
@@ -78,7 +84,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:sample",
                 "values = standard_deviation * jax.random.normal(",
                 "values = 1.2 * standard_deviation * jax.random.normal(",
             ),
@@ -93,7 +99,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "members.py",
+                "members.py:clip_members",
                 "torch.linalg.vector_norm(norms, dim=0)",
                 "torch.linalg.vector_norm(norms).expand(norms.shape[1])",
             ),
@@ -106,7 +112,9 @@ FAULTS: tuple[Fault, ...] = (
         name="wrong-seed-in-each-chunk",
         what="The first member of each chunk is the second's.",
         implementation="torch_impl",
-        edits=(Edit("ensemble.py", SEEDS, "[int(seeds[max(member, part.start + 1)]) for member in part]"),),
+        edits=(
+            Edit("ensemble.py:train_ensemble", SEEDS, "[int(seeds[max(member, part.start + 1)]) for member in part]"),
+        ),
         experiment="hello-gru-clipping",
         check="members",
         tensor="losses of member 0",
@@ -115,7 +123,9 @@ FAULTS: tuple[Fault, ...] = (
         name="wrong-seed-in-each-block",
         what="The last member of each block is the one before.",
         implementation="flax_impl",
-        edits=(Edit("ensemble.py", BLOCK, "np.r_[" + BLOCK + "[:-1], " + BLOCK + "[-2:-1]]"),),
+        edits=(
+            Edit("ensemble.py:train_ensemble.train_from", BLOCK, "np.r_[" + BLOCK + "[:-1], " + BLOCK + "[-2:-1]]"),
+        ),
         experiment="hello-embedding-padding",
         check="members",
         tensor="losses of member *",
@@ -124,7 +134,7 @@ FAULTS: tuple[Fault, ...] = (
         name="the-member-of-another-seed",
         what="Members are given back in reverse.",
         implementation="torch_impl",
-        edits=(Edit("ensemble.py", SEEDS, SEEDS + "[::-1]"),),
+        edits=(Edit("ensemble.py:train_ensemble", SEEDS, SEEDS + "[::-1]"),),
         experiment="hello-embedding-max-norm",
         check="members",
         tensor="losses of member 0",
@@ -133,7 +143,7 @@ FAULTS: tuple[Fault, ...] = (
         name="the-member-of-another-seed",
         what="Members are given back in reverse.",
         implementation="flax_impl",
-        edits=(Edit("ensemble.py", "np.array(seeds, np.uint32)", "np.array(seeds[::-1], np.uint32)"),),
+        edits=(Edit("ensemble.py:train_ensemble", "np.array(seeds, np.uint32)", "np.array(seeds[::-1], np.uint32)"),),
         experiment="hello-embedding-padding",
         check="members",
         tensor="losses of member 0",
@@ -144,7 +154,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "ensemble.py",
+                "ensemble.py:_train_chunk",
                 "task.batches(seed, steps, settings.precision)",
                 "task.batches(seeds[0], steps, settings.precision)",
             ),
@@ -157,7 +167,7 @@ FAULTS: tuple[Fault, ...] = (
         name="time-to-solve-counted-from-zero",
         what="The time to solve is counted from 0.",
         implementation="torch_impl",
-        edits=(Edit("ensemble.py", "// each - len(ended) + 1)", "// each - len(ended))"),),
+        edits=(Edit("ensemble.py:_train_chunk", "// each - len(ended) + 1)", "// each - len(ended))"),),
         experiment="hello-embedding-max-norm",
         check="members",
         tensor="first_solved of member *",
@@ -166,7 +176,13 @@ FAULTS: tuple[Fault, ...] = (
         name="time-to-solve-counted-from-zero",
         what="The time to solve is counted from 0.",
         implementation="flax_impl",
-        edits=(Edit("members.py", "jnp.arange(1, training.epochs + 1, ", "jnp.arange(0, training.epochs, "),),
+        edits=(
+            Edit(
+                "members.py:compile_members.train_member",
+                "jnp.arange(1, training.epochs + 1, ",
+                "jnp.arange(0, training.epochs, ",
+            ),
+        ),
         experiment="hello-embedding-padding",
         check="members",
         tensor="first_solved of member *",

@@ -5,12 +5,16 @@ from crosscheck.faults.fault import Edit, Fault
 FLAX_STEP = "(m / at.correction1) / (jnp.sqrt(v / at.correction2) + spec.epsilon), mean, square"
 SGD = "torch.optim.SGD(model.parameters(), lr=spec.learning_rate, momentum=spec.momentum"
 
+ADAM_EPSILON = "\n                eps=spec.epsilon,"
+ADAM_ENDS = "\n                fused=True,"
+"""AdamW's ends otherwise."""
+
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="adam-epsilon-1e-7",
         what="Adam's epsilon is 1e-7, Keras' default, where it is 1e-8.",
         implementation="flax_impl",
-        edits=(Edit("optimizer.py", "+ spec.epsilon), mean", "+ 1e-7), mean"),),
+        edits=(Edit("optimizer.py:scale_by_adam.update", "+ spec.epsilon), mean", "+ 1e-7), mean"),),
         experiment="hello-gru",
         check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
@@ -20,7 +24,7 @@ FAULTS: tuple[Fault, ...] = (
         name="adam-epsilon-1e-7",
         what="Adam's epsilon is 1e-7, Keras' default, where it is 1e-8.",
         implementation="torch_impl",
-        edits=(Edit("optimizer.py", "eps=spec.epsilon", "eps=1e-7"),),
+        edits=(Edit("optimizer.py:make", f"eps=spec.epsilon,{ADAM_ENDS}", f"eps=1e-7,{ADAM_ENDS}"),),
         experiment="hello-lstm",
         check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
@@ -32,7 +36,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "optimizer.py",
+                "optimizer.py:scale_by_adam.update",
                 FLAX_STEP,
                 "(m / at.correction1) / jnp.sqrt(v / at.correction2 + spec.epsilon), mean, square",
             ),
@@ -48,7 +52,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "optimizer.py",
+                "optimizer.py:scale_by_adam.update",
                 FLAX_STEP,
                 "jnp.sqrt(at.correction2) / at.correction1 * m / (jnp.sqrt(v) + spec.epsilon), mean, square",
             ),
@@ -62,7 +66,11 @@ FAULTS: tuple[Fault, ...] = (
         name="adam-epsilon-underflows",
         what="epsilon is rounded to float16, where 1e-8 is 0: a gradient of zero becomes 0 / 0.",
         implementation="flax_impl",
-        edits=(Edit("optimizer.py", "+ spec.epsilon), mean", "+ float(np.float16(spec.epsilon))), mean"),),
+        edits=(
+            Edit(
+                "optimizer.py:scale_by_adam.update", "+ spec.epsilon), mean", "+ float(np.float16(spec.epsilon))), mean"
+            ),
+        ),
         experiment="hello-gru",
         check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
@@ -72,7 +80,7 @@ FAULTS: tuple[Fault, ...] = (
         name="adam-without-correction",
         what="p = p - lr m / (sqrt(v) + epsilon): neither moment is corrected, as in BertAdam.",
         implementation="flax_impl",
-        edits=(Edit("optimizer.py", FLAX_STEP, "m / (jnp.sqrt(v) + spec.epsilon), mean, square"),),
+        edits=(Edit("optimizer.py:scale_by_adam.update", FLAX_STEP, "m / (jnp.sqrt(v) + spec.epsilon), mean, square"),),
         experiment="hello-transformer",
         check="optimizer",
         tensor="parameters/input.weight",
@@ -84,7 +92,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:stack_constants",
                 "training.constants(step) for step",
                 "training.constants(step)._replace(correction1=training.constants(step + 1).correction1,"
                 " correction2=training.constants(step + 1).correction2) for step",
@@ -99,7 +107,13 @@ FAULTS: tuple[Fault, ...] = (
         name="corrections-in-float32",
         what="1 - beta^t is computed in float32, as optax alone does: off by 1e-5 of itself in the first step.",
         implementation="flax_impl",
-        edits=(Edit("optimizer.py", "v / at.correction2", "v / (1 - jnp.float32(spec.beta2) ** (state.count + 1))"),),
+        edits=(
+            Edit(
+                "optimizer.py:scale_by_adam.update",
+                "v / at.correction2",
+                "v / (1 - jnp.float32(spec.beta2) ** (state.count + 1))",
+            ),
+        ),
         experiment="course-rnn",
         check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
@@ -110,7 +124,9 @@ FAULTS: tuple[Fault, ...] = (
         name="beta2-0.99",
         what="Adam's beta2 is 0.99 where it is 0.999.",
         implementation="torch_impl",
-        edits=(Edit("optimizer.py", "betas=(spec.beta1, spec.beta2)", "betas=(spec.beta1, 0.99)"),),
+        edits=(
+            Edit("optimizer.py:make", f"spec.beta2),{ADAM_EPSILON}{ADAM_ENDS}", f"0.99),{ADAM_EPSILON}{ADAM_ENDS}"),
+        ),
         experiment="hello-rnn",
         check="optimizer",
         tensor="slots/rnn.weight_ih_l0.exp_avg_sq",
@@ -121,9 +137,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "optimizer.py",
-                "                fused=True,\n",
-                "                fused=True,\n                amsgrad=True,\n",
+                "optimizer.py:make",
+                f"{ADAM_EPSILON}{ADAM_ENDS}",
+                f"{ADAM_EPSILON}{ADAM_ENDS}\n                amsgrad=True,",
             ),
         ),
         experiment="hello-gru",
@@ -145,7 +161,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:descend",
                 "    clipped = optimizers.clip(training.clipping, gradients)\n",
                 "    gradients = jax.tree.map(lambda g: g * (abs(g) > 1e-6), gradients)\n"
                 "    clipped = optimizers.clip(training.clipping, gradients)\n",
@@ -159,7 +175,7 @@ FAULTS: tuple[Fault, ...] = (
         name="nesterov",
         what="p = p - lr (g + momentum b) where it is p - lr b.",
         implementation="torch_impl",
-        edits=(Edit("optimizer.py", SGD, SGD + ", nesterov=True"),),
+        edits=(Edit("optimizer.py:make", SGD, SGD + ", nesterov=True"),),
         experiment="hello-rnn-sgd-momentum",
         check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
@@ -168,7 +184,7 @@ FAULTS: tuple[Fault, ...] = (
         name="dampening",
         what="b = momentum b + (1 - momentum) g from the second step on; torch's first step is not dampened.",
         implementation="torch_impl",
-        edits=(Edit("optimizer.py", SGD, SGD + ", dampening=spec.momentum"),),
+        edits=(Edit("optimizer.py:make", SGD, SGD + ", dampening=spec.momentum"),),
         experiment="hello-rnn-sgd-momentum",
         check="optimizer",
         tensor="slots/rnn.*.momentum_buffer",
@@ -179,7 +195,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:descend",
                 "    updated: Any = optax.apply_updates(carry.parameters, updates)\n",
                 "    updates = jax.tree.map(lambda g: -at.learning_rate * g, clipped)\n"
                 "    updated: Any = optax.apply_updates(carry.parameters, updates)\n",
@@ -193,7 +209,7 @@ FAULTS: tuple[Fault, ...] = (
         name="momentum-where-none-is-asked-for",
         what="Plain SGD is given momentum 0.9.",
         implementation="flax_impl",
-        edits=(Edit("optimizer.py", "momentum=spec.momentum or None", "momentum=spec.momentum or 0.9"),),
+        edits=(Edit("optimizer.py:make", "momentum=spec.momentum or None", "momentum=spec.momentum or 0.9"),),
         experiment="hello-rnn-sgd",
         check="optimizer",
         tensor="parameters/rnn.*",
@@ -202,7 +218,7 @@ FAULTS: tuple[Fault, ...] = (
         name="weights-decay-under-plain-sgd",
         what="Plain SGD decays weights by 1e-4, as many recipes do.",
         implementation="torch_impl",
-        edits=(Edit("optimizer.py", "momentum=spec.momentum)", "momentum=spec.momentum, weight_decay=1e-4)"),),
+        edits=(Edit("optimizer.py:make", "momentum=spec.momentum)", "momentum=spec.momentum, weight_decay=1e-4)"),),
         experiment="hello-rnn-sgd",
         check="optimizer",
         tensor="parameters/rnn.*",

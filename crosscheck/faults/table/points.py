@@ -11,7 +11,13 @@ FAULTS: tuple[Fault, ...] = (
         name="relu-by-a-root",
         what="relu(x) = (x + sqrt(x^2)) / 2, whose gradient at exactly zero is 0 / 0.",
         implementation="flax_impl",
-        edits=(Edit("transformer.py", '"relu": jax.nn.relu', '"relu": lambda x: (x + jnp.sqrt(x * x)) / 2'),),
+        edits=(
+            Edit(
+                "transformer.py:EncoderLayer.__init__",
+                '"relu": jax.nn.relu',
+                '"relu": lambda x: (x + jnp.sqrt(x * x)) / 2',
+            ),
+        ),
         experiment="hello-transformer",
         check="gradients",
         tensor="*zero*",
@@ -21,7 +27,9 @@ FAULTS: tuple[Fault, ...] = (
         name="relu-by-maximum",
         what="relu(x) = maximum(x, 0), whose gradient at exactly zero is 1/2 in JAX, where torch's relu has 0.",
         implementation="flax_impl",
-        edits=(Edit("transformer.py", '"relu": jax.nn.relu', '"relu": lambda x: jnp.maximum(x, 0)'),),
+        edits=(
+            Edit("transformer.py:EncoderLayer.__init__", '"relu": jax.nn.relu', '"relu": lambda x: jnp.maximum(x, 0)'),
+        ),
         experiment="hello-transformer",
         check="gradients",
         tensor="*zero*",
@@ -31,7 +39,13 @@ FAULTS: tuple[Fault, ...] = (
         name="relu-by-clamp",
         what="relu(x) = clamp(x, min=0), whose gradient at exactly zero is 1.",
         implementation="torch_impl",
-        edits=(Edit("transformer.py", "activation=spec.activation", "activation=lambda x: x.clamp(min=0)"),),
+        edits=(
+            Edit(
+                "transformer.py:TransformerEncoder.__init__.new_layer",
+                "activation=spec.activation",
+                "activation=lambda x: x.clamp(min=0)",
+            ),
+        ),
         experiment="hello-transformer",
         check="gradients",
         tensor="*zero*",
@@ -41,7 +55,7 @@ FAULTS: tuple[Fault, ...] = (
         name="layer-norm-fast-variance",
         what="The variance is E[x^2] - E[x]^2, Flax's default, which loses its digits where the mean is large.",
         implementation="flax_impl",
-        edits=(Edit("transformer.py", ", use_fast_variance=False", ""),),
+        edits=(Edit("transformer.py:EncoderLayer.__init__", ", use_fast_variance=False", ""),),
         experiment="hello-transformer",
         check="forward",
         tensor="encoder.layers.0.norm1 (offset)",
@@ -54,7 +68,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "attention.py",
+                "attention.py:attend",
                 "weights = torch.softmax(scores, -1) * kept",
                 "weights = scores.exp() / scores.exp().sum(-1, keepdim=True).clamp(min=1e-30) * kept",
             ),
@@ -68,7 +82,13 @@ FAULTS: tuple[Fault, ...] = (
         name="fourth-layer-has-weights-of-third",
         what="Layers from the fourth on call the third layer's cell.",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", "unroll_cell(self.cells[index],", "unroll_cell(self.cells[min(index, 2)],"),),
+        edits=(
+            Edit(
+                "recurrent.py:Layers.__call__",
+                "unroll_cell(self.cells[index],",
+                "unroll_cell(self.cells[min(index, 2)],",
+            ),
+        ),
         experiment="hello-stacked-rnn",
         check="forward",
         tensor="rnn.h_l3",
@@ -80,7 +100,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:TransformerEncoder.__init__",
                 "        self.head = ",
                 "        for layer in self.encoder.layers[3:]:\n"
                 "            layer.forward = self.encoder.layers[2].forward\n"
@@ -98,12 +118,12 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:Encoder.__call__",
                 "        for index, layer in enumerate(self.layers):\n",
                 "        for index, layer in enumerate(self.layers):\n            layer.residual = index < 2\n",
             ),
             Edit(
-                "transformer.py",
+                "transformer.py:EncoderLayer.__call__",
                 'hidden = hidden + self.dropout2(stages["linear2"])',
                 'hidden = hidden * self.residual + self.dropout2(stages["linear2"])',
             ),
@@ -118,7 +138,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "recurrent.py",
+                "recurrent.py:Layers.__call__",
                 "tuple(jnp.stack(s) for s in zip(*final, strict=True)), trace",
                 "tuple(jnp.stack(s[::2] + s[1::2]) for s in zip(*final, strict=True)), trace",
             ),
@@ -132,7 +152,7 @@ FAULTS: tuple[Fault, ...] = (
         name="backward-state-of-the-last-step",
         what="The backward direction's final state is its output at the last step, where it has seen one symbol.",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", "values[:, 0 if suffix else -1]", "values[:, -1]"),),
+        edits=(Edit("recurrent.py:Layers.__call__", "values[:, 0 if suffix else -1]", "values[:, -1]"),),
         experiment="hello-bidirectional-gru",
         check="forward",
         tensor="rnn.h_n",
@@ -144,7 +164,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "model.py",
+                "model.py:Model.embed",
                 "return zero_padding(batch.inputs, valid)",
                 "return jax.lax.stop_gradient(zero_padding(batch.inputs, valid))",
             ),
@@ -159,7 +179,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "model.py",
+                "model.py:Model.embed",
                 "return zero_padding(batch.inputs, valid)",
                 "return zero_padding(batch.inputs, valid).detach()",
             ),
@@ -172,7 +192,7 @@ FAULTS: tuple[Fault, ...] = (
         name="minus-infinity-for-the-lowest-number",
         what="Padding is masked by minus infinity: a row of nothing else is 0 / 0.",
         implementation="flax_impl",
-        edits=(Edit("attention.py", "jnp.finfo(scores.dtype).min", "-jnp.inf"),),
+        edits=(Edit("attention.py:_written_out", "jnp.finfo(scores.dtype).min", "-jnp.inf"),),
         experiment="hello-encoder-decoder",
         check="forward",
         tensor="attention.weights",
@@ -184,7 +204,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "attention.py",
+                "attention.py:attend",
                 "scores = scores.masked_fill(~kept, torch.finfo(scores.dtype).min)",
                 "mask = torch.zeros_like(scores).masked_fill(~kept, torch.finfo(scores.dtype).min)\n"
                 "        scores = scores + mask + mask",
@@ -201,12 +221,14 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "attention.py",
+                "attention.py:_written_out",
                 "scores = jnp.where(kept, scores, jnp.finfo(scores.dtype).min)",
                 "scores = scores + jnp.where(kept, 0.0, -jnp.inf)",
             ),
             Edit(
-                "attention.py", "jax.nn.softmax(scores, -1) * kept", "jnp.nan_to_num(jax.nn.softmax(scores, -1)) * kept"
+                "attention.py:_written_out",
+                "jax.nn.softmax(scores, -1) * kept",
+                "jnp.nan_to_num(jax.nn.softmax(scores, -1)) * kept",
             ),
         ),
         experiment="hello-encoder-decoder",
@@ -220,7 +242,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "encoder_decoder.py",
+                "encoder_decoder.py:EncoderDecoder.forward",
                 "attend(decoded, encoded, encoded, 1.0, valid)\n        self.record",
                 "attend(decoded, encoded[:, : decoded.shape[1]], encoded[:, : decoded.shape[1]], 1.0,"
                 " None if valid is None else valid[:, : decoded.shape[1]])\n        self.record",
@@ -236,7 +258,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "recurrent.py",
+                "recurrent.py:run",
                 "        packed = pack_padded_sequence(",
                 "        order = lengths.argsort(descending=True, stable=True)\n"
                 "        inputs, lengths = inputs[order], lengths[order]\n"
@@ -251,7 +273,7 @@ FAULTS: tuple[Fault, ...] = (
         name="one-length-for-all",
         what="Every sequence is as long as the longest: the padding of the others is read.",
         implementation="torch_impl",
-        edits=(Edit("model.py", "< batch.lengths[:, None]", "< batch.lengths.max()"),),
+        edits=(Edit("model.py:valid_steps", "< batch.lengths[:, None]", "< batch.lengths.max()"),),
         experiment="hello-self-attention",
         check="forward",
         tensor="query",
@@ -260,7 +282,7 @@ FAULTS: tuple[Fault, ...] = (
         name="start-ignored",
         what="The layers start from zero whatever state the batch brings.",
         implementation="torch_impl",
-        edits=(Edit("recurrent.py", "    if batch.initial is None:", "    if batch is not None:"),),
+        edits=(Edit("recurrent.py:initial_state", "    if batch.initial is None:", "    if batch is not None:"),),
         experiment="hello-lstm",
         check="forward",
         tensor="rnn.h_l0*",
@@ -269,7 +291,7 @@ FAULTS: tuple[Fault, ...] = (
         name="start-ignored",
         what="The layers start from zero whatever state the batch brings.",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", "    if batch.initial is None:", "    if batch is not None:"),),
+        edits=(Edit("recurrent.py:initial_state", "    if batch.initial is None:", "    if batch is not None:"),),
         experiment="hello-gru",
         check="forward",
         tensor="rnn.h_l0*",
@@ -278,7 +300,7 @@ FAULTS: tuple[Fault, ...] = (
         name="start-of-both-states-alike",
         what="The state that the batch brings is taken for the hidden state and for the cell state alike.",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", 'f"{module}.c_0")', 'f"{module}.h_0")'),),
+        edits=(Edit("recurrent.py:initial_state", 'f"{module}.c_0")', 'f"{module}.h_0")'),),
         experiment="hello-lstm",
         check="forward",
         tensor="rnn.*",
@@ -287,7 +309,9 @@ FAULTS: tuple[Fault, ...] = (
         name="start-of-layer-zero-for-all",
         what="Every layer starts from the first layer's state.",
         implementation="flax_impl",
-        edits=(Edit("recurrent.py", "tuple(s[index] for s in initial)", "tuple(s[0] for s in initial)"),),
+        edits=(
+            Edit("recurrent.py:Layers.__call__", "tuple(s[index] for s in initial)", "tuple(s[0] for s in initial)"),
+        ),
         experiment="hello-stacked-rnn",
         check="forward",
         tensor="rnn.h_l1*",
@@ -297,7 +321,7 @@ FAULTS: tuple[Fault, ...] = (
         name="recurrent-relu-by-maximum",
         what="The recurrent layers' relu is maximum(x, 0), whose gradient at exactly zero is 1/2 in JAX.",
         implementation="flax_impl",
-        edits=(Edit("rnn.py", '"relu": jax.nn.relu', '"relu": lambda x: jnp.maximum(x, 0)'),),
+        edits=(Edit("rnn.py:ElmanCell.__init__", '"relu": jax.nn.relu', '"relu": lambda x: jnp.maximum(x, 0)'),),
         experiment="hello-stacked-bidirectional-relu",
         check="gradients",
         tensor="rnn.weight_ih_l0 (zero units)",
@@ -306,7 +330,7 @@ FAULTS: tuple[Fault, ...] = (
         name="recurrent-relu-leaks",
         what="The recurrent layers' relu lets a thousandth of what is negative through.",
         implementation="flax_impl",
-        edits=(Edit("rnn.py", '"relu": jax.nn.relu', '"relu": lambda x: jnp.maximum(x, x / 1000)'),),
+        edits=(Edit("rnn.py:ElmanCell.__init__", '"relu": jax.nn.relu', '"relu": lambda x: jnp.maximum(x, x / 1000)'),),
         experiment="hello-stacked-bidirectional-relu",
         check="forward",
         tensor="rnn.h_l0",

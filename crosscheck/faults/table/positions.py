@@ -3,14 +3,15 @@
 from crosscheck.faults.fault import Edit, Fault
 
 FLAX_SINUSOIDS = "np.stack([np.sin(angles), np.cos(angles)], -1).reshape(time, hidden)"
-TORCH_SINUSOIDS = "torch.stack([angles.sin(), angles.cos()], -1).flatten(1)"
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="sines-before-cosines",
         what="Positions are [all sines; all cosines] where sine and cosine alternate.",
         implementation="flax_impl",
-        edits=(Edit("transformer.py", FLAX_SINUSOIDS, "np.concatenate([np.sin(angles), np.cos(angles)], -1)"),),
+        edits=(
+            Edit("transformer.py:sinusoids", FLAX_SINUSOIDS, "np.concatenate([np.sin(angles), np.cos(angles)], -1)"),
+        ),
         experiment="hello-transformer",
         check="forward",
         tensor="positions",
@@ -22,7 +23,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:sinusoids",
                 "np.arange(0, hidden, 2, dtype=np.float64) / hidden",
                 "np.arange(hidden // 2) / (hidden // 2 - 1)",
             ),
@@ -38,7 +39,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:sinusoids",
                 "torch.arange(time, dtype=torch.float64)",
                 "torch.arange(1, time + 1, dtype=torch.float64)",
             ),
@@ -54,7 +55,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:TransformerEncoder.forward",
                 "sinusoids(*hidden.shape[1:], self.position_base, hidden.dtype)",
                 "sinusoids(*hidden.shape[::2], self.position_base, hidden.dtype)[:, None]",
             ),
@@ -70,7 +71,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:TransformerEncoder.forward",
                 "hidden = self.input(self.embed(batch, valid))",
                 "hidden = self.input(self.embed(batch, valid)) * self.spec.hidden_size**0.5",
             ),

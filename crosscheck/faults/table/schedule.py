@@ -17,7 +17,7 @@ FAULTS: tuple[Fault, ...] = (
         name="weight-decay-1e-4",
         what="AdamW's decay is 1e-4, optax's default, where it is 1e-2.",
         implementation="flax_impl",
-        edits=(Edit("optimizer.py", "add_decayed_weights(spec.weight_decay)", "add_decayed_weights(1e-4)"),),
+        edits=(Edit("optimizer.py:make", "add_decayed_weights(spec.weight_decay)", "add_decayed_weights(1e-4)"),),
         experiment="hello-lstm-adamw-warm-up",
         check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
@@ -29,7 +29,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "optimizer.py",
+                "optimizer.py:make",
                 "add_decayed_weights(spec.weight_decay)",
                 "add_decayed_weights(spec.weight_decay * spec.learning_rate / at.learning_rate)",
             ),
@@ -45,7 +45,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "optimizer.py",
+                "optimizer.py:make",
                 f"                scale_by_adam(spec, at),\n                {FLAX_DECAY},\n",
                 f"                {FLAX_DECAY},\n                scale_by_adam(spec, at),\n",
             ),
@@ -59,7 +59,7 @@ FAULTS: tuple[Fault, ...] = (
         name="weight-decay-coupled",
         what="AdamW is Adam with L2: the decay is added to the gradient.",
         implementation="torch_impl",
-        edits=(Edit("optimizer.py", "torch.optim.AdamW(", "torch.optim.Adam("),),
+        edits=(Edit("optimizer.py:make", "torch.optim.AdamW(", "torch.optim.Adam("),),
         experiment="hello-lstm-adamw-warm-up",
         check="optimizer",
         tensor="slots/rnn.weight_ih_l0.exp_avg",
@@ -71,13 +71,13 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:descend",
                 "    return Carry(updated, state)\n",
                 "    decay = training.optimizer.weight_decay * at.learning_rate\n"
                 "    updated = jax.tree.map(lambda p, u: u + decay * (p - u), carry.parameters, updated)\n"
                 "    return Carry(updated, state)\n",
             ),
-            Edit("optimizer.py", "add_decayed_weights(spec.weight_decay)", "add_decayed_weights(0.0)"),
+            Edit("optimizer.py:make", "add_decayed_weights(spec.weight_decay)", "add_decayed_weights(0.0)"),
         ),
         experiment="hello-lstm-adamw-warm-up",
         check="optimizer",
@@ -89,10 +89,10 @@ FAULTS: tuple[Fault, ...] = (
         what="Tensors of one axis are left out of the decay, as in nanoGPT.",
         implementation="flax_impl",
         edits=(
-            Edit("optimizer.py", "add_decayed_weights(spec.weight_decay)", "add_decayed_weights(0.0)"),
+            Edit("optimizer.py:make", "add_decayed_weights(spec.weight_decay)", "add_decayed_weights(0.0)"),
             # Outside of the vector that the optimizer makes of all tensors, in which none has more than one axis.
             Edit(
-                "optimizer.py",
+                "optimizer.py:make",
                 "    return optax.flatten(chosen)\n",
                 "    rate = -at.learning_rate * spec.weight_decay\n"
                 "    matrices = lambda p: jax.tree.map(lambda x: x.ndim > 1, p)\n"
@@ -110,7 +110,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "optimizer.py",
+                "optimizer.py:make",
                 ADAMW,
                 ADAMW.replace(
                     "model.parameters()",
@@ -129,7 +129,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:stack_constants",
                 "training.constants(step) for step",
                 "training.constants(step)._replace(learning_rate=training.learning_rate(step - 1)) for step",
             ),
@@ -143,7 +143,7 @@ FAULTS: tuple[Fault, ...] = (
         name="warm-up-skips-a-step",
         what="The schedule is advanced before the step: the first learning rate is never used.",
         implementation="torch_impl",
-        edits=(Edit("training.py", "training.learning_rate(step)", "training.learning_rate(step + 1)"),),
+        edits=(Edit("training.py:descend", "training.learning_rate(step)", "training.learning_rate(step + 1)"),),
         experiment="hello-lstm-adamw-warm-up",
         check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
@@ -153,7 +153,7 @@ FAULTS: tuple[Fault, ...] = (
         name="learning-rate-stays-after-step-5",
         what="The schedule is read up to step 5 and stays there: the first six steps are right.",
         implementation="torch_impl",
-        edits=(Edit("training.py", "training.learning_rate(step)", "training.learning_rate(min(step, 5))"),),
+        edits=(Edit("training.py:descend", "training.learning_rate(step)", "training.learning_rate(min(step, 5))"),),
         experiment="hello-lstm-adamw-warm-up",
         check="optimizer",
         tensor="parameters/rnn.*",

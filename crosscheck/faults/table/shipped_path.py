@@ -11,7 +11,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "                descend(training, model, optimizer, step)\n                step += 1\n",
                 f"                unclipped = {CLIPPED}(training, clipping=None)\n"
                 "                descend(training if record else unclipped, model, optimizer, step)\n"
@@ -28,7 +28,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "        masks = masks if experiment.model.has_dropout",
                 f"        free = {CLIPPED}(experiment, training={CLIPPED}(training, clipping=None))\n"
                 "        experiment = experiment if record else free\n"
@@ -45,7 +45,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "losses=np.array(losses, settings.precision),",
                 "losses=np.array(losses if record else losses[:1] + losses[:-1], settings.precision),",
             ),
@@ -60,7 +60,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "losses=np.asarray(outputs.loss).reshape(-1),",
                 "losses=np.roll(np.asarray(outputs.loss).reshape(-1), 0 if record else 1),",
             ),
@@ -75,7 +75,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "state=State(export(model), slots, step)",
                 "state=State(export(model), slots if record else state.slots, step)",
             ),
@@ -90,7 +90,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "with mode(model, dropout_of(experiment, arrays, seed, step, masks)):",
                 'since = step - state.step if masks == "own" else step\n'
                 "                with mode(model, dropout_of(experiment, arrays, seed, since, masks)):",
@@ -106,7 +106,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py", "dropout = np.array(steps, np.int32)", "dropout = np.arange(len(steps), dtype=np.int32)"
+                "training.py:stack_inputs",
+                "dropout = np.array(steps, np.int32)",
+                "dropout = np.arange(len(steps), dtype=np.int32)",
             ),
         ),
         experiment="hello-stacked-lstm-dropout",
@@ -119,7 +121,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "        compile_model(model, settings)\n",
                 "        compile_model(model, settings)\n"
                 '        for module in model.modules() if masks == "own" else ():\n'
@@ -139,7 +141,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:make_step.step.loss_of",
                 "            set_mode(model, dropout)\n            logits, _ = run(",
                 "            set_mode(model, dropout)\n"
                 '            for _, module in nnx.iter_modules(model) if masks == "own" else ():\n'
@@ -159,10 +161,16 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py", "        step = state.step\n", "        step = state.step\n        CALLS.append(step)\n"
+                "training.py:train",
+                "        step = state.step\n",
+                "        step = state.step\n        CALLS.append(step)\n",
             ),
-            Edit("training.py", "def dropout_of(", "CALLS: list[int] = []\n\n\ndef dropout_of("),
-            Edit("training.py", 'return seed_for(seed, "dropout", step)', "return seed_for(seed, len(CALLS), step)"),
+            Edit("training.py:dropout_of", "def dropout_of(", "CALLS: list[int] = []\n\n\ndef dropout_of("),
+            Edit(
+                "training.py:dropout_of",
+                'return seed_for(seed, "dropout", step)',
+                "return seed_for(seed, len(CALLS), step)",
+            ),
         ),
         experiment="hello-stacked-lstm-dropout",
         check="shipped-path",
@@ -174,11 +182,11 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "evaluation_batch, jax.random.key(seed))",
                 "evaluation_batch, jax.random.key(CALLS.append(seed) or seed + len(CALLS)))",
             ),
-            Edit("training.py", "def first_carry(", "CALLS: list[int] = []\n\n\ndef first_carry("),
+            Edit("training.py:first_carry", "def first_carry(", "CALLS: list[int] = []\n\n\ndef first_carry("),
         ),
         experiment="hello-stacked-lstm-dropout",
         check="shipped-path",
@@ -190,7 +198,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "if task.drawn:\n                    arrays = task.batch(seed, step,",
                 "if task.drawn:\n                    last = training.epochs * training.steps_per_epoch\n"
                 "                    arrays = task.batch(seed, step % last,",
@@ -206,7 +214,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:stack_inputs",
                 "task.batches(seed, steps, ",
                 "task.batches(seed, [s % (training.epochs * training.steps_per_epoch) for s in steps], ",
             ),
@@ -221,7 +229,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "optimizers.load_slots(optimizer, model, state.slots, state.step)",
                 "optimizers.load_slots(optimizer, model, state.slots, state.step % 256)",
             ),
@@ -234,7 +242,11 @@ FAULTS: tuple[Fault, ...] = (
         name="step-in-eight-bits",
         what="Learning rates and Adam's corrections are those of a step number of eight bits.",
         implementation="flax_impl",
-        edits=(Edit("training.py", "*(training.constants(step) for", "*(training.constants(step % 256) for"),),
+        edits=(
+            Edit(
+                "training.py:stack_constants", "*(training.constants(step) for", "*(training.constants(step % 256) for"
+            ),
+        ),
         experiment="hello-lstm-adamw-warm-up",
         check="shipped-path",
         tensor="step 256/recorded/*",
@@ -244,7 +256,11 @@ FAULTS: tuple[Fault, ...] = (
         what="The key of JAX's own masks is made from a step number of sixteen bits.",
         implementation="flax_impl",
         edits=(
-            Edit("training.py", "dropout = np.array(steps, np.int32)", "dropout = np.array(steps, np.int32) % 2**16"),
+            Edit(
+                "training.py:stack_inputs",
+                "dropout = np.array(steps, np.int32)",
+                "dropout = np.array(steps, np.int32) % 2**16",
+            ),
         ),
         experiment="hello-stacked-lstm-dropout",
         check="shipped-path",
@@ -257,12 +273,12 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "if task.drawn:\n                    arrays = task.batch(seed, step, settings.precision)\n",
                 "if task.drawn:\n                    new = task.batch(seed, step, settings.precision)\n"
                 "                    arrays = KEPT.setdefault((task, step), new)\n",
             ),
-            Edit("training.py", "def descend(", "KEPT: dict = {}\n\n\ndef descend("),
+            Edit("training.py:descend", "def descend(", "KEPT: dict = {}\n\n\ndef descend("),
         ),
         experiment="last-step-classifier",
         check="shipped-path",
@@ -274,11 +290,11 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:stack_inputs",
                 "to_arrays(experiment.task.batches(seed, steps, settings.precision))",
                 "to_arrays(KEPT.setdefault((experiment, steps), experiment.task.batches(seed, steps, 'float64')))",
             ),
-            Edit("training.py", "def stack_inputs(", "KEPT: dict = {}\n\n\ndef stack_inputs("),
+            Edit("training.py:stack_inputs", "def stack_inputs(", "KEPT: dict = {}\n\n\ndef stack_inputs("),
         ),
         experiment="last-step-classifier",
         check="shipped-path",
@@ -290,7 +306,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "contract.py",
+                "contract.py:forward",
                 "value.cpu().numpy() for name, value in model.intermediates.items()",
                 "(value * (1 + 1e-3 * bool(training.STEPPED and len(batch.inputs) > 1))).cpu().numpy()"
                 " for name, value in model.intermediates.items()",
@@ -298,8 +314,8 @@ FAULTS: tuple[Fault, ...] = (
             Edit(
                 "contract.py", "from torch_impl import compilation\n", "from torch_impl import compilation, training\n"
             ),
-            Edit("training.py", "def descend(", "STEPPED: list[int] = []\n\n\ndef descend("),
-            Edit("training.py", "    optimizer.step()\n", "    optimizer.step()\n    STEPPED.append(step)\n"),
+            Edit("training.py:descend", "def descend(", "STEPPED: list[int] = []\n\n\ndef descend("),
+            Edit("training.py:descend", "    optimizer.step()\n", "    optimizer.step()\n    STEPPED.append(step)\n"),
         ),
         experiment="hello-gru",
         check="shipped-path",
@@ -311,15 +327,15 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "contract.py",
+                "contract.py:forward",
                 "np.asarray(value) for name, value in outputs.items()",
                 "np.asarray(value) * (1 + 1e-3 * bool(training.CALLS and len(batch.inputs) > 1))"
                 " for name, value in outputs.items()",
             ),
             Edit("contract.py", "from flax_impl import compilation\n", "from flax_impl import compilation, training\n"),
-            Edit("training.py", "def first_carry(", "CALLS: list[int] = []\n\n\ndef first_carry("),
+            Edit("training.py:first_carry", "def first_carry(", "CALLS: list[int] = []\n\n\ndef first_carry("),
             Edit(
-                "training.py",
+                "training.py:train",
                 "    training = experiment.training\n",
                 "    training = experiment.training\n    CALLS.append(epochs)\n",
             ),
@@ -332,7 +348,7 @@ FAULTS: tuple[Fault, ...] = (
         name="generator-left-seeded",
         what="torch's global generator is left where the masks' seed has put it.",
         implementation="torch_impl",
-        edits=(Edit("dropout.py", "with torch.random.fork_rng(devices):", "if devices is not None:"),),
+        edits=(Edit("dropout.py:mode", "with torch.random.fork_rng(devices):", "if devices is not None:"),),
         experiment="hello-stacked-lstm-dropout",
         check="shipped-path",
         tensor="torch's global generator, dropout",
@@ -343,7 +359,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:stack_inputs",
                 "    dropout = None\n    if experiment",
                 "    np.random.seed(0)\n    dropout = None\n    if experiment",
             ),

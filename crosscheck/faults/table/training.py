@@ -7,7 +7,7 @@ FAULTS: tuple[Fault, ...] = (
         name="trained-in-eval-mode",
         what="Training runs in eval mode: nothing is ever dropped.",
         implementation="flax_impl",
-        edits=(Edit("training.py", "set_mode(model, dropout)", "set_mode(model, None)"),),
+        edits=(Edit("training.py:make_step.step.loss_of", "set_mode(model, dropout)", "set_mode(model, None)"),),
         experiment="hello-stacked-lstm-dropout",
         check="trajectory",
         tensor="loss",
@@ -19,7 +19,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "dropout.py",
+                "dropout.py:mode",
                 "    if model.training != (dropout is not None):\n        model.train(dropout is not None)\n",
                 "    model.train()\n",
             ),
@@ -33,7 +33,7 @@ FAULTS: tuple[Fault, ...] = (
         name="evaluated-in-dropout",
         what="The evaluation after each epoch runs in train mode.",
         implementation="torch_impl",
-        edits=(Edit("training.py", "mode(model, None), unchanged", "mode(model, 0), unchanged"),),
+        edits=(Edit("training.py:evaluate", "mode(model, None), _unchanged", "mode(model, 0), _unchanged"),),
         experiment="hello-transformer-dropout",
         check="trajectory",
         tensor="logits",
@@ -43,7 +43,7 @@ FAULTS: tuple[Fault, ...] = (
         name="evaluated-in-dropout",
         what="The evaluation after each epoch runs in train mode.",
         implementation="flax_impl",
-        edits=(Edit("training.py", "set_mode(model, None)", "set_mode(model, jax.random.key(0))"),),
+        edits=(Edit("training.py:evaluate", "set_mode(model, None)", "set_mode(model, jax.random.key(0))"),),
         experiment="hello-stacked-lstm-dropout",
         check="trajectory",
         tensor="logits",
@@ -55,7 +55,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "recurrent.py",
+                "recurrent.py:Layers.__call__",
                 'if layer < self.num_layers - 1:\n                inputs = getattr(self, f"dropout_l{layer}")',
                 'if self.num_layers > 1:\n                inputs = getattr(self, "dropout_l0")',
             ),
@@ -71,7 +71,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "recurrent.py",
+                "recurrent.py:Layers.__call__",
                 "            if layer < self.num_layers - 1:\n                inputs",
                 "            if layer < self.num_layers - 2:\n                inputs",
             ),
@@ -85,7 +85,7 @@ FAULTS: tuple[Fault, ...] = (
         name="dropout-not-scaled",
         what="What is kept is not divided by 1 - rate.",
         implementation="flax_impl",
-        edits=(Edit("dropout.py", "inputs * self.mask", "inputs * (self.mask > 0)"),),
+        edits=(Edit("dropout.py:Dropout.__call__", "inputs * self.mask", "inputs * (self.mask > 0)"),),
         experiment="hello-transformer-dropout",
         check="trajectory",
         tensor="loss",
@@ -96,7 +96,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:EncoderLayer.feed_forward",
                 "self.linear2(self.dropout(self.activation(self.linear1(hidden))))",
                 "self.linear2(self.activation(self.linear1(hidden)))",
             ),
@@ -111,7 +111,11 @@ FAULTS: tuple[Fault, ...] = (
         what="Step s uses the masks of step s + 1.",
         implementation="torch_impl",
         edits=(
-            Edit("training.py", 'generator_for(seed, "dropout", step)', 'generator_for(seed, "dropout", step + 1)'),
+            Edit(
+                "training.py:dropout_of",
+                'generator_for(seed, "dropout", step)',
+                'generator_for(seed, "dropout", step + 1)',
+            ),
         ),
         experiment="hello-transformer-dropout",
         check="trajectory",
@@ -123,7 +127,11 @@ FAULTS: tuple[Fault, ...] = (
         what="Every step uses the first step's masks.",
         implementation="flax_impl",
         edits=(
-            Edit("training.py", 'generator_for(seed, "dropout", step)', 'generator_for(seed, "dropout", steps[0])'),
+            Edit(
+                "training.py:stack_inputs",
+                'generator_for(seed, "dropout", step)',
+                'generator_for(seed, "dropout", steps[0])',
+            ),
         ),
         experiment="hello-stacked-lstm-dropout",
         check="trajectory",
@@ -134,7 +142,7 @@ FAULTS: tuple[Fault, ...] = (
         name="gradients-not-cleared",
         what="Gradients of earlier steps are added up.",
         implementation="torch_impl",
-        edits=(Edit("training.py", "                    optimizer.zero_grad()\n", ""),),
+        edits=(Edit("training.py:train", "                    optimizer.zero_grad()\n", ""),),
         experiment="hello-gru",
         check="trajectory",
         tensor="slots/*",
@@ -145,7 +153,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "recurrent.py",
+                "recurrent.py:Recurrent.forward",
                 "        outputs, final = self.recur(inputs, batch, valid)\n",
                 "        outputs, final = self.recur(inputs, batch, valid)\n"
                 "        if self.training:\n"
@@ -163,7 +171,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "        for _ in range(epochs):\n",
                 "        for _ in range(epochs):\n            optimizer = optimizers.make(training.optimizer, model)\n",
             ),
@@ -178,7 +186,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "if task.drawn:\n                    arrays = task.batch(seed, step,",
                 "if task.drawn:\n                    arrays = task.batch(seed, step % training.steps_per_epoch,",
             ),
@@ -192,7 +200,7 @@ FAULTS: tuple[Fault, ...] = (
         name="batches-in-another-order",
         what="Each epoch's batches are taken in reverse.",
         implementation="flax_impl",
-        edits=(Edit("training.py", "task.batches(seed, steps, ", "task.batches(seed, steps[::-1], "),),
+        edits=(Edit("training.py:stack_inputs", "task.batches(seed, steps, ", "task.batches(seed, steps[::-1], "),),
         experiment="last-step-classifier",
         check="trajectory",
         tensor="loss",
@@ -203,7 +211,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:make_step.step.loss_of",
                 "return cross_entropy(training.loss, logits, inputs.batch.targets)",
                 "return cross_entropy(training.loss, logits[:-1], inputs.batch.targets[:-1])",
             ),
@@ -219,13 +227,13 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:compile_epochs.train_epochs.epoch",
                 "            carry, outputs = jax.lax.scan(lambda c, i: step(c, i, key), carry, inputs)\n",
                 "            before = carry\n"
                 "            carry, outputs = jax.lax.scan(lambda c, i: step(c, i, key), carry, inputs)\n",
             ),
             Edit(
-                "training.py",
+                "training.py:compile_epochs.train_epochs.epoch",
                 "evaluate(graph, carry.parameters, evaluation_batch)",
                 "evaluate(graph, before.parameters, evaluation_batch)",
             ),
@@ -240,7 +248,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "                losses.append(loss.item())\n",
                 "                loss = cross_entropy(training.loss, model(batch), batch.targets)\n"
                 "                losses.append(loss.item())\n",
@@ -256,7 +264,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:train",
                 "state=State(export(model), slots, step)",
                 "state=State({n: recorded[n][-2] if record else v for n, v in export(model).items()}, slots, step)",
             ),
@@ -271,7 +279,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:load",
                 "to_tensor(value, dtype, device)",
                 "torch.as_tensor(value, dtype=dtype, device=device)",
             ),

@@ -9,7 +9,7 @@ FAULTS: tuple[Fault, ...] = (
         name="layer-norm-epsilon-1e-6",
         what="LayerNorm's epsilon is 1e-6, Flax's default, where it is 1e-5.",
         implementation="flax_impl",
-        edits=(Edit("transformer.py", "epsilon=spec.layer_norm_epsilon", "epsilon=1e-6"),),
+        edits=(Edit("transformer.py:EncoderLayer.__init__", "epsilon=spec.layer_norm_epsilon", "epsilon=1e-6"),),
         experiment="hello-transformer",
         check="forward",
         tensor="encoder.layers.0.norm1",
@@ -19,7 +19,13 @@ FAULTS: tuple[Fault, ...] = (
         name="layer-norm-epsilon-1e-6",
         what="LayerNorm's epsilon is 1e-6 where it is 1e-5.",
         implementation="torch_impl",
-        edits=(Edit("transformer.py", "layer_norm_eps=spec.layer_norm_epsilon", "layer_norm_eps=1e-6"),),
+        edits=(
+            Edit(
+                "transformer.py:TransformerEncoder.__init__.new_layer",
+                "layer_norm_eps=spec.layer_norm_epsilon",
+                "layer_norm_eps=1e-6",
+            ),
+        ),
         experiment="hello-transformer",
         check="forward",
         tensor="encoder.layers.0.norm1",
@@ -31,7 +37,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:EncoderLayer.__init__",
                 "        norm = partial(",
                 "        class Norm(nnx.LayerNorm):\n"
                 "            def __call__(self, x: Array) -> Array:\n"
@@ -40,7 +46,7 @@ FAULTS: tuple[Fault, ...] = (
                 "                return centred / deviation * self.scale[...] + self.bias[...]\n\n"
                 "        norm = partial(",
             ),
-            Edit("transformer.py", "partial(nnx.LayerNorm, spec", "partial(Norm, spec"),
+            Edit("transformer.py:EncoderLayer.__init__", "partial(nnx.LayerNorm, spec", "partial(Norm, spec"),
         ),
         experiment="hello-transformer-norm-first",
         check="forward",
@@ -53,7 +59,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:EncoderLayer.__init__",
                 "        norm = partial(",
                 "        class Norm(nnx.LayerNorm):\n"
                 "            def __call__(self, x: Array) -> Array:\n"
@@ -62,7 +68,7 @@ FAULTS: tuple[Fault, ...] = (
                 "                return centred / deviation * self.scale[...] + self.bias[...]\n\n"
                 "        norm = partial(",
             ),
-            Edit("transformer.py", "partial(nnx.LayerNorm, spec", "partial(Norm, spec"),
+            Edit("transformer.py:EncoderLayer.__init__", "partial(nnx.LayerNorm, spec", "partial(Norm, spec"),
         ),
         experiment="hello-transformer",
         check="forward",
@@ -75,7 +81,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:TransformerEncoder.__init__",
                 "        self.head = ",
                 "        for layer in self.encoder.layers:\n"
                 "            layer.norm2.register_forward_hook(lambda m, _, y: (y - m.bias) / m.weight + m.bias)\n"
@@ -90,7 +96,13 @@ FAULTS: tuple[Fault, ...] = (
         name="norm-order",
         what="Norms come first where they come last (and the other way round).",
         implementation="flax_impl",
-        edits=(Edit("transformer.py", "self.norm_first = spec.norm_first", "self.norm_first = not spec.norm_first"),),
+        edits=(
+            Edit(
+                "transformer.py:EncoderLayer.__init__",
+                "self.norm_first = spec.norm_first",
+                "self.norm_first = not spec.norm_first",
+            ),
+        ),
         experiment="hello-transformer",
         check="forward",
         tensor="encoder.layers.0.self_attn",
@@ -100,7 +112,11 @@ FAULTS: tuple[Fault, ...] = (
         name="norm-order",
         what="Norms come last, torch's default, where they come first.",
         implementation="torch_impl",
-        edits=(Edit("transformer.py", "            norm_first=spec.norm_first,\n", ""),),
+        edits=(
+            Edit(
+                "transformer.py:TransformerEncoder.__init__.new_layer", "            norm_first=spec.norm_first,\n", ""
+            ),
+        ),
         experiment="hello-transformer-norm-first",
         check="forward",
         tensor="encoder.layers.0.norm1",
@@ -112,7 +128,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:TransformerEncoder.__init__",
                 "spec.num_layers, enable_nested_tensor=False)",
                 "spec.num_layers, nn.LayerNorm(spec.hidden_size, elementwise_affine=False)"
                 ", enable_nested_tensor=False)",
@@ -129,7 +145,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:EncoderLayer.__call__",
                 'self.norm2(hidden + self.dropout2(stages["linear2"]))',
                 'self.norm2(self.dropout2(stages["linear2"]))',
             ),
@@ -144,7 +160,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:TransformerEncoder.__init__",
                 "        self.head = ",
                 "        for layer in self.encoder.layers[1:]:\n"
                 "            layer.dropout1.register_forward_hook(lambda m, x, y: y)\n"
@@ -163,7 +179,7 @@ FAULTS: tuple[Fault, ...] = (
         name="gelu-by-tanh",
         what="gelu is computed by its tanh approximation, JAX's default.",
         implementation="flax_impl",
-        edits=(Edit("transformer.py", "approximate=False", "approximate=True"),),
+        edits=(Edit("transformer.py:EncoderLayer.__init__", "approximate=False", "approximate=True"),),
         experiment="hello-transformer-norm-first",
         check="forward",
         tensor="encoder.layers.0.linear2",
@@ -173,7 +189,13 @@ FAULTS: tuple[Fault, ...] = (
         name="gelu-by-tanh",
         what="gelu is computed by its tanh approximation.",
         implementation="torch_impl",
-        edits=(Edit("transformer.py", "activation=spec.activation", 'activation=nn.GELU("tanh")'),),
+        edits=(
+            Edit(
+                "transformer.py:TransformerEncoder.__init__.new_layer",
+                "activation=spec.activation",
+                'activation=nn.GELU("tanh")',
+            ),
+        ),
         experiment="hello-transformer-norm-first",
         check="forward",
         tensor="encoder.layers.0.linear2",
@@ -183,7 +205,11 @@ FAULTS: tuple[Fault, ...] = (
         name="relu-for-gelu",
         what="The activation that the model asks for is ignored: relu, torch's default.",
         implementation="torch_impl",
-        edits=(Edit("transformer.py", "            activation=spec.activation,\n", ""),),
+        edits=(
+            Edit(
+                "transformer.py:TransformerEncoder.__init__.new_layer", "            activation=spec.activation,\n", ""
+            ),
+        ),
         experiment="hello-transformer-norm-first",
         check="forward",
         tensor="encoder.layers.0.linear2",
@@ -193,7 +219,13 @@ FAULTS: tuple[Fault, ...] = (
         name="scale-by-the-models-width",
         what="Scores are divided by sqrt(hidden_size) where it is sqrt(hidden_size / heads).",
         implementation="flax_impl",
-        edits=(Edit("transformer.py", "math.sqrt(query.shape[-1])", "math.sqrt(hidden.shape[-1])"),),
+        edits=(
+            Edit(
+                "transformer.py:PackedSelfAttention.__call__",
+                "math.sqrt(query.shape[-1])",
+                "math.sqrt(hidden.shape[-1])",
+            ),
+        ),
         experiment="hello-transformer",
         check="forward",
         tensor="encoder.layers.0.self_attn",
@@ -205,7 +237,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "transformer.py",
+                "transformer.py:PackedSelfAttention.__call__",
                 PROJECTED,
                 "heads = self.in_proj(hidden).reshape(*hidden.shape[:2], self.heads, -1)\n"
                 "        projected = [part.reshape(hidden.shape) for part in jnp.split(heads, 3, -1)]",
@@ -220,7 +252,13 @@ FAULTS: tuple[Fault, ...] = (
         name="encoder-mask-upside-down",
         what="src_key_padding_mask is given as True = keep, where True means ignore.",
         implementation="torch_impl",
-        edits=(Edit("transformer.py", "None if valid is None else ~valid", "None if valid is None else valid"),),
+        edits=(
+            Edit(
+                "transformer.py:TransformerEncoder.forward",
+                "None if valid is None else ~valid",
+                "None if valid is None else valid",
+            ),
+        ),
         experiment="hello-transformer",
         check="forward",
         tensor="encoder.layers.0.self_attn",
@@ -230,7 +268,11 @@ FAULTS: tuple[Fault, ...] = (
         name="encoder-mask-added-as-zero-and-one",
         what="src_key_padding_mask is a float mask of 0 and 1, which torch adds to the scores.",
         implementation="torch_impl",
-        edits=(Edit("transformer.py", "~valid & valid.any(1, keepdim=True)", "valid.to(hidden)"),),
+        edits=(
+            Edit(
+                "transformer.py:TransformerEncoder.forward", "~valid & valid.any(1, keepdim=True)", "valid.to(hidden)"
+            ),
+        ),
         experiment="hello-transformer",
         check="forward",
         tensor="encoder.layers.0.self_attn",
@@ -240,7 +282,7 @@ FAULTS: tuple[Fault, ...] = (
         name="batch-taken-for-time",
         what="batch_first is left at torch's default: attention runs over the batch.",
         implementation="torch_impl",
-        edits=(Edit("transformer.py", "            batch_first=True,\n", ""),),
+        edits=(Edit("transformer.py:TransformerEncoder.__init__.new_layer", "            batch_first=True,\n", ""),),
         experiment="hello-transformer",
         check="forward",
         tensor="encoder.layers.0.self_attn",
