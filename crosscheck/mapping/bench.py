@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crosscheck.mapping.graph import frontier
+from crosscheck.mapping.graph import frontier, living
 from crosscheck.mapping.link import Link, Unlinked, join
 from crosscheck.mapping.points import draw, roles
 from crosscheck.mapping.pools import Pool, found_in, key
@@ -85,7 +85,7 @@ class Bench:
         self.second.load(self.pushed(links))
         forward = self.second.forward(self.inputs[1], record=True, replaced=replaced)
         self.runs += 1
-        pool = Pool(forward.intermediates, self.tolerance)
+        pool = Pool(living(forward), self.tolerance)
         return Seen(forward, pool, found_in(self.keys, pool))
 
     def pushed(self, links: Mapping[str, Link]) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """A map as a converter: a Python file of its own, that needs NumPy alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from crosscheck.mapping.link import Link, Map, Part, Piece
 
@@ -62,14 +62,25 @@ def _statement(link: Link) -> Iterator[str]:
         yield f"# {link.target!r} keeps its own values ({link.kind})."
     elif len(link.parts) == 1:
         yield f"second[{link.target!r}] = {_part(link.parts[0])}"
-    else:
+    elif link.stacked == 1:
         yield f"second[{link.target!r}] = np.concatenate("
-        yield "    ["
-        for part in link.parts:
-            yield f"        {_part(part)},"
-        yield "    ],"
-        yield f"    axis={link.axis},"
+        yield from _joined(link.parts, link.axis)
         yield ")"
+    else:
+        yield f"second[{link.target!r}] = np.concatenate(["
+        for group in link.groups():
+            yield "    np.concatenate("
+            yield from (f"    {line}" for line in _joined(group, link.axis))
+            yield "    ),"
+        yield "])"
+
+
+def _joined(parts: Sequence[Part], axis: int) -> Iterator[str]:
+    yield "    ["
+    for part in parts:
+        yield f"        {_part(part)},"
+    yield "    ],"
+    yield f"    axis={axis},"
 
 
 def _part(part: Part) -> str:

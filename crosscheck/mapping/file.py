@@ -18,7 +18,7 @@ FORMAT = 1
 HEAD = """\
 # Which leaf of the second side is made of which of the first's: found by crosscheck, to be reviewed and edited.
 # rows: blocks of axis 0, in this order; split: the shape given to it next; axes: their order then; at last it gets the
-# leaf's shape. kind and proof inform; what is missing here was looked for and not found.
+# leaf's shape. stacked: the parts are in so many groups, one behind the other on axis 0. kind and proof inform; what is missing here was looked for and not found.
 """
 
 
@@ -74,6 +74,8 @@ def _fields(link: Link) -> list[str]:
     elif link.parts:
         if len(link.parts) > 1:
             lines.append(f"axis = {link.axis}")
+        if link.stacked > 1:
+            lines.append(f"stacked = {link.stacked}")
         lines.append("parts = [")
         for part in link.parts:
             held: dict[str, Any] = {"shape": part.shape} if len(link.parts) > 1 else {}
@@ -142,7 +144,7 @@ class _Reader:
     def link(self, leaf: Leaf, table: Mapping[str, Any]) -> Link:
         where = leaf.path
         piece = ("from", "rows", "split", "axes", "factor", "offset")
-        _known(where, table, ("kind", "proof", "note", "axis", "parts", *piece))
+        _known(where, table, ("kind", "proof", "note", "axis", "stacked", "parts", *piece))
         kind = _one_of(where, "kind", table.get("kind"), get_args(Kind))
         proof = _one_of(where, "proof", table.get("proof", "none"), get_args(Proof))
         axis = table.get("axis", 0)
@@ -154,9 +156,13 @@ class _Reader:
             parts = [self.part(where, one, _numbers(where, "shape", one.get("shape", leaf.shape))) for one in held]
         if (kind in ("constant", "none")) != (not parts):
             raise UsageError(f"{where}: expected {'no parts' if parts else 'parts'} for kind {kind!r}")
-        if parts:
-            _check_joined(where, leaf.shape, parts, axis)
-        return Link(leaf.path, kind, tuple(parts), axis, proof, str(table.get("note", "")))
+        (stacked,) = _numbers(where, "stacked", [table.get("stacked", 1)])
+        if stacked < 1 or len(parts) % stacked or (stacked > 1 and leaf.shape[0] != stacked):
+            raise UsageError(f"{where}: stacked: expected a row of each group of parts, got {stacked}")
+        link = Link(leaf.path, kind, tuple(parts), axis, proof, str(table.get("note", "")), stacked)
+        for group in link.groups() if parts else ():
+            _check_joined(where, (leaf.shape[0] // stacked, *leaf.shape[1:]) if stacked > 1 else leaf.shape, group, axis)
+        return link
 
     def part(self, where: str, table: Mapping[str, Any], shape: tuple[int, ...]) -> Part:
         if "sum" in table:

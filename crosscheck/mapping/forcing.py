@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from crosscheck.mapping.bench import Bench, Seen
-from crosscheck.mapping.graph import unfound_behind
-from crosscheck.mapping.layouts import Shape, aligned, alike
+from crosscheck.mapping.graph import living, unfound_behind
+from crosscheck.mapping.layouts import Shape, aligned, alike, bounded
 from crosscheck.mapping.link import Link
 from spec.pair import Intermediate
 
@@ -15,9 +15,6 @@ BEHIND = 10
 """Values behind a place, of which each may be the one that both sides have."""
 CANDIDATES = 5
 """Values of the second side that are tried for one of the first's."""
-
-NEAR = 0.01
-"""Difference, in units of the largest number, up to which two values in like places are taken for the same."""
 
 
 class Forced(NamedTuple):
@@ -62,13 +59,28 @@ class Forcing:
                     forced = Forced(place, entries[number], other, axes, self._moved(place, other, seen))
                     if any(one > number for one in now - before) or (number in ends and number in now):
                         return self._taken(forced, value, trial)
-                    far = float(np.abs(value - other.value).max() / max(np.abs(value).max(), 1e-300))
-                    if far < NEAR and (near is None or far < near[0]):
+                    far = float(np.abs(bounded(value) - bounded(other.value)).max())
+                    if np.isfinite(far) and (near is None or far < near[0]) and self._nearest(far, forced, seen):
                         near = far, forced, value, trial
                 if near is not None:
-                    # What follows parts by itself too: this one is told by how little is between the two.
+                    # What follows parts by itself too: this one is told by what else is as near, namely nothing.
                     return self._taken(*near[1:])
         return None
+
+    def _nearest(self, far: float, forced: Forced, seen: Seen) -> bool:
+        """Whether the two are nearer to each other than either is to any other value of its own side.
+
+        far: the largest difference between them. What is the same value again, handed on, is no other.
+        """
+        for one, others in (
+            (bounded(forced.value.value), self.bench.forward.intermediates),
+            (bounded(forced.other.value), living(seen.forward)),
+        ):
+            same = self.bench.tolerance * float(np.abs(one).max())
+            for other in others:
+                if other.value.shape == one.shape and same < float(np.abs(bounded(other.value) - one).max()) <= far:
+                    return False
+        return True
 
     def _taken(self, forced: Forced, value: np.ndarray, seen: Seen) -> Seen:
         self.replaced[forced.other.number] = value
@@ -79,7 +91,7 @@ class Forcing:
         """Values of the second side that may be this one, gone wrong: of its size, found nowhere, the most alike."""
         theirs = {one.number for one in seen.found.values() if one is not None}
         scored = []
-        for other in seen.forward.intermediates:
+        for other in living(seen.forward):
             if other.value.size != entry.value.size or other.number in theirs or other.number in self.replaced:
                 continue
             known = self._neighbours(entry, other, seen)

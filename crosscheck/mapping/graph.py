@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from spec.pair import Intermediate
+from spec.pair import Forward, Intermediate
 
 COMMUTATIVE = ("add", "add_", "mul", "mul_", "max", "maximum", "min", "minimum", "logaddexp")
 ROUNDS = 60
@@ -25,6 +25,24 @@ def uses(entries: Iterable[Intermediate]) -> dict[str, list[int]]:
         for path in entry.leaves:
             found.setdefault(path, []).append(entry.number)
     return found
+
+
+def living(forward: Forward) -> list[Intermediate]:
+    """The intermediates that an output depends on, in order: what is computed and let go stands for nothing.
+
+    All of them where it is not known of every output what it is a view of.
+    """
+    entries = forward.intermediates
+    if any(name not in forward.sources or value.size < 2 for name, value in forward.outputs.items()):
+        return list(entries)
+    seen: set[int] = set()
+    waiting = list(forward.sources.values())
+    while waiting:
+        number = waiting.pop()
+        if number not in seen:
+            seen.add(number)
+            waiting += entries[number].operands
+    return [entry for entry in entries if entry.number in seen]
 
 
 def frontier(entries: Sequence[Intermediate], ends: Iterable[int], found: Collection[int]) -> list[int]:

@@ -53,10 +53,20 @@ def usual(axes: list[Shape], shape: Shape, turned: bool) -> list[Shape]:
     return sorted(axes, key=lambda one: (_longer(one, shape) != likely, _longer(one, shape) != straight, one))
 
 
+def bounded(value: np.ndarray) -> np.ndarray:
+    """Infinities, as where scores are masked, as twice the largest of the other numbers. NaNs stay."""
+    infinite = np.isinf(value)
+    if not infinite.any():
+        return value
+    largest = 2.0 * max(float(np.nanmax(np.abs(value[~infinite]), initial=0.0)), 1.0)
+    return np.where(infinite, np.copysign(largest, value), value)
+
+
 def aligned(value: np.ndarray, other: np.ndarray, tolerance: float) -> Shape | None:
     """The order of axes in which a value is the other, within a tolerance in units of the largest number; or None."""
     if value.size != other.size:
         return None
+    value, other = bounded(value), bounded(other)
     allowed = tolerance * max(float(np.abs(other).max(initial=0.0)), 1e-300)
     for axes in orders(value.ndim):
         moved = value.transpose(axes)
@@ -70,6 +80,7 @@ def aligned(value: np.ndarray, other: np.ndarray, tolerance: float) -> Shape | N
 def alike(value: np.ndarray, other: np.ndarray) -> list[tuple[float, Shape]]:
     """Orders of axes in which a value could be the other, each with the cosine between them, the largest first."""
     found = []
+    value, other = (np.nan_to_num(bounded(one)) for one in (value, other))
     size = float(np.linalg.norm(value) * np.linalg.norm(other)) or 1.0
     for axes in orders(value.ndim):
         moved = value.transpose(axes)

@@ -47,6 +47,8 @@ class Part(NamedTuple):
 class Link(NamedTuple):
     """A leaf of the second side. Its parts are joined along `axis`; without parts it has no counterpart.
 
+    stacked: in how many groups of equal length the parts are, which are joined along axis 0 at last: the rows of a leaf
+        that a loop goes through, each joined along an axis of its own.
     note: why, in a sentence, where the kind or the proof needs one.
     """
 
@@ -56,6 +58,11 @@ class Link(NamedTuple):
     axis: int = 0
     proof: Proof = "none"
     note: str = ""
+    stacked: int = 1
+
+    def groups(self) -> list[tuple[Part, ...]]:
+        width = len(self.parts) // self.stacked
+        return [self.parts[start : start + width] for start in range(0, len(self.parts), width)]
 
 
 class Unlinked(NamedTuple):
@@ -129,11 +136,14 @@ def join(link: Link, values: Values) -> np.ndarray | None:
     """The target's value, or None where it has no counterpart."""
     if not link.parts:
         return None
-    parts = []
-    for part in link.parts:
-        pieces = [_scaled(piece, taken(piece, values[piece.source])).reshape(part.shape) for piece in part.pieces]
-        parts.append(sum(pieces[1:], pieces[0]))
-    return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts, link.axis))
+    groups = []
+    for group in link.groups():
+        parts = []
+        for part in group:
+            pieces = [_scaled(piece, taken(piece, values[piece.source])).reshape(part.shape) for piece in part.pieces]
+            parts.append(sum(pieces[1:], pieces[0]))
+        groups.append(parts[0] if len(parts) == 1 else np.concatenate(parts, link.axis))
+    return np.ascontiguousarray(groups[0] if len(groups) == 1 else np.concatenate(groups))
 
 
 def _scaled(piece: Piece, value: np.ndarray) -> np.ndarray:
@@ -144,13 +154,20 @@ def _scaled(piece: Piece, value: np.ndarray) -> np.ndarray:
 
 def spread(link: Link, gradient: np.ndarray, found: dict[str, np.ndarray]) -> None:
     """Add a target's gradient to its sources'."""
-    start = 0
-    for part in link.parts:
-        block = gradient
-        if len(link.parts) > 1:
-            width = part.shape[link.axis]
-            block = gradient.take(range(start, start + width), link.axis)
-            start += width
-        for piece in part.pieces:
-            positions = taken(piece, np.arange(math.prod(found[piece.source].shape)).reshape(found[piece.source].shape))
-            np.add.at(found[piece.source].reshape(-1), positions.reshape(-1), piece.factor * block.reshape(-1))
+    row = 0
+    for group in link.groups():
+        start = 0
+        rows = gradient
+        if link.stacked > 1:
+            rows = gradient[row : row + group[0].shape[0]]
+            row += len(rows)
+        for part in group:
+            block = rows
+            if len(group) > 1:
+                width = part.shape[link.axis]
+                block = rows.take(range(start, start + width), link.axis)
+                start += width
+            for piece in part.pieces:
+                shape = found[piece.source].shape
+                positions = taken(piece, np.arange(math.prod(shape)).reshape(shape))
+                np.add.at(found[piece.source].reshape(-1), positions.reshape(-1), piece.factor * block.reshape(-1))

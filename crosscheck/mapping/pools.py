@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from crosscheck.mapping.layouts import bounded
 from spec.pair import Intermediate
 
 SMALLEST = 2
@@ -17,8 +18,8 @@ def widened(value: np.ndarray) -> np.ndarray:
 
 
 def key(value: np.ndarray) -> np.ndarray:
-    """The numbers in sorted order, as one float64 array."""
-    return np.sort(widened(value), axis=None)
+    """The numbers in sorted order, as one float64 array; infinities as in `layouts.bounded`."""
+    return np.sort(bounded(widened(value)), axis=None)
 
 
 def is_plain(sorted_numbers: np.ndarray) -> bool:
@@ -56,7 +57,8 @@ class Pool:
 
 
 def _sum(numbers: np.ndarray) -> float:
-    return float(np.abs(numbers).mean())
+    middle = float(np.abs(numbers).mean())
+    return np.inf if np.isnan(middle) else middle
 
 
 def found_in(entries: Iterable[tuple[np.ndarray, Intermediate]], pool: Pool) -> dict[int, Intermediate | None]:

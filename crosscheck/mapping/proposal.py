@@ -54,7 +54,7 @@ class _Search:
         self.atoms = atoms_of(bench, layers, self._has)
         self.by_target: dict[str, Atom] = {}
         self.joined: dict[str, list[Atom]] = {}
-        self.inner = inner_shapes(bench.forward.intermediates)
+        self.inner = inner_shapes((*bench.forward.intermediates, *bench.structure.intermediates))
         self._join()
         self._assign()
 
@@ -288,10 +288,13 @@ class _Search:
         if rows[0].row is None:
             return self._named(self.links.get(path, Link(path, "none")))
         links = [self.links.get(row.name) for row in rows]
-        if any(link is None or len(link.parts) != 1 for link in links):
-            return Link(path, "none", note="its rows have no counterpart, or one that cannot be written down")
-        parts = [Part((1, *link.parts[0].shape), link.parts[0].pieces) for link in links if link is not None]
-        return Link(path, "concat", tuple(parts), 0)
+        known = [link for link in links if link is not None]
+        counts = {(len(link.parts), link.axis if len(link.parts) > 1 else -1) for link in known}
+        if len(known) < len(links) or len(counts) > 1:
+            return Link(path, "none", note="its rows have no counterpart, or each another one")
+        parts = tuple(Part((1, *part.shape), part.pieces) for link in known for part in link.parts)
+        (count, axis), *_ = counts
+        return Link(path, "concat", parts, axis + 1, stacked=len(known) if count > 1 else 1)
 
     def _named(self, link: Link) -> Link:
         atom = self.by_target.get(link.target)

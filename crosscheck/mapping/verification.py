@@ -7,6 +7,7 @@ import numpy as np
 from crosscheck.mapping.bench import Bench, Seen
 from crosscheck.mapping.forcing import Forced, Forcing
 from crosscheck.mapping.graph import colors
+from crosscheck.mapping.layouts import bounded
 from crosscheck.mapping.link import Link, Map, Piece, taken
 from crosscheck.mapping.links_of_rows import by_row
 from crosscheck.mapping.results import Ambiguity, Divergence, Location, MakeInputs, Obstacle, Report
@@ -109,10 +110,10 @@ def differences(mapping: Map, bench: Bench, links: Mapping[str, Link]) -> Iterat
 def _divergence(one: Forced, entries: Sequence[Intermediate]) -> Divergence:
     theirs = one.other.value.reshape([one.value.value.shape[axis] for axis in one.axes])
     theirs = theirs.transpose(np.argsort(one.axes))
-    apart = np.abs(theirs - one.value.value)
+    apart = np.abs(bounded(theirs) - bounded(one.value.value))
     index = np.unravel_index(int(np.argmax(np.where(np.isnan(apart), np.inf, apart))), apart.shape)
     position = tuple(int(number) for number in index)
-    size = float(apart[index]) / max(float(np.abs(one.value.value).max()), 1e-300)
+    size = float(apart[index]) / max(float(np.abs(bounded(one.value.value)).max()), 1e-300)
     values = float(one.value.value[index]), float(theirs[index])
     place = one.moved if one.moved is not None else entries[one.place]
     return Divergence(_place(place), _place(one.other), position, values, size, True)
