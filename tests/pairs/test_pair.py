@@ -107,6 +107,9 @@ def test_what_the_forward_pass_does_not_show(tmp_path: Path, capsys: pytest.Capt
     assert {"initialization: up.kernel", "initialization: down.bias"} <= set(ran.names())
     assert any(name.startswith("optimizer: up.kernel") for name in ran.names())
     assert not any(name.startswith("initialization: norm") for name in ran.names())
+    drawn = next(one["text"] for one in ran.report["differences"] if one["name"] == "initialization: up.kernel")
+    assert drawn.startswith("standard deviations 0.2")
+    assert "over 24 seeds; by chance in 1 of 10^" in drawn
 
 
 def test_what_is_expected_hides_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
