@@ -11,8 +11,11 @@ from crosscheck.pair.given import SIDES
 from crosscheck.pair.result import Difference
 from crosscheck.pair.state import Found, State, from_comparisons
 
-SEEDS, SEEDS_LARGE = 24, 3
-"""Models that are made on each side, and of a large one."""
+SEEDS, SEEDS_LARGE, SEEDS_SMALL = 24, 3, 48
+"""Models that are made on each side, of a large one, and of a small one, whose leaves have few numbers to tell by."""
+
+SMALL = 20_000
+"""Numbers in the leaves of what is small."""
 
 LEVEL = 1e-6
 """Chance that honest draws fail; its tests share it equally, as in tolerances.INITIAL_LAW_LEVEL."""
@@ -30,7 +33,8 @@ FEWEST = 8
 def initialization(state: State) -> Found:
     """Two samples of every linked leaf. Without a seed on both sides it is one draw, and decides nothing."""
     seeded = all("seed" in side.can for side in (state.first, state.second))
-    count = (SEEDS_LARGE if state.large else SEEDS) if seeded else 1
+    count = SEEDS_LARGE if state.large else SEEDS_SMALL if state.numbers <= SMALL else SEEDS
+    count = count if seeded else 1
     ours, theirs = [], []
     for seed in range(count):
         state.say(f"initialization, seed {seed + 1} of {count}")
@@ -74,7 +78,8 @@ def _in_words(one: Difference, seeds: int) -> Difference:
                 f"of its numbers, {ours:.0%} of {SIDES[0]} and {theirs:.0%} of {SIDES[1]} are the same for every seed"
             )
         return msgspec.structs.replace(one, text=words, index=(), values=None, size=None, bound=None)
-    return msgspec.structs.replace(one, text=f"the same for every seed, {ours:.6g} and {theirs:.6g}")
+    words = f"the same for every seed, {ours:.6g} and {theirs:.6g}"
+    return msgspec.structs.replace(one, text=words, index=(), values=None, size=None, bound=None)
 
 
 class TwoSamples(NamedTuple):
@@ -90,8 +95,6 @@ class TwoSamples(NamedTuple):
 def _findings(one: np.ndarray, two: np.ndarray, level: float, seeded: bool) -> Iterator[tuple[str, TwoSamples]]:
     """Of values (seeds, elements): what is the same for every seed must be so on both sides, and equal; the rest is
     held against each other as two samples."""
-    from scipy import stats
-
     if seeded:
         still = (one == one[0]).all(axis=0), (two == two[0]).all(axis=0)
     else:
@@ -112,17 +115,21 @@ def _findings(one: np.ndarray, two: np.ndarray, level: float, seeded: bool) -> I
     drawn = [side[:, ~both].reshape(-1) for side in (one, two)]
     if min(side.size for side in drawn) < FEWEST:
         return
-    thinned = [side[:: -(-side.size // MOST)] for side in drawn]
+    yield "", far_apart(drawn[0], drawn[1], level)
+
+
+def far_apart(one: np.ndarray, two: np.ndarray, level: float) -> TwoSamples:
+    """Two samples of values, under no law that is stated, by Kolmogorov and Smirnov."""
+    from scipy import stats
+
+    thinned = [side[:: -(-side.size // MOST)] for side in (one, two)]
     # Sizes too: laws about zero that differ in scale alone are twice as far apart by them.
     results = [stats.ks_2samp(both[0], both[1]) for both in (thinned, [np.abs(side) for side in thinned])]
     distance, probability = min(
         ((float(np.asarray(one[0])), float(np.asarray(one[1]))) for one in results), key=lambda one: one[1]
     )
     unlikely = max(-math.log10(probability), 0.0) if probability > 0 else math.inf
-    deviations = float(drawn[0].std()), float(drawn[1].std())
+    deviations = float(one.std()), float(two.std())
     note = f"standard deviations; Kolmogorov-Smirnov distance {distance:.3g} of {thinned[0].size} values a side"
     note += "; difference is -log10 of p"
-    yield (
-        "",
-        TwoSamples(deviations, unlikely, -math.log10(level), thinned[0].size, note),
-    )
+    return TwoSamples(deviations, unlikely, -math.log10(level), thinned[0].size, note)

@@ -51,7 +51,7 @@ def test_a_pair_that_is_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert ran.code == 0, ran.printed
     assert {cell["status"] for cell in ran.report["cells"] if cell["check"] != "train mode"} == {"same"}
     assert all(cell["comparisons"] for cell in ran.report["cells"] if cell["check"] not in ("structure", "train mode"))
-    assert "THE SAME in 9 checks" in ran.printed
+    assert "THE SAME in 10 checks" in ran.printed
     assert (tmp_path / "perceptron.map.toml").exists()
     weights = {"up.weight": (16, 6), "up.bias": (16,), "norm.weight": (16,), "norm.bias": (16,)}
     weights |= {"down.weight": (3, 16), "down.bias": (3,)}
@@ -109,7 +109,7 @@ def test_what_the_forward_pass_does_not_show(tmp_path: Path, capsys: pytest.Capt
     assert not any(name.startswith("initialization: norm") for name in ran.names())
     drawn = next(one["text"] for one in ran.report["differences"] if one["name"] == "initialization: up.kernel")
     assert drawn.startswith("standard deviations 0.2")
-    assert "over 24 seeds; by chance in 1 of 10^" in drawn
+    assert "over 48 seeds; by chance in 1 of 10^" in drawn
 
 
 def test_what_is_expected_hides_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

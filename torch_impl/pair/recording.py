@@ -34,6 +34,9 @@ MOVES = ("cat", "stack", "unsafe_split", "unsafe_chunk", "index_select", "index"
 MOVES += ("constant_pad_nd", "repeat", "split_with_sizes_copy", "select_scatter", "slice_scatter", "masked_fill")
 """Operations whose result holds nothing but values of what they take, or a constant."""
 
+UNWRITTEN = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
+"""Operations whose result holds whatever stood there before: it is a value once it is written."""
+
 OURS = Path(__file__).parents[2]
 STANDARD = sysconfig.get_path("stdlib")
 NOT_THE_USERS = (str(Path(torch.__file__).parent), *(str(OURS / name) for name in ("torch_impl", "crosscheck")), "<")
@@ -195,7 +198,7 @@ class Recorder(TorchDispatchMode):  # pyright: ignore[reportGeneralTypeIssues]
         largest = max((one.numel() for one in taken.values()), default=0)
 
         def one(array: Tensor) -> Tensor:
-            if not array.is_floating_point():
+            if not array.is_floating_point() or name in UNWRITTEN:
                 return array
             same = handed_on and array.numel() >= largest
             of_leaves = view and bool(read) and all(isinstance(by, str) for by in read) and name != "embedding"
