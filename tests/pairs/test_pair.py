@@ -92,6 +92,7 @@ def test_an_epsilon_is_found_at_its_place(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "perceptron.map.toml").exists()
 
 
+@pytest.mark.pairs
 def test_what_the_forward_pass_does_not_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """A rate, a decay and an initial law, each found by the one check that can."""
     planted = {
@@ -112,6 +113,7 @@ def test_what_the_forward_pass_does_not_show(tmp_path: Path, capsys: pytest.Capt
     assert "over 48 seeds; by chance in 1 of 10^" in drawn
 
 
+@pytest.mark.pairs
 def test_what_is_expected_hides_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     known = 'expected = {"dropout: drop": "ours is 0.3 by choice", "forward: head": "gone"}\n\n\ndef original(seed)'
     ran = Ran(tmp_path, "perceptron", {"nnx.Dropout(0.2": "nnx.Dropout(0.3", "def original(seed)": known}, capsys)
@@ -133,6 +135,7 @@ def test_one_bias_for_two_computes_alike_and_cannot_train_alike(tmp_path: Path, 
     assert [ran.status(check) for check in ("forward", "gradients")] == ["same"] * 2
 
 
+@pytest.mark.pairs
 def test_a_bias_without_place_is_not_representable(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     ran = Ran(tmp_path, "recurrent", {"nn.LSTM(": "nn.GRU(", "nnx.LSTMCell": "nnx.GRUCell"}, capsys)
     assert ran.code == 1
@@ -140,6 +143,7 @@ def test_a_bias_without_place_is_not_representable(tmp_path: Path, capsys: pytes
     assert "bias_hh_l0 rows 14:21 has no place on the port" in ran.printed
 
 
+@pytest.mark.pairs
 def test_twins_are_ambiguous(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     ran = Ran(tmp_path, "twins", {}, capsys)
     assert ran.code == 5
@@ -147,6 +151,7 @@ def test_twins_are_ambiguous(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "a.bias <-> b.bias" in ran.printed
 
 
+@pytest.mark.pairs
 def test_statistics_of_train_mode(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Momentum the other way round moves no output of eval mode, and no gradient of it."""
     ran = Ran(tmp_path, "statistics", {}, capsys)
@@ -156,6 +161,7 @@ def test_statistics_of_train_mode(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert ran.names() == ["train mode: norm.mean", "train mode: norm.var"]
 
 
+@pytest.mark.pairs
 def test_padding_that_counts_on_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Inputs that are zero there do not show it, and the sides agree; other values in its place do."""
     ran = Ran(tmp_path, "masked", {}, capsys)
@@ -205,9 +211,18 @@ def test_what_is_wrong_is_one_line(text: str, tmp_path: Path, capsys: pytest.Cap
     ("edits", "code", "said"),
     [
         ({"standard_normal((5, 6)),": "standard_normal((5, 7)),"}, 3, "raised when it was called"),
-        ({"return (rng.standard_normal((5, 6)),)": "return (torch.zeros(5, 6),)"}, 2, "got torch.Tensor"),
-        ({"return Port(nnx.Rngs(seed))": 'return "port"'}, 2, "perceptron.py: port: expected a torch.nn.Module"),
-        ({"nnx.Linear(inside, outside,": "nnx.Linear(inside, outside + 1,"}, 3, "raised when it was called"),
+        *(
+            pytest.param(*one, marks=pytest.mark.pairs)
+            for one in (
+                ({"return (rng.standard_normal((5, 6)),)": "return (torch.zeros(5, 6),)"}, 2, "got torch.Tensor"),
+                (
+                    {"return Port(nnx.Rngs(seed))": 'return "port"'},
+                    2,
+                    "perceptron.py: port: expected a torch.nn.Module",
+                ),
+                ({"nnx.Linear(inside, outside,": "nnx.Linear(inside, outside + 1,"}, 3, "raised when it was called"),
+            )
+        ),
     ],
 )
 def test_models_that_do_not_fit(
@@ -226,6 +241,7 @@ def test_a_map_that_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.Captu
     assert "expected leaves of the second side, got 'other'" in ran.complained
 
 
+@pytest.mark.pairs
 def test_hostile_texts_shape_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     hostile = '"x|`<b>\\n# heading\\x1b[2J::error::"'
     edits = {
@@ -266,10 +282,15 @@ def test_in_ones_own_tests(tmp_path: Path):
     told = pair.check(mine.original, mine.port, mine.inputs)
     assert "THE SAME" in told
     assert "live objects" not in told
+
+
+@pytest.mark.pairs
+def test_a_pair_file_in_ones_own_tests(tmp_path: Path):
     with pytest.raises(AssertionError, match="AMBIGUOUS"):
         pair.check(FILES / "twins.py", map_file=tmp_path / "twins.toml")
 
 
+@pytest.mark.pairs
 def test_a_port_as_one_first_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """What docs/check_your_port.md walks through: all of it in one run, and then what hid behind it."""
     ran = Ran(tmp_path, "encoder", {}, capsys)

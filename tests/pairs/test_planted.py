@@ -10,9 +10,9 @@ from crosscheck.pair.ladder import PairWanted
 from crosscheck.pair.result import PairResult
 
 sys.path.append(str(Path(__file__).parent))
-from planted import FAULTS, PAIRS, Planted
+from planted import DROPOUT, FAULTS, INITIAL, OPTIMIZER, PAIRS, Planted
 
-pytestmark = [pytest.mark.pairs, pytest.mark.needs("torch", "flax")]
+pytestmark = pytest.mark.needs("torch", "flax")
 
 
 def climbed(pair: str, faults: frozenset[str], seed: int = 0) -> PairResult:
@@ -37,6 +37,7 @@ def places(result: PairResult) -> str:
     return "; ".join(words)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("planted", FAULTS, ids=lambda one: f"{one.pair}-{one.fault}")
 def test_a_fault_is_found(planted: Planted):
     result = climbed(planted.pair, frozenset({planted.fault}))
@@ -46,10 +47,23 @@ def test_a_fault_is_found(planted: Planted):
     assert planted.where in places(result), report.plain_text(result)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("pair", PAIRS)
 def test_without_a_fault_nothing_is(pair: str):
     result = climbed(pair, frozenset())
     assert result.exit_code == 0, report.plain_text(result)
+
+
+def test_faults_of_several_kinds_are_found_at_once():
+    """Each by the one check that can, and no other; the others of the table take minutes."""
+    together = {"rate": DROPOUT, "default decay": OPTIMIZER, "bias starts at zero": INITIAL, "summed": ("loss",)}
+    result = climbed("classifier", frozenset(together))
+    found = {one.check for one in result.differences}
+    assert found - {"gradients"} == {check for checks in together.values() for check in checks}
+    assert {one.name for one in result.differences if one.check == "initialization"} == {
+        "initialization: up.bias, constant"
+    }
+    assert next(one for one in result.differences if one.check == "dropout").values == pytest.approx((0.2, 0.3))
 
 
 def test_faults_are_many_and_none_twice():
