@@ -5,6 +5,7 @@ zero and else multiplied by the same c > 1, something was dropped at a rate of 1
 is asked for.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -342,16 +343,17 @@ def _behind(entry: Intermediate, by_number: Mapping[int, Intermediate]) -> Itera
 def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
     """In the order of computation: one more, one less, or another rate."""
     if len(ours) != len(theirs):
-        told = (
-            ", ".join(f"{one.module or one.source} {one.rate:.3g}" for one in side) or "none" for side in (ours, theirs)
-        )
-        one, two = told
+        alone = _alone(ours, theirs)
+        named = [", ".join(f"{one.module or one.source} {one.rate:.3g}" for one in side) for side in alone]
+        only = sum(map(len, alone)) < len(ours) + len(theirs)
+        told = [f"{'alone at ' if only else ''}{one}" if one else "none alone" if only else "none" for one in named]
+        first, second = (next(iter(one or side), None) for one, side in zip(alone, (ours, theirs), strict=True))
         yield Difference(
             name="dropout: sites",
             check="dropout",
-            text=f"{SIDES[0]} drops at {len(ours)} places ({one}), {SIDES[1]} at {len(theirs)} ({two})",
-            first=_place(ours[0]) if ours else None,
-            second=_place(theirs[0]) if theirs else None,
+            text=f"{SIDES[0]} drops at {len(ours)} places ({told[0]}), {SIDES[1]} at {len(theirs)} ({told[1]})",
+            first=_place(first) if first else None,
+            second=_place(second) if second else None,
         )
         return
     for one, two in zip(ours, theirs, strict=True):
@@ -376,6 +378,29 @@ def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
                 first=_place(one),
                 second=_place(two),
             )
+
+
+def _alone(ours: list[Site], theirs: list[Site]) -> tuple[list[Site], list[Site]]:
+    """Sites of either side for which the other has none of that name, where half of them have; else all.
+
+    Layers that some frameworks number and others do not are alike in their names.
+    """
+
+    def names(side: list[Site]) -> list[str]:
+        return [".".join(word for word in one.module.split(".") if not word.isdecimal()) for one in side]
+
+    counts = [Counter(names(side)) for side in (ours, theirs)]
+    left = counts[0] - counts[1], counts[1] - counts[0]
+    if 2 * sum((counts[0] & counts[1]).values()) < min(len(ours), len(theirs)) or not ours or not theirs:
+        return ours, theirs
+    found: tuple[list[Site], list[Site]] = [], []
+    for side, held, more in zip((ours, theirs), found, left, strict=True):
+        # Of equal names the last: which of them is one too many, names do not tell.
+        for one, name in reversed(list(zip(side, names(side), strict=True))):
+            if more[name]:
+                more[name] -= 1
+                held.insert(0, one)
+    return found
 
 
 def _fall_together(one: Site, two: Site) -> str:

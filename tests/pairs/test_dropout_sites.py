@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from crosscheck.pair.dropout import MOST_RUNS, Site, sites_of
+from crosscheck.pair.dropout import MOST_RUNS, Site, _of_sites, sites_of
 from spec.pair import Intermediate
 
 SHAPE = (3, 4)
@@ -49,3 +49,23 @@ def test_what_falls_together_is_one_number():
     assert site.size == 3
     (site,) = found(lambda random: (random.random(SHAPE) >= 0.5) * 2.0, MOST_RUNS)
     assert site.size == 12
+
+
+def site(module: str) -> Site:
+    return Site(0, module, "", "mul", 0.1, 0, 16, 2, 1.0, True, True, False)
+
+
+def test_of_many_sites_those_that_one_side_has_alone_are_named():
+    ours = [site(f"decoder.block.{number}.{name}") for number in range(3) for name in ("attention", "cross", "drop")]
+    theirs = [site(f"decoder.block.{name}") for _ in range(3) for name in ("attention", "drop")]
+    (found,) = _of_sites(ours, theirs)
+    assert found.text == (
+        "original drops at 9 places (alone at decoder.block.0.cross 0.1, decoder.block.1.cross 0.1, "
+        "decoder.block.2.cross 0.1), port at 6 (none alone)"
+    )
+    assert found.first is not None
+    assert found.first.module == "decoder.block.0.cross"
+    (found,) = _of_sites([site("a"), site("b")], [site("c")])
+    assert found.text == "original drops at 2 places (a 0.1, b 0.1), port at 1 (c 0.1)"
+    (found,) = _of_sites([site("a")], [])
+    assert found.text == "original drops at 1 places (a 0.1), port at 0 (none)"
