@@ -67,16 +67,10 @@ format: $(VENV)/installed
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-$(VENV)-pairs/installed: $(VENV)/installed
-	$(PYTHON) -m venv $(VENV)-pairs
-	$(VENV)-pairs/bin/python -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) \
-	  -e '.[$(INSTALLED),pairs]'
-	touch $@
-
 clean:
-	rm -rf .venv .venv-3.* .venv-pairs .venv-flax .venv-torch runs crosscheck-report .pytest_cache .ruff_cache
+	rm -rf .venv .venv-3.* .venv-pairs .venv-flax* .venv-torch* runs crosscheck-report .pytest_cache .ruff_cache
 
-$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
+$(VENV)/installed $(VENV)-pairs/installed: pyproject.toml $(CONSTRAINTS)
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "make: expected Python 3.11 or newer as '$(PYTHON)', got no such command." >&2; \
 	  echo "      Install Python 3.11, or name another: make PYTHON=/path/to/python" >&2; exit 1; }
@@ -85,6 +79,7 @@ $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	  echo "      Install Python 3.11, or name another: make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "make: expected Python's venv module, got none (on Debian: apt install python3-venv)" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -e '.[$(INSTALLED)]'
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) \
+	  -e '.[$(INSTALLED)$(if $(findstring -pairs/,$@),$(comma)pairs)]'
 	touch $@

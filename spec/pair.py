@@ -139,12 +139,15 @@ class PairOptions(NamedTuple):
     factory returned a tuple, its items come instead of the model.
     loss: (output of the call, *inputs) -> scalar, in the framework's own operations.
     optimizer: what makes the framework's optimizer of parameters, or is one that has no state of its own.
+    state: keys of a function's parameters whose leaves are kept and not trained, such as BatchNorm's statistics. In
+    train mode the call returns (output, them as they are then).
     """
 
     make: Callable[[int], Any] | None = None
     call: Callable[..., Any] | None = None
     loss: Callable[..., Any] | None = None
     optimizer: Any = None
+    state: tuple[str, ...] = ()
 
 
 class PairSide(Protocol):

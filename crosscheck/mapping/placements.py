@@ -74,11 +74,13 @@ def copies(atom: Atom, target: Target, turned: bool) -> list[Link]:
 def reshaped(atom: Atom, target: Target, shapes: Sequence[Shape]) -> list[Link]:
     """The atom with an axis that hides several (a flattened image, heads) parted, and those in another order.
 
-    shapes: those that intermediates have, in which the hidden axes are looked for.
+    shapes: those that intermediates have, in which the hidden axes are looked for; and in the target's own axes, which
+    may be in another order: heads in groups, of which one side counts the groups first and the other the heads.
     """
     found = []
+    ours = [shape for part in _neighbours(target.shape) for shape in dict.fromkeys(itertools.permutations(part))]
     for axis, size in enumerate(atom.shape):
-        for inner in shapes:
+        for inner in dict.fromkeys([*shapes, *ours]):
             if math.prod(inner) != size:
                 continue
             split = (*atom.shape[:axis], *inner, *atom.shape[axis + 1 :])
@@ -158,9 +160,13 @@ def inner_shapes(entries: Sequence[Intermediate]) -> list[Shape]:
     """Shapes of neighbouring axes of intermediates: what an axis may hide."""
     found: dict[Shape, None] = {}
     for entry in entries:
-        for start in range(entry.value.ndim):
-            for stop in range(start + 2, min(start + 3, entry.value.ndim) + 1):
-                inner = entry.value.shape[start:stop]
-                if 1 not in inner:
-                    found[inner] = None
+        found |= dict.fromkeys(_neighbours(entry.value.shape))
     return list(found)
+
+
+def _neighbours(shape: Shape) -> Iterator[Shape]:
+    """Two or three neighbouring axes of a shape, none of them of length 1."""
+    for start in range(len(shape)):
+        for stop in range(start + 2, min(start + 3, len(shape)) + 1):
+            if 1 not in shape[start:stop]:
+                yield shape[start:stop]

@@ -89,7 +89,7 @@ class _Search:
         for target in sorted(self.targets, key=self._strangeness, reverse=True):
             ours = [atom for atom in self.atoms if self._fit(atom, target)]
             theirs = [one for one in self.targets if any(self._fit(atom, one) for atom in ours)] if ours else [target]
-            if len(ours) >= len(theirs):
+            if len(ours) >= len(theirs) or any(self._only(atom, target) for atom in self.atoms):
                 continue
             role = self._role(target)
             for group in groups(self.atoms, lambda atom, role=role: _alike(atom.role, role), math.prod(target.shape)):
@@ -110,6 +110,10 @@ class _Search:
     def _fit(self, atom: Atom, target: Target) -> bool:
         same = math.prod(atom.shape) == math.prod(target.shape)
         return same and _alike(atom.role, self._role(target)) and bool(fits(atom.shape, target.shape))
+
+    def _only(self, atom: Atom, target: Target) -> bool:
+        """Whether there is no place of an atom's kind, and this one has its shape: it is used in another way here."""
+        return atom.shape == target.shape and not any(self._fit(atom, one) for one in self.targets)
 
     def _strangeness(self, target: Target) -> float:
         """How far the names of all atoms of a target's kind are from its own."""

@@ -313,7 +313,8 @@ def _named_apart(mapping: Map, moved: Mapping[str, str]) -> bool:
 def _notes(bench: Bench) -> Iterator[str]:
     for side, which in ((bench.first, "first"), (bench.second, "second")):
         if lines := side.pinned():
-            yield f"the {which} side holds constants in float32, read at {', '.join(lines[:3])}"
+            places = (f"read at {line}" if ":" in line else f"in {line}" for line in lines[:3])
+            yield f"the {which} side holds constants in float32, {', '.join(places)}"
     names = {name for name, _ in bench.outputs}
     if left := [name for name in bench.forward.outputs if name not in names]:
         yield f"outputs of the first side without counterpart: {', '.join(left)}"

@@ -49,8 +49,7 @@ def check(
         with subject.opened(source, timeout) as pair:
             result = ladder.climb(pair, wanted, _ignore, _ignore)
     else:
-        models = tuple(one() if inspect.isfunction(one) else one for one in (original, port))
-        pair = subject.live((models[0], models[1]), _drawing(inputs), options)
+        pair = subject.live((original, port), _drawing(inputs), options)
         result = ladder.climb(pair, wanted, _ignore, _ignore)
     told = report.plain_text(result)
     if result.exit_code:

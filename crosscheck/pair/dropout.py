@@ -5,7 +5,8 @@ zero and else multiplied by the same c > 1, something was dropped at a rate of 1
 is asked for.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from crosscheck.pair.initial import LEVEL
 from crosscheck.pair.result import Difference, SourcePlace
 from crosscheck.pair.state import Found, NotChecked, State, from_comparisons
 from crosscheck.statistics import bernoulli
-from spec.pair import Intermediate
+from spec.pair import Forward, Inputs, Intermediate
 
 BEHIND = 3
 """Operations behind a value among which the one may be that it was dropped from: a division, a cast, a selection."""
@@ -25,26 +26,46 @@ BEHIND = 3
 EXACT = 1e-4
 """Relative difference of a kept value from c times the one behind it, in float32 of many factors."""
 
-TOGETHER = 16
-"""Numbers of a mask from which it is no chance that all of them fall alike along an axis."""
+MEAN_TOGETHER = 1.5
+"""Numbers that fall together on average, from which it is an axis that does."""
 
 FEWEST = 8
 """Numbers that must have been seen of a mask."""
 
 
-class Site(NamedTuple):
-    """rate: that is meant, 1 - 1 / c. dropped, size: of what was drawn, so far as it was seen.
+MOST_RUNS = 8
+"""Runs that are looked at, each with a seed of its own."""
 
-    whole: whether all of it was seen.
+ENOUGH = 20.0
+"""Numbers that should have been dropped: e^-20 is the chance that none is, and the mask goes unseen."""
+
+
+MOST_PLACES = 8
+"""Sites whose places are compared, which takes up to 36 runs of a side."""
+
+PLACED = 1e-3
+"""Difference, in units of the largest number, of outputs that are the same but for some thousand roundings."""
+
+
+class Site(NamedTuple):
+    """number: of the intermediate. rate: that is meant, 1 - 1 / c. dropped: in all runs. size: of what one run draws,
+    so far as it was seen. together: how many numbers fall together, on average. sure: whether that is no chance.
+
+    whole: whether all of it was seen. mask: whether it is the mask itself, 0 or c, and not what was dropped.
     """
 
+    number: int
     module: str
     source: str
     op: str
     rate: float
     dropped: int
     size: int
+    runs: int
+    together: float
+    sure: bool
     whole: bool
+    mask: bool
 
 
 def dropout(state: State) -> Found:
@@ -57,20 +78,21 @@ def dropout(state: State) -> Found:
         missing = SIDES[able.index(False)]
         raise NotChecked(f"{missing} takes no `train` and `rng` (call_{missing} may)", scope=True)
     state.say("dropout")
-    state.put(next(state.points(1)).values)
+    *_, point = state.points(1)
+    state.put(point.values)
     inputs = state.pair.make_inputs(state.random(10))
     comparisons: list[Comparison] = []
-    sites = []
-    for number, side in enumerate((state.first, state.second)):
+    for number in (0, 1):
         comparisons += _seeds(state, number, inputs[number])
-        ran = side.forward(inputs[number], precision="float32", record=True, train=True, seed=state.seed + 1)
-        sites.append(list(sites_of(ran.intermediates)))
+    sites = _sites(state, inputs)
     differences = list(_of_sites(*sites))
+    if not differences:
+        differences += _elsewhere(state, inputs, sites)
     tests = max(sum(map(len, sites)), 1)
     place = state.place("dropout", "float32", "rates")
     for name, found in zip(SIDES, sites, strict=True):
         for number, site in enumerate(found):
-            bits = np.arange(site.size) < site.dropped
+            bits = np.arange(site.size * site.runs) < site.dropped
             finding = bernoulli.dropped(bits, site.rate, LEVEL / tests)
             label = f"{site.module or site.source} of {name}, site {number}"
             values = finding.observed, finding.expected
@@ -119,19 +141,147 @@ def _seeds(state: State, number: int, inputs: object) -> Iterator[Comparison]:
     yield place.equal(f"fresh masks of {name}", fresh, True, note, (name, "expected"))
 
 
-def sites_of(entries: tuple[Intermediate, ...]) -> Iterator[Site]:
-    """Where something was dropped, in the order of computation."""
+def _sites(state: State, inputs: tuple[Inputs, Inputs]) -> list[list[Site]]:
+    """Of both sides, in as many runs as it takes that no mask is missed which drops nothing by chance."""
+    runs: tuple[list[Sequence[Intermediate]], ...] = ([], [])
+    found: list[list[Site]] = [[], []]
+    for run in range(MOST_RUNS):
+        for number, side in enumerate((state.first, state.second)):
+            ran = side.forward(inputs[number], precision="float32", record=True, train=True, seed=state.seed + 1 + run)
+            runs[number].append(ran.intermediates)
+        if run:
+            found = [list(sites_of(one)) for one in runs]
+            few = min((site.size * site.runs * site.rate for side in found for site in side), default=0.0)
+            if few >= ENOUGH and len(found[0]) == len(found[1]):
+                break
+    return found
+
+
+def _elsewhere(state: State, inputs: tuple[Inputs, Inputs], sites: list[list[Site]]) -> Iterator[Difference]:
+    """Sites at which one side drops what the other does not: told by the outputs where all of it is dropped.
+
+    So what comes to the same is the same: before a rectifier or behind it, before a factor or behind it.
+    """
+    known = [_all_dropped(state, number, inputs[number], sites[number]) for number in (0, 1)]
+    ours, theirs = known
+    if ours is None or theirs is None:
+        return
+    left = list(zip(sites[1], theirs, strict=True))
+    for site, outputs in zip(sites[0], ours, strict=True):
+        match = next((one for one in left if _same_outputs(state, outputs, one[1])), None)
+        if match is not None:
+            left.remove(match)
+            continue
+        where = site.module or site.source
+        at = min((one for one, _ in left), key=lambda one: abs(sites[1].index(one) - sites[0].index(site)))
+        yield Difference(
+            name=f"dropout: {where}, place",
+            check="dropout",
+            text=f"{where}: {SIDES[1]} drops another value here; with all of it dropped, outputs are not the same",
+            first=_place(site),
+            second=_place(at),
+        )
+
+
+def _all_dropped(state: State, number: int, inputs: Inputs, sites: list[Site]) -> list[dict[str, np.ndarray]] | None:
+    """The outputs with all that one site drops at zero and nothing dropped elsewhere, for each site.
+
+    None where what enters a site is not to be found.
+    """
+    side = (state.first, state.second)[number]
+
+    def run(replaced: dict[int, np.ndarray]) -> Forward:
+        return side.forward(
+            inputs, precision="float32", record=True, train=True, seed=state.seed + 1, replaced=replaced
+        )
+
+    if len(sites) > MOST_PLACES:
+        return None
+    found = []
+    for dropped in sites:
+        replaced: dict[int, np.ndarray] = {}
+        entries = None
+        for site in sites:
+            if entries is None or not site.mask:
+                # What enters it depends on what was put in before.
+                entries = {entry.number: entry for entry in run(replaced).intermediates}
+            value = _kept_whole(site, entries)
+            if value is None:
+                return None
+            replaced[site.number] = np.zeros_like(value) if site == dropped else value
+        found.append(run(replaced).outputs)
+    return found
+
+
+def _kept_whole(site: Site, entries: Mapping[int, Intermediate]) -> np.ndarray | None:
+    """What stands at a site where nothing is dropped, or None where that is not to be found."""
+    entry = entries[site.number]
+    if site.mask:
+        return np.ones_like(entry.value)
+    value = widened(entry.value)
+    for other in _behind(entry, entries):
+        if _scale(value, widened(other.value)) is not None:
+            return other.value
+    return None if (value == 0).any() else entry.value * (1 - site.rate)
+
+
+def _same_outputs(state: State, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> bool:
+    for link in state.mapping.outputs:
+        one, two = ours[link.first].transpose(link.axes).reshape(link.shape), theirs[link.second]
+        if not np.abs(one - two).max(initial=0.0) <= PLACED * np.abs(one).max(initial=0.0):
+            return False
+    return True
+
+
+class _Mask(NamedTuple):
+    """In one run: zeros that are drawn, and what is kept. scale: of what is kept. whole, mask: as in Site."""
+
+    entry: Intermediate
+    scale: float
+    dropped: np.ndarray
+    kept: np.ndarray
+    whole: bool
+    mask: bool
+
+
+def sites_of(runs: Sequence[Sequence[Intermediate]]) -> Iterator[Site]:
+    """Where something was dropped, in the order of computation. runs: with other seeds, at least two."""
+    masks: dict[int, list[_Mask]] = {}
+    for number, entries in enumerate(runs):
+        again = {entry.number: entry.value for entry in runs[number - 1]}
+        for mask in _masks(entries, again):
+            masks.setdefault(mask.entry.number, []).append(mask)
+    for _, held in sorted(masks.items()):
+        entry = held[0].entry
+        both = np.stack([one.dropped for one in held]), np.stack([one.kept for one in held])
+        dropped, size = _counted(*both)
+        seen = int((both[0] | both[1]).sum())
+        rate = 1 - 1 / held[0].scale
+        whole, mask = (all(getattr(one, name) for one in held) for name in ("whole", "mask"))
+        sure = seen == size or seen * rate >= ENOUGH
+        places = entry.module, entry.source, entry.op
+        counts = dropped, size // len(held), len(held), seen / size
+        yield Site(entry.number, *places, rate, *counts, sure, whole, mask)
+
+
+def _masks(entries: Sequence[Intermediate], again: Mapping[int, np.ndarray]) -> Iterator[_Mask]:
+    """Of one run. again: the values of another, by number: zeros that are the same in both are a mask of another kind,
+    of padding or of the future."""
     by_number = {entry.number: entry for entry in entries}
     masks: set[int] = set()
     for entry in entries:
         value = widened(entry.value)
         if value.size < FEWEST or not 0 < np.count_nonzero(value == 0) < value.size:
             continue
+        other = again.get(entry.number)
+        if other is not None and other.shape == value.shape and np.array_equal(other == 0, value == 0):
+            continue
         if masks.intersection(entry.operands):
             # What a mask is multiplied with, in its shape or a larger one, or what hands on what was dropped.
             masks.add(entry.number)
             continue
         scale = _as_mask(value)
+        mask = scale is not None
         seen = np.ones(value.shape, bool)
         if scale is None:
             for behind in _behind(entry, by_number):
@@ -143,13 +293,13 @@ def sites_of(entries: tuple[Intermediate, ...]) -> Iterator[Site]:
                     break
         if scale is not None:
             masks.add(entry.number)
-            dropped, size = _counted((value == 0) & seen, value != 0)
-            yield Site(entry.module, entry.source, entry.op, 1 - 1 / scale, dropped, size, bool(seen.all()))
+            yield _Mask(entry, scale, (value == 0) & seen, value != 0, bool(seen.all()), mask)
 
 
 def _counted(dropped: np.ndarray, kept: np.ndarray) -> tuple[int, int]:
-    """How many are dropped, and how many were seen, of those that were drawn: whole channels are one each."""
-    for axis in range(dropped.ndim):
+    """How many are dropped, and how many were seen, of those that were drawn in all runs (axis 0): whole channels are
+    one each."""
+    for axis in range(1, dropped.ndim):
         each = tuple(np.asarray(one.any(axis=axis, keepdims=True)) for one in (dropped, kept))
         if dropped.shape[axis] > 1 and not (each[0] & each[1]).any():
             dropped, kept = each
@@ -177,7 +327,7 @@ def _scale(value: np.ndarray, other: np.ndarray) -> float | None:
     return scale if scale > 1 + EXACT and bool((np.abs(ratios - scale) <= EXACT * scale).all()) else None
 
 
-def _behind(entry: Intermediate, by_number: dict[int, Intermediate]) -> Iterator[Intermediate]:
+def _behind(entry: Intermediate, by_number: Mapping[int, Intermediate]) -> Iterator[Intermediate]:
     """What enters a value, and what enters that: the nearest first."""
     front, seen = list(entry.operands), set(entry.operands)
     for _ in range(BEHIND):
@@ -193,16 +343,17 @@ def _behind(entry: Intermediate, by_number: dict[int, Intermediate]) -> Iterator
 def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
     """In the order of computation: one more, one less, or another rate."""
     if len(ours) != len(theirs):
-        told = (
-            ", ".join(f"{one.module or one.source} {one.rate:.3g}" for one in side) or "none" for side in (ours, theirs)
-        )
-        one, two = told
+        alone = _alone(ours, theirs)
+        named = [", ".join(f"{one.module or one.source} {one.rate:.3g}" for one in side) for side in alone]
+        only = sum(map(len, alone)) < len(ours) + len(theirs)
+        told = [f"{'alone at ' if only else ''}{one}" if one else "none alone" if only else "none" for one in named]
+        first, second = (next(iter(one or side), None) for one, side in zip(alone, (ours, theirs), strict=True))
         yield Difference(
             name="dropout: sites",
             check="dropout",
-            text=f"{SIDES[0]} drops at {len(ours)} places ({one}), {SIDES[1]} at {len(theirs)} ({two})",
-            first=_place(ours[0]) if ours else None,
-            second=_place(theirs[0]) if theirs else None,
+            text=f"{SIDES[0]} drops at {len(ours)} places ({told[0]}), {SIDES[1]} at {len(theirs)} ({told[1]})",
+            first=_place(first) if first else None,
+            second=_place(second) if second else None,
         )
         return
     for one, two in zip(ours, theirs, strict=True):
@@ -217,15 +368,53 @@ def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
                 values=(one.rate, two.rate),
                 size=abs(one.rate - two.rate),
             )
-        elif one.whole and two.whole and min(one.size, two.size) >= TOGETHER and one.size != two.size:
+        elif one.sure and two.sure and (falls := _fall_together(one, two)):
             where = one.module or one.source
+            counts = f"{SIDES[0]} draws {_drawn(one)} numbers, {SIDES[1]} {_drawn(two)}"
             yield Difference(
                 name=f"dropout: {where}, shared",
                 check="dropout",
-                text=f"{where}: {SIDES[0]} draws {one.size} numbers, {SIDES[1]} {two.size}: some fall together",
+                text=f"{where}: {counts}: on the {falls} some fall together",
                 first=_place(one),
                 second=_place(two),
             )
+
+
+def _alone(ours: list[Site], theirs: list[Site]) -> tuple[list[Site], list[Site]]:
+    """Sites of either side for which the other has none of that name, where half of them have; else all.
+
+    Layers that some frameworks number and others do not are alike in their names.
+    """
+
+    def names(side: list[Site]) -> list[str]:
+        return [".".join(word for word in one.module.split(".") if not word.isdecimal()) for one in side]
+
+    counts = [Counter(names(side)) for side in (ours, theirs)]
+    left = counts[0] - counts[1], counts[1] - counts[0]
+    if 2 * sum((counts[0] & counts[1]).values()) < min(len(ours), len(theirs)) or not ours or not theirs:
+        return ours, theirs
+    found: tuple[list[Site], list[Site]] = [], []
+    for side, held, more in zip((ours, theirs), found, left, strict=True):
+        # Of equal names the last: which of them is one too many, names do not tell.
+        for one, name in reversed(list(zip(side, names(side), strict=True))):
+            if more[name]:
+                more[name] -= 1
+                held.insert(0, one)
+    return found
+
+
+def _fall_together(one: Site, two: Site) -> str:
+    """The side that drops fewer numbers by themselves; or nothing. Of what was seen in part, there may be more."""
+    for name, less, more in ((SIDES[0], one, two), (SIDES[1], two, one)):
+        if less.whole and less.size < more.size:
+            return name
+        if not less.whole and less.together > MEAN_TOGETHER and more.size > MEAN_TOGETHER * less.size:
+            return name
+    return ""
+
+
+def _drawn(one: Site) -> str:
+    return f"{one.size}" if one.whole else f"{one.size} or more"
 
 
 def _place(site: Site) -> SourcePlace:

@@ -24,7 +24,7 @@ SIDES = ("original", "port")
 """What the two sides are called, and the functions that make their models."""
 
 NEEDED = (*SIDES, "inputs")
-OPTIONAL = ("to_port", "call_original", "call_port", "loss", "optimizers", "lengths", "mask", "expected")
+OPTIONAL = ("to_port", "call_original", "call_port", "loss", "optimizers", "state", "lengths", "mask", "expected")
 """What a pair file may give beside them."""
 
 FRAMEWORKS = {"torch_impl": "torch", "flax_impl": "jax"}
@@ -85,16 +85,13 @@ def read(source: Source, side: int) -> PairGiven:
         if not callable(part(name)):
             what = f"{name}(rng)" if name == "inputs" else f"{name}() or {name}(seed)"
             raise UsageError(f"{where}: expected a function {what}, got {_kind(part(name))}")
-    factory = part(own)
-    seeded = _takes_seed(factory, where, own)
-    make = _guarded(factory, where, own)
-    _seed_globals()
-    made = make(0) if seeded else make()
+    make, made = made_by(part(own), where, own)
     options = PairOptions(
-        make=make if seeded else None,
+        make=make,
         call=_function(part(f"call_{own}"), where, f"call_{own}"),
         loss=of_side(part("loss"), side, where, "loss"),
         optimizer=of_side(part("optimizers"), side, where, "optimizers"),
+        state=names(part("state"), where, "state"),
     )
     return PairGiven(
         made,
@@ -106,6 +103,14 @@ def read(source: Source, side: int) -> PairGiven:
         texts(part("expected"), where, "expected"),
         tuple(name for name in OPTIONAL if part(name) is not None),
     )
+
+
+def made_by(factory: Callable[..., Any], where: str, name: str) -> tuple[Callable[[int], Any] | None, Any]:
+    """What makes a model by its seed, if that is asked for, and one. Raises UsageError for another factory."""
+    seeded = _takes_seed(factory, where, name)
+    make = _guarded(factory, where, name)
+    _seed_globals()
+    return (make, make(0)) if seeded else (None, make())
 
 
 def implementation_of(made: Any, where: str, name: str) -> str:
@@ -266,6 +271,14 @@ def of_side(value: Any, side: int, where: str, name: str) -> Any:
     if name == "loss" and callable(value):
         return value
     raise UsageError(f"{where}: {name}: expected two, of {SIDES[0]} and {SIDES[1]}, got {_kind(value)}")
+
+
+def names(value: Any, where: str, name: str) -> tuple[str, ...]:
+    """One name, or several."""
+    found = (value,) if isinstance(value, str) else value if value is not None else ()
+    if not isinstance(found, tuple | list) or not all(isinstance(one, str) for one in found):
+        raise UsageError(f"{where}: {name}: expected a text or several, got {_kind(value)}")
+    return tuple(found)
 
 
 def texts(value: Any, where: str, name: str) -> dict[str, str]:

@@ -4,19 +4,27 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from crosscheck.pair.given import SIDES
+from crosscheck.pair.result import Difference
 from crosscheck.pair.state import Found, State, from_comparisons
 
-SEEDS, SEEDS_LARGE = 24, 3
-"""Models that are made on each side, and of a large one."""
+SEEDS, SEEDS_LARGE, SEEDS_SMALL = 24, 3, 48
+"""Models that are made on each side, of a large one, and of a small one, whose leaves have few numbers to tell by."""
+
+SMALL = 20_000
+"""Numbers in the leaves of what is small."""
 
 LEVEL = 1e-6
 """Chance that honest draws fail; its tests share it equally, as in tolerances.INITIAL_LAW_LEVEL."""
 
 MOST = 50_000
 """Numbers of a leaf that are looked at, over all seeds."""
+
+CONSTANT = "constant"
+"""What is compared of numbers that no seed changes."""
 
 FEWEST = 8
 """Numbers that a two-sample test needs to be able to fail at all, and more by far to see anything."""
@@ -25,7 +33,8 @@ FEWEST = 8
 def initialization(state: State) -> Found:
     """Two samples of every linked leaf. Without a seed on both sides it is one draw, and decides nothing."""
     seeded = all("seed" in side.can for side in (state.first, state.second))
-    count = (SEEDS_LARGE if state.large else SEEDS) if seeded else 1
+    count = SEEDS_LARGE if state.large else SEEDS_SMALL if state.numbers <= SMALL else SEEDS
+    count = count if seeded else 1
     ours, theirs = [], []
     for seed in range(count):
         state.say(f"initialization, seed {seed + 1} of {count}")
@@ -44,11 +53,33 @@ def initialization(state: State) -> Found:
                 place.limited(name, values, finding.difference, finding.bound, finding.size, finding.note)
             )
     if seeded:
-        return Found(comparisons, from_comparisons(comparisons), f"{count} seeds, two samples of each leaf")
+        differences = [_in_words(one, count) for one in from_comparisons(comparisons)]
+        return Found(comparisons, differences, f"{count} seeds, two samples of each leaf")
     apart = [one.tensor for one in comparisons if not one.passed]
     said = f"one draw, which decides nothing ({SIDES[0]}(seed) and {SIDES[1]}(seed) would let it be judged)"
     said += f": {len(apart)} of {len(paths)} leaves look as if they start otherwise" if apart else ""
     return Found([], [], said)
+
+
+def _in_words(one: Difference, seeds: int) -> Difference:
+    """The sentence of a difference: its numbers are no distances of values."""
+    ours, theirs = (float(value) for value in one.values or (0.0, 0.0))
+    if not one.name.endswith(f", {CONSTANT}"):
+        rare = one.size if one.size is not None and math.isfinite(one.size) else 300
+        words = (
+            f"standard deviations {ours:.3g} and {theirs:.3g} over {seeds} seeds; by chance in 1 of 10^{rare:.0f} runs"
+        )
+        return msgspec.structs.replace(one, text=words, index=(), values=None, size=None, bound=None)
+    if one.bound == 0.0:
+        what = ("drawn", "the same for every seed") if ours < theirs else ("the same for every seed", "drawn")
+        words = f"{SIDES[0]}: {what[0]}; {SIDES[1]}: {what[1]}"
+        if min(ours, theirs) > 0.0 or max(ours, theirs) < 1.0:
+            words = (
+                f"of its numbers, {ours:.0%} of {SIDES[0]} and {theirs:.0%} of {SIDES[1]} are the same for every seed"
+            )
+        return msgspec.structs.replace(one, text=words, index=(), values=None, size=None, bound=None)
+    words = f"the same for every seed, {ours:.6g} and {theirs:.6g}"
+    return msgspec.structs.replace(one, text=words, index=(), values=None, size=None, bound=None)
 
 
 class TwoSamples(NamedTuple):
@@ -64,8 +95,6 @@ class TwoSamples(NamedTuple):
 def _findings(one: np.ndarray, two: np.ndarray, level: float, seeded: bool) -> Iterator[tuple[str, TwoSamples]]:
     """Of values (seeds, elements): what is the same for every seed must be so on both sides, and equal; the rest is
     held against each other as two samples."""
-    from scipy import stats
-
     if seeded:
         still = (one == one[0]).all(axis=0), (two == two[0]).all(axis=0)
     else:
@@ -75,28 +104,32 @@ def _findings(one: np.ndarray, two: np.ndarray, level: float, seeded: bool) -> I
     if (still[0] != still[1]).any():
         shares = tuple(float(side.mean()) for side in still)
         note = "share of the numbers that are the same for every seed"
-        yield "constant", TwoSamples((shares[0], shares[1]), abs(shares[0] - shares[1]) or 1.0, 0.0, one.shape[1], note)
+        yield CONSTANT, TwoSamples((shares[0], shares[1]), abs(shares[0] - shares[1]) or 1.0, 0.0, one.shape[1], note)
         return
     if both.any():
         away = np.abs(one[0, both] - two[0, both])
         at = int(away.argmax())
         observed = float(one[0, both][at]), float(two[0, both][at])
         bound = 2.0**-22 * max(abs(observed[0]), abs(observed[1]))
-        yield "constant", TwoSamples(observed, float(away[at]), bound, int(both.sum()), "the same for every seed")
+        yield CONSTANT, TwoSamples(observed, float(away[at]), bound, int(both.sum()), "the same for every seed")
     drawn = [side[:, ~both].reshape(-1) for side in (one, two)]
     if min(side.size for side in drawn) < FEWEST:
         return
-    thinned = [side[:: -(-side.size // MOST)] for side in drawn]
+    yield "", far_apart(drawn[0], drawn[1], level)
+
+
+def far_apart(one: np.ndarray, two: np.ndarray, level: float) -> TwoSamples:
+    """Two samples of values, under no law that is stated, by Kolmogorov and Smirnov."""
+    from scipy import stats
+
+    thinned = [side[:: -(-side.size // MOST)] for side in (one, two)]
     # Sizes too: laws about zero that differ in scale alone are twice as far apart by them.
     results = [stats.ks_2samp(both[0], both[1]) for both in (thinned, [np.abs(side) for side in thinned])]
     distance, probability = min(
         ((float(np.asarray(one[0])), float(np.asarray(one[1]))) for one in results), key=lambda one: one[1]
     )
     unlikely = max(-math.log10(probability), 0.0) if probability > 0 else math.inf
-    deviations = float(drawn[0].std()), float(drawn[1].std())
+    deviations = float(one.std()), float(two.std())
     note = f"standard deviations; Kolmogorov-Smirnov distance {distance:.3g} of {thinned[0].size} values a side"
     note += "; difference is -log10 of p"
-    yield (
-        "",
-        TwoSamples(deviations, unlikely, -math.log10(level), thinned[0].size, note),
-    )
+    return TwoSamples(deviations, unlikely, -math.log10(level), thinned[0].size, note)

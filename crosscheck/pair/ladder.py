@@ -10,7 +10,7 @@ import numpy as np
 
 from crosscheck import mapping as maps
 from crosscheck.comparison import Comparison
-from crosscheck.pair import dropout, initial, numbers, result, structure, training
+from crosscheck.pair import convergence, dropout, initial, numbers, result, structure, training
 from crosscheck.pair.result import CheckCell, Difference, PairResult, SideTold, Status
 from crosscheck.pair.state import Found, NotChecked, State
 from crosscheck.pair.subject import AskedPair
@@ -28,6 +28,7 @@ CHECKS = (
     "trajectory",
     "initialization",
     "dropout",
+    "convergence",
 )
 """In the order in which they are made and reported."""
 
@@ -59,9 +60,8 @@ def climb(
         structure.load_weights(state, dict(wanted.weights[1]), wanted.weights[0])
         state.notes.append(f"values as made are those of {wanted.weights[0].name}")
     if not pair.alone:
-        state.notes.append(
-            "live objects: both sides in this process, no deadline, one draw of the initial values, and no map kept"
-        )
+        drawn = "" if all("seed" in side.can for side in (pair.first, pair.second)) else ", one draw of initial values"
+        state.notes.append(f"live objects: both sides in this process, no deadline{drawn}, and no map kept")
     how = structure.find_map(state, wanted.map_file)
     runner = _Runner(state, done)
     runner.run("structure", structure.structure)
@@ -73,6 +73,7 @@ def climb(
     runner.run("trajectory", training.trajectory)
     runner.run("initialization", initial.initialization)
     runner.run("dropout", dropout.dropout)
+    runner.run("convergence", convergence.convergence)
     words, code = result.conclude(runner.cells, runner.differences, pair.alone)
     used = {entry for one in runner.differences if (entry := result.matched(one, pair.expected))}
     return PairResult(

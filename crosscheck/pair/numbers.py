@@ -90,7 +90,10 @@ def _outputs(
     for link in state.mapping.outputs:
         ours, theirs = one.outputs.get(link.first), two.outputs.get(link.second)
         if ours is None or theirs is None:
-            yield place.failed(link.first, "missing on a side")
+            number = 0 if ours is None else 1
+            given = ", ".join((one, two)[number].outputs) or "none"
+            wanted = (link.first, link.second)[number]
+            yield place.failed(link.first, f"expected output {wanted} of {SIDES[number]}, as before, got {given}")
             continue
         ours = ours.transpose(link.axes)
         ours = ours.reshape(theirs.shape) if ours.size == theirs.size else ours

@@ -156,9 +156,9 @@ def json(result: PairResult) -> bytes:
 
 
 def plain_text(result: PairResult) -> str:
-    """What the terminal shows, for an exception's message."""
+    """What a terminal of 80 columns shows, for an exception's message."""
     import io
 
     written = io.StringIO()
-    terminal(result, Console(file=written, width=100, force_terminal=False))
+    terminal(result, Console(file=written, width=80, force_terminal=True, color_system=None))
     return written.getvalue().rstrip()

@@ -17,6 +17,12 @@ from spec.errors import UsageError
 
 def find_map(state: State, file: Path | None) -> str:
     """Read the map or propose it, and verify it; returns what is to be said of it."""
+    # Masks of minus infinity, or of the least number that there is, are values like others.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _find_map(state, file)
+
+
+def _find_map(state: State, file: Path | None) -> str:
     pair = state.pair
     if file is not None and file.exists():
         state.say(f"map, read from {file.name}")

@@ -1,5 +1,6 @@
 """Two sides that are asked about the same: in processes of their own, or, of live objects, in this one."""
 
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -105,18 +106,21 @@ class Local:
 
 
 def live(models: tuple[Any, Any], inputs: Callable[..., Any], options: Mapping[str, Any]) -> AskedPair:
-    """The pair of two objects. options: of given.OPTIONAL, by name."""
+    """The pair of two objects, or of what two functions of a seed, or of nothing, make. options: of given.OPTIONAL."""
     where = "pair.check"
     if unknown := sorted(options.keys() - set(given_by.OPTIONAL)):
         raise UsageError(f"{where}: expected some of {', '.join(given_by.OPTIONAL)}, got {unknown[0]}")
     sides = []
-    for number, made in enumerate(models):
+    for number, model in enumerate(models):
+        make, made = given_by.made_by(model, where, SIDES[number]) if inspect.isfunction(model) else (None, model)
         given = PairGiven(
             made,
             PairOptions(
+                make=make,
                 call=options.get(f"call_{SIDES[number]}"),
                 loss=given_by.of_side(options.get("loss"), number, where, "loss"),
                 optimizer=given_by.of_side(options.get("optimizers"), number, where, "optimizers"),
+                state=given_by.names(options.get("state"), where, "state"),
             ),
             inputs,
             options.get("to_port"),

@@ -1,5 +1,6 @@
 """The checks of training: the optimizer on given gradients, and trajectories from the same start."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -186,25 +187,28 @@ class _Trajectory:
 
     def comparisons(self) -> list[Comparison]:
         start = next(self.state.points(0)).values
-        still = self.state.constants
-        starts = [start, *rounding.nudged(start, self.unit, self.state.seed, still)]
         self.state.put(start)
         self.noise = self._noise()
-        runs: list[tuple[Iterator[PairStep], PairStep]] = []
-        for values in starts:
-            # A run begins where its first step is asked for, from the values of that moment.
-            self.state.first.load(values)
-            run = self.state.first.steps(self.batches[0], precision=self.precision, train=self.train)
-            runs.append((run, next(run)))
+        runs: list[Iterator[PairStep]] = []
+
+        def begun() -> Iterator[PairStep]:
+            nudged = rounding.nudged(start, self.unit, self.state.seed, self.state.constants)
+            for values in itertools.chain([start], nudged):
+                # A run begins where its first step is asked for, from the values of that moment.
+                self.state.first.load(values)
+                runs.append(iter(self.state.first.steps(self.batches[0], precision=self.precision, train=self.train)))
+                yield next(runs[-1])
+
         theirs = self.state.second.steps(self.batches[1], precision=self.precision, train=self.train)
         for step in range(self.steps):
             self.state.say(f"trajectory, {self.precision}, step {step + 1} of {self.steps}")
-            ours = [first if step == 0 else next(run) for run, first in runs]
-            self._compare(step, ours, next(theirs))
+            # Of a large model each of these is a gigabyte: one run after another.
+            ours = (next(run) for run in runs) if runs else begun()
+            self._compare(step, ours, theirs)
             if "loss" in self.beyond:
                 self.reached = step
                 break
-        for run, _ in runs:
+        for run in runs:
             run.close()  # pyright: ignore[reportAttributeAccessIssue]
         theirs.close()  # pyright: ignore[reportAttributeAccessIssue]
         return sorted(self.tightest.values(), key=lambda one: self.steps if one.passed else one.step or 0)
@@ -223,14 +227,15 @@ class _Trajectory:
         plain = self.state.mapping._replace(links={k: _unscaled(v) for k, v in self.state.mapping.links.items()})
         return {path: mask == 0 for path, mask in plain.push(masks).items()}
 
-    def _compare(self, step: int, ours: list[PairStep], theirs: PairStep) -> None:
-        start = self.state.mapping.push(ours[0].values)
-        named = {"loss": np.array([ours[0].loss]), **start}
-        others = {"loss": np.array([theirs.loss]), **theirs.values}
+    def _compare(self, step: int, ours: Iterator[PairStep], theirs: Iterator[PairStep]) -> None:
+        named = self._named(next(ours))
         judged = {name: self._judged(name, value) for name, value in named.items()}
-        for run in ours[1:]:
-            pushed = {"loss": np.array([run.loss]), **self.state.mapping.push(run.values)}
+        for run in ours:
+            pushed = self._named(run)
             self.spread.add(judged, {name: self._judged(name, pushed[name]) for name in named})
+            del run, pushed
+        second = next(theirs)
+        others = {"loss": np.array([second.loss]), **second.values}
         for name, one in named.items():
             self.sizes[name] = max(self.sizes.get(name, 0.0), tolerances.largest(one))
             keep = self.noise.get(name)
@@ -253,6 +258,9 @@ class _Trajectory:
             found = self.place.close(name, *pair, allowed=np.array([allowed]), stepwise=True, keep=keep)
             _keep(self.tightest, name, found, step)
         self.last = named
+
+    def _named(self, run: PairStep) -> dict[str, np.ndarray]:
+        return {"loss": np.array([run.loss]), **self.state.mapping.push(run.values)}
 
     def _judged(self, name: str, value: np.ndarray) -> np.ndarray:
         keep = self.noise.get(name)

@@ -23,6 +23,7 @@ from crosscheck.pair import padding
 from crosscheck.pair.codec import CHILD, digest, pack, unpack
 from crosscheck.pair.given import PairGiven, Source
 from crosscheck.pair.messages import Message, Opened, Raised, SideAnswered, SideCall
+from crosscheck.pair.rounding import LARGE
 from crosscheck.recording import channel
 from crosscheck.recording.places import OURS, SITES
 from spec import text
@@ -87,6 +88,9 @@ class SideWorker:
         self.where, self.number, self.directory = Path(source.file).name, side, directory
         self.given = given_by.read(source, side)
         self.side, self.implementation = opened(self.given, self.where, side)
+        if "torch" in sys.modules and sum(int(np.prod(leaf.shape)) for leaf in self.side.leaves) <= LARGE:
+            # Operations of microseconds, whose threads would wait for each other three times as long as they compute.
+            sys.modules["torch"].set_num_threads(1)
         self.streams: dict[int, tuple[Iterator[Any], list[Any]]] = {}
         self.counted = itertools.count()
 

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -61,8 +61,8 @@ def takes(function: Callable[..., Any], name: str) -> bool:
     return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
-def model_of(made: Any, call: Callable[..., Any] | None) -> ModelFunction:
-    """The model as a function of its leaves. Raises UsageError for what is none."""
+def model_of(made: Any, call: Callable[..., Any] | None, state: tuple[str, ...] = ()) -> ModelFunction:
+    """The model as a function of its leaves. Raises UsageError for what is none. state: see `spec.pair.PairOptions`."""
     if isinstance(made, nnx.Module):
         return _nnx(made, call)
     if isinstance(made, tuple) and len(made) == 2:
@@ -70,8 +70,10 @@ def model_of(made: Any, call: Callable[..., Any] | None) -> ModelFunction:
             return _linen(*made, call)
         if _is_transformed(made[0]):
             return _transformed(*made, call)
+        if _package(made[0]) == _package(made[1]) == "equinox":
+            return _with_state(*made, call)
         if callable(made[0]):
-            return _function(*made, call)
+            return _function(*made, call, state)
     if recognize(made):
         return _tree(made, call)
     expected = "an nnx.Module, an Equinox module, (linen module, variables) or (function, parameters)"
@@ -173,18 +175,23 @@ def _linen(module: Any, variables: Any, call: Callable[..., Any] | None) -> Mode
     )
     kept = [name for name in plain if name != "params"]
 
+    def after(changed: Any) -> dict[str, Array]:
+        flat = flatten_dict(linen.unbox({name: dict(one) for name, one in changed.items()}))
+        found = {names[path]: one for path, one in flat.items() if path in names}
+        return {name: jnp.asarray(one) for name, one in found.items() if name in arrays}
+
     def apply(values: Mapping[str, Array], inputs: Any, train: bool, key: Array) -> tuple[Any, dict[str, Array]]:
         given = unflatten_dict({path: values.get(names[path], one) for path, one in flat.items()})
         if call is not None:
-            return _called(call, (module, given), inputs, train, key), {}
+            output, changed = _parted(_called(call, (module, given), inputs, train, key), lambda one: _some(one, kept))
+            return output, after(changed or {})
         positional, named = _arguments(inputs)
         for name, value in TRAIN.items():
             if name not in named and takes(type(module).__call__, name):
                 named[name] = value if train else not value
         streams = {"dropout": key, "params": jax.random.fold_in(key, 1)} if train else None
         output, changed = module.apply(given, *positional, rngs=streams, mutable=kept if train else [], **named)
-        after = {names[path]: one for path, one in flatten_dict(dict(changed)).items() if path in names}
-        return output, {name: jnp.asarray(one) for name, one in after.items() if name in arrays}
+        return output, after(changed)
 
     return ModelFunction(describe((module, variables)), leaves, arrays, apply, frozenset({"train", "rng"}))
 
@@ -207,8 +214,7 @@ def _transformed(transformed: Any, parameters: Any, call: Callable[..., Any] | N
         for name, value in TRAIN.items():
             if name not in named and name in inspect.signature(transformed.apply).parameters:
                 named[name] = value if train else not value
-        found = transformed.apply(given["params"], *state, *key, *positional, **named)
-        return found[0] if stateful else found
+        return transformed.apply(given["params"], *state, *key, *positional, **named)
 
     def asked(given: Any, *positional: Any, **named: Any) -> Any:
         items = (given["params"], given["state"]) if stateful else given["params"]
@@ -217,10 +223,32 @@ def _transformed(transformed: Any, parameters: Any, call: Callable[..., Any] | N
 
     if call is not None:
         asked.__signature__ = inspect.signature(call)  # pyright: ignore[reportFunctionMemberAccess]
-    return _of_tree(describe((transformed, parameters)), tree, asked if call is not None else run, "params")
+    kept = ("state",) if stateful else ()
+    return _of_tree(describe((transformed, parameters)), tree, asked if call is not None else run, kept, shown="params")
 
 
-def _function(function: Callable[..., Any], parameters: Any, call: Callable[..., Any] | None) -> ModelFunction:
+def _with_state(module: Any, state: Any, call: Callable[..., Any] | None) -> ModelFunction:
+    """An Equinox module and its `equinox.nn.State`."""
+
+    def run(given: Any, *positional: Any, **named: Any) -> Any:
+        chosen = call or (lambda module, state, *xs, **more: module(*xs, state, **more))
+        return chosen(given["model"], given["state"], *positional, **named)
+
+    run.__signature__ = inspect.signature(call) if call is not None else inspect.Signature()  # pyright: ignore[reportFunctionMemberAccess]
+    mode = sys.modules["equinox"].nn.inference_mode
+    tree = {"model": module, "state": state}
+    return _of_tree(describe(module), tree, run, ("state",), shown="model", mode=mode)
+
+
+def _function(
+    function: Callable[..., Any], parameters: Any, call: Callable[..., Any] | None, state: tuple[str, ...]
+) -> ModelFunction:
+    known = [str(key) for key in parameters] if isinstance(parameters, Mapping) else []
+    if unknown := [name for name in state if name not in known]:
+        raise UsageError(
+            f"state: expected keys of the parameters ({', '.join(known) or 'which have none'}), got {unknown[0]!r}"
+        )
+
     def run(given: Any, *positional: Any, **named: Any) -> Any:
         return function(given, *positional, **named)
 
@@ -230,7 +258,7 @@ def _function(function: Callable[..., Any], parameters: Any, call: Callable[...,
 
     chosen = run if call is None else asked
     chosen.__signature__ = inspect.signature(call or function)  # pyright: ignore[reportFunctionMemberAccess]
-    return _of_tree(describe((function, parameters)), parameters, chosen)
+    return _of_tree(describe((function, parameters)), parameters, chosen, state)
 
 
 def _tree(made: Any, call: Callable[..., Any] | None) -> ModelFunction:
@@ -250,28 +278,60 @@ def _tree(made: Any, call: Callable[..., Any] | None) -> ModelFunction:
 
 
 def _of_tree(
-    kind: str, tree: Any, run: Callable[..., Any], trained: str = "", mode: Callable[..., Any] | None = None
+    kind: str,
+    tree: Any,
+    run: Callable[..., Any],
+    state: tuple[str, ...] = (),
+    shown: str = "",
+    mode: Callable[..., Any] | None = None,
 ) -> ModelFunction:
+    """state: keys of the tree that are not trained, and that a call in train mode returns beside its output.
+
+    shown: the key that no leaf's path begins with, in words.
+    """
     flat, structure = jax.tree_util.tree_flatten_with_path(tree)
     names = [_named(path) for path, _ in flat]
     arrays = {name: jnp.asarray(one) for name, (_, one) in zip(names, flat, strict=True) if _is_floating(one)}
-    below = f"{trained}."
-    shown = {name: name.removeprefix(below) if trained else name for name in arrays}
+    called = {name: name.removeprefix(f"{shown}.") if shown else name for name in arrays}
+    kept = {key: tree[key] for key in state}
+    held = kept[state[0]] if len(state) == 1 else kept
     leaves = tuple(
-        _leaf(shown[name], array, not trained or name.startswith(below), _class_at(tree, path))
+        _leaf(called[name], array, name.partition(".")[0] not in state, _class_at(tree, path))
         for name, (path, _) in zip(names, flat, strict=True)
         if (array := arrays.get(name)) is not None
     )
 
     def apply(values: Mapping[str, Array], inputs: Any, train: bool, key: Array) -> tuple[Any, dict[str, Array]]:
-        given = [values[shown[name]] if name in arrays else one for name, (_, one) in zip(names, flat, strict=True)]
+        given = [values[called[name]] if name in arrays else one for name, (_, one) in zip(names, flat, strict=True)]
         made = jax.tree_util.tree_unflatten(structure, given)
         if mode is not None:
             made = mode(made, value=not train)
-        return _called(run, (made,), inputs, train, key), {}
+        output = _called(run, (made,), inputs, train, key)
+        if not state:
+            return output, {}
+        output, after = _parted(output, lambda one: jax.tree.structure(one) == jax.tree.structure(held))
+        if after is None:
+            if train:
+                raise UsageError(f"expected (output, {' and '.join(state)}) of a call in train mode, got no such two")
+            return output, {}
+        changed, _ = jax.tree_util.tree_flatten_with_path({state[0]: after} if len(state) == 1 else after)
+        found = {_named(path): one for path, one in changed}
+        return output, {called[name]: jnp.asarray(one) for name, one in found.items() if name in arrays}
 
     can = {name for name, words in (("train", ("train",)), ("rng", ("rng",))) if any(takes(run, one) for one in words)}
-    return ModelFunction(kind, leaves, {shown[name]: one for name, one in arrays.items()}, apply, frozenset(can))
+    return ModelFunction(kind, leaves, {called[name]: one for name, one in arrays.items()}, apply, frozenset(can))
+
+
+def _parted(found: Any, is_state: Callable[[Any], bool]) -> tuple[Any, Any]:
+    """What a call returned as its output and the state after it; None where it returned an output alone."""
+    if isinstance(found, tuple) and len(found) == 2 and is_state(found[1]):
+        return found[0], found[1]
+    return found, None
+
+
+def _some(one: Any, names: Sequence[str]) -> bool:
+    """Whether this holds collections of these names, and nothing else."""
+    return bool(names) and isinstance(one, Mapping) and set(one) <= set(names)
 
 
 def _called(call: Callable[..., Any] | None, made: tuple[Any, ...], inputs: Any, train: bool, key: Array) -> Any:

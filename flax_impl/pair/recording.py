@@ -32,6 +32,7 @@ MOVES = ("slice", "dynamic_slice", "gather", "concatenate", "pad", "select_n", "
 DTYPES = ("new_dtype", "preferred_element_type", "dtype")
 
 OURS = Path(__file__).parents[2]
+JAX = str(Path(jax.__file__ or "").parent)
 NOT_THE_USERS = (
     *(str(Path(one.__file__).parent) for one in (jax, flax) if one.__file__ is not None),
     *(str(OURS / name) for name in ("flax_impl", "crosscheck")),
@@ -84,7 +85,7 @@ def evaluate(
 
 class _Run:
     def __init__(self, wide: bool, record: bool, replaced: Mapping[int, np.ndarray]) -> None:
-        self.wide, self.record, self.replaced = wide, record, replaced
+        self.wide, self.record, self.replaced, self.place = wide, record, replaced, ""
         self.intermediates: list[Intermediate] = []
         self.pinned: dict[str, None] = {}
 
@@ -135,7 +136,12 @@ class _Run:
         name, parameters = equation.primitive.name, equation.params
         inner = next((parameters[one] for one in ("jaxpr", "call_jaxpr", "fun_jaxpr") if one in parameters), None)
         if name in INLINED and inner is not None:
-            return self.jaxpr(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), taken, scope)
+            before = self.place
+            # Of a function of JAX's own, traced once for all calls, only the call's line is the user's.
+            self.place = before or (source(equation) if _is_of_jax(getattr(inner, "jaxpr", inner)) else "")
+            found = self.jaxpr(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), taken, scope)
+            self.place = before
+            return found
         if name == "scan":
             return self.scan(parameters, taken, scope)
         if name == "while":
@@ -170,7 +176,7 @@ class _Run:
         by = tuple(dict.fromkeys(one for held in flowing for one in held.by))
         view = name in COPIES or name in MOVES
         of_leaves = view and bool(by) and all(isinstance(one, str) for one in by) and name != "gather"
-        place = source(equation)
+        place = self.place or source(equation)
         if name in COPIES or of_leaves:
             return [Held(value, by) for value in values]
         return [self.held(name, value, by, view, scope, place) for value in values]
@@ -294,6 +300,12 @@ def _unwrapped(name: str) -> Iterator[str]:
     while name.endswith(")") and "(" in name:
         name = name[name.index("(") + 1 : -1]
     yield name
+
+
+def _is_of_jax(jaxpr: Any) -> bool:
+    """Whether a function that was traced is one of JAX's own, as jnp.where is."""
+    file = getattr(getattr(jaxpr, "debug_info", None), "func_filename", None)
+    return isinstance(file, str) and file.startswith(JAX)
 
 
 def source(equation: Any) -> str:

@@ -73,7 +73,7 @@ class Side:
     """See `spec.pair.PairSide`."""
 
     def __init__(self, made: Any, options: PairOptions) -> None:
-        self._model = kinds.model_of(made, options.call)
+        self._model = kinds.model_of(made, options.call, options.state)
         self.kind = self._model.kind
         self.leaves = self._model.leaves
         self.packed: tuple[Packed, ...] = ()
@@ -106,7 +106,7 @@ class Side:
     def initialize(self, seed: int) -> dict[str, np.ndarray]:
         if self._options.make is None:
             raise Unsupported(f"{self.kind} is made without a seed: its initialization is one draw")
-        made = kinds.model_of(self._options.make(seed), self._options.call)
+        made = kinds.model_of(self._options.make(seed), self._options.call, self._options.state)
         found = {path: taken_out(array).astype(np.float64) for path, array in made.arrays.items()}
         if {path: value.shape for path, value in found.items()} != {path: v.shape for path, v in self._kept.items()}:
             raise ParameterMismatch(f"{self.kind}: expected the same parameters for every seed, got others for {seed}")

@@ -197,6 +197,46 @@ def fused_port(interleaved: bool = False, groups: int = 4) -> Any:
     return run, {"qkv": qkv, "out": {"w": jnp.zeros((16, 16)), "b": jnp.zeros(16)}}
 
 
+def counted_port() -> Any:
+    """Heads in groups, of which each counts its own: (head of the group, group), where torch has (group, head)."""
+
+    def run(p: Any, x: jax.Array) -> jax.Array:
+        q = jnp.einsum("btm,mrgk->brgtk", x, p["q"]) + p["c"][:, :, None]
+        k, v = (jnp.einsum("btm,mgk->bgtk", x, p[one]) + p[bias][:, None] for one, bias in (("k", "d"), ("v", "e")))
+        a = jax.nn.softmax(jnp.einsum("brgqk,bgtk->brgqt", q, k) / 2.0, -1)
+        return jnp.einsum("brgqt,bgtk,rgkm->bqm", a, v, p["o"]) + p["f"]
+
+    shapes = {"q": (16, 2, 2, 4), "k": (16, 2, 4), "v": (16, 2, 4), "o": (2, 2, 4, 16)}
+    shapes |= {"c": (2, 2, 4), "d": (2, 4), "e": (2, 4), "f": (16,)}
+    return run, {name: jnp.zeros(shape) for name, shape in shapes.items()}
+
+
+class Positions(nn.Module):
+    """Positions are looked up; there are as many numbers in their table as in the biases of several layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.positions = nn.Embedding(11, 8), nn.Embedding(6, 8)
+        self.layers = nn.ModuleList([nn.Linear(8, 8) for _ in range(6)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.words(x) + self.positions(torch.arange(x.shape[1]))
+        for layer in self.layers:
+            h = torch.tanh(layer(h))
+        return h
+
+
+def positions_port() -> Any:
+    def run(p: Any, x: jax.Array) -> jax.Array:
+        h = p["words"][x] + p["positions"][None, : x.shape[1]]
+        for layer in p["layers"]:
+            h = jnp.tanh(h @ layer["w"] + layer["b"])
+        return h
+
+    layers = [{"w": jnp.zeros((8, 8)), "b": jnp.zeros(8)} for _ in range(6)]
+    return run, {"words": jnp.zeros((11, 8)), "positions": jnp.zeros((6, 8)), "layers": layers}
+
+
 class Fused(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -269,5 +309,7 @@ CASES = {
     "fused, interleaved": Case(Heads, lambda: fused_port(interleaved=True), alike(2, 5, 16)),
     "fused, grouped": Case(lambda: Heads(2), lambda: fused_port(groups=2), alike(2, 5, 16)),
     "fused at first": Case(Fused, HeadsPort, alike(2, 5, 16)),
+    "heads before groups": Case(lambda: Heads(2), counted_port, alike(2, 5, 16)),
+    "positions added": Case(Positions, positions_port, tokens),
     "perceptron": Case(Perceptron, PerceptronPort, alike(4, 8)),
 }

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from spec.errors import Unsupported
+from spec.errors import OhlolError, Unsupported
 from spec.pair import Intermediate
 from torch_impl.arrays import to_tensor
 from torch_impl.pair.trees import taken_out
@@ -33,6 +33,9 @@ COPIES = ("clone", "_to_copy", "detach", "alias", "_unsafe_view", "lift_fresh", 
 MOVES = ("cat", "stack", "unsafe_split", "unsafe_chunk", "index_select", "index", "embedding", "gather", "flip", "roll")
 MOVES += ("constant_pad_nd", "repeat", "split_with_sizes_copy", "select_scatter", "slice_scatter", "masked_fill")
 """Operations whose result holds nothing but values of what they take, or a constant."""
+
+UNWRITTEN = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
+"""Operations whose result holds whatever stood there before: it is a value once it is written."""
 
 OURS = Path(__file__).parents[2]
 STANDARD = sysconfig.get_path("stdlib")
@@ -122,7 +125,10 @@ def _covers(entry: _Written, other: _Written) -> bool:
 
 
 class Recorder(TorchDispatchMode):  # pyright: ignore[reportGeneralTypeIssues]
-    """Sees every operation while it is entered. wide: float64 throughout. record: keeps intermediates."""
+    """Sees every operation while it is entered. wide: float64 throughout. record: keeps intermediates.
+
+    original: the model that `module` is a copy of, none of whose layers may compute.
+    """
 
     def __init__(
         self,
@@ -132,6 +138,7 @@ class Recorder(TorchDispatchMode):  # pyright: ignore[reportGeneralTypeIssues]
         wide: bool,
         record: bool,
         replaced: Mapping[int, np.ndarray] | None = None,
+        original: nn.Module | None = None,
     ) -> None:
         if TorchDispatchMode is object:
             raise Unsupported(f"torch {torch.__version__} has no TorchDispatchMode, by which intermediates are seen")
@@ -141,6 +148,7 @@ class Recorder(TorchDispatchMode):  # pyright: ignore[reportGeneralTypeIssues]
         self.pinned: dict[str, None] = {}
         self.memory = _Memory(leaves if record else {})
         self.paths = {id(one): path for path, one in module.named_modules()}
+        self.copied = {id(one): path for path, one in original.named_modules()} if original is not None else {}
         self.modules: list[str] = []
 
     @contextmanager
@@ -149,6 +157,11 @@ class Recorder(TorchDispatchMode):  # pyright: ignore[reportGeneralTypeIssues]
 
         def enter(module: nn.Module, _: Any) -> None:
             self.modules.append(self.paths.get(id(module), self.modules[-1] if self.modules else ""))
+            if id(module) in self.copied:
+                layer = self.copied[id(module)] or type(module).__name__
+                raise OhlolError(
+                    f"expected layers of the model that is handed in, got {layer} of the one that was made"
+                )
 
         def leave(*_: Any) -> None:
             self.modules.pop()
@@ -185,7 +198,7 @@ class Recorder(TorchDispatchMode):  # pyright: ignore[reportGeneralTypeIssues]
         largest = max((one.numel() for one in taken.values()), default=0)
 
         def one(array: Tensor) -> Tensor:
-            if not array.is_floating_point():
+            if not array.is_floating_point() or name in UNWRITTEN:
                 return array
             same = handed_on and array.numel() >= largest
             of_leaves = view and bool(read) and all(isinstance(by, str) for by in read) and name != "embedding"

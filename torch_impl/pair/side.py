@@ -1,6 +1,5 @@
 """A model of this framework behind the functions of `spec.pair.PairSide`."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -15,6 +14,7 @@ from spec.pair import Forward, Inputs, LeafGradients, Objective, PairBatch, Pair
 from spec.text import exception
 from torch_impl.arrays import to_tensor
 from torch_impl.pair import kinds
+from torch_impl.pair.copies import copied
 from torch_impl.pair.recording import Recorder, plain_layers, widened
 from torch_impl.pair.trees import brought_in, floating, taken_out
 
@@ -86,7 +86,9 @@ class Side:
         leaves = kinds.arrays_of(module)
         entered = self._entered(inputs, precision)
         before = {path: array.detach().clone() for path, array in module.named_buffers() if train}
-        recorder = Recorder(module, leaves, wide=precision == "float64", record=record, replaced=replaced)
+        recorder = Recorder(
+            module, leaves, wide=precision == "float64", record=record, replaced=replaced, original=self._model
+        )
         with torch.no_grad(), self._computing(precision, recorder):
             found = self._call(module, entered, train, seed)
         state = {}
@@ -122,7 +124,7 @@ class Side:
         for array in by_name.values():
             array.requires_grad_()
         parameters = {path: array for path, array in kinds.arrays_of(module).items() if array.requires_grad}
-        with self._computing(precision, Recorder(module, {}, wide=precision == "float64", record=False)):
+        with self._computing(precision, self._widening(module, precision)):
             loss = self._loss(self._call(module, entered, train, seed), entered, objective)
             wanted = [*parameters.values(), *by_name.values()]
             found = [None] * len(wanted)
@@ -159,7 +161,7 @@ class Side:
         for number, batch in enumerate(batches):
             entered = self._entered(batch.inputs, precision)
             module.zero_grad()
-            with self._computing(precision, Recorder(module, {}, wide=precision == "float64", record=False)):
+            with self._computing(precision, self._widening(module, precision)):
                 loss = self._loss(self._call(module, entered, train, seed + number), entered, batch.objective)
                 loss.backward()
             for one in optimizers:
@@ -174,7 +176,7 @@ class Side:
 
     def _new_copy(self, precision: Precision) -> nn.Module:
         try:
-            module = copy.deepcopy(self._model)
+            module = copied(self._model)
         except Exception as error:
             raise OhlolError(f"{self.kind} cannot be copied: {exception(error)}") from error
         if precision == "float64":
@@ -183,6 +185,9 @@ class Side:
             array.data = array.data.contiguous()  # fused optimizers read memory as if there were no strides
         _set(module, self._kept)
         return module
+
+    def _widening(self, module: nn.Module, precision: Precision) -> Recorder:
+        return Recorder(module, {}, wide=precision == "float64", record=False, original=self._model)
 
     def _computing(self, precision: Precision, recorder: Recorder) -> Any:
         if precision == "float64":
@@ -212,6 +217,8 @@ class Side:
             torch.manual_seed(seed)
             try:
                 return call(module, *positional, **named, **given)
+            except OhlolError as error:
+                raise OhlolError(f"{self.kind}: {error}") from error
             except Exception as error:
                 raise OhlolError(f"{self.kind} raised when it was called: {exception(error)}") from error
 
