@@ -13,10 +13,12 @@ import numpy as np
 
 from spec.errors import Unsupported
 from spec.experiment import Experiment, override
+from spec.framework import Precision
+from spec.models import Embedding, Model
 from spec.models.recurrent import Recurrent
 from spec.models.transformer import TransformerEncoder
-from spec.parameters import Parameters
-from spec.tasks import Batch
+from spec.parameters import Parameters, generator_for
+from spec.tasks import Batch, random_batch
 
 Masks = dict[str, np.ndarray]
 """Dropout site -> what it multiplied by, float64 in the site's shape."""
@@ -53,8 +55,36 @@ LARGEST_TIME = 10
 
 def time_of(experiment: Experiment) -> int:
     """The length of the sequences to ask for: a single step where only the last one is read out."""
-    last = isinstance(experiment.model, Recurrent) and experiment.model.readout == "last step"
-    return 1 if last else min(experiment.task.length, LARGEST_TIME)
+    model = experiment.model
+    if isinstance(model, Recurrent) and model.readout == "last step":
+        return 1
+    longest = min(experiment.task.length, LARGEST_TIME)
+    return min(longest, _symbols(model)) if _by_symbols(model) else longest
+
+
+def batch_of(experiment: Experiment, size: int, seed: int, precision: Precision) -> Batch:
+    """So many sequences of that length, without padding.
+
+    Where attention knows steps by their symbols alone no symbol is there twice: if one of two equal steps is dropped,
+    nobody can say which, and if both or none are, it can be said. What is seen would depend on what was dropped.
+    """
+    batch = random_batch(experiment.model, [time_of(experiment)] * size, seed, precision)
+    if not _by_symbols(experiment.model):
+        return batch
+    generator, steps = generator_for(seed, "symbols"), batch.inputs.shape[1]
+    symbols = np.arange(_symbols(experiment.model))
+    return batch._replace(inputs=generator.permuted(np.tile(symbols, (size, 1)), axis=1)[:, :steps])
+
+
+def _symbols(model: Model) -> int:
+    """How many there are; 0 where inputs are numbers."""
+    return model.inputs.num_embeddings if isinstance(model.inputs, Embedding) else 0
+
+
+def _by_symbols(model: Model) -> bool:
+    """Whether two steps of the same symbol are the same to an attention whose weights are dropped."""
+    attends = isinstance(model, TransformerEncoder) and bool(model.attention_dropout) and model.positions == "none"
+    return attends and bool(_symbols(model))
 
 
 def shallow(experiment: Experiment) -> Experiment:

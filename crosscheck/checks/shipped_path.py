@@ -513,7 +513,7 @@ def _tells(subject: Subject) -> bool:
     """Whether chance alone hardly gives two seeds the same stream."""
     if subject.has_drawn_batches:
         return True
-    return (2 * STRETCH) * math.log10(dropout.same(subject)) < math.log10(tolerances.TRAIN_MODE_LEVEL)
+    return dropout.same(subject) ** (2 * STRETCH) < tolerances.TRAIN_MODE_LEVEL
 
 
 def _told_apart(subject: Subject, place: Place, steps: int) -> int:
