@@ -149,7 +149,7 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
             # A single step has no step before it, and leaves recurrent weights without a gradient.
             Point("", experiment, start, batch, measured=True, live=experiment.task.length > 1),
             _zeros(experiment, start, batch),
-            Point("zero units", experiment, {name: _zero_units(value) for name, value in start.items()}, batch),
+            Point("zero units", experiment, _zero_units(start), batch, measured=True),
         ]
     batch = _random(experiment, case, seed, precision)
     if case != "ragged":
@@ -211,11 +211,12 @@ def permutation(count: int) -> np.ndarray:
     return np.roll(np.arange(count)[::-1], 1) if count % 2 == 0 else np.roll(np.arange(count), 3)
 
 
-def _zero_units(value: np.ndarray) -> np.ndarray:
+def _zero_units(start: Parameters) -> Parameters:
     """Every other row zero: such a unit's sum is exactly zero, and what comes after it is not."""
-    value = value.copy()
-    value[::2] = 0.0
-    return value
+    found = {name: value.copy() for name, value in start.items()}
+    for value in found.values():
+        value[::2] = 0.0
+    return found
 
 
 def _zeros(experiment: Experiment, start: Parameters, batch: Batch) -> Point:

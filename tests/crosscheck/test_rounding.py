@@ -134,8 +134,36 @@ def test_steps_that_attention_cannot_tell_apart_are_not_asked_for():
     assert (np.sort(batch.inputs, axis=1) == np.arange(3)).all()
     assert len(np.unique(batch.inputs, axis=0)) > 3
     placed = override(by_symbols, model__positions="sinusoidal")
-    assert placed.observed_batch(20, 0, "float64").inputs.shape == (20, 6)
-    assert observed_masks.time_of(placed) == 6
+    # What tells steps apart two layers have made small.
+    assert placed.observed_batch(20, 0, "float64").inputs.shape == (20, 5)
+    assert observed_masks.time_of(override(placed, model__num_layers=1)) == 6
+    assert observed_masks.time_of(override(placed, model__attention_dropout=0.0)) == 6
+
+
+@pytest.mark.parametrize(
+    ("rates", "layers"), [((0.1, 0.0), 4), ((0.1, 0.1), 2), ((0.9, 0.0), 1), ((0.0, 0.9), 2), ((0.9, 0.1), 1)]
+)
+def test_masks_are_read_off_no_deeper_than_they_can_be(rates: tuple[float, float], layers: int):
+    rate, attention = rates
+    deep = override(load("hello-transformer-dropout"), model__num_layers=6)
+    deep = override(deep, model__dropout=rate, model__attention_dropout=attention)
+    assert deep.observed.model.num_layers == layers  # type: ignore[union-attr]
+
+
+def test_what_is_known_of_attention_s_masks_does_not_depend_on_them():
+    """Two steps with the same value: that both are dropped could be said, that one is could not."""
+    model: Any = SimpleNamespace(heads=1, hidden_size=4, attention_dropout=0.5)
+    shown, generator = np.array([True, False, True, False]), np.random.default_rng(0)
+    source = generator.normal(size=(3, 3, 4))
+    source[0, 1] = source[0, 0]
+    masks = np.where(generator.random((3, 1, 3, 3)) < 0.5, 0.0, 2.0)
+    read = observed_masks._read(model, np.flatnonzero(shown))
+    output = np.zeros((3, 3, 4))
+    output[..., shown] = masks[:, 0] @ source[..., read] / 3 + observed_masks._away(4)
+    seen = np.full_like(masks, np.nan)
+    observed_masks._attention(model, seen, source, output, shown)
+    assert np.isnan(seen[0]).all()
+    assert (seen[1:] == masks[1:]).all()
 
 
 def test_a_tiny_chance_of_equal_masks_is_a_chance():
