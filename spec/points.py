@@ -4,6 +4,7 @@ A compiler compiles once for each shape and precision, about a second. So a case
 within it are points of that case: they cost milliseconds.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from spec import parameters as spec_parameters
 from spec.experiment import Experiment, override, shipped
 from spec.framework import Precision
 from spec.models import Embedding
+from spec.models.attention import SelfAttention
 from spec.models.recurrent import Recurrent
 from spec.parameters import Parameters
 from spec.tasks import IGNORED, Batch, random_batch
@@ -51,6 +53,9 @@ DEEP = (
 """Shipped experiments that are also looked at with four layers by default: each kind of model that has layers, since
 their code is shared and a compilation each costs seconds in all. An experiment that is not shipped always is."""
 
+INPUTS = "inputs"
+"""Beside the parameters' names: the batch's inputs, where they are numbers."""
+
 CLEAN, PERMUTED = "clean padding", "permuted rows"
 """Points that must give what the case's first point gave, on the same side."""
 
@@ -69,16 +74,19 @@ LENGTHS: dict[str, list[int]] = {
 class Point(NamedTuple):
     """One evaluation within a case. name: empty for the first, which the others vary.
 
-    subject: what is evaluated, an experiment or another depth of it. saturated: inputs of that size drive gates and
-    tanh to their ends; 0 where none do. measured: whether it has numbers of its own size, and so an envelope of its
-    own; else the first point's holds. live: whether a gradient that is not zero reaches every parameter there.
+    subject: what is evaluated, an experiment or another depth of it. added: by the names of parameters, and of the
+    inputs, how large the numbers are that their gradients are added up from, where they cancel; for a loss whose
+    gradient by all logits is 1. repeated: whether these are the same number many times over. measured: whether it has
+    numbers of its own size, and so an envelope of its own; else the first point's holds. live: whether a gradient that
+    is not zero reaches every parameter there.
     """
 
     name: str
     subject: Any
     parameters: Parameters
     batch: Batch
-    saturated: float = 0.0
+    added: Mapping[str, float] = {}
+    repeated: bool = False
     measured: bool = False
     live: bool = False
 
@@ -140,8 +148,8 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
         return [
             # A single step has no step before it, and leaves recurrent weights without a gradient.
             Point("", experiment, start, batch, measured=True, live=experiment.task.length > 1),
-            Point("zeros", experiment, {name: np.zeros_like(value) for name, value in start.items()}, batch),
-            Point("zero units", experiment, {name: _zero_units(value) for name, value in start.items()}, batch),
+            _zeros(experiment, start, batch),
+            Point("zero units", experiment, _zero_units(start), batch, measured=True),
         ]
     batch = _random(experiment, case, seed, precision)
     if case != "ragged":
@@ -203,26 +211,52 @@ def permutation(count: int) -> np.ndarray:
     return np.roll(np.arange(count)[::-1], 1) if count % 2 == 0 else np.roll(np.arange(count), 3)
 
 
-def _zero_units(value: np.ndarray) -> np.ndarray:
+def _zero_units(start: Parameters) -> Parameters:
     """Every other row zero: such a unit's sum is exactly zero, and what comes after it is not."""
-    value = value.copy()
-    value[::2] = 0.0
-    return value
+    found = {name: value.copy() for name, value in start.items()}
+    for value in found.values():
+        value[::2] = 0.0
+    return found
+
+
+def _zeros(experiment: Experiment, start: Parameters, batch: Batch) -> Point:
+    """All parameters zero: every class has the same chance, and the gradient of the head's bias is what is left where a
+    target of one class has cancelled those of the others, 0 where the classes are balanced. Numbers that have cancelled
+    are no larger than the loss's gradient by all logits, and each of them is rounded in the same way."""
+    zeros = {name: np.zeros_like(value) for name, value in start.items()}
+    return Point("zeros", experiment, zeros, batch, added=dict.fromkeys(start, 1.0), repeated=True)
 
 
 def _offset(point: Point) -> Point:
-    """The same with an offset."""
+    """The same with an offset. `added`: 1 - tanh^2 is what rounding leaves of 1, and it is multiplied by inputs of that
+    size."""
     experiment, start, batch = point.subject, point.parameters, point.batch
     point = point._replace(name="offset", measured=True)
     shifted = [name for name in start if name.endswith(BEFORE_NORM)]
     if not shifted and isinstance(experiment.model.inputs, Embedding):
         shifted = ["embedding.weight"]
     if not shifted:
-        return point._replace(
-            saturated=OFFSET, batch=batch._replace(inputs=batch.inputs + batch.inputs.dtype.type(OFFSET))
-        )
-    moved = {n: v + v.dtype.type(OFFSET) if n in shifted else v for n, v in start.items()}
-    return point._replace(saturated=OFFSET if shifted == ["embedding.weight"] else 0.0, parameters=moved)
+        moved = batch._replace(inputs=batch.inputs + batch.inputs.dtype.type(OFFSET))
+        return point._replace(added=_added(experiment, start), batch=moved)
+    parameters = {n: v + v.dtype.type(OFFSET) if n in shifted else v for n, v in start.items()}
+    added = _added(experiment, start) if shifted == ["embedding.weight"] else {}
+    return point._replace(added=added, parameters=parameters)
+
+
+def _added(experiment: Experiment, start: Parameters) -> dict[str, float]:
+    """`Point.added` where everything that the model reads has an offset.
+
+    In an attention whose queries, keys and values are read off directly it enters up to three times. The gradient by
+    the scores is w_s (g_s - sum of w g) / sqrt(width) with g_s = v_s . (the gradient by the context), of size OFFSET.
+    One step has all of the weight there, so that g cancels, and its rounding is left. For the gradient by a query it is
+    multiplied by a key, and for that by the weight that made it by an input too. By the inputs it is multiplied by
+    weights instead, which are of order 1.
+    """
+    found = dict.fromkeys([*start, INPUTS], OFFSET)
+    if isinstance(experiment.model, SelfAttention):
+        found |= dict.fromkeys(["query.bias", "key.bias", "embedding.weight", INPUTS], OFFSET**2)
+        found |= dict.fromkeys(["query.weight", "key.weight"], OFFSET**3)
+    return found
 
 
 def _rows(batch: Batch, order: np.ndarray) -> Batch:

@@ -14,7 +14,7 @@ from spec import parameters
 from spec.dropout import DropoutSite, keep_masks
 from spec.models import AnyModel, Embedding
 from spec.parameters import Parameter, Parameters
-from spec.tasks import AnyTask, Batch, random_batch
+from spec.tasks import AnyTask, Batch
 from spec.training import Training
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class ExperimentSubject:
         return _observed_masks().time_of(self)
 
     def observed_batch(self, size: int, seed: int, precision: "Precision") -> Batch:
-        return random_batch(self.model, [self.observed_length] * size, seed, precision)
+        return _observed_masks().batch_of(self, size, seed, precision)
 
     def observed_masks(
         self, forward: Callable[[Parameters], dict[str, np.ndarray]], batch: Batch

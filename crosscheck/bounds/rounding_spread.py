@@ -1,7 +1,8 @@
 """How far rounding alone carries a computation: it is repeated from starts that differ in their last bits.
 
 Where two honest sides part, they part like such starts do. So a bound is FACTOR times the envelope of the repetitions,
-for each tensor (and each step of a trajectory), and nobody has to choose it.
+for each tensor (and each step of a trajectory), and nobody has to choose it. Of a single evaluation in float64 it is
+also what the same evaluation in float32 shows of the rounding of all operations, see `of_all_operations`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,10 @@ from spec.parameters import generator_for
 
 RUNS = 5
 """Repetitions. Their largest deviation is one of ten values' (each element goes up or down): a stable size."""
+
+COARSE = 3
+"""Evaluations in float32. One alone may be right by luck: that three are within a tenth of half a unit, where FACTOR is
+no more enough, has a chance of 1 in 1,000 for a tensor of one element."""
 
 FACTOR = 10.0
 """What a bound is in units of the envelope. Two honest sides differ in every operation's rounding, not in the start's
@@ -33,6 +38,31 @@ def _perturbation(value: np.ndarray, generator: "np.random.Generator") -> np.nda
         return value
     towards = generator.choice(np.array([-np.inf, np.inf], value.dtype), size=value.shape)
     return np.nextafter(value, towards)
+
+
+def of_all_operations(
+    exact: Iterable[Mapping[str, np.ndarray]], rounded: Iterable[Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """What float64 rounds, as `measure` returns it, by what float32 does.
+
+    A start that differs in its last bit shows the rounding of what is computed from it only where that passes it on. A
+    tanh near its end does not: h changes by (1 - h^2) of the change, which is lost where h is rounded, so every
+    repetition has the same h. But another tanh may round h by a unit the other way, and 1 - h^2, by which gradients are
+    multiplied, is then off by 1 / (1 - h^2) units. So the same is computed in float32 from the same numbers: every
+    operation is rounded in its own way there, and to first order by 2^29 times as much.
+
+    exact, rounded: results in float64 and in float32 from several numbers, the same in both.
+    """
+    found: dict[str, np.ndarray] = {}
+    for one, other in zip(exact, rounded, strict=True):
+        found = larger(found, measure(one, [other]))
+    scale = float(np.finfo(np.float64).eps / np.finfo(np.float32).eps)
+    return {name: scale * value for name, value in found.items()}
+
+
+def larger(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The larger of two such measures, for each name."""
+    return {name: np.maximum(one.get(name, 0.0), other.get(name, 0.0)) for name in {**one, **other}}
 
 
 def measure(

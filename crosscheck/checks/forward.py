@@ -34,7 +34,9 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
             return side.forward(point.parameters, point.batch)
         return {DECODED: side.need("predict")(point.parameters, point.batch)}
 
-    return sample_points.record(framework, subject.points(case, request.seed, request.precision), compute, request)
+    points = subject.points(case, request.seed, request.precision)
+    # In float32 another symbol may be the best, and what follows is then of another size than rounding.
+    return sample_points.record(framework, points, compute, request, chosen=case == DECODED)
 
 
 def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:

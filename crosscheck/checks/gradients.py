@@ -11,7 +11,7 @@ from crosscheck.probes.dead_parameters import dead
 from crosscheck.request import Request
 from crosscheck.subject import Subject
 from spec.framework import Framework, Precision, Settings, Side
-from spec.points import CLEAN, PERMUTED, Point
+from spec.points import CLEAN, INPUTS, PERMUTED, Point
 from spec.tasks import IGNORED
 
 NAME: str = "gradients"
@@ -22,8 +22,8 @@ SAME_INPUTS: bool = True
 ASKED = 10_000
 """Parameters up to which the equations are asked for their gradients: it takes a forward pass for each."""
 
-LOSS, INPUTS = "loss", "inputs"
-"""What is recorded beside the parameters' gradients: the loss, and its gradient by the batch's inputs."""
+LOSS = "loss"
+"""What is recorded beside the gradients by the parameters and the batch's inputs."""
 
 
 def inapplicable(subject: Subject) -> str:
@@ -80,15 +80,13 @@ def _judge(place: Place, point: Point, where: str, recorded: Arrays, one: Arrays
     table = {parameter.name: parameter for parameter in point.subject.parameters()}
     largest = tolerances.largest(*(side.get(name) for name in table for side in (one, two)))
     asked = int((point.batch.targets != IGNORED).sum())
-    entered = tolerances.SHARE * largest
-    if point.saturated:
-        # 1 - tanh^2 is what rounding leaves of 1. It stands between the loss's gradient by all logits, which is 1 for a
-        # mean and one for each target of a sum, and inputs of that size.
-        entered = point.saturated * (1 if point.subject.training.loss.reduction == "mean" else asked)
+    # The loss's gradient by all logits is 1 for a mean, and 1 for each target of a sum.
+    by_logits = 1 if point.subject.training.loss.reduction == "mean" else asked
     for name, shape in _shapes(point).items():
         envelope = sample_points.measured(point, name, recorded)
         here, there = one.get(name), two.get(name)
-        floor, terms = (tolerances.ENTERED, asked) if name == LOSS else (entered, 1)
+        entered = max(tolerances.SHARE * largest, point.added.get(name, 0.0) * by_logits)
+        floor, terms = (tolerances.ENTERED, asked) if name == LOSS else (entered, asked if point.repeated else 1)
         allowed = tolerances.allowed(place.precision, envelope, tolerances.largest(here, there, np.array(floor)), terms)
         keep = zero_gradients.kept(table[name]) if name in table else None
         if keep is None or keep.any() or here is None or there is None:

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from crosscheck.bounds import tolerances
+from crosscheck.bounds import rounding_spread, tolerances, trajectories
 from crosscheck.comparison import Arrays, Comparison, Place
-from crosscheck.probes import determinism, witness
+from crosscheck.probes import determinism, telling, witness
 from crosscheck.request import Request
 from crosscheck.subject import Subject
 from spec.ensemble import NEVER, solved_members
@@ -94,12 +94,22 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
     found = {"losses": members.losses, "logits": members.logits, "first_solved": members.first_solved}
     found["asked"] = np.array([training.epochs, training.steps_per_epoch])
     found["method"] = np.frombuffer(members.method.encode(), np.uint8)
+    spread: dict[str, np.ndarray] = {}
     for member in looked_at(case):
-        start = side.initialize(every[member])
-        state = initial_state(training.optimizer, start)
-        run = side.train(state, training.epochs, every[member])
+        start, seed = side.initialize(every[member]), every[member]
+        run, *moved = (
+            side.train(initial_state(training.optimizer, begun), training.epochs, seed)
+            for begun in (start, *rounding_spread.perturbed(start, seed, _repeated(case)))
+        )
         found |= {f"{member}/losses": run.losses, f"{member}/logits": run.logits}
-    return found
+        named, *others = ({"losses": each.losses, "logits": each.logits} for each in (run, *moved))
+        spread = rounding_spread.larger(spread, rounding_spread.measure(named, others, stepwise=True))
+    return found | spread
+
+
+def _repeated(case: str) -> int:
+    """How often each member that is looked at is trained again: all together as often as elsewhere."""
+    return -(-rounding_spread.RUNS // len(looked_at(case)))
 
 
 def shortened(subject: Subject, case: str) -> Subject:
@@ -117,7 +127,9 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
 
     Together or alone, a member is computed from the same numbers, but sums may be added up in another order. In
     float64 that is far below half of the digits over a recipe, as in the check shipped-path, and everything that this
-    check is for is off by its own size.
+    check is for is off by its own size. Where a training is unstable, rounding grows beyond that; so each member is
+    also trained alone from starts that differ in their last bits, and may be as far from its run as FACTOR times the
+    furthest of these is by then (crosscheck.bounds.trajectories). Beyond the horizon it has to be finite.
     """
     found: list[Comparison] = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
@@ -144,7 +156,13 @@ def _judge(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterato
         got = "nothing" if first is None else f"{first.dtype} {first.shape}"
         yield place.failed("first_solved", f"expected int64 {(size,)}, got {got} in {side}")
         return
-    bound = tolerances.WIDEST[place.precision]
+    spread: list[np.ndarray] = []
+    for name, count in (("losses", epochs * each), ("logits", epochs)):
+        measured = arrays.get(f"{rounding_spread.PREFIX}{name}")
+        if measured is None or measured.shape != (count,):
+            yield place.failed(f"envelope of {name}", f"expected {count} steps, got others or none in {side}")
+            return
+        spread.append(measured)
     for member in looked_at(place.case):
         here = place.within(side, f"member {member}", "alone")
         alone = arrays[f"{member}/losses"], arrays[f"{member}/logits"]
@@ -152,20 +170,33 @@ def _judge(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterato
             f"losses of member {member}",
             arrays["losses"][member],
             alone[0],
-            bound=bound,
-            floor=tolerances.SHARE,
+            allowed=_allowed(place, spread[0], alone[0], tolerances.SHARE),
             stepwise=True,
         )
         yield losses
-        yield here.close(f"logits of member {member}", arrays["logits"][member], alone[1][-1], bound=bound)
+        bounds = _allowed(place, spread[1], alone[1])
+        if np.isfinite(bounds[-1]):
+            logits = arrays["logits"][member]
+            yield here.close(f"logits of member {member}", logits, alone[1][-1], allowed=float(bounds[-1]))
         if losses.passed:
-            yield _time_to_solve(subject, here, member, int(first[member]), alone[1])
+            yield _time_to_solve(subject, here, member, int(first[member]), alone[1], bounds)
     method = bytes(arrays["method"].tolist()).decode(errors="replace") if "method" in arrays else "what it does not say"
-    yield _distinct(place.against(side, "seeds"), arrays["losses"], method)
+    yield _distinct(subject, place.against(side, "seeds"), arrays["losses"], method)
 
 
-def _time_to_solve(subject: Subject, place: Place, member: int, got: int, logits: np.ndarray) -> Comparison:
-    """The first epoch whose evaluation is solved, by the logits of the run alone, (epochs, *logits' shape).
+def _allowed(place: Place, spread: np.ndarray, alone: np.ndarray, floor: float = 0.0) -> np.ndarray:
+    """How far a member may be from its run alone, (steps,); infinite beyond the horizon."""
+    size = np.maximum(trajectories.sizes(alone), floor)
+    grown = rounding_spread.FACTOR * np.maximum.accumulate(spread)
+    grown = trajectories.within_horizon(grown, size)
+    return np.maximum(tolerances.WIDEST[place.precision] * size, grown)
+
+
+def _time_to_solve(
+    subject: Subject, place: Place, member: int, got: int, logits: np.ndarray, bounds: np.ndarray
+) -> Comparison:
+    """The first epoch whose evaluation is solved, by the logits of the run alone, (epochs, *logits' shape), each of
+    which is known to within `bounds`, (epochs,).
 
     Rounding can make or break a tie. So an epoch whose two best logits are no further apart, somewhere, than rounding
     may move them can be taken either way.
@@ -173,8 +204,7 @@ def _time_to_solve(subject: Subject, place: Place, member: int, got: int, logits
     solved = solved_members(logits, subject.evaluation_batch(place.precision))
     ordered = np.sort(logits, axis=-1)[..., -2:]
     ahead = (ordered[..., -1] - ordered[..., 0]).reshape(len(logits), -1).min(axis=1)
-    largest = np.abs(logits).reshape(len(logits), -1).max(axis=1)
-    clear = ahead > 2 * tolerances.WIDEST[place.precision] * largest
+    clear = ahead > 2 * bounds
     if logits.shape[-1] < 2:
         clear[:] = True
     epochs = np.arange(1, len(logits) + 1)
@@ -185,11 +215,15 @@ def _time_to_solve(subject: Subject, place: Place, member: int, got: int, logits
     return place.equal(f"first_solved of member {member}", got, expected, note)
 
 
-def _distinct(place: Place, losses: np.ndarray, method: str) -> Comparison:
-    """No member is another one, whatever rounding has made of it: they start from draws of their own."""
+def _distinct(subject: Subject, place: Place, losses: np.ndarray, method: str) -> Comparison:
+    """No member is another one, whatever rounding has made of it: they start from draws of their own. But where losses
+    do not tell one draw from another, by the equations, nothing can be said."""
     order = np.argsort(losses[:, 0])
     ordered = losses[order].astype(np.float64)
     apart = np.abs(np.diff(ordered, axis=0)) / np.maximum(np.abs(ordered[1:]), tolerances.SHARE)
     near = (apart <= tolerances.WIDEST[place.precision]).all(axis=1)
     note = f"different members, by their losses; trained by {method}"
-    return place.equal("members", len(losses) - int(near.sum()), len(losses), note)
+    found = expected = len(losses) - int(near.sum())
+    if near.any() and telling.all_differ(subject, place.seed, min(losses.shape[1], EPOCHS)):
+        expected = len(losses)
+    return place.equal("members", found, expected, note)

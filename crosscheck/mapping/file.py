@@ -161,7 +161,9 @@ class _Reader:
             raise UsageError(f"{where}: stacked: expected a row of each group of parts, got {stacked}")
         link = Link(leaf.path, kind, tuple(parts), axis, proof, str(table.get("note", "")), stacked)
         for group in link.groups() if parts else ():
-            _check_joined(where, (leaf.shape[0] // stacked, *leaf.shape[1:]) if stacked > 1 else leaf.shape, group, axis)
+            _check_joined(
+                where, (leaf.shape[0] // stacked, *leaf.shape[1:]) if stacked > 1 else leaf.shape, group, axis
+            )
         return link
 
     def part(self, where: str, table: Mapping[str, Any], shape: tuple[int, ...]) -> Part:

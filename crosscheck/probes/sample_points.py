@@ -1,14 +1,17 @@
 """Forward and gradients at the points of a case, see spec.points, and how far rounding carries them there."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
+import msgspec
 import numpy as np
 
 from crosscheck.bounds import rounding_spread
 from crosscheck.comparison import Arrays
 from crosscheck.probes.witness import aside
 from crosscheck.request import Request
-from spec.framework import Framework, Side
+from spec.errors import Unsupported
+from spec.framework import Framework, Precision, Side
 from spec.points import Point, permutation
 
 
@@ -22,12 +25,19 @@ def permuted(point: Point, name: str, values: np.ndarray) -> np.ndarray:
 
 
 def record(
-    framework: Framework, points: list[Point], compute: Callable[[Side, Point], Arrays], request: Request
+    framework: Framework,
+    points: list[Point],
+    compute: Callable[[Side, Point], Arrays],
+    request: Request,
+    chosen: bool = False,
 ) -> dict[str, np.ndarray]:
-    """What `compute` finds at each point, and what rounding does to it where this side measures that."""
+    """What `compute` finds at each point, and what rounding does to it where this side measures that.
 
-    def named(asked: Framework, point: Point) -> dict[str, np.ndarray]:
-        side = asked.open(point.subject, request.settings)
+    chosen: whether something is chosen in between, so that the result is no smooth function of what goes in.
+    """
+
+    def named(asked: Framework, point: Point, precision: Precision = request.precision) -> dict[str, np.ndarray]:
+        side = asked.open(point.subject, msgspec.structs.replace(request.settings, precision=precision))
         return {point.prefix + name: array for name, array in compute(side, point).items()}
 
     recorded: dict[str, np.ndarray] = {}
@@ -36,7 +46,15 @@ def record(
         recorded |= found
         if request.envelope and point.measured:
             moved = _perturbed(point, request.seed)
-            recorded |= rounding_spread.measure(found, (named(aside(framework), perturbed) for perturbed in moved))
+            spread = rounding_spread.measure(found, (named(aside(framework), perturbed) for perturbed in moved))
+            if request.precision == "float64" and not chosen:
+                with suppress(Unsupported):
+                    coarse = [_as(point, "float32"), *_perturbed(_as(point, "float32"), request.seed)]
+                    coarse = coarse[: rounding_spread.COARSE]
+                    exact = (named(aside(framework), _as(each, "float64")) for each in coarse)
+                    rounded = (named(aside(framework), each, "float32") for each in coarse)
+                    spread = rounding_spread.larger(spread, rounding_spread.of_all_operations(exact, rounded))
+            recorded |= spread
     return recorded
 
 
@@ -50,6 +68,18 @@ def names(points: list[Point], tensors: list[str]) -> list[str]:
     """Everything that `record` may have left."""
     recorded = [point.prefix + tensor for point in points for tensor in tensors]
     return recorded + [rounding_spread.PREFIX + name for name in recorded]
+
+
+def _as(point: Point, precision: Precision) -> Point:
+    """The point with its numbers in that precision."""
+
+    def rounded(values: np.ndarray) -> np.ndarray:
+        return values.astype(precision) if values.dtype.kind == "f" else values
+
+    batch, initial = point.batch, point.batch.initial
+    moved = None if initial is None else {name: rounded(state) for name, state in initial.items()}
+    batch = batch._replace(inputs=rounded(batch.inputs), initial=moved)
+    return point._replace(parameters={name: rounded(value) for name, value in point.parameters.items()}, batch=batch)
 
 
 def _perturbed(point: Point, seed: int) -> Iterator[Point]:

@@ -35,7 +35,7 @@ class TransformerEncoder(Model, frozen=True, kw_only=True, tag_field="name"):
 
     hidden_size: Size
     heads: Size
-    num_layers: Depth
+    num_layers: Annotated[Depth, typical(1, 2, 3, rare=(4, 11))]
     feed_forward_size: Size
     activation: Literal["relu", "gelu"]
     positions: Literal["none", "sinusoidal"]
@@ -46,6 +46,10 @@ class TransformerEncoder(Model, frozen=True, kw_only=True, tag_field="name"):
     position_base: Annotated[Positive, typical(100.0, 10.0, 2.5)] = 10000.0
 
     def __post_init__(self) -> None:
+        if self.hidden_size == 1:
+            raise ValueError(
+                "hidden_size: expected at least 2 (a norm of one feature is its bias, whatever comes in), got 1"
+            )
         if self.hidden_size % self.heads:
             raise ValueError(f"heads: expected a divisor of hidden_size = {self.hidden_size}, got {self.heads}")
         if self.positions == "sinusoidal" and self.hidden_size % 2:

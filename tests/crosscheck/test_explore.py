@@ -18,8 +18,9 @@ import msgspec
 import pytest
 from msgspec import inspect
 
+from crosscheck.cli import command
 from crosscheck.cli.command import main
-from crosscheck.explore import drawing, run, shrinking
+from crosscheck.explore import drawing, run, sample, shrinking
 from crosscheck.explore.coverage import covered, options, settings, taken
 from crosscheck.explore.drawing import Drawn, Impossible, build, draw, replay
 from crosscheck.explore.findings import Looked, conclude
@@ -31,8 +32,11 @@ from spec.models import Embedding, Features
 from spec.models.base import Size
 from spec.models.recurrent import Recurrent
 from spec.models.rnn import RNNCell
+from spec.options import OPTIONS
 from spec.training import SGD, Adam, AdamW, WarmUp
 from spec.typical import typical
+from tests.crosscheck.conftest import FAKE
+from tests.crosscheck.conftest import Edit as Edited
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,8 +48,16 @@ SEEDS = range(10)
 
 @pytest.fixture(scope="session")
 def samples() -> list[list[Experiment]]:
-    """What ten minutes come to with each of ten seeds."""
-    return [[draw(seed, number).experiment for number in range(IN_TEN_MINUTES)] for seed in SEEDS]
+    """What ten minutes come to with each of ten seeds; no more of it than shows all that is looked for."""
+
+    def one(seed: int) -> list[Experiment]:
+        missing, found = list(NEVER_VARIED.values()), []
+        while missing and len(found) < IN_TEN_MINUTES:
+            found.append(draw(seed, len(found)).experiment)
+            missing = [holds for holds in missing if not holds(found[-1])]
+        return found
+
+    return [one(seed) for seed in SEEDS]
 
 
 def model(experiment: Experiment, name: str, default: Any = None) -> Any:
@@ -284,12 +296,14 @@ def test_impossible_choices_are_no_experiment(monkeypatch: pytest.MonkeyPatch):
 class Planted(NamedTuple):
     """A fault in a copy of torch_impl that no shipped experiment shows, and where it lives.
 
-    holds: of the experiments that are drawn; the rest of the space is left out, so that a test takes seconds.
+    against: what computes its trajectories in milliseconds, where those are looked at. holds: of the experiments that
+    are drawn; the rest of the space is left out, so that a test takes seconds.
     """
 
     file: str
     edit: tuple[str, str]
     check: str
+    against: str
     holds: Callable[[Experiment], bool]
     named: tuple[str, ...]
 
@@ -299,13 +313,15 @@ PLANTED = {
         "transformer.py",
         ("layer_norm_eps=spec.layer_norm_epsilon", "layer_norm_eps=1e-5"),
         "forward",
-        lambda e: kind(e) == "TransformerEncoder" and model(e, "num_layers", 9) <= 2,
+        "spec.reference",
+        lambda e: kind(e) == "TransformerEncoder" and e.model.parameter_count < 300,
         ('name = "TransformerEncoder"', "layer_norm_epsilon = "),
     ),
     "the middle of three layers drops by the mask of the first": Planted(
         "recurrent.py",
         ('f"rnn.dropout_l{layer}"', 'f"rnn.dropout_l{0 if layer == 1 and layers.num_layers == 3 else layer}"'),
         "trajectory",
+        "torch_impl",
         lambda e: kind(e) == "GRU" and drops(e, num_layers=3) and e.task.classes > 1 and e.model.parameter_count < 500,
         ('name = "GRU"', "num_layers = 3", "dropout = "),
     ),
@@ -319,7 +335,7 @@ def narrowed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Experiment]
     def narrow(holds: Callable[[Experiment], bool]) -> None:
         found = (one for one in (draw(0, number) for number in range(2000)) if holds(one.experiment))
         monkeypatch.setattr(run, "draw", lambda seed, number: next(found))
-        monkeypatch.setattr(run, "SHRINKING", 8.0)
+        monkeypatch.setattr(run, "SHRINKING", 6.0)
         monkeypatch.setattr(run, "SHRUNK", 1)
         # Workers of one pair are enough, and to start others takes longer than what they would do.
         monkeypatch.setattr(run, "cores", lambda: 1)
@@ -353,7 +369,7 @@ def test_a_fault_that_no_shipped_experiment_shows_is_found_and_its_option_named(
     fault = PLANTED[what]
     narrowed(fault.holds)
     copy = planted(fault.file, *fault.edit, tmp_path / "planted")
-    sides = ["--implementations", copy, "spec.reference", "--checks", fault.check, "--precision", "float64"]
+    sides = ["--implementations", copy, fault.against, "--checks", fault.check, "--precision", "float64"]
     code, report = explore(tmp_path / "out", "--experiments", "2", *sides)
     assert code == 1
     failure = report["failures"][0]
@@ -370,32 +386,32 @@ def test_a_fault_that_no_shipped_experiment_shows_is_found_and_its_option_named(
     assert "## Coverage" in (tmp_path / "out" / "explore.md").read_text()
 
 
-@pytest.mark.needs("torch")
-def test_a_run_begins_with_what_failed_before(narrowed: Any, no_cache: Path, tmp_path: Path):
-    fault = PLANTED["the norm's epsilon is a literal"]
-    failing = (one for one in (draw(0, number) for number in range(500)) if model(one.experiment, "num_layers") == 1)
-    smallest = next(one for one in failing if model(one.experiment, "layer_norm_epsilon", 1e-5) != 1e-5)
+INPUTS = "    inputs = batch.inputs.astype(settings.precision)\n"
+"""The first line of the fake implementation's forward pass."""
+
+
+def test_a_run_begins_with_what_failed_before(narrowed: Any, no_cache: Path, tmp_path: Path, fake: Edited):
+    smallest = next(one for one in (draw(0, number) for number in range(500)) if kind(one.experiment) == "GRU")
     narrowed(lambda e: kind(e) == "RNNCell")
     shrinking.FailingBefore(no_cache / "ohlol" / "explored").keep(smallest)
-    copy = planted(fault.file, *fault.edit, tmp_path / "planted")
-    sides = ["--implementations", copy, "spec.reference", "--checks", fault.check, "--precision", "float64"]
+    copy = fake((INPUTS, INPUTS + "    inputs = inputs * (1 + hasattr(experiment.model, 'num_layers'))\n"))
+    sides = ["--implementations", copy, str(FAKE), "--checks", "forward", "--precision", "float64"]
     code, report = explore(tmp_path / "out", "--experiments", "1", *sides)
     assert [one["number"] for one in report["looked"]] == [-1, 0]
     assert (code, report["looked"][0]["status"]) == (1, "different")
     # What fails no longer is forgotten.
-    code, report = explore(tmp_path / "next", "--experiments", "1", "--implementations", "torch_impl", *sides[2:])
+    code, report = explore(tmp_path / "next", "--experiments", "1", "--implementations", str(FAKE), *sides[2:])
     assert (code, len(report["looked"])) == (0, 2)
-    code, report = explore(tmp_path / "last", "--experiments", "1", "--implementations", "torch_impl", *sides[2:])
+    code, report = explore(tmp_path / "last", "--experiments", "1", "--implementations", str(FAKE), *sides[2:])
     assert (code, len(report["looked"])) == (0, 1)
 
 
-@pytest.mark.needs("torch")
 def test_alike_sides_are_the_same_and_leave_nothing_else(
     narrowed: Any, no_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
     narrowed(lambda e: e.model.parameter_count < 300)
-    sides = ["--implementations", "torch_impl", "spec.reference", "--precision", "float64"]
+    sides = ["--implementations", str(FAKE), str(FAKE), "--precision", "float64"]
     checks = ["--checks", "structure,round-trip,forward,loss,optimizer"]
     code, report = explore(tmp_path / "out", "--experiments", "4", *sides, *checks)
     assert code == 0
@@ -407,16 +423,15 @@ def test_alike_sides_are_the_same_and_leave_nothing_else(
     assert "THE SAME in what was drawn" in capsys.readouterr().out
 
 
-@pytest.mark.needs("torch")
 def test_what_a_side_leaves_out_is_no_failure(
-    narrowed: Any, no_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    narrowed: Any, no_cache: Path, tmp_path: Path, fake: Edited, capsys: pytest.CaptureFixture[str]
 ):
-    narrowed(
-        lambda e: isinstance(e.model.inputs, Embedding) and e.model.inputs.sparse and e.model.parameter_count < 300
+    narrowed(lambda e: isinstance(e.model.inputs, Embedding) and e.model.inputs.sparse)
+    refusing = fake(
+        ("from spec.ensemble", "from spec.errors import Unsupported\nfrom spec.ensemble"),
+        (INPUTS, "    raise Unsupported('embedding.scale_grad_by_freq: expected false')\n" + INPUTS),
     )
-    edit = ("and spec.inputs.sparse and spec.inputs.scale_grad_by_freq", "and spec.inputs.sparse")
-    refusing = planted("build.py", *edit, tmp_path / "planted")
-    sides = ["--implementations", refusing, "spec.reference", "--precision", "float64", "--checks", "forward,gradients"]
+    sides = ["--implementations", refusing, str(FAKE), "--precision", "float64", "--checks", "forward,gradients"]
     code, report = explore(tmp_path / "out", "--experiments", "2", *sides)
     assert (code, report["failures"]) == (5, [])
     assert all("scale_grad_by_freq" in one["left_out"][0] for one in report["looked"])
@@ -508,3 +523,29 @@ def test_verdicts_say_the_worst_first():
     assert conclude([same, one("c", "crashed")]) == (3, "COULD NOT RUN: 1 of 2 experiments (c)")
     assert conclude([partly])[0] == 5
     assert conclude([])[0] == 5
+
+
+SAMPLED = {
+    *("more than two heads", "odd batch", "batch of 1", "3 steps", "5 steps"),
+    *("Adam's beta2", "Adam's epsilon", "AdamW's betas", "warm-up with Adam", "warm-up with SGD"),
+    *("clipping with momentum", "dropout in a GRU", "dropout in an RNN", "dropout in both directions"),
+    *("dropout in three layers", "RNNCell with relu", "max_length equal to the steps", "max_length beyond the steps"),
+    *("embedding in a recurrence beside the RNN", "embedding in an attention", "steps equal to a width"),
+    *("steps equal to the batch", "2 wide", "3 wide", "4 wide", "8 wide", "9 wide"),
+}
+"""What the experiments vary that every comparison has."""
+
+
+def test_every_comparison_has_a_few_drawn_experiments(capsys: pytest.CaptureFixture[str]):
+    drawn = [sample.load(name) for name in sample.names()]
+    assert 5 <= len(drawn) <= 8
+    varied = {what for what, holds in NEVER_VARIED.items() if any(map(holds, drawn))}
+    assert varied >= SAMPLED
+    parser = command._check_parser()
+    assert set(command._plan(parser.parse_args([])).experiments) == {*experiments.shipped(), *sample.names()}
+    assert list(command._plan(parser.parse_args(["drawn-2", "hello-gru"])).experiments) == ["drawn-2", "hello-gru"]
+    # None of them is one that a side leaves anything of out, nor one that takes long.
+    assert [one.name for one in drawn if one.options(dict.fromkeys(OPTIONS, ""))] == []
+    assert max(model(one, "num_layers", 1) for one in drawn) <= 3
+    assert main(["--list"]) == 0
+    assert "drawn-2" in capsys.readouterr().out

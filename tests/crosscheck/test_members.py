@@ -1,8 +1,10 @@
 """The check that a member of an ensemble is the run of its seed: honest ensembles pass, and each mistake is named."""
 
+import numpy as np
 import pytest
 
 from crosscheck.checks import members as check
+from crosscheck.comparison import Place
 from crosscheck.exit_codes import DIFFERENT, SAME
 from spec import experiment as experiments
 from spec.experiment import load, override
@@ -80,3 +82,37 @@ def test_what_members_have_to_themselves():
     assert every == {"masks", "batches", "padding", "rescaled rows", "clipping"}
     assert set(check.BY_DEFAULT) <= every
     assert load("hello-gru").own_of_members == ()
+
+
+@pytest.mark.parametrize(
+    ("spread", "away", "passes"),
+    [
+        # By half of its digits, whatever rounding makes of it.
+        (0.0, 1e-9, True),
+        (0.0, 1e-6, False),
+        # By ten times what rounding makes of it, from when on it does.
+        (1e-6, 9e-6, True),
+        (1e-6, 2e-5, False),
+        # Beyond the horizon anything that is finite.
+        (0.1, 5.0, True),
+        (0.1, np.nan, False),
+    ],
+)
+def test_a_member_is_as_near_its_run_as_rounding_leaves_it(spread: float, away: float, passes: bool):
+    subject = load("hello-gru")
+    epochs, logits = 4, subject.evaluation_batch("float64").targets.shape
+    size, shape = check.SIZES[check.FEW], (*logits, subject.classes)
+    members = np.arange(1.0, size + 1)[:, None] * np.ones(epochs)
+    arrays = {"losses": members, "logits": np.ones((size, *shape)), "first_solved": np.full(size, -1)}
+    arrays |= {"asked": np.array([epochs, 1]), "envelope/logits": np.zeros(epochs)}
+    for member in check.looked_at(check.FEW):
+        arrays |= {f"{member}/losses": members[member], f"{member}/logits": np.ones((epochs, *shape))}
+    grown = np.array([0.0, 0.0, spread, spread / 2])
+    # Only where it has grown by then; and what has grown stays.
+    for step, within in ((1, passes and spread == 0), (2, passes), (3, passes)):
+        moved = members.copy()
+        moved[0, step] += away
+        place = Place("hello-gru", check.NAME, "float64", check.FEW, ("one", "two"))
+        found = check._judge(subject, place, "one", {**arrays, "losses": moved, "envelope/losses": grown})
+        (losses,) = [each for each in found if each.tensor == "losses of member 0"] or [None]
+        assert (losses is not None and losses.passed) == within, step

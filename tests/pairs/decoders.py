@@ -41,9 +41,7 @@ class Attention(nn.Module):
             one, other = h.chunk(2, -1)
             return h * angles.cos() + torch.cat([-other, one], -1) * angles.sin()
 
-        q, k, v = (
-            one(x).unflatten(-1, (-1, SIZE)).transpose(1, 2) for one in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        q, k, v = (one(x).unflatten(-1, (-1, SIZE)).transpose(1, 2) for one in (self.q_proj, self.k_proj, self.v_proj))
         q, k = turned(q), turned(k).repeat_interleave(HEADS // GROUPS, 1)
         v = v.repeat_interleave(HEADS // GROUPS, 1)
         a = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -162,9 +160,7 @@ def scanned_port(layers: int = 3) -> tuple[Callable[..., jax.Array], Mapping[str
 
     def run(p: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
         def layer(x: jax.Array, of: Mapping[str, jax.Array]) -> tuple[jax.Array, None]:
-            q, k, v = (
-                one.reshape(*x.shape[:2], HEADS, SIZE) for one in jnp.split(x @ of["qkv"] + of["bias"], 3, -1)
-            )
+            q, k, v = (one.reshape(*x.shape[:2], HEADS, SIZE) for one in jnp.split(x @ of["qkv"] + of["bias"], 3, -1))
             return x + attention(q, k, v) @ of["out"] + of["out_bias"], None
 
         return jax.lax.scan(layer, x, p)[0]
