@@ -179,7 +179,9 @@ class Place(NamedTuple):
             tensor, passed=passed, elements=2, values=values, note=note, kind="expected", expected=expected
         )
 
-    def count(self, tensor: str, expected: int, first: np.ndarray | None, second: np.ndarray | None) -> Comparison:
+    def whole_number(
+        self, tensor: str, expected: int, first: np.ndarray | None, second: np.ndarray | None
+    ) -> Comparison:
         """A whole number that both sides recorded, each as an array of one."""
         said: list[Value] = []
         for array in (first, second):

@@ -159,8 +159,9 @@ def _judge(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterato
     spread: list[np.ndarray] = []
     for name, count in (("losses", epochs * each), ("logits", epochs)):
         measured = arrays.get(f"{rounding_spread.PREFIX}{name}")
-        if measured is None or measured.shape != (count,):
-            yield place.failed(f"envelope of {name}", f"expected {count} steps, got others or none in {side}")
+        if measured is None or measured.shape != (count,) or measured.dtype != np.float64:
+            got = "nothing" if measured is None else f"{measured.dtype} {measured.shape}"
+            yield place.failed(f"envelope of {name}", f"expected float64 {(count,)}, got {got} in {side}")
             return
         spread.append(measured)
     for member in looked_at(place.case):

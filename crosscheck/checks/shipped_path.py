@@ -435,7 +435,9 @@ def _malformed(subject: Subject, place: Place, arrays: Arrays) -> list[Compariso
         epochs = subject.training.epochs
         parts = _shapes(subject, "plain", epochs, epochs * subject.training.steps_per_epoch, looked_at=None)
         shapes |= {f"{at}/{part}": parts[part] for at in ("whole", "chunks") for part in ("loss", "logits")}
-    checked = [place.count(name, expected, arrays.get(name), arrays.get(name)) for name, expected in ends.items()]
+    checked = [
+        place.whole_number(name, expected, arrays.get(name), arrays.get(name)) for name, expected in ends.items()
+    ]
     for name, shape in shapes.items():
         array = arrays.get(name)
         if array is None or array.shape != shape or array.dtype != place.precision or not np.isfinite(array).all():

@@ -199,7 +199,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
 def _steps(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """The number of steps that the returned state says it has done."""
     expected = subject.training.epochs * subject.training.steps_per_epoch
-    yield place.count("steps", expected, first.get("steps"), second.get("steps"))
+    yield place.whole_number("steps", expected, first.get("steps"), second.get("steps"))
 
 
 def _continued(subject: Subject, place: Place, names: list[str], first: Arrays, second: Arrays) -> Iterator[Comparison]:

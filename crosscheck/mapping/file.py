@@ -18,7 +18,8 @@ FORMAT = 1
 HEAD = """\
 # Which leaf of the second side is made of which of the first's: found by crosscheck, to be reviewed and edited.
 # rows: blocks of axis 0, in this order; split: the shape given to it next; axes: their order then; at last it gets the
-# leaf's shape. stacked: the parts are in so many groups, one behind the other on axis 0. kind and proof inform; what is missing here was looked for and not found.
+# leaf's shape. stacked: the parts are in so many groups, one behind the other on axis 0. kind and proof inform; what is
+# missing here was looked for and not found.
 """
 
 
