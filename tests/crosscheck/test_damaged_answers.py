@@ -27,7 +27,7 @@ DAMAGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 OWN = re.compile(
-    r"^envelope/|^start/[^/]*$|(^|/)(asked|method)$|/Python before$|/NumPy before$|(plain|resumed|again)/(parameters|slots)/"
+    r"^envelope/|^start/[^/]*$|(^|/)(asked|method)$|/(Python|NumPy) before$|(plain|resumed|again)/(parameters|slots)/"
 )
 """What a check writes down itself, no answer of an implementation; and what was recorded though nobody asked."""
 
