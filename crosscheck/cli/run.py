@@ -8,8 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from crosscheck.checks import LADDER
 from crosscheck.checks.selection import Selection
 from crosscheck.cli import output
@@ -168,9 +166,7 @@ def _record(plan: Plan, implementation: str, directory: Path, progress: Progress
                 if result.lost:
                     lost[result.experiment] = result.lost
     except BaseException:
-        temporary.undisturbed(
-            lambda: [recording.file(directory, job.experiment["name"]).unlink(True) for job in jobs[0]]
-        )
+        temporary.undisturbed(lambda: [recording.file(directory, job.experiment.name).unlink(True) for job in jobs[0]])
         raise
     hashes = {experiment.name: experiment.hash for experiment in plan.experiments.values()}
     # The manifest says that they are there, so they are to be on the disk before it is.
@@ -307,7 +303,7 @@ def _jobs(plan: Plan, implementation: str, directory: Path, token: str, envelope
         Job(
             directory=str(directory),
             token=token,
-            experiment=msgspec.to_builtins(experiment),
+            experiment=experiment,
             checks=list(plan.wanted.checks),
             precisions=list(plan.wanted.precisions),
             device=plan.device,

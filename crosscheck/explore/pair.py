@@ -158,7 +158,7 @@ def _job(question: Question, wanted: Selection, directory: Path, token: str, env
     return Job(
         directory=str(directory),
         token=token,
-        experiment=msgspec.to_builtins(question.experiment),
+        experiment=question.experiment,
         checks=list(wanted.checks),
         precisions=list(wanted.precisions),
         device="cpu",

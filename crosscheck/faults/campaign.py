@@ -253,7 +253,7 @@ class _Work:
         return Job(
             directory=str(directory),
             token=self._token,
-            experiment=msgspec.to_builtins(experiments.load(experiment)),
+            experiment=experiments.load(experiment),
             checks=list(wanted.checks),
             precisions=list(wanted.precisions),
             device="cpu",
@@ -345,4 +345,4 @@ class _Work:
 
 def _file(job: Job) -> str:
     """The name under which a recording's files stand in their directory."""
-    return job.experiment["name"]
+    return job.experiment.name

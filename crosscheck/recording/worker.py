@@ -26,7 +26,6 @@ from crosscheck.recording.recording import Answer, Recording, key_of
 from crosscheck.recording.sources import Sources, Unfit, Watch
 from crosscheck.request import DEFAULT_IMPLEMENTATIONS, Options, Request, owner
 from spec import choices, options, text
-from spec import experiment as experiments
 from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment
@@ -41,7 +40,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     directory: str
     token: str
-    experiment: dict[str, Any]
+    experiment: Experiment
     checks: list[str]
     precisions: list[Precision]
     device: Device
@@ -154,7 +153,7 @@ def _send(answers: BinaryIO, message: Message) -> None:
 def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done | Broken:
     """Record one experiment. starting: seconds that the process took to import the framework, of its first job."""
     begin = time.perf_counter()
-    experiment = experiments.convert(job.experiment, "job")
+    experiment = job.experiment
     settings = Request(job.precisions[0], job.device, job.seed, options=job.options).settings
     choices.check(owner(name), framework, settings)
     before = _spent(framework, experiment, settings)
@@ -188,7 +187,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
         format=recording.FORMAT,
         token=job.token,
         implementation=name,
-        experiment=job.experiment,
+        experiment=msgspec.to_builtins(experiment),
         experiment_hash=experiment.hash,
         seed=job.seed,
         device=job.device,

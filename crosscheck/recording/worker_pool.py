@@ -70,7 +70,7 @@ class Result(NamedTuple):
     @property
     def experiment(self) -> str:
         """The experiment's name."""
-        return self.job.experiment["name"]
+        return self.job.experiment.name
 
 
 class Worker:
@@ -262,7 +262,7 @@ def _ready(read: Sequence[int], write: Sequence[int], timeout: float) -> list[in
 
 def _what(job: Job) -> tuple[str, str]:
     """What a worker has compiled after a job."""
-    return job.implementation, job.experiment["name"]
+    return job.implementation, job.experiment.name
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -108,7 +108,7 @@ def test_json_on_standard_output(run_crosscheck: RunCrosscheck, capsys: pytest.C
 
     outcome = run_crosscheck(str(FAKE), "--json", "--checks", "forward")
     assert json.loads(outcome.output) == outcome.report
-    assert outcome.report["schema_version"] == 2
+    assert outcome.report["schema_version"] == 3
     assert outcome.report["comparisons"] == sum(len(e["comparisons"]) for e in outcome.report["experiments"])
 
 

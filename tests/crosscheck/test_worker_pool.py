@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from crosscheck.recording import worker_pool as worker_pools
@@ -29,7 +28,7 @@ def jobs(directory: Path, names: list[str]) -> list[Job]:
         Job(
             directory=str(directory),
             token="token",
-            experiment=msgspec.to_builtins(load(name)),
+            experiment=load(name),
             checks=["round-trip"],
             precisions=["float64"],
             device="cpu",
