@@ -1,5 +1,9 @@
 """The optimizer, with every constant from the spec. See spec.training."""
 
+import inspect
+from functools import cache
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -15,7 +19,7 @@ def make(spec: AnyOptimizer, model: nn.Module) -> torch.optim.Optimizer:
     """
     match spec:
         case Adam():
-            return torch.optim.Adam(
+            return _eager(torch.optim.Adam)(
                 model.parameters(),
                 lr=spec.learning_rate,
                 betas=(spec.beta1, spec.beta2),
@@ -23,7 +27,7 @@ def make(spec: AnyOptimizer, model: nn.Module) -> torch.optim.Optimizer:
                 fused=True,
             )
         case AdamW():
-            return torch.optim.AdamW(
+            return _eager(torch.optim.AdamW)(
                 model.parameters(),
                 lr=spec.learning_rate,
                 betas=(spec.beta1, spec.beta2),
@@ -32,7 +36,21 @@ def make(spec: AnyOptimizer, model: nn.Module) -> torch.optim.Optimizer:
                 fused=True,
             )
         case SGD():
-            return torch.optim.SGD(model.parameters(), lr=spec.learning_rate, momentum=spec.momentum)
+            return _eager(torch.optim.SGD)(model.parameters(), lr=spec.learning_rate, momentum=spec.momentum)
+
+
+@cache
+def _eager(stock: type[torch.optim.Optimizer]) -> Any:
+    """The same optimizer for those who do not compile it: its methods without what has `torch.compile` step aside.
+
+    That imports the compiler, a second of CPU time, in which hello-gru is trained ten times.
+    """
+    methods = {
+        "step": torch.no_grad()(inspect.unwrap(stock.step)),
+        "zero_grad": inspect.unwrap(stock.zero_grad),
+        "add_param_group": inspect.unwrap(stock.add_param_group),
+    }
+    return type(stock.__name__, (stock,), methods)
 
 
 def clip(spec: Clipping | None, model: nn.Module) -> None:

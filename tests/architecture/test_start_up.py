@@ -80,3 +80,10 @@ def test_an_import_is_seen(name: str, tmp_path: Path) -> None:
     code, modules = loaded("importer", cwd=tmp_path)
     assert code == 0
     assert name in modules
+
+
+def test_a_training_imports_no_compiler(tmp_path: Path) -> None:
+    code, modules = loaded("torch_impl.train", "hello-rnn", "--out", str(tmp_path / "out"))
+    assert code == 0
+    assert "torch.optim" in modules
+    assert "torch._dynamo" not in modules

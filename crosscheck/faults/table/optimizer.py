@@ -3,7 +3,7 @@
 from crosscheck.faults.fault import Edit, Fault
 
 FLAX_STEP = "(m / at.correction1) / (jnp.sqrt(v / at.correction2) + spec.epsilon), mean, square"
-SGD = "torch.optim.SGD(model.parameters(), lr=spec.learning_rate, momentum=spec.momentum"
+SGD = "_eager(torch.optim.SGD)(model.parameters(), lr=spec.learning_rate, momentum=spec.momentum"
 
 ADAM_EPSILON = "\n                eps=spec.epsilon,"
 ADAM_ENDS = "\n                fused=True,"

@@ -3,14 +3,14 @@
 from crosscheck.faults.fault import Edit, Fault
 
 FLAX_DECAY = "optax.add_decayed_weights(spec.weight_decay)"
-ADAM = """            return torch.optim.Adam(
+ADAM = """            return _eager(torch.optim.Adam)(
                 model.parameters(),
                 lr=spec.learning_rate,
                 betas=(spec.beta1, spec.beta2),
                 eps=spec.epsilon,
 """
-ADAMW = ADAM.replace("optim.Adam(", "optim.AdamW(")
-SGD = "torch.optim.SGD(model.parameters(), lr=spec.learning_rate, momentum=spec.momentum"
+ADAMW = ADAM.replace("optim.Adam)", "optim.AdamW)")
+SGD = "_eager(torch.optim.SGD)(model.parameters(), lr=spec.learning_rate, momentum=spec.momentum"
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
@@ -59,7 +59,7 @@ FAULTS: tuple[Fault, ...] = (
         name="weight-decay-coupled",
         what="AdamW is Adam with L2: the decay is added to the gradient.",
         implementation="torch_impl",
-        edits=(Edit("optimizer.py:make", "torch.optim.AdamW(", "torch.optim.Adam("),),
+        edits=(Edit("optimizer.py:make", "torch.optim.AdamW)(", "torch.optim.Adam)("),),
         experiment="hello-lstm-adamw-warm-up",
         check="optimizer",
         tensor="slots/rnn.weight_ih_l0.exp_avg",
