@@ -137,12 +137,16 @@ def _by_stages(
     reference = ask(check, subject, failure, seed, arbiter)
     failure = msgspec.structs.replace(failure, tensor=failure.recorded)
     place = (failure.check, failure.precision, failure.case)
-    shared = [c for c in comparisons if not c.alone and (c.check, c.precision, c.case) == place]
-    bounds = {c.recorded: c.bound for c in shared if c.bound}
+    held = [c for c in comparisons if not c.alone and (c.check, c.precision, c.case) == place]
+    bounds, compared = {c.recorded: c.bound for c in held if c.bound}, {c.recorded for c in held}
 
     def bound(name: str, values: np.ndarray) -> float:
         return bounds.get(name) or rounding(values, precision)
 
+    # Who compiles is asked for more steps than who does not; what failed at a step was held over those that all have.
+    shared = _shared_steps([reference, *recorded.values()]) if failure.step is not None else {}
+    reference = _cut(reference, shared)
+    recorded = {name: _cut(arrays, shared) for name, arrays in recorded.items()}
     plain = {name: stages.distances(arrays, reference, bound, precision) for name, arrays in recorded.items()}
     value = _value(reference, failure)
     if failure.tensor not in reference:
@@ -154,7 +158,11 @@ def _by_stages(
         blamed = _sides(decide(ratios), recorded)
         point, _, tensor = failure.tensor.rpartition("/")
         there = {
-            side: {name.rpartition("/")[2]: at for name, at in found.items() if name.rpartition("/")[0] == point}
+            side: {
+                name.rpartition("/")[2]: at
+                for name, at in found.items()
+                if name.rpartition("/")[0] == point and name in compared
+            }
             for side, found in plain.items()
         }
         found = [stages.gradient(deep, name, there[name], tensor) for name in blamed]
@@ -173,6 +181,20 @@ def _by_stages(
     found = [stages.stage(deep, name, names, own[name], plain[name]) for name in blamed]
     reason = "each stage from the side's own earlier ones, against the reference's"
     return _blamed(found, reason, value, "no stage of either side is beyond its rounding")
+
+
+def _shared_steps(sides: Sequence[Arrays]) -> dict[str, int]:
+    """By name, the steps that everyone has of what differs in their number alone."""
+    found: dict[str, int] = {}
+    for name in set[str]().union(*sides):
+        shapes = {side[name].shape for side in sides if name in side}
+        if len(shapes) > 1 and () not in shapes and len({shape[1:] for shape in shapes}) == 1:
+            found[name] = min(shape[0] for shape in shapes)
+    return found
+
+
+def _cut(arrays: Arrays, steps: dict[str, int]) -> Arrays:
+    return {name: array[: steps[name]] if name in steps else array for name, array in arrays.items()}
 
 
 def _beyond(failure: Comparison, recorded: Recorded) -> Blame:

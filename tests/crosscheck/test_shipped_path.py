@@ -1,14 +1,17 @@
 """The check of the path that the train command takes: honest sides pass, and each way to leave the path is named."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from crosscheck.checks import shipped_path as check
 from crosscheck.comparison import Comparison, Place
+from crosscheck.diagnosis import vote
 from crosscheck.exit_codes import DIFFERENT, SAME
 from crosscheck.request import Request
 from spec import experiment as experiments
@@ -223,3 +226,36 @@ def test_a_subject_without_equations_is_asked_all_the_same():
     place = Place(LSTM, check.NAME, "float32", check.OWN, ("one", "two"))
     failed = [c.tensor for c in check.compare(stranger, place, arrays, arrays) if c.failed]
     assert set(failed) == {"own masks, one a step"}
+
+
+class Counts:
+    """The equations' own side, whose losses are off past 256 steps, or which is asked for what it has compiled."""
+
+    def __init__(self, compiles: bool, off: float):
+        self.compiles, self.off = compiles, off
+
+    def open(self, subject: Any, settings: Settings) -> Any:
+        side = reference.open(subject, settings)
+
+        def train(state: State, *arguments: Any, **options: Any) -> Trajectory:
+            found = side.train(state, *arguments, **options)
+            steps = np.arange(state.step, state.step + len(found.losses))
+            return found._replace(losses=found.losses + self.off * (steps >= 256))
+
+        return msgspec.structs.replace(side, train=train, compiles=self.compiles)
+
+
+@pytest.mark.parametrize("compiles", [True, False], ids=["who compiles", "who does not"])
+def test_the_side_that_leaves_the_path_is_at_fault(experiment: Path, compiles: bool):
+    """Though the sides are asked for unequal numbers of steps, and the equations for as few as can be."""
+    subject = override(load(experiment), training__epochs=10)
+    place = Place(subject.name, check.NAME, "float64", check.STRETCHES, ("off", "honest"))
+    request = Request("float64", "cpu", 0)
+    sides = {"off": Counts(compiles, 1e-3), "honest": Counts(not compiles, 0.0)}
+    recorded = {name: check.record(side, subject, check.STRETCHES, request) for name, side in sides.items()}
+    lengths = {name: len(arrays["step 256/recorded/loss"]) for name, arrays in recorded.items()}
+    assert len(set(lengths.values())) == 2
+    blame = vote.find(subject, check.compare(subject, place, *recorded.values()), recorded, 0)
+    assert blame is not None
+    assert blame.at_fault == "off"
+    assert [departure.stage for departure in blame.departures] == ["loss"]

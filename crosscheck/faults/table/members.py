@@ -42,8 +42,8 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(Edit("members.py:Members.step", "[:, self.padding] = 0", "[:1, self.padding] = 0"),),
         experiment="hello-embedding-padding",
-        check="members",
-        tensor="losses of member *",
+        check="trajectory",  # Whose perturbed starts are trained together.
+        tensor="envelope/loss",
     ),
     Fault(
         name="padding-row-of-members-is-trained",
@@ -105,8 +105,8 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-gru-clipping",
-        check="trajectory",
-        tensor="envelope/loss",
+        check="members",
+        tensor="losses of member *",
     ),
     Fault(
         name="wrong-seed-in-each-chunk",

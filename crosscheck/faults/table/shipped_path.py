@@ -341,8 +341,8 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-gru",
-        check="shipped-path",
-        tensor="logits, ragged",
+        check="layouts",  # What it asks last comes after trainings.
+        tensor="forward/logits",
     ),
     Fault(
         name="generator-left-seeded",
