@@ -250,9 +250,11 @@ def _exposed(model: TransformerEncoder, zeros: Parameters, shown: np.ndarray, un
     parameters = {name: value.copy() for name, value in zeros.items()}
     width = model.hidden_size
     generator = np.random.default_rng(0)
-    for name in ("embedding.weight", "input.weight"):
-        if name in parameters:
-            parameters[name][:] = generator.normal(size=parameters[name].shape) / 4
+    # Features are 1 / 4 off their levels, whatever the inputs' size: two that met could not tell a norm's scale.
+    if "embedding.weight" in parameters:
+        parameters["embedding.weight"][:] = generator.normal(size=parameters["embedding.weight"].shape)
+    inputs = parameters["input.weight"]
+    inputs[:] = generator.normal(size=inputs.shape) / (4 * math.sqrt(inputs.shape[1]))
     levels = _levels(width)
     parameters["input.bias"][:] = levels
     rows, inner = np.flatnonzero(shown), units[: int(shown.sum())]

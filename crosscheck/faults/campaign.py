@@ -12,7 +12,7 @@ import msgspec
 
 from crosscheck.checks import BY_DEFAULT, LADDER
 from crosscheck.checks.selection import Selection
-from crosscheck.faults import ensembles, plant
+from crosscheck.faults import ensembles, given, plant
 from crosscheck.faults.conclusion import conclude
 from crosscheck.faults.fault import Fault
 from crosscheck.faults.findings import SCHEMA_VERSION, CleanEnsembles, CleanRun, Findings, Trial
@@ -24,7 +24,6 @@ from crosscheck.recording.worker_pool import WorkerPool
 from crosscheck.report.details import line
 from crosscheck.request import DEFAULT_IMPLEMENTATIONS
 from spec import cache
-from spec import experiment as experiments
 from spec.framework import Precision
 from spec.machine import cores
 
@@ -253,7 +252,7 @@ class _Work:
         return Job(
             directory=str(directory),
             token=self._token,
-            experiment=experiments.load(experiment),
+            experiment=given.load(experiment),
             checks=list(wanted.checks),
             precisions=list(wanted.precisions),
             device="cpu",
@@ -269,7 +268,7 @@ class _Work:
         lost = recorded.lost
         if not lost:
             try:
-                hashed = experiments.load(experiment).hash
+                hashed = given.load(experiment).hash
                 return RecordedSide(name, *recording.read(directory, _file(recorded.job), self._token, hashed))
             except Stale as error:
                 lost = str(error)
@@ -280,7 +279,7 @@ class _Work:
         wanted = self._wanted[key]
         directories = [self._clean_directory(key, side) for side in (0, 1)]
         first, second = (self._side(side, directories[side], experiment) for side in (0, 1))
-        verdict = judge(experiments.load(experiment), experiment, wanted.selection(), (first, second))
+        verdict = judge(given.load(experiment), experiment, wanted.selection(), (first, second))
         crashed = [failure for failure in verdict.failures if failure.crashed]
         for failure in verdict.failures:
             self._spoilt.setdefault((key, failure.precision), line(failure))
@@ -301,7 +300,7 @@ class _Work:
             self._side(key.side, self._ensemble_directory(key), key.experiment)._replace(name=label)
             for key, label in zip((one, two), labels, strict=True)
         )
-        verdict = judge(experiments.load(one.experiment), one.experiment, ensembles.SELECTION, (first, second))
+        verdict = judge(given.load(one.experiment), one.experiment, ensembles.SELECTION, (first, second))
         crashed = [failure for failure in verdict.failures if failure.crashed]
         self._ensembles.append(
             CleanEnsembles(
@@ -316,7 +315,7 @@ class _Work:
             self._alike[one.experiment] = verdict
 
     def _judge_fault(self, fault: Fault) -> None:
-        directory, experiment = self._fault_directory(fault), experiments.load(fault.experiment)
+        directory, experiment = self._fault_directory(fault), given.load(fault.experiment)
         key = (fault.experiment, self._campaign.seed)
         planted = DEFAULT_IMPLEMENTATIONS.index(fault.implementation)
         by_ensembles = ensembles.seen(fault)

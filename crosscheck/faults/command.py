@@ -13,7 +13,7 @@ import msgspec
 from crosscheck.checks import BY_DEFAULT, LADDER
 from crosscheck.cli import output
 from crosscheck.cli.options import seconds
-from crosscheck.faults import ensembles, plant
+from crosscheck.faults import ensembles, given, plant
 from crosscheck.faults.fault import Fault, Implementation
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
 from spec import experiment as experiments
@@ -135,7 +135,7 @@ def quick(faults: Sequence[Fault]) -> list[Fault]:
 
 def _size(fault: Fault) -> int:
     """How many numbers the whole training moves."""
-    experiment = experiments.load(fault.experiment)
+    experiment = given.load(fault.experiment)
     steps = experiment.training.epochs * experiment.training.steps_per_epoch
     return max(steps, 1) * experiment.model.parameter_count
 

@@ -30,7 +30,8 @@ class Fault(NamedTuple):
     name: short, lower case, with hyphens; together with `implementation` it is unique. what: the difference, in a
     sentence. entries: the numbers under which the catalogue of porting bugs has it; empty for one of our own.
     experiment: where it is live. check, tensor: the first failure must be there; tensor is a pattern for fnmatch.
-    precision: where it is live; most are in float64.
+    precision: where it is live; most are in float64. option: where no shipped experiment shows it, the text of an
+    experiment's file that names the option which does; experiment is then one of crosscheck.faults.given.
     """
 
     name: str
@@ -42,3 +43,4 @@ class Fault(NamedTuple):
     tensor: str
     entries: tuple[str, ...] = ()
     precision: Precision = "float64"
+    option: str = ""

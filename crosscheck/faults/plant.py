@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from crosscheck.checks import LADDER
+from crosscheck.faults import given
 from crosscheck.faults.fault import Edit, Fault
-from spec import experiment as experiments
 from spec.errors import UsageError
 
 
@@ -39,7 +39,7 @@ def _matches(fault: Fault, pattern: str) -> bool:
 
 def verify(faults: Sequence[Fault]) -> None:
     """Raise UsageError where the table asks for what there is not."""
-    shipped = set(experiments.shipped())
+    known = set(given.names())
     checks = {check.NAME: check for check in LADDER}
     seen: set[str] = set()
     for fault in faults:
@@ -47,12 +47,13 @@ def verify(faults: Sequence[Fault]) -> None:
         if name in seen:
             raise UsageError(f"{name}: expected each fault once, got it twice")
         seen.add(name)
-        if fault.experiment not in shipped:
-            raise UsageError(f"{name}: experiment: expected a shipped name, got {fault.experiment!r}")
+        if fault.experiment not in known:
+            expected = "a shipped name or one of crosscheck/faults/experiments"
+            raise UsageError(f"{name}: experiment: expected {expected}, got {fault.experiment!r}")
         check = checks.get(fault.check)
         if check is None or fault.precision not in check.PRECISIONS:
             raise UsageError(f"{name}: check: expected one that runs in {fault.precision}, got {fault.check!r}")
-        if reason := check.inapplicable(experiments.load(fault.experiment)):
+        if reason := check.inapplicable(given.load(fault.experiment)):
             raise UsageError(f"{name}: expected {fault.check} to run on {fault.experiment}, got: {reason}")
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from crosscheck.checks import BY_DEFAULT
 from crosscheck.cli.command import main
-from crosscheck.faults import plant
+from crosscheck.faults import given, plant
 from crosscheck.faults.command import QUICK, quick
 from crosscheck.faults.fault import Fault
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
-from spec.experiment import load
+from spec.experiment import to_toml
 
 CATALOGUE = """
 01 02 04 05 07 08 10 11 13 14 16 17 19 20 22 23 25 26 28 29 31 32 34 35 37 38 40 41 43 44 46 47 49 50 52 53 55 56 58 59
@@ -95,12 +95,24 @@ def test_both_sides_have_faults_on_every_check_but_the_outcome():
     assert missing == {("outcome", "torch_impl"), ("outcome", "flax_impl")}
 
 
+def test_what_only_explore_shows_is_planted_on_what_it_shrank_to_the_option():
+    found = {fault.experiment: fault for fault in FAULTS if fault.option}
+    assert len(found) == len([fault for fault in FAULTS if fault.option]) >= 20
+    assert set(found) == {path.stem for path in given.PLACE.glob("*.toml")}
+    for name, fault in found.items():
+        assert fault.option in to_toml(given.load(name)), name
+        assert given.load(name).description.startswith("Shrunk by crosscheck explore from seed ")
+    # All that is not the option is as simple as an experiment can be.
+    sizes = sorted(given.load(name).model.parameter_count for name in found)
+    assert sizes[len(sizes) // 2] < 100
+
+
 def test_the_quick_choice_is_small_and_the_same_every_time():
     chosen = quick(FAULTS)
     assert 8 <= len(chosen) <= QUICK
     assert {fault.implementation for fault in chosen} == {"torch_impl", "flax_impl"}
     assert chosen == quick(FAULTS)
-    steps = [load(fault.experiment).training for fault in chosen]
+    steps = [given.load(fault.experiment).training for fault in chosen]
     assert max(training.epochs * training.steps_per_epoch for training in steps) <= 1500
 
 

@@ -23,6 +23,7 @@ from crosscheck.faults.table import (
     shipped_path,
     training,
     transformer,
+    unvaried,
 )
 
 FAULTS: tuple[Fault, ...] = (
@@ -47,6 +48,7 @@ FAULTS: tuple[Fault, ...] = (
     + conversion.FAULTS
     + convergence.FAULTS
     + chance.FAULTS
+    + unvaried.FAULTS
 )
 """In the order of the ladder, roughly: what a step computes first."""
 

@@ -1,0 +1,23 @@
+"""The experiments that faults are planted on: the shipped ones, and those of `experiments/`.
+
+The latter have the options that the shipped ones never vary. `crosscheck explore` drew them and made them as small as
+they are, by the faults that are planted on them here: `tests/explore_faults.py` does it again.
+"""
+
+from pathlib import Path
+
+from spec import experiment as experiments
+from spec.experiment import Experiment
+
+PLACE = Path(__file__).parent / "experiments"
+
+
+def names() -> list[str]:
+    """Of all of them."""
+    return [*experiments.shipped(), *sorted(path.stem for path in PLACE.glob("*.toml"))]
+
+
+def load(name: str) -> Experiment:
+    """One of them. Raises SpecError for another name."""
+    path = PLACE / f"{name}.toml"
+    return experiments.load(str(path) if path.is_file() else name)
