@@ -351,7 +351,7 @@ def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
         yield Difference(
             name="dropout: sites",
             check="dropout",
-            text=f"{SIDES[0]} drops at {len(ours)} places ({told[0]}), {SIDES[1]} at {len(theirs)} ({told[1]})",
+            text=f"{SIDES[0]} drops at {_places(len(ours))} ({told[0]}), {SIDES[1]} at {len(theirs)} ({told[1]})",
             first=_place(first) if first else None,
             second=_place(second) if second else None,
         )
@@ -378,6 +378,10 @@ def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
                 first=_place(one),
                 second=_place(two),
             )
+
+
+def _places(count: int) -> str:
+    return f"{count} place{'' if count == 1 else 's'}"
 
 
 def _alone(ours: list[Site], theirs: list[Site]) -> tuple[list[Site], list[Site]]:

@@ -68,4 +68,4 @@ def test_of_many_sites_those_that_one_side_has_alone_are_named():
     (found,) = _of_sites([site("a"), site("b")], [site("c")])
     assert found.text == "original drops at 2 places (a 0.1, b 0.1), port at 1 (c 0.1)"
     (found,) = _of_sites([site("a")], [])
-    assert found.text == "original drops at 1 places (a 0.1), port at 0 (none)"
+    assert found.text == "original drops at 1 place (a 0.1), port at 0 (none)"
