@@ -34,7 +34,7 @@ comma := ,
 INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck faults test test-pairs test-signals lint types check format clean
+.PHONY: crosscheck faults test test-pairs test-maps test-signals lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
@@ -48,6 +48,10 @@ test: $(VENV)/installed
 # Pairs of other people's libraries: they need more than `make test` installs, in an environment of its own.
 test-pairs: $(VENV)-pairs/installed
 	$(VENV)-pairs/bin/python -m pytest -n auto --dist worksteal -m 'pairs or not pairs' tests/pairs
+
+# Maps of ports without names, in any order, with square kernels: right or ambiguous. Takes many minutes.
+test-maps: $(VENV)/installed
+	$(RUN) tests/shuffled_maps.py
 
 # Stops the train commands at random moments and resumes them, and stops crosscheck; takes many minutes.
 test-signals: $(VENV)/installed

@@ -6,7 +6,7 @@ import numpy as np
 
 from crosscheck.mapping.bench import Bench, Seen
 from crosscheck.mapping.forcing import Forced, Forcing
-from crosscheck.mapping.graph import colors
+from crosscheck.mapping.graph import colors, living
 from crosscheck.mapping.layouts import bounded
 from crosscheck.mapping.link import Link, Map, Piece, taken
 from crosscheck.mapping.links_of_rows import by_row
@@ -43,6 +43,8 @@ def verify(
             divergences = tuple(differences(mapping, bench, links))
     moves = _moves(bench)
     proven = _proven(mapping, moves, agree=not divergences)
+    if not divergences:
+        proven = _eliminated(proven, bench, seen)
     obstacles = tuple(_obstacles(proven))
     ambiguities = () if divergences else tuple(_ambiguities(proven, bench))
     left = [one for one in proven.unlinked if one.kind == "none" and one.proof != "free" and not one.zero]
@@ -201,6 +203,34 @@ def _proven(mapping: Map, moves: Mapping[str, np.ndarray], agree: bool) -> Map:
             one = one._replace(proof="value" if moved else "free")
         unlinked.append(one)
     return mapping._replace(links=links, unlinked=tuple(unlinked))
+
+
+def _eliminated(mapping: Map, bench: Bench, seen: Seen) -> Map:
+    """With leaves that nothing was computed with, on neither side, by elimination: one that is the last of its shape.
+
+    What is computed with, and shows in no output all the same, stays free. How the axes of a square leaf stand, nothing
+    tells.
+    """
+    used = [
+        {path.partition("[")[0] for entry in living(forward) for path in entry.leaves}
+        for forward in (bench.forward, seen.forward)
+    ]
+    shapes = {leaf.path: tuple(sorted(leaf.shape)) for leaf in mapping.first}
+    unused = [path for path in shapes if path not in used[0]]
+    left = [tuple(sorted(leaf.shape)) for leaf in mapping.second if leaf.path not in used[1]]
+    links = dict(mapping.links)
+    for target, link in links.items():
+        pieces = [piece for part in link.parts for piece in part.pieces]
+        if link.proof != "free" or len(pieces) != 1 or pieces[0].rows is not None or target in used[1]:
+            continue
+        source = pieces[0].source
+        shape = shapes[source]
+        if source in unused and [shapes[path] for path in unused].count(shape) == left.count(shape) == 1:
+            turned = len(set(shape)) < len(shape)
+            note = "the last of its shape, and nothing is computed with it"
+            note += "; how its axes stand is not shown" if turned else ""
+            links[target] = link._replace(proof="elimination", note=note)
+    return mapping._replace(links=links)
 
 
 def _obstacles(mapping: Map) -> Iterator[Obstacle]:

@@ -24,7 +24,7 @@ FAULTS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("perceptron", {"transposed": True}, ["middle"]),
     ("perceptron", {"scale": 1.001}, ["down"]),  # the output is no longer what the last layer gives
     ("perceptron", {"epsilon": 1e-6, "tanh": True}, ["norm", ""]),
-    ("perceptron", {"epsilon": 0.3, "tanh": True}, ["norm", ""]),  # one behind the other, neither of them small
+    ("perceptron", {"epsilon": 0.02, "tanh": True}, ["norm", ""]),  # one behind the other, and not small
     ("perceptron", {"epsilon": 1e-6, "transposed": True}, ["norm", "middle"]),
     ("perceptron", {"epsilon": 1e-6, "tanh": True, "transposed": True, "scale": 1.001}, ["norm", "", "middle", "down"]),
     ("encoder layer", {"epsilon": 1e-6}, ["norm2"]),
