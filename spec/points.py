@@ -26,6 +26,11 @@ OFFSET = 100.0
 a variance of order 1 taken from centred values (off by 1e-5); as a mean of squares less a squared mean it is the
 difference of two numbers of 1e4, off by 1e-3. Exponentials of it overflow wherever nothing is subtracted first."""
 
+FAR: dict[Precision, float] = {"float32": 200.0, "float64": 1000.0}
+"""Added to every other bias and taken off the ones between: exponentials overflow from 88.8 and 709.8 on. A gate, a
+score, an activation or a logit that is far from zero on both sides meets any of them that nothing is subtracted from,
+whatever the weights are; an offset of the inputs meets those that the weights happen to lead to."""
+
 BEFORE_NORM = ("self_attn.out_proj.bias", "linear2.bias")
 """Ends of the names of what is added right before a LayerNorm. There the offset must be the same in every feature:
 brought in at the model's inputs, random weights would make a spread of it, which hides what it is there to show."""
@@ -35,6 +40,9 @@ DECODED = "decoded"
 
 SHARPER = 4.0
 """What the parameters are multiplied by there: small ones choose the same symbol in every row and at every step."""
+
+MASKED = "masks"
+"""The case with masks that are handed over, on ragged batches, of a model that drops units."""
 
 DEPTHS = {"one layer": 1, "two layers": 2, "three layers": 3, "four layers": 4}
 """The cases of other depths, in float64."""
@@ -59,6 +67,12 @@ INPUTS = "inputs"
 CLEAN, PERMUTED = "clean padding", "permuted rows"
 """Points that must give what the case's first point gave, on the same side."""
 
+OVERFLOW = "overflow"
+"""The point with biases of FAR."""
+
+TIES = "ties"
+"""The point of a decoder whose first and last class are equally likely, and likelier than all others, at every step."""
+
 INITIAL = "initial states"
 """The point with initial states that are not zero, of a model that takes any."""
 
@@ -78,7 +92,7 @@ class Point(NamedTuple):
     inputs, how large the numbers are that their gradients are added up from, where they cancel; for a loss whose
     gradient by all logits is 1. repeated: whether these are the same number many times over. measured: whether it has
     numbers of its own size, and so an envelope of its own; else the first point's holds. live: whether a gradient that
-    is not zero reaches every parameter there.
+    is not zero reaches every parameter there. dropout: masks by site; None in eval mode.
     """
 
     name: str
@@ -89,6 +103,7 @@ class Point(NamedTuple):
     repeated: bool = False
     measured: bool = False
     live: bool = False
+    dropout: Parameters | None = None
 
     @property
     def prefix(self) -> str:
@@ -101,7 +116,7 @@ def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple
     if precision == "float32":
         # The experiment's own batch is looked at in float32 by trajectory's first step.
         return ("own", "ragged") if thorough else ("ragged",)
-    found = ("own", "ragged", *(LENGTHS if thorough else ()))
+    found = ("own", "ragged", *((MASKED,) if experiment.has_dropout else ()), *(LENGTHS if thorough else ()))
     if not hasattr(experiment.model, "num_layers"):
         return found
     if thorough:
@@ -140,18 +155,31 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
     """The case's points, of as few shapes as can be. The first has no name."""
     if case == DECODED:
         found = points(experiment, "ragged", seed, precision)
-        return [p._replace(parameters={name: SHARPER * value for name, value in p.parameters.items()}) for p in found]
+        sharp = [p._replace(parameters={name: SHARPER * value for name, value in p.parameters.items()}) for p in found]
+        return [*sharp, _tied(sharp[0])]
     experiment = variant(experiment, case)
     start = experiment.start(seed, precision)
     if case == "own":
         batch = experiment.task.batch(seed, 0, precision)
-        return [
+        found = [
             # A single step has no step before it, and leaves recurrent weights without a gradient.
             Point("", experiment, start, batch, measured=True, live=experiment.task.length > 1),
             _zeros(experiment, start, batch),
             Point("zero units", experiment, _zero_units(start), batch, measured=True),
         ]
+        # A shape of its own, since these have no lengths.
+        if experiment.stands_for_others(_starting):
+            found.append(
+                Point(INITIAL, experiment, start, batch._replace(initial=_states(experiment, batch, seed, precision)))
+            )
+        return found
     batch = _random(experiment, case, seed, precision)
+    if case == MASKED:
+        generator = spec_parameters.generator_for(seed, MASKED)
+        count, time = batch.inputs.shape[:2]
+        drawn = experiment.keep_masks(count, time, generator)
+        masks = {site: mask.astype(precision) for site, mask in drawn.items()}
+        return [Point("", experiment, start, batch, measured=True, dropout=masks)]
     if case != "ragged":
         found = [Point("", experiment, start, batch, measured=True)]
         if case in DEPTHS and _reads_last_step(experiment):
@@ -163,11 +191,12 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
     found = [Point("", experiment, start, littered, measured=True)]
     if precision == "float32":
         # In float64 there are digits enough to hide what loses them.
-        return [*found, _offset(found[0])]
+        return [*found, _offset(found[0]), _far(found[0], precision)]
     found += [
         Point(CLEAN, experiment, start, batch),
         Point(PERMUTED, experiment, start, _rows(littered, permutation(len(batch.inputs)))),
         Point("edges", experiment, start, _edges(experiment, littered)),
+        _far(found[0], precision),
     ]
     if batch.initial:
         states = random_batch(
@@ -185,6 +214,45 @@ def fullest(experiment: Experiment, seed: int, precision: Precision) -> Point:
     """The point whose batch has the most that a batch may have: lengths, and initial states where the model has any."""
     found = {point.name: point for point in points(experiment, "ragged", seed, precision)}
     return found.get(INITIAL, found[""])
+
+
+def _starting(experiment: Experiment) -> list[str]:
+    """The kind of model that an experiment is of, where that begins with states."""
+    model = experiment.model
+    return [f"{type(model).__name__}, {getattr(model, 'bidirectional', False)}"] if model.initial_states(1) else []
+
+
+def _states(experiment: Experiment, batch: Batch, seed: int, precision: Precision) -> Parameters | None:
+    """Random states to begin a batch with."""
+    count, time = batch.inputs.shape[:2]
+    return random_batch(experiment.model, [time] * count, seed, precision, initial=True).initial
+
+
+def _far(point: Point, precision: Precision) -> Point:
+    """The same where every exponential that can overflow does."""
+    far = FAR[precision]
+
+    def moved(value: np.ndarray) -> np.ndarray:
+        signs = np.where(np.arange(value.size) % 2, -1, 1).reshape(value.shape)
+        return (value + far * signs).astype(value.dtype)
+
+    # A score is a product of two such numbers, so its gradient by one is as large as the other, and what rounding
+    # leaves of 1 in a weight of 1 is multiplied by values of that size too: hence the square below.
+    biases = {name: moved(value) for name, value in point.parameters.items() if "bias" in name}
+    added = dict.fromkeys([*point.parameters, INPUTS], far**2)
+    return point._replace(
+        name=OVERFLOW, parameters={**point.parameters, **biases}, added=added, measured=True, live=False
+    )
+
+
+def _tied(point: Point) -> Point:
+    """The same with two classes that are chosen between; the logits of the others tell which symbol was fed back."""
+    parameters = {name: value.copy() for name, value in point.parameters.items()}
+    for tied in (0, -1):
+        # Exact: a row of zeros has no rounding.
+        parameters["head.weight"][tied] = 0.0
+        parameters["head.bias"][tied] = FAR["float32"]
+    return point._replace(name=TIES, parameters=parameters)
 
 
 def _random(experiment: Experiment, case: str, seed: int, precision: Precision) -> Batch:

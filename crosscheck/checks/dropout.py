@@ -204,8 +204,9 @@ def _judge(subject: Subject, place: Place, arrays: Arrays) -> Iterator[Compariso
 
 def tests(sites: Mapping[str, DropoutSite]) -> int:
     """How many tests that chance could fail are made of one side's masks: no fewer than are made."""
-    # The rate, two of the seeds, two of each axis; and at most five of each two sites.
-    single = sum(3 + 2 * len(site.shape) for site in sites.values())
+    # The rate, two of the seeds, two of each axis and one of each distance along it, but for the batch's; and at most
+    # five of each two sites.
+    single = sum(3 + 2 * len(site.shape) + sum(site.shape[1:]) for site in sites.values())
     return single + 5 * (len(sites) * (len(sites) - 1) // 2)
 
 
@@ -232,6 +233,10 @@ def _pairs(bits: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         if not half:
             continue
         moved = np.moveaxis(bits, axis, 0)
+        for lag in range(2, len(moved)) if name != "batch" else ():
+            # Each element is in one pair at most.
+            one = [i for i in range(len(moved) - lag) if (i // lag) % 2 == 0]
+            yield f"over {name}, {lag} apart", moved[one], moved[[i + lag for i in one]]
         yield f"over {name}", moved[0 : 2 * half : 2], moved[1 : 2 * half : 2]
         yield f"over {name}, halves", moved[:half], moved[half : 2 * half]
 

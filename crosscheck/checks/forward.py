@@ -4,7 +4,7 @@ import numpy as np
 
 from crosscheck.bounds import tolerances
 from crosscheck.comparison import Arrays, Comparison, Place
-from crosscheck.probes import sample_points
+from crosscheck.probes import equations, sample_points
 from crosscheck.request import Request
 from crosscheck.subject import Subject
 from spec.framework import Framework, Precision, Side
@@ -24,25 +24,28 @@ def inapplicable(subject: Subject) -> str:
 
 
 def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    found = subject.cases(precision, thorough)
+    found = subject.cases(precision, thorough) + equations.cases(subject, precision, thorough)
     return (*found, DECODED) if subject.decodes and precision == "float64" else found
 
 
 def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     def compute(side: Side, point: Point) -> Arrays:
         if case != DECODED:
-            return side.forward(point.parameters, point.batch)
+            return side.forward(point.parameters, point.batch, **sample_points.mode(point))
         return {DECODED: side.need("predict")(point.parameters, point.batch)}
 
-    points = subject.points(case, request.seed, request.precision)
+    points = equations.points(subject, case, request.seed, request.precision)
     # In float32 another symbol may be the best, and what follows is then of another size than rounding.
     return sample_points.record(framework, points, compute, request, chosen=case == DECODED)
 
 
 def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    points = subject.points(place.case, place.seed, place.precision)
+    points = equations.points(subject, place.case, place.seed, place.precision)
     tensors = [DECODED] if place.case == DECODED else list(points[0].subject.stages())
     found: list[Comparison] = []
+    if place.case == equations.CASE:
+        found += equations.stages(subject, place, first, second)
+        return found + place.only(sample_points.names(points, tensors), first, second)
 
     def close(here: Place, point: Point, name: str, where: str, one: np.ndarray | None, two: np.ndarray | None) -> None:
         entered = tolerances.largest(one, two, np.array(tolerances.ENTERED))

@@ -6,7 +6,7 @@ import numpy as np
 
 from crosscheck.bounds import tolerances, zero_gradients
 from crosscheck.comparison import Arrays, Comparison, Place
-from crosscheck.probes import sample_points
+from crosscheck.probes import equations, sample_points
 from crosscheck.probes.dead_parameters import dead
 from crosscheck.request import Request
 from crosscheck.subject import Subject
@@ -32,21 +32,26 @@ def inapplicable(subject: Subject) -> str:
 
 
 def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    return subject.cases(precision, thorough)
+    return subject.cases(precision, thorough) + equations.cases(subject, precision, thorough)
 
 
 def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     def compute(side: Side, point: Point) -> Arrays:
-        found = side.gradients(point.parameters, point.batch)
+        found = side.gradients(point.parameters, point.batch, **sample_points.mode(point))
         inputs = {} if found.inputs is None else {INPUTS: found.inputs}
         return {LOSS: np.array([found.loss], request.precision), **found.parameters, **inputs}
 
-    return sample_points.record(framework, subject.points(case, request.seed, request.precision), compute, request)
+    return sample_points.record(
+        framework, equations.points(subject, case, request.seed, request.precision), compute, request
+    )
 
 
 def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    points = subject.points(place.case, place.seed, place.precision)
+    points = equations.points(subject, place.case, place.seed, place.precision)
     found: list[Comparison] = []
+    if place.case == equations.CASE:
+        found += equations.slopes(subject, place, first, second)
+        return found + place.only(sample_points.names(points, list(_shapes(points[0]))), first, second)
     for point in points:
         one, two = _at(point, first), _at(point, second)
         found += _judge(place, point, point.name, first, one, two)
@@ -71,7 +76,7 @@ def _exact(subject: Subject, place: Place) -> Arrays:
     """The parameters' gradients at the case's first point, by the equations."""
     point = subject.points(place.case, place.seed, "float64")[0]
     side = subject.reference.open(point.subject, Settings("float64"))
-    return side.gradients(point.parameters, point.batch).parameters
+    return side.gradients(point.parameters, point.batch, dropout=point.dropout).parameters
 
 
 def _judge(place: Place, point: Point, where: str, recorded: Arrays, one: Arrays, two: Arrays) -> list[Comparison]:

@@ -21,8 +21,7 @@ from spec.parameters import Constant, Normal, Parameter, generator_for
 
 NAME: str = "initialization"
 QUESTION: str = "does each side draw its initial parameters from the spec's laws, independently?"
-# Where the outcome check's starts come from. What draws in float64 is the same code, and costs as much again.
-PRECISIONS: tuple[Precision, ...] = ("float32",)
+PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
 SAME_INPUTS: bool = True
 
 STANDARD_ERROR = 0.02
@@ -31,6 +30,12 @@ STANDARD_ERROR = 0.02
 DRAWS = 800
 """Tensors drawn for one experiment and side at most: flax_impl takes up to 0.5 ms for each, hence 0.4 s in all. A bias
 of 4 needs 125 seeds; a Transformer's 28 tensors get 28, which leaves such a bias at an error of 4 %."""
+
+FEWER: dict[Precision, int] = {"float32": 1, "float64": 8}
+"""So many times fewer in float64. What draws is mostly the same code, and where it is not, a law is another one."""
+
+FAR = "far"
+"""Before the names of what far seeds gave."""
 
 LEAST = 4
 """Seeds at least, however large the model."""
@@ -54,14 +59,22 @@ def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, 
 
 def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
     del case
-    count = seeds(subject.parameters())
+    count = seeds(subject.parameters(), request.precision)
     start = int(generator_for(request.seed, NAME).integers(0, 2**31 - count))
     side = framework.open(subject, request.settings)
     drawn = [side.initialize(start + i) for i in range(count)]
     again = side.initialize(start)
     names = dict.fromkeys(name for parameters in drawn for name in parameters)
     stacked = {name: np.stack([parameters[name] for parameters in drawn if name in parameters]) for name in names}
-    return {**stacked, **{AGAIN + name: array for name, array in again.items()}}
+    far = [side.initialize(seed) for seed in far_seeds(request.seed)]
+    apart = {f"{FAR}/{name}": np.stack([each[name] for each in far if name in each]) for name in names}
+    return {**stacked, **apart, **{AGAIN + name: array for name, array in again.items()}}
+
+
+def far_seeds(seed: int) -> list[int]:
+    """Seeds that are the same in their last 8, 16 or 31 bits."""
+    near = seed % 2**8
+    return list(dict.fromkeys([near, *(near + 2**bits for bits in (8, 16, 31)), 2**31 - 1, 2**32 - 1]))
 
 
 def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
@@ -69,17 +82,17 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     found: list[Comparison] = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
         found += _judge(table, place.against(side, "law"), arrays)
-    return found + place.only([prefix + p.name for prefix in ("", AGAIN) for p in table], first, second)
+    return found + place.only([prefix + p.name for prefix in ("", AGAIN, f"{FAR}/") for p in table], first, second)
 
 
-def seeds(table: Sequence[Parameter]) -> int:
+def seeds(table: Sequence[Parameter], precision: Precision = "float32") -> int:
     """How many seeds to ask for: an even number, so that neighbours form pairs."""
     needed = [
         math.ceil(distributions.sample_size(parameter.law, STANDARD_ERROR) / max(_drawn_size(parameter), 1))
         for parameter in table
         if not isinstance(parameter.law, Constant)
     ]
-    count = max(min(max(needed, default=LEAST), DRAWS // len(table)), LEAST)
+    count = max(min(max(needed, default=LEAST), DRAWS // len(table)) // FEWER[precision], LEAST)
     return count - count % 2
 
 
@@ -90,14 +103,15 @@ def tests(table: Sequence[Parameter]) -> int:
     for earlier, parameter in enumerate(random):
         count = parameter.blocks
         parts = _parts(parameter)
-        # Seven of the whole tensor, two of each block, one of each two parts, three of each earlier tensor.
-        total += 7 + (2 * count if count > 1 else 0) + parts * (parts - 1) // 2 + 3 * earlier
+        # Seven of the whole tensor, its elements, rows and columns, rows and columns with each other, two of each
+        # block, one of each two parts, three of each earlier tensor.
+        total += 12 + (2 * count if count > 1 else 0) + parts * (parts - 1) // 2 + 3 * earlier
     return total
 
 
 def _judge(table: Sequence[Parameter], place: Place, arrays: Arrays) -> Iterator[Comparison]:
     """One side, tensor by tensor."""
-    side, count = place.sides[0], seeds(table)
+    side, count = place.sides[0], seeds(table, place.precision)
     level = tolerances.INITIAL_LAW_LEVEL / max(tests(table), 1)
     earlier: list[tuple[str, np.ndarray]] = []
     for parameter in table:
@@ -123,6 +137,8 @@ def _judge(table: Sequence[Parameter], place: Place, arrays: Arrays) -> Iterator
         unit = values / distributions.deviation(parameter.law)
         yield from _independent(place, parameter, unit, earlier, level)
         earlier.append((name, unit))
+        yield from _elements(place, parameter, array, level)
+        yield from _far_apart(place, parameter, arrays.get(f"{FAR}/{name}"), level)
 
 
 def _constant(place: Place, tensor: str, array: np.ndarray, value: float) -> Comparison:
@@ -138,6 +154,47 @@ def _distinct(place: Place, name: str, values: np.ndarray, level: float) -> Iter
     if count**2 / 2 * 2.0 ** (-RESOLUTION * size) < level:
         different = len(np.unique(values, axis=0))
         yield place.equal(f"{name}, seeds", different, count, "different tensors, of so many seeds")
+
+
+def _far_apart(place: Place, parameter: Parameter, drawn: np.ndarray | None, level: float) -> Iterator[Comparison]:
+    """Seeds that share their last bits give other tensors."""
+    count = len(far_seeds(place.seed))
+    name = f"{parameter.name}, far seeds"
+    if drawn is None or drawn.shape != (count, *parameter.shape):
+        yield place.failed(name, f"expected shape {(count, *parameter.shape)}, got {getattr(drawn, 'shape', None)}")
+    elif count**2 / 2 * 2.0 ** (-RESOLUTION * _drawn_size(parameter)) < level:
+        different = len({one.tobytes() for one in drawn})
+        yield place.equal(name, different, count, "different tensors, of so many seeds far apart")
+
+
+def _elements(place: Place, parameter: Parameter, array: np.ndarray, level: float) -> Iterator[Comparison]:
+    """Each element over the seeds, each row and each column, and rows and columns with each other.
+
+    array: (seeds, *shape), without a row that is zero. A tensor is as wide as its law, and still has an element that is
+    always the same, a row that is wider, or columns by twos.
+    """
+    expected, name = parameter.law, parameter.name
+    assert not isinstance(expected, Constant)
+    count = len(array)
+    flat = array.reshape(count, -1)
+    yield _limited(place, f"{name}, each element", distributions.each(flat, expected, level, "element"))
+    # Half of the seeds give an element the same value with a chance that is beyond all levels.
+    common = max(int(np.unique(column, return_counts=True)[1].max()) for column in flat.T)
+    note = "seeds that give an element the same value; up to a half of them may"
+    yield place.limited(f"{name}, varying", (common, 1), float(common), max(count / 2, 2.0), flat.size, note)
+    if array.ndim != 3 or min(array.shape[1:]) < 2:
+        return
+    unit = array / distributions.deviation(expected)
+    for what, axis in (("row", 1), ("column", 2)):
+        lines = np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
+        yield _limited(place, f"{name}, each {what}", distributions.each(lines, expected, level, what))
+        own = np.moveaxis(unit, axis, -1).reshape(-1, array.shape[axis])
+        yield _limited(place, f"{name}, {what}s alike", distributions.alike(own, level, what))
+    ranks = np.linalg.matrix_rank(array.astype(np.float64), tol=None)
+    full = min(array.shape[1:])
+    lacking = int((ranks < full).sum())
+    note = f"seeds whose matrix has not the rank {full}; up to a half of them may, by rounding"
+    yield place.limited(f"{name}, rank", (lacking, 0), float(lacking), count / 2, count, note)
 
 
 def _moments(place: Place, parameter: Parameter, values: np.ndarray, level: float) -> Iterator[Comparison]:

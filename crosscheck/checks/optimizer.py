@@ -28,6 +28,14 @@ TINY = -7.0
 Elsewhere Adam's second moment forgets a large gradient only after a thousand steps."""
 
 
+POISONED: dict[int, float] = {5: np.inf, 20: np.nan}
+"""Step -> what one element of its gradients is, in a replay of its own. A training that overflows must not be hidden on
+one side: which elements are finite from there on, and which are not, is the same on both."""
+
+KINDS = "kinds/"
+"""Before the names of what came of that: for each element 0 where it is finite, 1 where it is infinite, 2 for NaN."""
+
+
 def inapplicable(subject: Subject) -> str:
     return "" if subject.training.epochs else "nothing is trained"
 
@@ -42,8 +50,28 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
     replay = framework.open(subject, request.settings).need("replay")
     gradients = draw(subject, request)
     made = replay(request.start(subject), gradients)
+    # Numbers that are not finite are what is asked for; who computes in NumPy need not be warned of them.
+    with np.errstate(all="ignore"):
+        overflown = replay(request.start(subject), poisoned(subject, gradients))
     parts = {"slots/": made.slots, "parameters/": made.parameters}
-    return {part + name: array for part, arrays in parts.items() for name, array in arrays.items()}
+    kinds = {f"{KINDS}{name}": kinds_of(array) for name, array in overflown.parameters.items()}
+    return {part + name: array for part, arrays in parts.items() for name, array in arrays.items()} | kinds
+
+
+def kinds_of(array: np.ndarray) -> np.ndarray:
+    """See KINDS."""
+    return (np.isinf(array) + 2 * np.isnan(array)).astype(np.int64)
+
+
+def poisoned(subject: Subject, gradients: list[Parameters]) -> list[Parameters]:
+    """The same gradients with what POISONED says in the last element of the first tensor."""
+    name = subject.parameters()[0].name
+    found = list(gradients)
+    for step, value in POISONED.items():
+        moved = found[step][name].copy()
+        moved.flat[-1] = value
+        found[step] = {**found[step], name: moved}
+    return found
 
 
 def draw(subject: Subject, request: Request) -> list[Parameters]:
@@ -82,7 +110,9 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     found += [close(n, shape, bounds.parameters, rate) for n, shape in parameters.items()]
     # A stable sort: where two tensors part at the same step, the one that is computed first comes first.
     found.sort(key=lambda comparison: comparison.step if not comparison.passed and comparison.step is not None else -1)
-    return found + place.only([*slots, *parameters], first, second)
+    kinds = [f"{KINDS}{p.name}" for p in table]
+    found += [place.identical(name, first.get(name), second.get(name)) for name in kinds]
+    return found + place.only([*slots, *parameters, *kinds], first, second)
 
 
 def _largest(name: str, shape: tuple[int, ...], first: Arrays, second: Arrays) -> np.ndarray:

@@ -325,11 +325,16 @@ def _evaluations(
 
     def evaluate(parameters: Parameters) -> dict[str, np.ndarray]:
         found = {n: side.forward(parameters, b)["logits"] for n, b in batches.items()}
-        if side.predict is not None and (subject.decodes or not whole):
+        if side.predict is not None and (subject.decodes or not whole or subject.stands_for_others(_predicted)):
             found |= {name + PREDICTED: side.predict(parameters, batch) for name, batch in batches.items()}
         return found
 
     return evaluate
+
+
+def _predicted(subject: Subject) -> list[str]:
+    """Which `predict` a model has: one for each kind is compiled."""
+    return [", ".join(subject.stages())]
 
 
 def _evaluated(subject: Subject, seed: int, precision: Precision) -> dict[str, Batch]:
@@ -548,6 +553,9 @@ def _both(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iter
         # Of a process that has trained before, "before" is after too, and it is the other side that shows it.
         name = "evaluated/ragged after"
         yield _close(place, "logits, ragged", first.get(name), second.get(name), False)
+        name = "evaluated/ragged, predicted after"
+        if name in first and name in second:
+            yield _close(place, "logits, ragged, predicted", first[name], second[name], False)
         return
     if place.case == STRETCHES and subject.has_dropout:
         return
@@ -606,7 +614,6 @@ def _told_apart(subject: Subject, place: Place, steps: int) -> int:
 
 
 def _judge_left_behind(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterator[Comparison]:
-    del subject
     for name in [name for name in arrays if name.endswith(" before")]:
         what = name.removesuffix(" before")
         here = place.within(side, "before", "after")
@@ -622,6 +629,10 @@ def _judge_left_behind(subject: Subject, place: Place, side: str, arrays: Arrays
     if ragged is not None and larger is not None:
         here = place.within(side, "among others", "in a smaller batch")
         yield _close(here, "logits, larger", larger[: len(ragged)], ragged, False)
+    predicted = arrays.get("evaluated/ragged, predicted after")
+    if predicted is not None and not subject.decodes:
+        here = place.within(side, "predict", "forward")
+        yield _close(here, "logits, ragged, predicted", predicted, ragged, False)
 
 
 def _judge_chunks(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterator[Comparison]:

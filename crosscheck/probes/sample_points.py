@@ -12,7 +12,13 @@ from crosscheck.probes.witness import aside
 from crosscheck.request import Request
 from spec.errors import Unsupported
 from spec.framework import Framework, Precision, Side
+from spec.parameters import Parameters
 from spec.points import Point, permutation
+
+
+def mode(point: Point) -> dict[str, Parameters]:
+    """What says so, where a point has masks: who drops nothing need not take any."""
+    return {} if point.dropout is None else {"dropout": point.dropout}
 
 
 def permuted(point: Point, name: str, values: np.ndarray) -> np.ndarray:

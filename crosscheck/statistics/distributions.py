@@ -81,10 +81,59 @@ def mean(values: np.ndarray, law: Random, level: float) -> Finding:
 
 def spread(values: np.ndarray, law: Random, level: float) -> Finding:
     """The standard deviation, about the known mean of zero, is the law's."""
-    from scipy import stats
-
     count, expected = values.size, deviation(law)
     found = math.sqrt(float(np.square(values, dtype=np.float64).mean()))
+    low, high = _mean_squares(law, count, level)
+    bound = expected * (math.sqrt(high) - 1 if found > expected else 1 - math.sqrt(low))
+    error = 0.02 * math.sqrt(sample_size(law, 0.02) / count)
+    note = f"standard deviation of {count} values, whose standard error is {error:.1%}"
+    return Finding(found, expected, abs(found - expected), bound, count, note)
+
+
+def each(samples: np.ndarray, law: Random, level: float, what: str) -> Finding:
+    """Mean and standard deviation of each of several samples, (values, samples): the furthest off of them.
+
+    Both are tested of every sample at an equal share of the level.
+    """
+    count, number = samples.shape
+    share = level / (2 * number)
+    expected = deviation(law)
+    means = samples.mean(axis=0, dtype=np.float64)
+    spreads = np.sqrt(np.square(samples, dtype=np.float64).mean(axis=0))
+    low, high = _mean_squares(law, count, share)
+    away = np.where(spreads > expected, math.sqrt(high) - 1, 1 - math.sqrt(low)) * expected
+    shift = reach(share) * expected / math.sqrt(count)
+    ratios = (np.abs(means) / shift, np.divide(np.abs(spreads - expected), away, where=away > 0, out=np.zeros(number)))
+    kind = int(ratios[1].max() > ratios[0].max())
+    worst = int(ratios[kind].argmax())
+    found, wanted, bound = [
+        (float(means[worst]), 0.0, shift),
+        (float(spreads[worst]), expected, float(away[worst])),
+    ][kind]
+    name = ("mean", "standard deviation")[kind]
+    return Finding(found, wanted, abs(found - wanted), bound, samples.size, f"{name} of {what} {worst}, {count} values")
+
+
+def alike(samples: np.ndarray, level: float, what: str) -> Finding:
+    """No two of several samples, (values, samples) in units of their standard deviation, are correlated.
+
+    As in `correlation`, at an equal share of the level for each two.
+    """
+    count, number = samples.shape
+    unit = samples.astype(np.float64)
+    norms = np.linalg.norm(unit, axis=0)
+    scale = np.maximum(math.sqrt(count), norms)[:, None] * np.where(norms > 0, norms, 1.0)[None, :]
+    found = np.triu(np.abs(unit.T @ unit) / scale, 1)
+    worst = np.unravel_index(int(found.argmax()), found.shape)
+    bound = reach(level / max(number * (number - 1) / 2, 1)) / math.sqrt(count)
+    note = f"correlation of {what} {int(worst[0])} with {what} {int(worst[1])} over {count} values"
+    return Finding(float(found[worst]), 0.0, float(found[worst]), bound, samples.size, note)
+
+
+def _mean_squares(law: Random, count: int, level: float) -> tuple[float, float]:
+    """Between which the mean square of so many values lies, in units of the law's."""
+    from scipy import stats
+
     if isinstance(law, Normal):
         low, high = float(stats.chi2.ppf(level / 2, count)) / count, float(stats.chi2.isf(level / 2, count)) / count
     else:
@@ -92,10 +141,7 @@ def spread(values: np.ndarray, law: Random, level: float) -> Finding:
         least = math.log(2 / level)
         away = (2 / 9 * least + math.sqrt((2 / 9 * least) ** 2 + 8 / 45 * count * least)) / count
         low, high = max(1 - 3 * away, 0.0), 1 + 3 * away
-    bound = expected * (math.sqrt(high) - 1 if found > expected else 1 - math.sqrt(low))
-    error = 0.02 * math.sqrt(sample_size(law, 0.02) / count)
-    note = f"standard deviation of {count} values, whose standard error is {error:.1%}"
-    return Finding(found, expected, abs(found - expected), bound, count, note)
+    return low, high
 
 
 def distribution(values: np.ndarray, law: Random, level: float) -> Finding:

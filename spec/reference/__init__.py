@@ -7,7 +7,7 @@ f'(x) = Im f(x + i h) / h to machine precision, since nothing is subtracted (Squ
 
 from spec.experiment import Experiment
 from spec.framework import Settings, Side, side_of
-from spec.reference.contract import describe, forced, forward, gradients, initialize, loss_gradient, round_trip
+from spec.reference.contract import describe, forced, forward, gradients, initialize, loss_gradient, round_trip, slopes
 from spec.reference.optimizer import step as optimizer_step
 from spec.reference.training import advance, gradients_at, predict, replay, train, train_ensemble, train_starts
 
@@ -25,6 +25,7 @@ __all__ = [
     "predict",
     "replay",
     "round_trip",
+    "slopes",
     "train",
     "train_ensemble",
     "train_starts",

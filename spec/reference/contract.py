@@ -95,6 +95,33 @@ def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarra
     return LossGradient(loss.value(logits, targets), found["logits"])
 
 
+def slopes(
+    experiment: Experiment,
+    parameters: Parameters,
+    batch: Batch,
+    settings: Settings,
+    directions: Parameters,
+    dropout: Dropout = None,
+) -> dict[str, float]:
+    """The products of `gradients`' tensors with directions of their shapes, at the cost of a forward pass each.
+
+    The derivative along a direction, by the complex-step method: of each tensor alone, the others held fixed.
+    """
+    check_settings(settings)
+    check_batch(experiment.model, batch)
+    check(experiment.model.parameters(), parameters)
+    masks = masks_of(experiment, batch, dropout)
+    prepared = renormalized(experiment.model, parameters, batch)
+    # Rows are scaled or left out, and that may as well be done to the direction.
+    along = embedding_gradient(experiment.model, directions, batch)
+    found: dict[str, float] = {}
+    for name, direction in along.items():
+        perturbed = {other: value[None] for other, value in prepared.items()}
+        perturbed[name] = perturbed[name] + 1j * STEP * direction[None]
+        found[name] = float(np.imag(loss_of(experiment, perturbed, batch, masks)[0])) / STEP
+    return found
+
+
 def complex_step(parameters: Parameters, function) -> Parameters:
     """The derivative of `function`, which maps perturbed parameters to one value each, by every parameter."""
     names = list(parameters)

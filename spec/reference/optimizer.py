@@ -39,7 +39,8 @@ def clipped(clipping: Clipping | None, gradients: Parameters) -> Parameters:
     if clipping is None:
         return gradients
     norm = np.sqrt(sum(np.sum(gradient**2) for gradient in gradients.values()))
-    factor = min(1.0, clipping.max_norm / (norm + clipping.epsilon))
+    # Not `min`, which is 1 beside a NaN: a norm that is none must not be hidden.
+    factor = np.minimum(1.0, clipping.max_norm / (norm + clipping.epsilon))
     return {name: gradient * factor for name, gradient in gradients.items()}
 
 

@@ -36,6 +36,30 @@ def test_no_test_fails_more_often_than_its_level(test: Callable, expected: distr
     assert alarms <= runs * level + 3 * (runs * level) ** 0.5
 
 
+@pytest.mark.parametrize("expected", [Uniform(0.35), Normal(1.0)])
+def test_tests_of_many_samples_share_one_level(expected: distributions.Random):
+    generator, level, runs = np.random.default_rng(4), 0.05, 400
+    drawn = draw(generator, expected, (runs, 30, 12))
+    each = [distributions.each(samples, expected, level, "row") for samples in drawn]
+    units = drawn / distributions.deviation(expected)
+    alike = [distributions.alike(samples, level, "row") for samples in units]
+    for findings in (each, alike):
+        assert sum(f.difference > f.bound for f in findings) <= runs * level + 3 * (runs * level) ** 0.5
+
+
+def test_one_sample_among_many_is_named():
+    values = draw(np.random.default_rng(5), Uniform(0.35), (200, 12))
+    wide, twice = values.copy(), values.copy()
+    wide[:, 7] *= 1.6
+    twice[:, 9] = twice[:, 2]
+    found = distributions.each(wide, Uniform(0.35), 1e-8, "row")
+    assert found.difference > found.bound
+    assert "of row 7," in found.note
+    found = distributions.alike(twice / distributions.deviation(Uniform(0.35)), 1e-8, "row")
+    assert found.difference > found.bound
+    assert "row 2 with row 9" in found.note
+
+
 def test_correlations_fail_no_more_often_than_their_level():
     generator, level, runs = np.random.default_rng(1), 0.05, 2000
     for expected in (Uniform(0.35), Normal(1.0)):

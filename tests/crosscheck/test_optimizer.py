@@ -144,7 +144,9 @@ def test_honest_sides_take_the_same_steps(experiment: str, torch_replay: Callabl
             )
             assert found
             assert [comparison for comparison in found if not comparison.passed] == []
-            assert all(comparison.step is not None and comparison.elements for comparison in found)
+            kinds = [comparison for comparison in found if comparison.tensor.startswith(check.KINDS)]
+            assert all(c.elements and (c.step is not None or c in kinds) for c in found)
+            assert kinds
 
 
 @pytest.mark.parametrize("seen", SEEN, ids=lambda seen: seen.fault.name)

@@ -19,11 +19,13 @@ import torch_impl.model
 import torch_impl.recurrent
 from crosscheck.checks import Check, forward, gradients, loss
 from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.probes import equations
 from crosscheck.request import Request
 from spec import points as sample_points
+from spec import reference
 from spec.errors import Unsupported
 from spec.experiment import Experiment, load, override, shipped
-from spec.framework import Framework, Precision
+from spec.framework import Framework, Precision, Settings
 from spec.models import MODELS
 
 FRAMEWORK: Any = torch_impl
@@ -332,6 +334,38 @@ def test_rows_that_depend_on_their_place_are_seen_when_both_sides_do_it(monkeypa
         assert all(c.tensor.endswith("(permuted rows against the first point)") for c in failed)
 
 
+def test_a_mistake_of_both_sides_is_seen_by_the_equations(monkeypatch: pytest.MonkeyPatch):
+    original = torch.nn.functional.layer_norm
+    monkeypatch.setattr(torch.nn.functional, "layer_norm", lambda x, n, w, b, e: original(x, n, w, b, e * 1.1))
+    experiment = load("hello-transformer")
+    for check in (CHECKS["forward"], CHECKS["gradients"]):
+        assert equations.CASE in check.cases(experiment, "float64", True)
+        sides = [record(check, experiment, "float64", equations.CASE, first) for first in (True, False)]
+        failed = [c for c in compare(check, experiment, "float64", equations.CASE, *sides) if not c.passed]
+        assert {c.alone for c in failed} == {"as it was", "patched"}
+        assert {c.other for c in failed} == {equations.EXACT}
+
+
+@pytest.mark.parametrize("name", ["hello-gru", "hello-transformer", "hello-embedding-padding"])
+def test_honest_sides_are_the_equations(name: str):
+    for check in (CHECKS["forward"], CHECKS["gradients"]):
+        sides = [record(check, load(name), "float64", equations.CASE, first) for first in (True, False)]
+        found = compare(check, load(name), "float64", equations.CASE, *sides)
+        assert found
+        assert all(comparison.passed for comparison in found)
+
+
+@pytest.mark.parametrize("name", ["hello-gru", "hello-embedding-scale-by-frequency", "hello-embedding-padding"])
+def test_slopes_are_products_of_the_gradients(name: str):
+    point = load(name).points("ragged", 0, "float64")[0]
+    generator = np.random.default_rng(0)
+    directions = {n: generator.choice((-1.0, 1.0), size=v.shape) for n, v in point.parameters.items()}
+    given = (point.subject, point.parameters, point.batch, Settings(precision="float64"))
+    exact = reference.gradients(*given).parameters
+    for tensor, slope in reference.slopes(*given, directions).items():
+        assert slope == pytest.approx(float(np.sum(exact[tensor] * directions[tensor])), rel=1e-12, abs=1e-14)
+
+
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("name", ["hello-lstm-attention", "hello-embedding-max-norm"])
 def test_a_difference_of_a_few_envelopes_passes_and_one_of_many_does_not(name: str, precision: Precision):
@@ -376,7 +410,7 @@ def test_the_points_of_a_case_are_of_one_shape(name: str, precision: Precision):
         assert points[0].name == ""
         assert len({point.name for point in points}) == len(points)
         for other in points[1:]:
-            if other.name == "full length":
+            if other.name == "full length" or (case, other.name) == ("own", sample_points.INITIAL):
                 continue  # Whose shape is its point.
             assert shapes(other.batch._asdict()) == shapes(points[0].batch._asdict())
             assert shapes(other.parameters) == shapes(points[0].parameters)

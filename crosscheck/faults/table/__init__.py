@@ -16,6 +16,7 @@ from crosscheck.faults.table import (
     layouts,
     loss,
     members,
+    numbers,
     optimizer,
     points,
     positions,
@@ -34,6 +35,7 @@ FAULTS: tuple[Fault, ...] = (
     + transformer.FAULTS
     + positions.FAULTS
     + points.FAULTS
+    + numbers.FAULTS
     + initial.FAULTS
     + loss.FAULTS
     + optimizer.FAULTS
