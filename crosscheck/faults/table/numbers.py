@@ -15,7 +15,7 @@ FAULTS: tuple[Fault, ...] = (
             implementation="flax_impl",
             edits=(
                 Edit(
-                    "gru.py",
+                    "gru.py:GRUCell.__call__",
                     "jax.nn.sigmoid(input_z + hidden_z)",
                     "1 / (1 + jnp.exp(-(input_z + hidden_z)))",
                 ),
@@ -34,7 +34,7 @@ FAULTS: tuple[Fault, ...] = (
             implementation="flax_impl",
             edits=(
                 Edit(
-                    "rnn.py",
+                    "rnn.py:ElmanCell.__init__",
                     '"tanh": jnp.tanh',
                     '"tanh": lambda x: (jnp.exp(x) - jnp.exp(-x)) / (jnp.exp(x) + jnp.exp(-x))',
                 ),
@@ -52,7 +52,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "attention.py",
+                "attention.py:attend",
                 "weights = torch.softmax(scores, -1) * kept",
                 "weights = scores.exp() / scores.exp().sum(-1, keepdim=True).clamp(min=1e-30) * kept",
             ),
@@ -67,7 +67,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "recurrent.py",
+                "recurrent.py:initial_state",
                 "    if batch.initial is None:",
                 "    if batch.initial is None or batch.lengths is None:",
             ),
@@ -82,7 +82,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:evaluate",
                 "    return predict(model, batch)\n",
                 "    return predict(model, batch._replace(lengths=None))\n",
             ),
@@ -97,7 +97,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "contract.py",
+                "contract.py:forward",
                 "with mode(model, dropout):\n            model(tensors)",
                 "with mode(model, dropout if isinstance(dropout, int) else None):\n            model(tensors)",
             ),
@@ -112,7 +112,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "contract.py",
+                "contract.py:gradients",
                 "with mode(model, dropout):\n            loss",
                 "with mode(model, dropout if isinstance(dropout, int) else None):\n            loss",
             ),
@@ -127,7 +127,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "encoder_decoder.py",
+                "encoder_decoder.py:EncoderDecoder.predict.step",
                 "logits.argmax(-1).astype(symbol.dtype)",
                 "(logits.shape[-1] - 1 - logits[..., ::-1].argmax(-1)).astype(symbol.dtype)",
             ),
@@ -142,7 +142,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py",
+                "training.py:replay",
                 "to_tensor(given[name], parameter.dtype, parameter.device)",
                 "to_tensor(given[name], parameter.dtype, parameter.device).nan_to_num(0.0, 0.0, 0.0)",
             ),
@@ -155,7 +155,7 @@ FAULTS: tuple[Fault, ...] = (
         name="last-element-always-zero",
         what="The last element of every drawn tensor is zero.",
         implementation="torch_impl",
-        edits=(Edit("parameters.py", UNIFORM, f"{UNIFORM}.view(-1)[-1:].zero_()"),),
+        edits=(Edit("parameters.py:draw", UNIFORM, f"{UNIFORM}.view(-1)[-1:].zero_()"),),
         experiment="hello-gru",
         check="initialization",
         tensor="rnn.weight_ih_l0, each element",
@@ -167,7 +167,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 UNIFORM,
                 f"{UNIFORM}.mul_(2.0 if values.dtype == torch.float64 else 1.0)",
             ),
@@ -181,7 +181,7 @@ FAULTS: tuple[Fault, ...] = (
             name=f"seed-cut-to-{bits}-bits",
             what=f"Of a seed the last {bits} bits count.",
             implementation="torch_impl",
-            edits=(Edit("parameters.py", "manual_seed(seed)", f"manual_seed(seed % 2**{bits})"),),
+            edits=(Edit("parameters.py:initialize", "manual_seed(seed)", f"manual_seed(seed % 2**{bits})"),),
             experiment="hello-gru",
             check="initialization",
             tensor="rnn.weight_ih_l0, far seeds",
@@ -195,7 +195,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "dropout.py",
+                "dropout.py:Dropout.__call__",
                 "        return super().__call__(inputs,",
                 "        if not self.deterministic and self.rate:\n"
                 "            keep = jax.random.bernoulli(self.rngs(), 1 - self.rate, (*inputs.shape[:-1], 5))\n"
@@ -215,7 +215,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "parameters.py",
+                "parameters.py:draw",
                 UNIFORM,
                 f"{UNIFORM}\n"
                 "            if values.ndim == 2:\n"
