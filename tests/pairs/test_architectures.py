@@ -65,11 +65,9 @@ def test_a_decoder_whose_positions_turn_the_other_way_is_none() -> None:
         def __call__(self, x: jax.Array) -> jax.Array:
             return super().__call__(x) * (1.0 + 1e-3)
 
-    inputs = tokens
-    _, report = mapped(open_torch(Decoder(1)), open_flax(Apart(layers=1)), inputs)
+    _, report = mapped(open_torch(Decoder(1)), open_flax(Apart(layers=1)), tokens)
     assert report.standing == "different"
-    # Turned the other way, the scores of queries and keys are those of the right way: a rotation by -t of both.
-    _, report = mapped(open_torch(Turned()), open_flax(DecoderPort(layers=1)), inputs)
+    _, report = mapped(open_torch(Turned()), open_flax(DecoderPort(layers=1)), tokens)
     assert report.standing == "different"
 
 

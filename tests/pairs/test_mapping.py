@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from crosscheck.mapping import Link, Map, Part, Piece, propose, verify
-from crosscheck.mapping.pools import widened
+from crosscheck.mapping.pools import Pool, key, widened
 from flax_impl.pair import kinds
 from flax_impl.pair.side import open_side as open_flax
-from spec.pair import PairOptions
+from spec.pair import Intermediate, PairOptions
 from torch_impl.pair.side import open_side as open_torch
 
 sys.path.append(str(Path(__file__).parent))
@@ -253,3 +253,12 @@ def test_memory_that_nobody_has_written_yet_is_widened_in_silence() -> None:
     with pytest.raises(RuntimeWarning):
         np.asarray(signalling, np.float64)
     assert np.isnan(widened(signalling)).all()
+
+
+def test_infinities_are_compared_and_nans_are_found_nowhere() -> None:
+    masked = np.array([1.0, -np.inf, 3.0])
+    entries = [Intermediate(0, "where", "", "", masked[::-1], (), (), False)]
+    pool = Pool(entries, 1e-9)
+    assert pool.find(key(masked)) == entries
+    for other in ([1.0, np.inf, 3.0], [1.0, -6.5, 3.0], [1.0, -np.inf, 3.1], [1.0, np.nan, 3.0]):
+        assert pool.find(key(np.array(other))) == []
