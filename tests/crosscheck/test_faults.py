@@ -243,7 +243,7 @@ def test_a_clean_side_that_crashes_could_not_run(run: Run):
         ),
         (forward("where", experiment="hello-gruu"), "flax_impl/where: experiment: expected a shipped name"),
         (forward("where", check="fordwar"), "flax_impl/where: check: expected one that runs in float64, got 'fordwar'"),
-        (forward("where", check="initialization"), "expected one that runs in float64, got 'initialization'"),
+        (forward("where", check="outcome"), "expected one that runs in float64, got 'outcome'"),
     ],
 )
 def test_a_fault_that_cannot_be_planted_is_a_usage_error(run: Run, planted: Fault, message: str):
