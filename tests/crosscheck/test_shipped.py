@@ -1,4 +1,4 @@
-"""Every shipped experiment passes, in float64, from its structure through its whole recipe in trajectory."""
+"""Every experiment of the default comparison passes in float64, from its structure to its whole recipe."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from crosscheck.cli.command import main
+from crosscheck.explore import sample
 from spec.experiment import load, shipped
 
 pytestmark = pytest.mark.needs("torch", "flax")
@@ -20,7 +21,7 @@ def test_every_experiment_passes(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
     assert code == 0, report["verdict"]
     assert report["verdict"].endswith(", 1 experiment's training left out by flax_impl: sparse embedding gradients")
-    assert [experiment["experiment"] for experiment in report["experiments"]] == shipped()
+    assert [experiment["experiment"] for experiment in report["experiments"]] == [*shipped(), *sample.names()]
     for experiment in report["experiments"]:
         name = experiment["experiment"]
         statuses = {cell["check"]: cell["status"] for cell in experiment["cells"]}
@@ -29,7 +30,8 @@ def test_every_experiment_passes(tmp_path: Path) -> None:
             assert statuses.pop("gradients") == statuses.pop("trajectory") == "left out"
             assert set(statuses.values()) == {"same"}
             continue
-        trained = load(name).training.epochs > 0
+        subject = sample.load(name) if name in sample.names() else load(name)
+        trained = subject.training.epochs > 0
         assert statuses.pop("trajectory") == ("same" if trained else "not applicable")
         assert set(statuses.values()) == {"same"}, name
         losses = [
@@ -39,5 +41,5 @@ def test_every_experiment_passes(tmp_path: Path) -> None:
         ]
         assert len(losses) == trained
         for loss in losses:
-            assert loss["elements"] == load(name).training.epochs * load(name).training.steps_per_epoch
+            assert loss["elements"] == subject.training.epochs * subject.training.steps_per_epoch
             assert loss["difference"] < LOSSES_APART, name
