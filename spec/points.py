@@ -170,7 +170,14 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
         # A shape of its own, since these have no lengths.
         if experiment.stands_for_others(_starting):
             found.append(
-                Point(INITIAL, experiment, start, batch._replace(initial=_states(experiment, batch, seed, precision)))
+                # Of a single step the first point says nothing of recurrent weights.
+                Point(
+                    INITIAL,
+                    experiment,
+                    start,
+                    batch._replace(initial=_states(experiment, batch, seed, precision)),
+                    measured=True,
+                )
             )
         return found
     batch = _random(experiment, case, seed, precision)

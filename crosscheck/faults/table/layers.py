@@ -244,7 +244,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("recurrent.py:Recurrent.__init__", "            batch_first=True,\n", ""),),
         experiment="hello-gru",
         check="forward",
-        tensor="rnn.h_n",
+        tensor="",
         entries=("PB55",),
     ),
     Fault(

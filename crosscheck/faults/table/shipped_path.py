@@ -319,7 +319,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment="hello-gru",
         check="shipped-path",
-        tensor="logits, ragged",
+        tensor="logits, ragged, predicted",
     ),
     Fault(
         name="evaluated-otherwise-after-a-step",

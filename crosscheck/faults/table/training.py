@@ -61,8 +61,8 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-stacked-lstm-dropout",
-        check="trajectory",
-        tensor="loss",
+        check="forward",
+        tensor="logits",
         entries=("PB11",),
     ),
     Fault(
@@ -77,8 +77,8 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-stacked-lstm-dropout",
-        check="trajectory",
-        tensor="loss",
+        check="forward",
+        tensor="rnn.h_l1",
         entries=("PB11",),
     ),
     Fault(
@@ -87,8 +87,8 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(Edit("dropout.py:Dropout.__call__", "inputs * self.mask", "inputs * (self.mask > 0)"),),
         experiment="hello-transformer-dropout",
-        check="trajectory",
-        tensor="loss",
+        check="forward",
+        tensor="encoder.layers.0.norm1",
     ),
     Fault(
         name="no-dropout-inside-the-feed-forward-block",
@@ -102,8 +102,8 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="hello-transformer-dropout",
-        check="trajectory",
-        tensor="loss",
+        check="forward",
+        tensor="encoder.layers.0.linear2",
         entries=("PB59",),
     ),
     Fault(

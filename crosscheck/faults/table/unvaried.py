@@ -246,8 +246,8 @@ FAULTS = (
             ),
         ),
         experiment="dropout-in-both-directions",
-        check="trajectory",
-        tensor="loss",
+        check="forward",
+        tensor="rnn.h_l1",
         option="bidirectional = true",
     ),
     Fault(
@@ -262,8 +262,8 @@ FAULTS = (
             ),
         ),
         experiment="dropout-in-three-layers",
-        check="trajectory",
-        tensor="loss",
+        check="forward",
+        tensor="rnn.h_l2",
         option="num_layers = 3",
     ),
     Fault(
