@@ -117,13 +117,23 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
 
 def shipped() -> list[str]:
     """Names of the experiments that come with ohlol, in alphabetical order."""
-    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+    return named_in(SHIPPED)
 
 
-def load(name: str) -> Experiment:
-    """Load a shipped experiment by name, or any by the path of its TOML file. Raises SpecError."""
+def named_in(folder: Path) -> list[str]:
+    """Names of the experiments of a folder, in alphabetical order."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def load(name: str, beside: Path | None = None) -> Experiment:
+    """Load a shipped experiment by name, or any by the path of its TOML file. Raises SpecError.
+
+    beside: a folder of further experiments that are loaded by name.
+    """
     path = Path(name)
-    if path.suffix != ".toml" and "/" not in name:
+    if beside is not None and name in named_in(beside):
+        path = beside / f"{name}.toml"
+    elif path.suffix != ".toml" and "/" not in name:
         path = SHIPPED / f"{name}.toml"
         if name not in shipped():
             close = difflib.get_close_matches(name, shipped(), 3)

@@ -13,10 +13,9 @@ PLACE = Path(__file__).parent / "drawn"
 
 def names() -> list[str]:
     """Of all of them."""
-    return sorted(path.stem for path in PLACE.glob("*.toml"))
+    return experiments.named_in(PLACE)
 
 
 def load(argument: str) -> Experiment:
     """One of them, or what spec.experiment.load makes of the argument. Raises what that raises."""
-    known = argument in names()
-    return experiments.load(str(PLACE / f"{argument}.toml") if known else argument)
+    return experiments.load(argument, beside=PLACE)

@@ -14,10 +14,9 @@ PLACE = Path(__file__).parent / "experiments"
 
 def names() -> list[str]:
     """Of all of them."""
-    return [*experiments.shipped(), *sorted(path.stem for path in PLACE.glob("*.toml"))]
+    return [*experiments.shipped(), *experiments.named_in(PLACE)]
 
 
 def load(name: str) -> Experiment:
     """One of them. Raises SpecError for another name."""
-    path = PLACE / f"{name}.toml"
-    return experiments.load(str(path) if path.is_file() else name)
+    return experiments.load(name, beside=PLACE)
