@@ -169,16 +169,10 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
         ]
         # A shape of its own, since these have no lengths.
         if experiment.stands_for_others(_starting):
-            found.append(
-                # Of a single step the first point says nothing of recurrent weights.
-                Point(
-                    INITIAL,
-                    experiment,
-                    start,
-                    batch._replace(initial=_states(experiment, batch, seed, precision)),
-                    measured=True,
-                )
-            )
+            count, time = batch.inputs.shape[:2]
+            states = _states(experiment, [time] * count, seed, precision)
+            # Of a single step the first point says nothing of recurrent weights.
+            found.append(Point(INITIAL, experiment, start, batch._replace(initial=states), measured=True))
         return found
     batch = _random(experiment, case, seed, precision)
     if case == MASKED:
@@ -206,13 +200,7 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
         _far(found[0], precision),
     ]
     if batch.initial:
-        states = random_batch(
-            experiment.model,
-            _lengths(experiment, case, precision),
-            seed,
-            precision,
-            initial=True,
-        ).initial
+        states = _states(experiment, _lengths(experiment, case, precision), seed, precision)
         found.append(Point(INITIAL, experiment, start, littered._replace(initial=states)))
     return found
 
@@ -229,10 +217,9 @@ def _starting(experiment: Experiment) -> list[str]:
     return [f"{type(model).__name__}, {getattr(model, 'bidirectional', False)}"] if model.initial_states(1) else []
 
 
-def _states(experiment: Experiment, batch: Batch, seed: int, precision: Precision) -> Parameters | None:
-    """Random states to begin a batch with."""
-    count, time = batch.inputs.shape[:2]
-    return random_batch(experiment.model, [time] * count, seed, precision, initial=True).initial
+def _states(experiment: Experiment, lengths: list[int], seed: int, precision: Precision) -> Parameters | None:
+    """Random states to begin a batch of such sequences with."""
+    return random_batch(experiment.model, lengths, seed, precision, initial=True).initial
 
 
 def _far(point: Point, precision: Precision) -> Point:

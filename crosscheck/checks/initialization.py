@@ -132,7 +132,7 @@ def _judge(table: Sequence[Parameter], place: Place, arrays: Arrays) -> Iterator
             if not array.size:
                 continue
         values = array.reshape(count, -1)
-        yield from _distinct(place, name, values, level)
+        yield from _distinct(place, f"{name}, seeds", values, values.shape[1], level)
         yield from _moments(place, parameter, values, level)
         unit = values / distributions.deviation(parameter.law)
         yield from _independent(place, parameter, unit, earlier, level)
@@ -148,12 +148,17 @@ def _constant(place: Place, tensor: str, array: np.ndarray, value: float) -> Com
     return place.limited(tensor, (worst, value), float(away.max()), 0.0, array.size, "the same everywhere")
 
 
-def _distinct(place: Place, name: str, values: np.ndarray, level: float) -> Iterator[Comparison]:
-    """No two seeds gave the same tensor; where one is so small that it may happen, nothing is said."""
-    count, size = values.shape
+def _distinct(
+    place: Place, name: str, values: np.ndarray, size: int, level: float, note: str = ""
+) -> Iterator[Comparison]:
+    """No two seeds gave the same tensor; where one is so small that it may happen, nothing is said.
+
+    values: (seeds, ...), of which `size` numbers a seed are drawn.
+    """
+    count = len(values)
     if count**2 / 2 * 2.0 ** (-RESOLUTION * size) < level:
-        different = len(np.unique(values, axis=0))
-        yield place.equal(f"{name}, seeds", different, count, "different tensors, of so many seeds")
+        different = len(np.unique(values.reshape(count, -1), axis=0))
+        yield place.equal(name, different, count, f"different tensors, of so many seeds{note}")
 
 
 def _far_apart(place: Place, parameter: Parameter, drawn: np.ndarray | None, level: float) -> Iterator[Comparison]:
@@ -163,9 +168,8 @@ def _far_apart(place: Place, parameter: Parameter, drawn: np.ndarray | None, lev
     guard = place.close(name, drawn, drawn, bound=1.0, shape=(count, *parameter.shape))
     if drawn is None or guard.failed:
         yield guard
-    elif count**2 / 2 * 2.0 ** (-RESOLUTION * _drawn_size(parameter)) < level:
-        different = len({one.tobytes() for one in drawn})
-        yield place.equal(name, different, count, "different tensors, of so many seeds far apart")
+    else:
+        yield from _distinct(place, name, drawn, _drawn_size(parameter), level, " far apart")
 
 
 def _elements(place: Place, parameter: Parameter, array: np.ndarray, level: float) -> Iterator[Comparison]:

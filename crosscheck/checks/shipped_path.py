@@ -429,16 +429,17 @@ def _malformed(subject: Subject, place: Place, arrays: Arrays) -> list[Compariso
         if end != "asked":
             continue
         epochs, steps, reached = map(int, asked)
-        parts = _shapes(subject, at, epochs, steps)
-        ends |= {f"{at}/steps": reached} if place.case != SEEDS else {}
+        parts = _shapes(subject, epochs, steps, recorded=at.endswith("/recorded"))
         if place.case == SEEDS:
             parts = {part: parts["loss"] for part in ("own", "spec") if part == "own" or f"{at}/{part}" in arrays}
+        else:
+            ends[f"{at}/steps"] = reached
         shapes |= {f"{at}/{part}": shape for part, shape in parts.items()}
     if place.case == STATE:
         shapes |= _shapes_of_evaluations(subject, place, arrays)
     if place.case == CHUNKS:
         epochs = subject.training.epochs
-        parts = _shapes(subject, "plain", epochs, epochs * subject.training.steps_per_epoch, looked_at=None)
+        parts = _shapes(subject, epochs, epochs * subject.training.steps_per_epoch, looked_at=None)
         shapes |= {f"{at}/{part}": parts[part] for at in ("whole", "chunks") for part in ("loss", "logits")}
     checked = [
         place.whole_number(name, expected, arrays.get(name), arrays.get(name)) for name, expected in ends.items()
@@ -451,7 +452,7 @@ def _malformed(subject: Subject, place: Place, arrays: Arrays) -> list[Compariso
 
 
 def _shapes(
-    subject: Subject, at: str, epochs: int, steps: int, looked_at: int | None = LOOKED_AT
+    subject: Subject, epochs: int, steps: int, recorded: bool = False, looked_at: int | None = LOOKED_AT
 ) -> dict[str, tuple[int, ...]]:
     """What a training of so many epochs and steps must have given, see _named."""
     seen = slice(looked_at)
@@ -461,10 +462,10 @@ def _shapes(
     slots = {f"{name}.{slot}": shape for name, shape in table.items() for slot in subject.training.optimizer.slots}
     shapes = {"loss": (losses,), "logits": (evaluated, *batch.targets.shape, subject.classes)}
     shapes |= {f"final/{name}": shape for name, shape in (table | slots).items()}
-    if at.endswith("/recorded"):
-        recorded = {"parameters": table, "slots": slots}
+    if recorded:
         first = min(steps, 2 * STRETCH)
-        shapes |= {f"{kind}/{n}": (first, *shape) for kind, held in recorded.items() for n, shape in held.items()}
+        kinds = {"parameters": table, "slots": slots}
+        shapes |= {f"{kind}/{n}": (first, *shape) for kind, held in kinds.items() for n, shape in held.items()}
     return shapes
 
 
@@ -504,7 +505,7 @@ def _alike(subject: Subject, place: Place, side: str, arrays: Arrays, one: str, 
     if short and len(arrays.get(f"{other}/loss", ())) <= STRETCH and f"{one}/loss" not in arrays:
         return  # A recipe of so few steps has nothing to be resumed.
     if not short:
-        done = [int(arrays[f"{each}/steps"][0]) if f"{each}/steps" in arrays else "missing" for each in (one, other)]
+        done = [int(arrays[f"{each}/steps"][0]) for each in (one, other)]
         yield here.equal(f"{one}/steps", done[0], done[1], "steps done, as the state that is given back says")
     size = _largest(arrays, f"{other}/final/", f"{one}/final/")
     for end in ends:
@@ -553,9 +554,9 @@ def _both(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iter
         # Of a process that has trained before, "before" is after too, and it is the other side that shows it.
         name = "evaluated/ragged after"
         yield _close(place, "logits, ragged", first.get(name), second.get(name), False)
-        name = "evaluated/ragged, predicted after"
+        name = f"evaluated/ragged{PREDICTED} after"
         if name in first and name in second:
-            yield _close(place, "logits, ragged, predicted", first[name], second[name], False)
+            yield _close(place, f"logits, ragged{PREDICTED}", first[name], second[name], False)
         return
     if place.case == STRETCHES and subject.has_dropout:
         return
@@ -629,10 +630,10 @@ def _judge_left_behind(subject: Subject, place: Place, side: str, arrays: Arrays
     if ragged is not None and larger is not None:
         here = place.within(side, "among others", "in a smaller batch")
         yield _close(here, "logits, larger", larger[: len(ragged)], ragged, False)
-    predicted = arrays.get("evaluated/ragged, predicted after")
+    predicted = arrays.get(f"evaluated/ragged{PREDICTED} after")
     if predicted is not None and not subject.decodes:
         here = place.within(side, "predict", "forward")
-        yield _close(here, "logits, ragged, predicted", predicted, ragged, False)
+        yield _close(here, f"logits, ragged{PREDICTED}", predicted, ragged, False)
 
 
 def _judge_chunks(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterator[Comparison]:

@@ -47,21 +47,6 @@ FAULTS: tuple[Fault, ...] = (
         for precision in BOTH
     ),
     Fault(
-        name="softmax-without-its-maximum-float64",
-        what="softmax is exp(x) / sum exp(x): in float64 scores have to be above 709 for it to overflow.",
-        implementation="torch_impl",
-        edits=(
-            Edit(
-                "attention.py:attend",
-                "weights = torch.softmax(scores, -1) * kept",
-                "weights = scores.exp() / scores.exp().sum(-1, keepdim=True).clamp(min=1e-30) * kept",
-            ),
-        ),
-        experiment="hello-self-attention",
-        check="forward",
-        tensor="attention.weights (overflow)",
-    ),
-    Fault(
         name="start-ignored-without-lengths",
         what="A batch without lengths starts from zero whatever state it brings.",
         implementation="torch_impl",

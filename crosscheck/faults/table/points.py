@@ -6,6 +6,12 @@ state to start from, the gradient by the inputs.
 
 from crosscheck.faults.fault import Edit, Fault
 
+NAIVE_SOFTMAX = Edit(
+    "attention.py:attend",
+    "weights = torch.softmax(scores, -1) * kept",
+    "weights = scores.exp() / scores.exp().sum(-1, keepdim=True).clamp(min=1e-30) * kept",
+)
+
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="relu-by-a-root",
@@ -66,17 +72,20 @@ FAULTS: tuple[Fault, ...] = (
         name="softmax-without-its-maximum",
         what="softmax is exp(x) / sum exp(x), without the largest score being taken off first.",
         implementation="torch_impl",
-        edits=(
-            Edit(
-                "attention.py:attend",
-                "weights = torch.softmax(scores, -1) * kept",
-                "weights = scores.exp() / scores.exp().sum(-1, keepdim=True).clamp(min=1e-30) * kept",
-            ),
-        ),
+        edits=(NAIVE_SOFTMAX,),
         experiment="hello-self-attention",
         check="forward",
         tensor="attention.weights (offset)",
         precision="float32",
+    ),
+    Fault(
+        name="softmax-without-its-maximum-float64",
+        what="softmax is exp(x) / sum exp(x): in float64 scores have to be above 709 for it to overflow.",
+        implementation="torch_impl",
+        edits=(NAIVE_SOFTMAX,),
+        experiment="hello-self-attention",
+        check="forward",
+        tensor="attention.weights (overflow)",
     ),
     Fault(
         name="fourth-layer-has-weights-of-third",
