@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from crosscheck.bounds import tolerances
+from crosscheck.pair.given import SIDES
 from crosscheck.pair.initial import LEVEL, far_apart
 from crosscheck.pair.result import Difference
 from crosscheck.pair.state import Found, NotChecked, State
@@ -60,7 +61,7 @@ def _trained(state: State, number: int) -> Iterator[tuple[float, float]]:
     held_out = [state.pair.make_inputs(state.random(13, batch))[number] for batch in range(EVALUATIONS)]
     train = "train" in side.can
     for seed in range(SEEDS):
-        state.say(f"convergence, {('original', 'port')[number]}, seed {seed + 1} of {SEEDS}")
+        state.say(f"convergence, {SIDES[number]}, seed {seed + 1} of {SEEDS}")
         # Other seeds than those by which initial values were compared, and other batches on the two sides.
         side.load(side.initialize(1000 + seed))
         drawn = (state.pair.make_inputs(state.random(12, number, seed, step))[number] for step in range(STEPS))

@@ -67,6 +67,11 @@ class Site(NamedTuple):
     whole: bool
     mask: bool
 
+    @property
+    def where(self) -> str:
+        """The module, or the line of one that has no name."""
+        return self.module or self.source
+
 
 def dropout(state: State) -> Found:
     """Sites and rates on both sides, seeds, and eval mode after train mode."""
@@ -94,7 +99,7 @@ def dropout(state: State) -> Found:
         for number, site in enumerate(found):
             bits = np.arange(site.size * site.runs) < site.dropped
             finding = bernoulli.dropped(bits, site.rate, LEVEL / tests)
-            label = f"{site.module or site.source} of {name}, site {number}"
+            label = f"{site.where} of {name}, site {number}"
             values = finding.observed, finding.expected
             comparisons.append(
                 place.limited(label, values, finding.difference, finding.bound, finding.size, finding.note)
@@ -172,7 +177,7 @@ def _elsewhere(state: State, inputs: tuple[Inputs, Inputs], sites: list[list[Sit
         if match is not None:
             left.remove(match)
             continue
-        where = site.module or site.source
+        where = site.where
         at = min((one for one, _ in left), key=lambda one: abs(sites[1].index(one) - sites[0].index(site)))
         yield Difference(
             name=f"dropout: {where}, place",
@@ -344,7 +349,7 @@ def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
     """In the order of computation: one more, one less, or another rate."""
     if len(ours) != len(theirs):
         alone = _alone(ours, theirs)
-        named = [", ".join(f"{one.module or one.source} {one.rate:.3g}" for one in side) for side in alone]
+        named = [", ".join(f"{one.where} {one.rate:.3g}" for one in side) for side in alone]
         only = sum(map(len, alone)) < len(ours) + len(theirs)
         told = [f"{'alone at ' if only else ''}{one}" if one else "none alone" if only else "none" for one in named]
         first, second = (next(iter(one or side), None) for one, side in zip(alone, (ours, theirs), strict=True))
@@ -357,8 +362,8 @@ def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
         )
         return
     for one, two in zip(ours, theirs, strict=True):
+        where = one.where
         if abs(one.rate - two.rate) > 1e-3:
-            where = one.module or one.source
             yield Difference(
                 name=f"dropout: {where}",
                 check="dropout",
@@ -369,7 +374,6 @@ def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
                 size=abs(one.rate - two.rate),
             )
         elif one.sure and two.sure and (falls := _fall_together(one, two)):
-            where = one.module or one.source
             counts = f"{SIDES[0]} draws {_drawn(one)} numbers, {SIDES[1]} {_drawn(two)}"
             yield Difference(
                 name=f"dropout: {where}, shared",

@@ -69,16 +69,13 @@ def _in_words(one: Difference, seeds: int) -> Difference:
         words = (
             f"standard deviations {ours:.3g} and {theirs:.3g} over {seeds} seeds; by chance in 1 of 10^{rare:.0f} runs"
         )
-        return msgspec.structs.replace(one, text=words, index=(), values=None, size=None, bound=None)
-    if one.bound == 0.0:
+    elif one.bound != 0.0:
+        words = f"the same for every seed, {ours:.6g} and {theirs:.6g}"
+    elif min(ours, theirs) > 0.0 or max(ours, theirs) < 1.0:
+        words = f"of its numbers, {ours:.0%} of {SIDES[0]} and {theirs:.0%} of {SIDES[1]} are the same for every seed"
+    else:
         what = ("drawn", "the same for every seed") if ours < theirs else ("the same for every seed", "drawn")
         words = f"{SIDES[0]}: {what[0]}; {SIDES[1]}: {what[1]}"
-        if min(ours, theirs) > 0.0 or max(ours, theirs) < 1.0:
-            words = (
-                f"of its numbers, {ours:.0%} of {SIDES[0]} and {theirs:.0%} of {SIDES[1]} are the same for every seed"
-            )
-        return msgspec.structs.replace(one, text=words, index=(), values=None, size=None, bound=None)
-    words = f"the same for every seed, {ours:.6g} and {theirs:.6g}"
     return msgspec.structs.replace(one, text=words, index=(), values=None, size=None, bound=None)
 
 
