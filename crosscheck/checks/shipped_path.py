@@ -505,8 +505,12 @@ def _alike(subject: Subject, place: Place, side: str, arrays: Arrays, one: str, 
     if short and len(arrays.get(f"{other}/loss", ())) <= STRETCH and f"{one}/loss" not in arrays:
         return  # A recipe of so few steps has nothing to be resumed.
     if not short:
-        done = [int(arrays[f"{each}/steps"][0]) for each in (one, other)]
-        yield here.equal(f"{one}/steps", done[0], done[1], "steps done, as the state that is given back says")
+        done, expected = arrays.get(f"{one}/steps"), arrays.get(f"{other}/steps")
+        if done is None or expected is None:
+            yield here.missing(f"{one}/steps", done, expected)
+        else:
+            said = int(done[0]), int(expected[0])
+            yield here.equal(f"{one}/steps", *said, "steps done, as the state that is given back says")
     size = _largest(arrays, f"{other}/final/", f"{one}/final/")
     for end in ends:
         keep = kept.get(end.removeprefix("final/"))
@@ -615,10 +619,10 @@ def _told_apart(subject: Subject, place: Place, steps: int) -> int:
 
 
 def _judge_left_behind(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterator[Comparison]:
-    for name in [name for name in arrays if name.endswith(" before")]:
-        what = name.removesuffix(" before")
+    whats = (name.removesuffix(when) for name in arrays for when in (" before", " after") if name.endswith(when))
+    for what in dict.fromkeys(whats):
         here = place.within(side, "before", "after")
-        pair = (arrays[name], arrays.get(f"{what} after"))
+        pair = (arrays.get(f"{what} before"), arrays.get(f"{what} after"))
         if what.startswith("evaluated/"):
             here = place.within(side, "before a training", "after it")
             what = f"logits, {what.removeprefix('evaluated/')}"

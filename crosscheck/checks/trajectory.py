@@ -327,11 +327,11 @@ def _drifts(subject: Subject, place: Place, first: Arrays, second: Arrays) -> It
         name = f"parameters/{parameter.name}"
         if parameter.zero_gradient is None or not zero_gradients.blown_up(training):
             continue
-        if any(name not in side or side[name].shape != (steps, *parameter.shape) for side in (first, second)):
-            yield place.failed(zero_gradients.rows(parameter), f"{name}: missing or of another shape")
-        else:
-            start = first[f"start/{parameter.name}"]
+        start, one, two = first.get(f"start/{parameter.name}"), first.get(name), second.get(name)
+        if _fits(start, parameter.shape) and all(_fits(each, (steps, *parameter.shape)) for each in (one, two)):
             yield zero_gradients.drift(place, training, parameter, start, first[name], second[name])
+        else:
+            yield place.failed(zero_gradients.rows(parameter), f"{name}: missing or of another shape")
 
 
 def _logits(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:

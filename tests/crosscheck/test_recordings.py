@@ -4,18 +4,22 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from crosscheck.bounds import tolerances
-from crosscheck.checks import BY_DEFAULT, loss
+from crosscheck.bounds import rounding_spread, tolerances
+from crosscheck.checks import BY_DEFAULT, Check, loss
 from crosscheck.cli.command import main
+from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.judging import verdict
 from crosscheck.recording import recording
 from crosscheck.recording.recording import Stale
 from crosscheck.request import Request
+from crosscheck.subject import Subject
 from spec import parameters
 from spec.errors import UsageError
 from spec.experiment import load
@@ -94,6 +98,35 @@ def test_that_both_sides_are_one_module_is_said(tmp_path: Path, recorded: Callab
     assert compared(tmp_path, one, two)[1]["verdict"].endswith(f"; both sides are {FAKE}")
     three = recorded("three", fake(("1.0", "1.1")), "--checks", "forward")
     assert "both sides" not in compared(tmp_path, one, three)[1]["verdict"]
+
+
+def test_an_array_that_is_not_there_is_no_crash_wherever_it_is_missing(
+    tmp_path: Path, recorded: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    """Each array of the first side in turn, then all of them. What trains keeps more than it compares."""
+    one, two = recorded("one"), recorded("two")
+    judged: list[tuple[Check, Subject, Place, Arrays, Arrays]] = []
+
+    def watched(check: Check) -> SimpleNamespace:
+        def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
+            judged.append((check, subject, place, first, second))
+            return check.compare(subject, place, first, second)
+
+        return SimpleNamespace(**vars(check) | {"compare": compare})
+
+    monkeypatch.setattr(verdict, "LADDER", [watched(check) for check in verdict.LADDER])
+    assert compared(tmp_path, one, two, "--precision", "float64")[0] == 0
+    unseen = set()
+    for check, subject, place, first, second in judged:
+        assert any(comparison.failed for comparison in check.compare(subject, place, {}, second)), place
+        for name in first:
+            rest = {other: array for other, array in first.items() if other != name}
+            found = check.compare(subject, place, rest, second)
+            # Without an envelope a bound is at its least.
+            if not name.startswith(rounding_spread.PREFIX) and not any(comparison.failed for comparison in found):
+                unseen.add(check.NAME)
+    assert unseen == {"layouts", "members", "shipped-path", "trajectory"}
+    assert len(judged) > 10
 
 
 def test_bounds_are_of_what_was_drawn(tmp_path: Path, recorded: Callable[..., Path]):
