@@ -51,7 +51,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     found: list[Comparison] = []
     if place.case == equations.CASE:
         found += equations.slopes(subject, place, first, second)
-        return found + place.only(sample_points.names(points, list(_shapes(points[0]))), first, second)
+        return found + place.only(sample_points.names(points, list(shapes(points[0]))), first, second)
     for point in points:
         one, two = _at(point, first), _at(point, second)
         found += _judge(place, point, point.name, first, one, two)
@@ -69,7 +69,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
         asked = subject.reference is not None and subject.parameter_count <= ASKED
         exact = partial(_exact, subject, place) if asked else None
         found += dead(place, subject.parameters(), _at(points[0], first), _at(points[0], second), exact)
-    return found + place.only(sample_points.names(points, list(_shapes(points[0]))), first, second)
+    return found + place.only(sample_points.names(points, list(shapes(points[0]))), first, second)
 
 
 def _exact(subject: Subject, place: Place) -> Arrays:
@@ -87,7 +87,7 @@ def _judge(place: Place, point: Point, where: str, recorded: Arrays, one: Arrays
     asked = int((point.batch.targets != IGNORED).sum())
     # The loss's gradient by all logits is 1 for a mean, and 1 for each target of a sum.
     by_logits = 1 if point.subject.training.loss.reduction == "mean" else asked
-    for name, shape in _shapes(point).items():
+    for name, shape in shapes(point).items():
         envelope = sample_points.measured(point, name, recorded)
         here, there = one.get(name), two.get(name)
         entered = max(tolerances.SHARE * largest, point.added.get(name, 0.0) * by_logits)
@@ -107,10 +107,10 @@ def _judge(place: Place, point: Point, where: str, recorded: Arrays, one: Arrays
 
 def _at(point: Point, arrays: Arrays) -> dict[str, np.ndarray]:
     """What one side found at that point, by the tensors' own names."""
-    return {name: arrays[point.prefix + name] for name in _shapes(point) if point.prefix + name in arrays}
+    return {name: arrays[point.prefix + name] for name in shapes(point) if point.prefix + name in arrays}
 
 
-def _shapes(point: Point) -> dict[str, tuple[int, ...]]:
+def shapes(point: Point) -> dict[str, tuple[int, ...]]:
     """What is recorded at a point, in the order of the report."""
     inputs = {INPUTS: point.batch.inputs.shape} if point.subject.has_numeric_inputs else {}
     return {LOSS: (1,), **{parameter.name: parameter.shape for parameter in point.subject.parameters()}, **inputs}

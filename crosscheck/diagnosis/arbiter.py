@@ -31,14 +31,21 @@ class Arbiter:
 
     reference: see crosscheck.subject.Subject.
     stages: for each call of `forward` in turn, the intermediates to force. stop: the function whose call is noted and
-    not carried out.
+    not carried out. elements: for each call of `gradients` in turn, those that are asked for; None for all of all.
     """
 
-    def __init__(self, reference: Any, stages: Sequence[Arrays] = (), stop: str = ""):
+    def __init__(
+        self,
+        reference: Any,
+        stages: Sequence[Arrays] = (),
+        stop: str = "",
+        elements: Sequence[Mapping[str, Sequence[int]]] | None = None,
+    ):
         self.calls: list[Call] = []
         self._reference = reference
         self._stages = list(stages)
         self._stop = stop
+        self._elements = None if elements is None else list(elements)
 
     def describe(self, settings: Settings) -> dict[str, str]:
         """As the reference does."""
@@ -54,7 +61,12 @@ class Arbiter:
                 return side.forward(*given, **named)
             return self._reference.forced(subject, *given, settings, stages=self._stages.pop(0), **named)
 
-        functions = side.functions() | {"forward": forward}
+        def gradients(*given: Any, **named: Any) -> Any:
+            if self._elements is None:
+                return side.gradients(*given, **named)
+            return self._reference.gradients(subject, *given, settings, **named, only=self._elements.pop(0))
+
+        functions = side.functions() | {"forward": forward, "gradients": gradients}
         noted = {name: self._noted(name, function) for name, function in functions.items()}
         return msgspec.structs.replace(side, **noted)
 

@@ -1,10 +1,11 @@
 """At which optimizer step a side departs by itself: the reference takes each step from the side's own state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from crosscheck.bounds.tolerances import largest
 from crosscheck.comparison import Arrays, Comparison
 from crosscheck.diagnosis.arbiter import Call
 from crosscheck.diagnosis.distance import ROUNDINGS, UNIT, Distance, measure, rounding
@@ -12,7 +13,7 @@ from crosscheck.diagnosis.finding import Departure
 from crosscheck.subject import Subject
 from spec.errors import Unsupported
 from spec.framework import Precision, Settings
-from spec.parameters import Parameters
+from spec.parameters import Parameters, generator_for
 from spec.training import State, initial_state
 
 STEP_ROUNDINGS = 16
@@ -24,6 +25,18 @@ SMALL = 1e-3
 
 PROBABILITY = 4
 """Roundings of numbers of order 1 in any gradient, however small: it begins with a probability less one."""
+
+DIFFERENT = 4
+"""Elements of a tensor that are looked at where the reference is too slow for all: where the sides differ most."""
+
+DRAWN = 12
+"""And others, drawn, from which it shows how large gradients are."""
+
+FROM_FEW = 4.0
+"""The largest of a million normal numbers is 3 times as large as the largest of DRAWN; and some room."""
+
+Elements = Mapping[str, Sequence[int]]
+"""Flat indices of elements, by tensor."""
 
 Found = dict[str, Distance]
 """What a side holds after a step, by the recorded name, against what the equations make of its state before it."""
@@ -48,8 +61,13 @@ def given(subject: Subject, call: Call) -> Given:
     return Given(state, seed, [])
 
 
-def at_step(subject: Subject, handed: Given, arrays: Arrays, precision: Precision, step: int) -> Found:
-    """Loss, slots, parameters and logits after that step, each against one step of the reference."""
+def at_step(
+    subject: Subject, handed: Given, arrays: Arrays, precision: Precision, step: int, only: Elements | None = None
+) -> Found:
+    """Loss, slots, parameters and logits after that step, each against one step of the reference.
+
+    only: flat indices of the elements of each tensor that are looked at, where that is not all.
+    """
     before = _recorded(handed, arrays, step - 1)
     found: Found = {}
     if handed.gradients:
@@ -60,10 +78,10 @@ def at_step(subject: Subject, handed: Given, arrays: Arrays, precision: Precisio
             return subject.reference.optimizer_step(subject.training, before, gradients)
     else:
         settings = Settings("float64")
-        loss, gradients, _ = subject.reference.gradients_at(subject, before, handed.seed, settings)
+        loss, gradients, _ = subject.reference.gradients_at(subject, before, handed.seed, settings, only)
         expected = np.array(loss)
         found["loss"] = measure(arrays["loss"][step], expected, rounding(expected, precision), precision)
-        spread = _spread(gradients, precision)
+        spread = _spread(gradients, precision, 1.0 if only is None else FROM_FEW)
 
         def take(gradients: Parameters) -> State:
             return subject.reference.advance(subject, before, gradients, handed.seed, settings)
@@ -87,6 +105,31 @@ def at_step(subject: Subject, handed: Given, arrays: Arrays, precision: Precisio
         bound = rounding(expected, precision)
         found["logits"] = measure(arrays["logits"][epoch - 1], expected, bound, precision)
     return found
+
+
+def at_which_they_differ(subject: Subject, sides: Sequence[Arrays], step: int) -> dict[str, list[int]]:
+    """Elements of each parameter at which the sides differ most after a step, in it or in a slot, and drawn ones."""
+    found = {}
+    for parameter in subject.parameters():
+        slots = (f"slots/{parameter.name}.{slot}" for slot in subject.training.optimizer.slots)
+        names = (f"parameters/{parameter.name}", *slots)
+        held = [[side[name][step] for side in sides if len(side.get(name, ())) > step] for name in names]
+        drawn = generator_for(step, "elements", parameter.name).integers(parameter.size, size=DRAWN)
+        found[parameter.name] = sorted({*most_different(parameter.shape, held), *drawn.tolist()})
+    return found
+
+
+def most_different(shape: tuple[int, ...], held: Sequence[Sequence[np.ndarray]]) -> list[int]:
+    """Flat indices at which two arrays of that shape differ most; what is a number on one side alone comes first.
+
+    held: for each kind of array what each side has, which counts where both have it.
+    """
+    elements: list[int] = []
+    for arrays in held:
+        if len(arrays) == 2 and all(array.shape == shape for array in arrays):
+            away = np.nan_to_num(np.abs(arrays[0].astype(np.float64) - arrays[1]).ravel(), nan=np.inf)
+            elements += np.argsort(away)[-DIFFERENT:].tolist()
+    return elements
 
 
 def first(find: Callable[[int], Found], failed: int) -> tuple[int, Found]:
@@ -161,12 +204,14 @@ def _ordered(subject: Subject, part: str) -> list[str]:
     return [f"{name}.{slot}" for slot in subject.training.optimizer.slots for name in names]
 
 
-def _spread(gradients: Parameters, precision: Precision) -> Parameters:
+def _spread(gradients: Parameters, precision: Precision, factor: float) -> Parameters:
     """How far rounding can have moved each gradient, the same for all elements of a tensor.
+
+    factor: how many times larger a tensor's largest gradient may be than the largest that is known.
 
     Honest steps of eight recipes (every tenth; float64 and float32) are off by 0.36 of it at most.
     """
-    sizes = {name: float(np.abs(gradient).max(initial=0.0)) for name, gradient in gradients.items()}
+    sizes = {name: factor * largest(gradient) for name, gradient in gradients.items()}
     least = max(ROUNDINGS * SMALL * max(sizes.values(), default=0.0), PROBABILITY)
     return {
         name: np.full_like(gradient, UNIT[precision] * max(ROUNDINGS * sizes[name], least))

@@ -5,18 +5,20 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from crosscheck.checks import LADDER, Check
+from crosscheck.checks import LADDER, Check, gradients
 from crosscheck.comparison import Arrays, Comparison, Value
 from crosscheck.diagnosis import stages, steps
 from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask
 from crosscheck.diagnosis.distance import Distance, decide, rounding
 from crosscheck.diagnosis.finding import Blame, Departure
+from crosscheck.probes import equations
 from crosscheck.subject import Subject
 from spec import text
 from spec.errors import OhlolError
 
 LARGEST = 10_000
-"""Parameters of a model that the reference is asked about: a gradient takes it about 0.1 ms for each."""
+"""Parameters of a model whose gradients the reference is asked for in full: each takes it about 0.1 ms. Of a larger one
+it is asked for those of the elements at which the sides differ most."""
 
 Recorded = dict[str, Arrays]
 """Each side's arrays of the failed case, by the side's name."""
@@ -74,9 +76,6 @@ def _voted(
     subject: Subject, failure: Comparison, comparisons: Sequence[Comparison], recorded: Recorded, seed: int
 ) -> Blame:
     """What the reference says."""
-    if subject.parameter_count > LARGEST:
-        count = subject.parameter_count
-        return _undecided(f"too large for the reference: expected at most {LARGEST} parameters, got {count}")
     if failure.kind == "missing":
         lacking = [name for name, arrays in recorded.items() if failure.recorded not in arrays]
         found = [Departure(side=name, stage=failure.check, tensor=failure.tensor, value="missing") for name in lacking]
@@ -98,6 +97,12 @@ def _by_steps(subject: Subject, failure: Comparison, recorded: Recorded, seed: i
     else:
         return _undecided("the reference was not asked to train")
     found, at_failure = {}, {}
+    few = subject.parameter_count > LARGEST and not handed.gradients
+    if few and subject.training.clipping is not None:
+        return _undecided(
+            f"clipping needs all gradients, which the reference is asked for up to {LARGEST} parameters, "
+            f"got {subject.parameter_count}"
+        )
     for name, arrays in recorded.items():
         last = max((len(array) for key, array in arrays.items() if key.startswith("parameters/")), default=0) - 1
         if last < 0:
@@ -105,7 +110,8 @@ def _by_steps(subject: Subject, failure: Comparison, recorded: Recorded, seed: i
         failed = min(failure.step if failure.step is not None else last, last)
 
         def at(step: int, arrays: Arrays = arrays) -> steps.Found:
-            return steps.at_step(subject, handed, arrays, failure.precision, step)
+            only = steps.at_which_they_differ(subject, list(recorded.values()), step) if few else None
+            return steps.at_step(subject, handed, arrays, failure.precision, step, only)
 
         found[name] = steps.first(at, failed)
         at_failure[name] = at(failed)
@@ -133,7 +139,9 @@ def _by_stages(
     def asked(forced: Sequence[Arrays]) -> Arrays:
         return ask(check, subject, failure, seed, Arbiter(subject.reference, forced))
 
-    arbiter = Arbiter(subject.reference)
+    few = subject.parameter_count > LARGEST and check.NAME == gradients.NAME
+    elements = _elements(subject, failure, list(recorded.values()), seed) if few else None
+    arbiter = Arbiter(subject.reference, elements=elements)
     reference = ask(check, subject, failure, seed, arbiter)
     failure = msgspec.structs.replace(failure, tensor=failure.recorded)
     place = (failure.check, failure.precision, failure.case)
@@ -181,6 +189,23 @@ def _by_stages(
     found = [stages.stage(deep, name, names, own[name], plain[name]) for name in blamed]
     reason = "each stage from the side's own earlier ones, against the reference's"
     return _blamed(found, reason, value, "no stage of either side is beyond its rounding")
+
+
+def _elements(subject: Subject, failure: Comparison, sides: Sequence[Arrays], seed: int) -> list[dict[str, list[int]]]:
+    """For each point of a case of gradients, of which elements the reference is asked for the gradient: at the failed
+    one, where the sides differ most."""
+    found: list[dict[str, list[int]]] = []
+    for point in equations.points(subject, failure.case, seed, failure.precision):
+        at: dict[str, list[int]] = {}
+        if failure.recorded.removeprefix(point.prefix) in gradients.shapes(point):
+            for name, shape in gradients.shapes(point).items():
+                held = [side[point.prefix + name] for side in sides if point.prefix + name in side]
+                at[name] = steps.most_different(shape, [held])
+                if point.prefix + name == failure.recorded and len(failure.index) == len(shape):
+                    at[name].append(int(np.ravel_multi_index(failure.index, shape)))
+            del at[gradients.LOSS]
+        found.append(at)
+    return found
 
 
 def _shared_steps(sides: Sequence[Arrays]) -> dict[str, int]:

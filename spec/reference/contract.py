@@ -2,7 +2,7 @@
 
 import importlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -21,7 +21,13 @@ STEP = 1e-30
 """The imaginary step of the complex-step method: so small that its square is lost, and nothing is subtracted."""
 
 CHUNK = 256
-"""Perturbations evaluated at once, which bounds the memory."""
+"""Perturbations evaluated at once, which bounds the memory of what is computed from them."""
+
+LARGEST = 2**24
+"""Complex numbers that all perturbations evaluated at once may have together: 256 MiB."""
+
+Elements = Mapping[str, Sequence[int]]
+"""Flat indices of elements, by tensor."""
 
 
 def describe(settings: Settings) -> dict[str, str]:
@@ -72,9 +78,14 @@ def forced(
 
 
 def gradients(
-    experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
+    experiment: Experiment,
+    parameters: Parameters,
+    batch: Batch,
+    settings: Settings,
+    dropout: Dropout = None,
+    only: Elements | None = None,
 ) -> Gradients:
-    """See spec.framework.Side: gradients."""
+    """See spec.framework.Side: gradients. only: see `complex_step`; what is no parameter is the batch's inputs."""
     check_settings(settings)
     check_batch(experiment.model, batch)
     check(experiment.model.parameters(), parameters)
@@ -82,7 +93,9 @@ def gradients(
     prepared = renormalized(experiment.model, parameters, batch)
     loss = loss_of(experiment, {name: p[None] for name, p in prepared.items()}, batch, masks)
     varied = prepared if isinstance(experiment.model.inputs, Embedding) else {**prepared, INPUTS: batch.inputs}
-    found = complex_step(varied, lambda perturbed: loss_of(experiment, perturbed, batch, masks))
+    if only is not None:
+        only = {name if name in prepared else INPUTS: indices for name, indices in only.items()}
+    found = complex_step(varied, lambda perturbed: loss_of(experiment, perturbed, batch, masks), only)
     by_inputs = found.pop(INPUTS, None)
     return Gradients(float(loss[0]), embedding_gradient(experiment.model, found, batch), by_inputs)
 
@@ -122,14 +135,24 @@ def slopes(
     return found
 
 
-def complex_step(parameters: Parameters, function) -> Parameters:
-    """The derivative of `function`, which maps perturbed parameters to one value each, by every parameter."""
+def complex_step(
+    parameters: Parameters, function: Callable[[Parameters], Array], only: Elements | None = None
+) -> Parameters:
+    """The derivative of `function`, which maps perturbed parameters to one value each, by every parameter.
+
+    only: flat indices of the elements that are asked for, by name, where that is not all; the others are NaN.
+    """
     names = list(parameters)
     flat = np.concatenate([parameters[name].ravel() for name in names])
     ends = np.cumsum([parameters[name].size for name in names])
-    derivative = np.empty_like(flat)
-    for first in range(0, len(flat), CHUNK):
-        rows = np.arange(first, min(first + CHUNK, len(flat)))
+    starts = dict(zip(names, ends - [parameters[name].size for name in names], strict=True))
+    wanted = np.arange(len(flat))
+    if only is not None:
+        wanted = np.array([starts[name] + index for name, indices in only.items() for index in indices], np.int64)
+    derivative = np.full_like(flat, np.nan)
+    together = max(1, min(CHUNK, LARGEST // max(len(flat), 1)))
+    for first in range(0, len(wanted), together):
+        rows = wanted[first : first + together]
         perturbed = np.tile(flat.astype(np.complex128), (len(rows), 1))
         perturbed[np.arange(len(rows)), rows] += 1j * STEP
         split = np.split(perturbed, ends[:-1], axis=1)

@@ -10,7 +10,7 @@ from spec.framework import Ensemble, Gradients, MaskSource, Replay, Settings, Tr
 from spec.models import keep_masks
 from spec.parameters import Parameters, check, generator_for
 from spec.reference import encoder_decoder
-from spec.reference.contract import check_settings, evaluate, gradients, initialize
+from spec.reference.contract import Elements, check_settings, evaluate, gradients, initialize
 from spec.reference.model import Evaluation
 from spec.reference.optimizer import renormalized, step
 from spec.tasks import Batch
@@ -49,12 +49,17 @@ def train(
     )
 
 
-def gradients_at(experiment: Experiment, state: State, seed: int, settings: Settings) -> Gradients:
-    """The loss and the gradients of the step that follows `state`, with that step's batch and dropout masks."""
+def gradients_at(
+    experiment: Experiment, state: State, seed: int, settings: Settings, only: Elements | None = None
+) -> Gradients:
+    """The loss and the gradients of the step that follows `state`, with that step's batch and dropout masks.
+
+    only: see `spec.reference.contract.complex_step`.
+    """
     batch = experiment.task.batch(seed, state.step, settings.precision)
     size, time = batch.inputs.shape[:2]
     dropped = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", state.step))
-    return gradients(experiment, state.parameters, batch, settings, dropped)
+    return gradients(experiment, state.parameters, batch, settings, dropped, only)
 
 
 def advance(experiment: Experiment, state: State, found: Parameters, seed: int, settings: Settings) -> State:

@@ -199,6 +199,15 @@ def test_what_no_distance_can_be_measured_of(change: Callable[[Any], Any], value
     assert str(departure.value) == value
 
 
+@pytest.fixture(params=["all elements", "those that differ"])
+def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether the model is small enough for the reference to be asked for all of its gradients."""
+    if request.param != "all elements":
+        monkeypatch.setattr(vote, "LARGEST", 10)
+    return request.param
+
+
+@pytest.mark.usefixtures("asked")
 def test_a_gradient_alone():
     def gradients(original: Any, *given: Any, **named: Any) -> Gradients:
         made = original(*given, **named)
@@ -213,6 +222,23 @@ def test_a_gradient_alone():
     assert blame.reference == departure.expected
 
 
+@pytest.mark.usefixtures("asked")
+def test_one_element_of_a_gradient():
+    def gradients(original: Any, *given: Any, **named: Any) -> Gradients:
+        made = original(*given, **named)
+        wrong = made.parameters["rnn.weight_ih_l0"].copy()
+        wrong[5, 2] += 1e-6
+        return made._replace(parameters=made.parameters | {"rnn.weight_ih_l0": wrong})
+
+    blame = blamed(load("hello-gru"), "gradients", Faulty(gradients=gradients))
+    (departure,) = blame.departures
+    assert (departure.tensor, departure.index) == ("rnn.weight_ih_l0", (5, 2))
+    assert isinstance(departure.value, float)
+    assert isinstance(departure.expected, float)
+    assert departure.value - departure.expected == pytest.approx(1e-6, rel=1e-6)
+
+
+@pytest.mark.usefixtures("asked")
 def test_the_backward_pass_starts_at_the_end():
     """What comes before the wrong module in the table comes after it in the backward pass."""
 
@@ -272,8 +298,10 @@ def test_the_step_at_which_an_optimizer_departs(experiment: str, part: str, name
     ("name", "part", "stage"),
     [("hello-lstm-adamw-warm-up", "parameters", "update"), ("hello-gru-clipping", "slots", "gradient or slots")],
 )
-def test_the_step_at_which_a_training_departs(name: str, part: str, stage: str, step: int):
+def test_the_step_at_which_a_training_departs(name: str, part: str, stage: str, step: int, asked: str):
     experiment = override(load(name), training__epochs=12)
+    if asked != "all elements":
+        experiment = override(experiment, training__clipping=None)
 
     def train(original: Any, experiment: Any, state: Any, epochs: int, seed: int, settings: Any, **named: Any) -> Any:
         if state.step > step:  # Resumed later than that.
@@ -353,7 +381,21 @@ def test_where_the_reference_has_nothing_to_say(failure: Comparison, departs: st
     assert blame.reason
 
 
-@pytest.mark.parametrize("problem", ["unsupported", "broken", "large"])
+def test_clipping_is_by_all_gradients(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(vote, "LARGEST", 10)
+    experiment = override(load("hello-gru-clipping"), training__epochs=3)
+
+    def train(original: Any, *given: Any, **named: Any) -> Any:
+        made = original(*given, **named)
+        return made._replace(losses=made.losses * (1 + 1e-6))
+
+    _, blame = judged(experiment, "trajectory", reference, Faulty(train=train))
+    assert blame is not None
+    assert blame.at_fault == "undecided"
+    assert blame.reason.startswith("clipping needs all gradients")
+
+
+@pytest.mark.parametrize("problem", ["unsupported", "broken"])
 def test_a_reference_that_cannot_serve_breaks_nothing(problem: str, monkeypatch: pytest.MonkeyPatch):
     experiment = load("hello-gru")
     failure = a_failure()
@@ -361,13 +403,11 @@ def test_a_reference_that_cannot_serve_breaks_nothing(problem: str, monkeypatch:
     if problem == "unsupported":
         # As for a model that has no equations here.
         monkeypatch.delattr("spec.reference.gru.GRU")
-    elif problem == "broken":
-        monkeypatch.setattr("spec.reference.gru.GRU", lambda at, model: 1 / 0)
     else:
-        monkeypatch.setattr(vote, "LARGEST", 10)
+        monkeypatch.setattr("spec.reference.gru.GRU", lambda at, model: 1 / 0)
     blame = vote.find(experiment, [failure], {FIRST: arrays, SECOND: arrays}, 0)
     assert blame is not None
-    expected = {"unsupported": "the reference has no GRU", "broken": "ZeroDivisionError", "large": "too large"}
+    expected = {"unsupported": "the reference has no GRU", "broken": "ZeroDivisionError"}
     assert blame.at_fault == "undecided"
     assert expected[problem] in blame.reason
 
