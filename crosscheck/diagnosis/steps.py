@@ -107,15 +107,21 @@ def at_step(
     return found
 
 
-def at_which_they_differ(subject: Subject, sides: Sequence[Arrays], step: int) -> dict[str, list[int]]:
-    """Elements of each parameter at which the sides differ most after a step, in it or in a slot, and drawn ones."""
+def at_which_they_differ(
+    subject: Subject, sides: Sequence[Arrays], step: int, failure: Comparison
+) -> dict[str, list[int]]:
+    """Elements of each parameter at which the sides differ most after a step, in it or in a slot; the one that failed;
+    and drawn ones."""
     found = {}
     for parameter in subject.parameters():
         slots = (f"slots/{parameter.name}.{slot}" for slot in subject.training.optimizer.slots)
         names = (f"parameters/{parameter.name}", *slots)
         held = [[side[name][step] for side in sides if len(side.get(name, ())) > step] for name in names]
         drawn = generator_for(step, "elements", parameter.name).integers(parameter.size, size=DRAWN)
-        found[parameter.name] = sorted({*most_different(parameter.shape, held), *drawn.tolist()})
+        failed = []
+        if failure.tensor in names and len(failure.index) == len(parameter.shape):
+            failed = [int(np.ravel_multi_index(failure.index, parameter.shape))]
+        found[parameter.name] = sorted({*most_different(parameter.shape, held), *failed, *drawn.tolist()})
     return found
 
 

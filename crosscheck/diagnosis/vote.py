@@ -110,7 +110,7 @@ def _by_steps(subject: Subject, failure: Comparison, recorded: Recorded, seed: i
         failed = min(failure.step if failure.step is not None else last, last)
 
         def at(step: int, arrays: Arrays = arrays) -> steps.Found:
-            only = steps.at_which_they_differ(subject, list(recorded.values()), step) if few else None
+            only = steps.at_which_they_differ(subject, list(recorded.values()), step, failure) if few else None
             return steps.at_step(subject, handed, arrays, failure.precision, step, only)
 
         found[name] = steps.first(at, failed)

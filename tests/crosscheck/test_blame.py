@@ -293,15 +293,21 @@ def test_the_step_at_which_an_optimizer_departs(experiment: str, part: str, name
     assert blame.reference is not None
 
 
-@pytest.mark.parametrize("step", [0, 5])
 @pytest.mark.parametrize(
-    ("name", "part", "stage"),
-    [("hello-lstm-adamw-warm-up", "parameters", "update"), ("hello-gru-clipping", "slots", "gradient or slots")],
+    ("name", "part", "stage", "step", "largest"),
+    [
+        ("hello-lstm-adamw-warm-up", "parameters", "update", 0, vote.LARGEST),
+        ("hello-lstm-adamw-warm-up", "parameters", "update", 5, vote.LARGEST),
+        ("hello-lstm-adamw-warm-up", "parameters", "update", 5, 10),
+        ("hello-gru-clipping", "slots", "gradient or slots", 0, vote.LARGEST),
+        ("hello-gru", "slots", "gradient or slots", 5, 10),
+    ],
 )
-def test_the_step_at_which_a_training_departs(name: str, part: str, stage: str, step: int, asked: str):
+def test_the_step_at_which_a_training_departs(
+    name: str, part: str, stage: str, step: int, largest: int, monkeypatch: pytest.MonkeyPatch
+):
     experiment = override(load(name), training__epochs=12)
-    if asked != "all elements":
-        experiment = override(experiment, training__clipping=None)
+    monkeypatch.setattr(vote, "LARGEST", largest)
 
     def train(original: Any, experiment: Any, state: Any, epochs: int, seed: int, settings: Any, **named: Any) -> Any:
         if state.step > step:  # Resumed later than that.
@@ -323,9 +329,12 @@ def test_the_step_at_which_a_training_departs(name: str, part: str, stage: str, 
             slots={key: np.concatenate([run.slots[key] for run in runs]) for key in rest.slots},
         )
 
-    (departure,) = blamed(experiment, "trajectory", Faulty(train=train)).departures
+    blame = blamed(experiment, "trajectory", Faulty(train=train))
+    (departure,) = blame.departures
     assert (departure.step, departure.stage) == (step, stage)
     assert departure.tensor.startswith(f"{part}/")
+    assert isinstance(blame.reference, float)
+    assert np.isfinite(blame.reference)
 
 
 def test_a_wrong_loss_comes_before_what_follows_from_it():
