@@ -20,6 +20,11 @@ ATTRIBUTE = "LEAVES_OUT"
 """The implementation's mapping, option -> reason; may be missing from a module."""
 
 
+FOLLOWS = "FOLLOWS_SPEC"
+"""False in an implementation that computes other equations than the spec's on purpose, such as an approximation that is
+compared before and after a change: it is held against the other side alone. May be missing from a module."""
+
+
 def _sparse(experiment: Experiment) -> bool:
     return isinstance(experiment.model.inputs, Embedding) and experiment.model.inputs.sparse
 
@@ -44,6 +49,14 @@ def leaves_out(name: str, implementation: Any) -> dict[str, str]:
     # Its methods are the implementation's, and so is what they raise.
     except (Exception, SystemExit) as error:
         raise UsageError(f"{name}: {ATTRIBUTE}: expected a mapping to reasons, got {text.exception(error)}") from error
+
+
+def follows_spec(name: str, implementation: Any) -> bool:
+    """Whether that module is held against the spec's equations; see FOLLOWS. Raises UsageError unless it is a bool."""
+    declared = getattr(implementation, FOLLOWS, True)
+    if not isinstance(declared, bool):
+        raise UsageError(f"{name}: {FOLLOWS}: expected True or False, got {text.admit(repr(declared))}")
+    return declared
 
 
 def _checked(what: str, declared: Any) -> dict[str, str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from crosscheck.bounds import tolerances
 from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.probes import equations
 from crosscheck.request import Request
 from crosscheck.statistics import bernoulli
 from crosscheck.statistics.distributions import Finding
@@ -285,7 +286,7 @@ def _equations(
 ) -> Comparison:
     """The logits against those of the equations with these masks."""
     exact = _reference(subject).forward(_start(arrays), batch, dropout=dropout)["logits"]
-    bound, here = tolerances.FORWARD[place.precision], place.against(place.alone, "spec.reference")
+    bound, here = tolerances.FORWARD[place.precision], place.against(place.alone, equations.EXACT)
     expected = exact.astype(place.precision)
     return here.close(tensor, logits, expected, bound=bound.relative, floor=bound.floor)
 
@@ -317,7 +318,7 @@ def _judge_training(subject: Subject, place: Place, arrays: Arrays) -> Iterator[
     batch = still(subject).evaluation_batch(place.precision)
     exact = _reference(subject).forward(_start(arrays), batch)["logits"]
     expected = np.broadcast_to(exact.astype(place.precision), (2, EPOCHS, *exact.shape))
-    yield place.against(side, "spec.reference").close(
+    yield place.against(side, equations.EXACT).close(
         "logits of evaluations",
         arrays["logits"],
         expected,

@@ -24,7 +24,7 @@ def inapplicable(subject: Subject) -> str:
 
 
 def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    found = subject.cases(precision, thorough) + equations.cases(subject, precision, thorough)
+    found = subject.cases(precision, thorough)
     return (*found, DECODED) if subject.decodes and precision == "float64" else found
 
 
@@ -34,18 +34,15 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
             return side.forward(point.parameters, point.batch, **sample_points.mode(point))
         return {DECODED: side.need("predict")(point.parameters, point.batch)}
 
-    points = equations.points(subject, case, request.seed, request.precision)
+    points = subject.points(case, request.seed, request.precision)
     # In float32 another symbol may be the best, and what follows is then of another size than rounding.
     return sample_points.record(framework, points, compute, request, chosen=case == DECODED)
 
 
 def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    points = equations.points(subject, place.case, place.seed, place.precision)
+    points = subject.points(place.case, place.seed, place.precision)
     tensors = [DECODED] if place.case == DECODED else list(points[0].subject.stages())
     found: list[Comparison] = []
-    if place.case == equations.CASE:
-        found += equations.stages(subject, place, first, second)
-        return found + place.only(sample_points.names(points, tensors), first, second)
 
     def close(here: Place, point: Point, name: str, where: str, one: np.ndarray | None, two: np.ndarray | None) -> None:
         entered = tolerances.largest(one, two, np.array(tolerances.ENTERED))
@@ -67,6 +64,8 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
                     here = sample_points.permuted(point, name, here)
                 alone = place.within(side, "first point", point.name)
                 close(alone, point, name, f"{point.name} against the first point", here, there)
+    if equations.asked(subject, place):
+        found += equations.stages(subject, place, first, second)
     return found + place.only(sample_points.names(points, tensors), first, second)
 
 

@@ -32,7 +32,7 @@ def inapplicable(subject: Subject) -> str:
 
 
 def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    return subject.cases(precision, thorough) + equations.cases(subject, precision, thorough)
+    return subject.cases(precision, thorough)
 
 
 def record(framework: Framework, subject: Subject, case: str, request: Request) -> Arrays:
@@ -41,17 +41,12 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
         inputs = {} if found.inputs is None else {INPUTS: found.inputs}
         return {LOSS: np.array([found.loss], request.precision), **found.parameters, **inputs}
 
-    return sample_points.record(
-        framework, equations.points(subject, case, request.seed, request.precision), compute, request
-    )
+    return sample_points.record(framework, subject.points(case, request.seed, request.precision), compute, request)
 
 
 def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
-    points = equations.points(subject, place.case, place.seed, place.precision)
+    points = subject.points(place.case, place.seed, place.precision)
     found: list[Comparison] = []
-    if place.case == equations.CASE:
-        found += equations.slopes(subject, place, first, second)
-        return found + place.only(sample_points.names(points, list(shapes(points[0]))), first, second)
     for point in points:
         one, two = _at(point, first), _at(point, second)
         found += _judge(place, point, point.name, first, one, two)
@@ -69,6 +64,8 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
         asked = subject.reference is not None and subject.parameter_count <= ASKED
         exact = partial(_exact, subject, place) if asked else None
         found += dead(place, subject.parameters(), _at(points[0], first), _at(points[0], second), exact)
+    if equations.asked(subject, place):
+        found += equations.slopes(subject, place, first, second)
     return found + place.only(sample_points.names(points, list(shapes(points[0]))), first, second)
 
 

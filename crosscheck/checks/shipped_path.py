@@ -21,7 +21,7 @@ import numpy as np
 from crosscheck.bounds import tolerances, zero_gradients
 from crosscheck.checks import dropout
 from crosscheck.comparison import Arrays, Comparison, Place
-from crosscheck.probes import determinism, telling, witness
+from crosscheck.probes import determinism, equations, telling, witness
 from crosscheck.request import Request
 from crosscheck.subject import Subject
 from spec.command.session import chunk_lengths
@@ -680,7 +680,7 @@ def _judge_own_masks(subject: Subject, place: Place, side: str, arrays: Arrays) 
         yield place.against(side, "expected").equal("own masks, one a step", len(set(runs)), expected, note)
     scores = None if subject.reference is None else _scores(still, start, losses, at)
     if scores is not None:
-        yield from _as_the_law(place.against(side, "spec.reference"), scores)
+        yield from _as_the_law(place.against(side, equations.EXACT), scores)
 
 
 def _as_the_law(place: Place, scores: np.ndarray) -> Iterator[Comparison]:

@@ -11,7 +11,6 @@ from crosscheck.diagnosis import stages, steps
 from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask
 from crosscheck.diagnosis.distance import Distance, decide, rounding
 from crosscheck.diagnosis.finding import Blame, Departure
-from crosscheck.probes import equations
 from crosscheck.subject import Subject
 from spec import text
 from spec.errors import OhlolError
@@ -195,7 +194,7 @@ def _elements(subject: Subject, failure: Comparison, sides: Sequence[Arrays], se
     """For each point of a case of gradients, of which elements the reference is asked for the gradient: at the failed
     one, where the sides differ most."""
     found: list[dict[str, list[int]]] = []
-    for point in equations.points(subject, failure.case, seed, failure.precision):
+    for point in subject.points(failure.case, seed, failure.precision):
         at: dict[str, list[int]] = {}
         if failure.recorded.removeprefix(point.prefix) in gradients.shapes(point):
             for name, shape in gradients.shapes(point).items():

@@ -3,7 +3,7 @@
 The other side cannot show that. `Subject.reference` can, in float64: every stage of a forward pass, and the loss's
 slope along directions. A slope takes one more forward pass, where all gradients would take one for each parameter;
 along signs that are drawn, each element of a tensor's gradient counts as much as any other, so that a mistake in one
-shows.
+shows. Nothing more is asked of the sides.
 """
 
 from collections.abc import Iterator
@@ -14,35 +14,29 @@ from crosscheck.bounds import tolerances
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import sample_points
 from crosscheck.subject import Subject
-from spec.framework import Precision, Settings
+from spec.framework import Settings
 from spec.parameters import generator_for
 from spec.points import INITIAL, Point
 
-CASE = "equations"
-"""The case, of forward and gradients."""
-
 LOOKED_AT = "ragged"
-"""The case whose first points are looked at, so that nothing more is compiled."""
+"""The case of forward and gradients whose first points are looked at."""
 
 EXACT = "spec.reference"
 
 
-def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    """The case where all are asked for, in float64, and somebody knows the equations."""
-    known = subject.reference is not None and LOOKED_AT in subject.cases(precision, thorough)
-    return (CASE,) if thorough and known and precision == "float64" else ()
+def asked(subject: Subject, place: Place) -> bool:
+    """Whether it is that case, in float64, and somebody knows the equations."""
+    return subject.reference is not None and place.case == LOOKED_AT and place.precision == "float64"
 
 
-def points(subject: Subject, case: str, seed: int, precision: Precision) -> list[Point]:
-    """The points of a case of forward or gradients, this one included."""
-    if case != CASE:
-        return subject.points(case, seed, precision)
-    return [point for point in subject.points(LOOKED_AT, seed, precision) if point.name in ("", INITIAL)]
+def _points(subject: Subject, place: Place) -> list[Point]:
+    found = subject.points(place.case, place.seed, place.precision)
+    return [point for point in found if point.name in ("", INITIAL)]
 
 
 def stages(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """What each side computed at these points, with the first side's envelopes."""
-    for point in points(subject, place.case, place.seed, place.precision):
+    for point in _points(subject, place):
         exact = subject.reference.open(point.subject, Settings(precision="float64")).forward(
             point.parameters, point.batch
         )
@@ -57,7 +51,7 @@ def stages(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Ite
 
 def slopes(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """Each tensor's gradient along a direction of signs. What rounding may do to each element, it may do to all."""
-    for point in points(subject, place.case, place.seed, place.precision):
+    for point in _points(subject, place):
         directions = {
             name: generator_for(place.seed, "direction", name).choice((-1.0, 1.0), size=value.shape)
             for name, value in point.parameters.items()

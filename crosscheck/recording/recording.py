@@ -16,7 +16,7 @@ from spec.errors import SpecError, UsageError
 from spec.experiment import Experiment
 from spec.framework import Precision
 
-FORMAT = 11
+FORMAT = 12
 """To be raised with every change of what is asked of an implementation, or of how it is recorded."""
 
 MANIFEST = "manifest.json"
@@ -60,7 +60,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     token: of the run that made it, so that no earlier run's file can be taken for this one's. experiment: as it was,
     so that recordings can be compared when the file has changed since. overhead: seconds of the process by kind that
     went into anything but computing, "starting" of the process's first recording, the others among `seconds`.
-    leaves_out: what the implementation declares, see spec.options. options: what it was to compute by.
+    leaves_out, follows_spec: what the implementation declares, see spec.options. options: what it was to compute by.
     """
 
     format: int
@@ -76,6 +76,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     overhead: dict[str, float] = {}
     leaves_out: dict[str, str] = {}
+    follows_spec: bool = True
     options: Options = Options()
 
     def resolved(self) -> Experiment:

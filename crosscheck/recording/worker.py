@@ -165,7 +165,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
         raise
     except BaseException as error:
         raise CannotStart(f"{name}: describe: {text.exception(error)}") from error
-    declared = options.leaves_out(name, framework)
+    declared, follows_spec = options.leaves_out(name, framework), options.follows_spec(name, framework)
     wanted = Selection(job.checks, job.precisions, job.thorough, job.case)
     repeats = Repeats(framework)
     for check in LADDER:
@@ -191,12 +191,13 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
         experiment_hash=experiment.hash,
         seed=job.seed,
         device=job.device,
-        describe=text.descriptions(described),
+        describe=text.descriptions(described) | ({} if follows_spec else {"equations": "its own"}),
         machine={"python": platform.python_version(), "numpy": np.__version__, "system": platform.platform()},
         answers=answers,
         seconds=seconds,
         overhead={"starting": starting, **spent},
         leaves_out=declared,
+        follows_spec=follows_spec,
         options=job.options,
     )
     try:

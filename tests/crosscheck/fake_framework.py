@@ -1,6 +1,7 @@
 """An implementation without a framework: not the models, but functions that are the same wherever they run.
 
-crosscheck cannot tell, since it compares two sides with each other. Tests plant faults by editing a copy.
+It says that it has equations of its own, so that two sides are held against each other alone. Tests plant faults by
+editing a copy.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from spec.framework import (
 from spec.parameters import Parameters
 from spec.tasks import IGNORED, Batch
 from spec.training import State, initial_state
+
+FOLLOWS_SPEC = False
 
 CHOICES: dict[str, tuple[str, ...]] = {"order": ("forwards", "backwards")}
 

@@ -211,3 +211,23 @@ def test_what_the_user_leaves_out_is_scope(run_crosscheck: RunCrosscheck, narrow
     outcome = run_crosscheck(FAKE, *narrowing)
     assert outcome.exit_code == SAME
     assert outcome.report["verdict"].startswith("THE SAME in what was asked: 1 experiment")
+
+
+def test_both_sides_alike_and_none_the_equations(fake: Edit, run_crosscheck: RunCrosscheck):
+    """Unless an implementation says that it follows equations of its own, which the report then says too."""
+    follows = fake(("FOLLOWS_SPEC = False", ""))
+    outcome = run_crosscheck(follows, "--checks", "forward,gradients")
+    assert outcome.exit_code == DIFFERENT
+    (experiment,) = outcome.report["experiments"]
+    failed = [comparison for comparison in experiment["comparisons"] if not comparison["passed"]]
+    assert {comparison["other"] for comparison in failed} == {"spec.reference"}
+    assert experiment["blame"]["at_fault"] == follows
+    outcome = run_crosscheck(fake(), "--checks", "forward,gradients")
+    assert outcome.exit_code == SAME
+    assert outcome.output.count("equations its own") == 2
+
+
+def test_what_says_whether_it_follows_the_spec_is_a_truth_value(fake: Edit, run_crosscheck: RunCrosscheck):
+    outcome = run_crosscheck(fake(("FOLLOWS_SPEC = False", "FOLLOWS_SPEC = 'no'")), "--checks", "forward")
+    assert outcome.exit_code == USAGE
+    assert "FOLLOWS_SPEC: expected True or False, got 'no'" in outcome.errors
