@@ -13,6 +13,9 @@ CHOICES: dict[str, tuple[str, ...]] = {"recurrence": ("automatic", "scan", "fuse
 read most easily, differentiated by JAX; "automatic" is that or "fused", by size.
 """
 
+SIZES: dict[str, tuple[int, ...]] = {"attention weights": (10**6,), "recurrent multiplications": (10**6,)}
+"""See spec.sizes, and flax_impl.attention.MANY and flax_impl.fast.choice.SMALL."""
+
 
 def __getattr__(name: str) -> Any:
     # Here, since `python -m` imports the package first, and a signal that comes meanwhile is nobody's to notice yet.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from flax_impl import SIZES
 from flax_impl.linear import RowLinear
 from flax_impl.lstm import LSTMCell
 from flax_impl.model import ArrayBatch, Model, one_hot, valid_steps, zero_padding
@@ -15,8 +16,9 @@ from flax_impl.recurrent import Layers, initial_state, record_final
 from spec.models.attention import LSTMAttention as LSTMAttentionSpec
 from spec.models.attention import MultiHeadAttention as MultiHeadAttentionSpec
 from spec.models.attention import SelfAttention as SelfAttentionSpec
+from spec.models.base import ATTENTION
 
-MANY = 10**6
+(MANY,) = SIZES[ATTENTION]
 """Weights from which on they are not kept for the backward pass: they leave the caches, and fill the memory."""
 
 BLOCK = 128

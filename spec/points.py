@@ -4,6 +4,7 @@ A compiler compiles once for each shape and precision, about a second. So a case
 within it are points of that case: they cost milliseconds.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,10 +13,11 @@ import numpy as np
 from spec import parameters as spec_parameters
 from spec.experiment import Experiment, override, shipped
 from spec.framework import Precision
-from spec.models import Embedding
+from spec.models import Embedding, Model
 from spec.models.attention import SelfAttention
 from spec.models.recurrent import Recurrent
 from spec.parameters import Parameters
+from spec.sizes import ASKED
 from spec.tasks import IGNORED, Batch, random_batch
 
 LONGEST = 7
@@ -61,6 +63,10 @@ DEEP = (
 """Shipped experiments that are also looked at with four layers by default: each kind of model that has layers, since
 their code is shared and a compilation each costs seconds in all. An experiment that is not shipped always is."""
 
+LARGE = ("hello-lstm-attention", "hello-transformer")
+"""Shipped experiments also looked at by default at the largest of spec.sizes.ASKED: a recurrence, and attention with
+one head and with several, since what is taken at such sizes is shared."""
+
 INPUTS = "inputs"
 """Beside the parameters' names: the batch's inputs, where they are numbers."""
 
@@ -75,6 +81,9 @@ TIES = "ties"
 
 INITIAL = "initial states"
 """The point with initial states that are not zero, of a model that takes any."""
+
+LONG = 256
+"""Steps of a sequence where there are many: two blocks of queries in an attention that takes 128 at a time."""
 
 LENGTHS: dict[str, list[int]] = {
     "batch 1": [LONGEST],
@@ -113,10 +122,13 @@ class Point(NamedTuple):
 
 def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
     """One for each shape."""
+    large = tuple(ASKED) if thorough and experiment.stands_for_others(_choosing) else ()
+    if experiment.name in LARGE and experiment.stands_for_others(_choosing) and precision == "float64":
+        large = large or tuple(ASKED)[-1:]
     if precision == "float32":
         # The experiment's own batch is looked at in float32 by trajectory's first step.
-        return ("own", "ragged") if thorough else ("ragged",)
-    found = ("own", "ragged", *((MASKED,) if experiment.has_dropout else ()), *(LENGTHS if thorough else ()))
+        return ("own", "ragged", *large) if thorough else ("ragged",)
+    found = ("own", "ragged", *((MASKED,) if experiment.has_dropout else ()), *(LENGTHS if thorough else ()), *large)
     if not hasattr(experiment.model, "num_layers"):
         return found
     if thorough:
@@ -174,6 +186,10 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
             # Of a single step the first point says nothing of recurrent weights.
             found.append(Point(INITIAL, experiment, start, batch._replace(initial=states), measured=True))
         return found
+    if case in ASKED:
+        batch = random_batch(experiment.model, _many(experiment.model, ASKED[case]), seed, precision, initial=True)
+        # As many rows as there are cancel: each brings what is no larger than the loss's gradient by its logits.
+        return [Point("", experiment, start, batch, added=dict.fromkeys(start, 1.0), measured=True)]
     batch = _random(experiment, case, seed, precision)
     if case == MASKED:
         generator = spec_parameters.generator_for(seed, MASKED)
@@ -215,6 +231,21 @@ def _starting(experiment: Experiment) -> list[str]:
     """The kind of model that an experiment is of, where that begins with states."""
     model = experiment.model
     return [f"{type(model).__name__}, {getattr(model, 'bidirectional', False)}"] if model.initial_states(1) else []
+
+
+def _choosing(experiment: Experiment) -> list[str]:
+    """The kind of model that an experiment is of, where it computes something that code is chosen by."""
+    model = experiment.model
+    kind = f"{type(model).__name__}, {getattr(model, 'bidirectional', False)}, {getattr(model, 'cell', '')}"
+    return [kind] if model.sizes(1, 1) else []
+
+
+def _many(model: Model, size: int) -> list[int]:
+    """Lengths, of all kinds, of as many sequences as make a batch of that size of every kind."""
+    longest = min(model.max_length or LONG, LONG)
+    count = max(math.ceil(size / each) for each in model.sizes(1, longest).values())
+    kinds = (longest, longest // 2, 1, 2, 0, longest - 1)
+    return [kinds[row % len(kinds)] for row in range(max(count, len(kinds)))]
 
 
 def _states(experiment: Experiment, lengths: list[int], seed: int, precision: Precision) -> Parameters | None:

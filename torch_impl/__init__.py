@@ -11,6 +11,9 @@ LEAVES_OUT: dict[str, str] = {}
 CHOICES: dict[str, tuple[str, ...]] = {}
 """See spec.choices."""
 
+SIZES: dict[str, tuple[int, ...]] = {"attention weights": (10**5,)}
+"""See spec.sizes, and torch_impl.attention.MANY."""
+
 
 def __getattr__(name: str) -> Any:
     # Here, since `python -m` imports the package first, and a signal that comes meanwhile is nobody's to notice yet.

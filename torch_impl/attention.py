@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from spec.models.attention import LSTMAttention as LSTMAttentionSpec
 from spec.models.attention import MultiHeadAttention as MultiHeadAttentionSpec
 from spec.models.attention import SelfAttention as SelfAttentionSpec
+from spec.models.base import ATTENTION
+from torch_impl import SIZES
 from torch_impl.model import Model, TensorBatch, one_hot, valid_steps, zero_padding
 from torch_impl.recurrent import initial_state, record_final, run, unroll
 
-MANY = 10**5
+(MANY,) = SIZES[ATTENTION]
 """Weights from which on a fused kernel saves time enough.
 
 Its backward pass makes weights anew as exp(score - log sum exp): with large scores they do not add up to one, which

@@ -14,10 +14,11 @@ from crosscheck.diagnosis.finding import Blame, Departure
 from crosscheck.subject import Subject
 from spec import text
 from spec.errors import OhlolError
+from spec.tasks import Batch
 
-LARGEST = 10_000
-"""Parameters of a model whose gradients the reference is asked for in full: each takes it about 0.1 ms. Of a larger one
-it is asked for those of the elements at which the sides differ most."""
+LARGEST = 10**9
+"""Multiplications up to which the reference is asked for all of a model's gradients: it takes a forward pass for each.
+Beyond, it is asked for those of the elements at which the sides differ most."""
 
 Recorded = dict[str, Arrays]
 """Each side's arrays of the failed case, by the side's name."""
@@ -96,11 +97,11 @@ def _by_steps(subject: Subject, failure: Comparison, recorded: Recorded, seed: i
     else:
         return _undecided("the reference was not asked to train")
     found, at_failure = {}, {}
-    few = subject.parameter_count > LARGEST and not handed.gradients
+    few = not handed.gradients and _multiplications(subject, subject.batch(seed, 0, "float64")) > LARGEST
     if few and subject.training.clipping is not None:
         return _undecided(
-            f"clipping needs all gradients, which the reference is asked for up to {LARGEST} parameters, "
-            f"got {subject.parameter_count}"
+            "clipping needs all gradients, and the reference would multiply more than "
+            f"{LARGEST} times for those of {subject.parameter_count} parameters"
         )
     for name, arrays in recorded.items():
         last = max((len(array) for key, array in arrays.items() if key.startswith("parameters/")), default=0) - 1
@@ -138,7 +139,10 @@ def _by_stages(
     def asked(forced: Sequence[Arrays]) -> Arrays:
         return ask(check, subject, failure, seed, Arbiter(subject.reference, forced))
 
-    few = subject.parameter_count > LARGEST and check.NAME == gradients.NAME
+    few = check.NAME == gradients.NAME and any(
+        _multiplications(point.subject, point.batch) > LARGEST
+        for point in subject.points(failure.case, seed, failure.precision)
+    )
     elements = _elements(subject, failure, list(recorded.values()), seed) if few else None
     arbiter = Arbiter(subject.reference, elements=elements)
     reference = ask(check, subject, failure, seed, arbiter)
@@ -188,6 +192,12 @@ def _by_stages(
     found = [stages.stage(deep, name, names, own[name], plain[name]) for name in blamed]
     reason = "each stage from the side's own earlier ones, against the reference's"
     return _blamed(found, reason, value, "no stage of either side is beyond its rounding")
+
+
+def _multiplications(subject: Subject, batch: Batch) -> int:
+    """About, of as many forward passes as there are parameters."""
+    rows, time = batch.inputs.shape[:2]
+    return rows * time * subject.parameter_count**2
 
 
 def _elements(subject: Subject, failure: Comparison, sides: Sequence[Arrays], seed: int) -> list[dict[str, list[int]]]:

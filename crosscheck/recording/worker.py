@@ -25,7 +25,7 @@ from crosscheck.recording.implementation import CannotStart
 from crosscheck.recording.recording import Answer, Recording, key_of
 from crosscheck.recording.sources import Sources, Unfit, Watch
 from crosscheck.request import DEFAULT_IMPLEMENTATIONS, Options, Request, owner
-from spec import choices, options, text
+from spec import choices, options, sizes, text
 from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment
@@ -156,6 +156,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
     experiment = job.experiment
     settings = Request(job.precisions[0], job.device, job.seed, options=job.options).settings
     choices.check(owner(name), framework, settings)
+    sizes.check(name, framework)
     before = _spent(framework, experiment, settings)
     answers: list[Answer] = []
     kept: dict[str, np.ndarray] = {}

@@ -21,6 +21,10 @@ class LSTMAttention(Model, frozen=True, kw_only=True, tag_field="name"):
 
     hidden_size: Size
 
+    @property
+    def attention_heads(self) -> int:
+        return 1
+
     def parameters(self) -> tuple[Parameter, ...]:
         return (
             self.inputs.parameters()
@@ -63,6 +67,10 @@ class SelfAttention(Model, frozen=True, kw_only=True, tag_field="name"):
             )
 
     @property
+    def attention_heads(self) -> int:
+        return 1
+
+    @property
     def input_size(self) -> int:
         """Features a step, position included."""
         return self.inputs.size + (self.max_length or 0)
@@ -94,6 +102,10 @@ class MultiHeadAttention(SelfAttention, frozen=True, kw_only=True, tag_field="na
     """
 
     heads: Size
+
+    @property
+    def attention_heads(self) -> int:
+        return self.heads
 
     def parameters(self) -> tuple[Parameter, ...]:
         width = self.heads * self.hidden_size

@@ -1,6 +1,7 @@
 """What every model is: a frozen record that knows its own parameters, dropout sites and named intermediates."""
 
 import sys
+from collections import Counter
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -18,6 +19,14 @@ Length = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_LENGTH), typical(*range(1,
 Rate = Annotated[float, msgspec.Meta(ge=0, lt=1), typical(0.0, 0.1, 0.25, 0.5, rare=(0.9,))]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
 """Above zero and finite: TOML can write `inf`, and JSON, which the hash is made of, cannot."""
+
+
+RECURRENCE, ATTENTION = "recurrent multiplications", "attention weights"
+SIZES = {
+    RECURRENCE: "of a layer's forward pass, in one direction: sequences, steps and weights multiplied",
+    ATTENTION: "of one attention: sequences, heads and the steps squared multiplied",
+}
+"""Kinds of size by which an implementation may choose its code. See spec.sizes."""
 
 
 class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
@@ -136,6 +145,16 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             return 0
         return -1 if stage.endswith("_reverse") else 1
 
+    def sizes(self, batch: int, time: int) -> dict[str, int]:
+        """By kind, how much it computes of what implementations choose code by, for a batch of that size; see SIZES."""
+        layers = [p for p in self.parameters() if ".weight_ih" in p.name or ".weight_hh" in p.name]
+        by_layer = Counter[str]()
+        for parameter in layers:
+            by_layer[parameter.name.replace(".weight_ih", ".weight_hh")] += parameter.size
+        # The smallest layer's, so that all have as many.
+        found = {RECURRENCE: batch * time * min(by_layer.values())} if by_layer else {}
+        return found | ({ATTENTION: batch * self.attention_heads * time**2} if self.attention_heads else {})
+
     def dropout_sites(self, batch: int, time: int) -> dict[str, DropoutSite]:
         """Where dropout acts in training, by name, for a batch of that size; empty where the rate is zero."""
         return {}
@@ -154,6 +173,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def decodes(self) -> bool:
         """Whether it writes a sequence of its own, for which it reads the batch's decoder inputs."""
         return False
+
+    @property
+    def attention_heads(self) -> int:
+        """Heads in which steps look at each other; 0 for a model without attention."""
+        return 0
 
     @property
     def has_dropout(self) -> bool:

@@ -26,6 +26,10 @@ class EncoderDecoder(Model, frozen=True, kw_only=True, tag_field="name"):
     hidden_size: Size
 
     @property
+    def attention_heads(self) -> int:
+        return 1
+
+    @property
     def gates(self) -> int:
         """Blocks of rows in the encoder's and the decoder's weights."""
         return {"LSTM": 4, "GRU": 3}[self.cell]

@@ -55,6 +55,10 @@ class TransformerEncoder(Model, frozen=True, kw_only=True, tag_field="name"):
         if self.positions == "sinusoidal" and self.hidden_size % 2:
             raise ValueError(f"hidden_size: expected an even number (sine and cosine in pairs), got {self.hidden_size}")
 
+    @property
+    def attention_heads(self) -> int:
+        return self.heads
+
     def parameters(self) -> tuple[Parameter, ...]:
         table = [*self.inputs.parameters(), *linear("input", self.inputs.size, self.hidden_size)]
         for layer in range(self.num_layers):

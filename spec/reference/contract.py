@@ -95,7 +95,10 @@ def gradients(
     varied = prepared if isinstance(experiment.model.inputs, Embedding) else {**prepared, INPUTS: batch.inputs}
     if only is not None:
         only = {name if name in prepared else INPUTS: indices for name, indices in only.items()}
-    found = complex_step(varied, lambda perturbed: loss_of(experiment, perturbed, batch, masks), only)
+    # Less than it multiplies, of which the weights of attention are a part.
+    rows, time = batch.inputs.shape[:2]
+    held = rows * time * (time * experiment.model.attention_heads + experiment.model.parameter_count)
+    found = complex_step(varied, lambda perturbed: loss_of(experiment, perturbed, batch, masks), only, held)
     by_inputs = found.pop(INPUTS, None)
     return Gradients(float(loss[0]), embedding_gradient(experiment.model, found, batch), by_inputs)
 
@@ -136,11 +139,12 @@ def slopes(
 
 
 def complex_step(
-    parameters: Parameters, function: Callable[[Parameters], Array], only: Elements | None = None
+    parameters: Parameters, function: Callable[[Parameters], Array], only: Elements | None = None, held: int = 1
 ) -> Parameters:
     """The derivative of `function`, which maps perturbed parameters to one value each, by every parameter.
 
-    only: flat indices of the elements that are asked for, by name, where that is not all; the others are NaN.
+    only: flat indices of the elements that are asked for, by name, where that is not all; the others are NaN. held:
+    about how many numbers one evaluation of `function` holds.
     """
     names = list(parameters)
     flat = np.concatenate([parameters[name].ravel() for name in names])
@@ -150,7 +154,7 @@ def complex_step(
     if only is not None:
         wanted = np.array([starts[name] + index for name, indices in only.items() for index in indices], np.int64)
     derivative = np.full_like(flat, np.nan)
-    together = max(1, min(CHUNK, LARGEST // max(len(flat), 1)))
+    together = max(1, min(CHUNK, LARGEST // max(len(flat), held)))
     for first in range(0, len(wanted), together):
         rows = wanted[first : first + together]
         perturbed = np.tile(flat.astype(np.complex128), (len(rows), 1))

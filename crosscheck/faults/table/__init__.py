@@ -22,6 +22,7 @@ from crosscheck.faults.table import (
     positions,
     schedule,
     shipped_path,
+    sizes,
     training,
     transformer,
     unvaried,
@@ -36,6 +37,7 @@ FAULTS: tuple[Fault, ...] = (
     + positions.FAULTS
     + points.FAULTS
     + numbers.FAULTS
+    + sizes.FAULTS
     + initial.FAULTS
     + loss.FAULTS
     + optimizer.FAULTS

@@ -1,0 +1,75 @@
+"""Faults in code that is taken from some size on, which small batches never reach."""
+
+from crosscheck.faults.fault import Edit, Fault
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        name="blocks-of-queries-see-padding",
+        what="Attention in blocks of queries, from 10^6 weights on, has no mask.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "attention.py:_in_blocks",
+                "_written_out(block, key, value, scale, valid)",
+                "_written_out(block, key, value, scale, None)",
+            ),
+        ),
+        experiment="hello-transformer",
+        check="forward",
+        tensor="encoder.layers.0.self_attn",
+    ),
+    Fault(
+        name="last-block-of-queries-is-the-first",
+        what="Of blocks of queries, the last is the first once more.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "attention.py:_in_blocks",
+                "jax.checkpoint(context, prevent_cse=False), queries)",
+                "jax.checkpoint(context, prevent_cse=False), queries.at[-1].set(queries[0]))",
+            ),
+        ),
+        experiment="hello-transformer",
+        check="forward",
+        tensor="encoder.layers.0.self_attn",
+    ),
+    Fault(
+        name="fused-attention-sees-padding",
+        what="The fused kernel, from 10^5 weights on, has no mask.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "attention.py:_fused",
+                "query, key, value, mask, scale=1 / scale",
+                "query, key, value, None, scale=1 / scale",
+            ),
+        ),
+        experiment="hello-lstm-attention",
+        check="gradients",
+        tensor="loss",
+    ),
+    Fault(
+        name="fused-attention-of-keys",
+        what="The fused kernel is given the keys as values.",
+        implementation="torch_impl",
+        edits=(Edit("attention.py:_fused", "query, key, value, mask, scale", "query, key, key, mask, scale"),),
+        experiment="hello-lstm-attention",
+        check="gradients",
+        tensor="loss",
+    ),
+    Fault(
+        name="fused-recurrence-starts-from-zero",
+        what="The formulation of long recurrences starts from zero whatever state a batch brings.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "fast/fused.py:fused",
+                "reverse, parameters, initial, over_time)",
+                "reverse, parameters, jax.tree.map(jnp.zeros_like, initial), over_time)",
+            ),
+        ),
+        experiment="hello-lstm-attention",
+        check="forward",
+        tensor="rnn.h_l0",
+    ),
+)

@@ -1,0 +1,47 @@
+"""Sizes at which an implementation takes other code, such as a kernel that pays from some size on.
+
+It declares them by kind (see spec.models.base.SIZES), so that they are asked for on both sides of each:
+
+    SIZES = {"attention weights": (10**6,)}
+
+With `--thorough`, crosscheck asks for forward and gradients at every size of ASKED, beside the small ones of all other
+cases, in both precisions.
+"""
+
+from typing import Any
+
+from spec import text
+from spec.errors import UsageError
+from spec.models.base import SIZES
+
+ATTRIBUTE = "SIZES"
+"""The implementation's mapping, kind -> sizes from which on it takes other code; may be missing from a module."""
+
+ASKED: dict[str, int] = {"large": 2 * 10**5, "larger": 2 * 10**6}
+"""By the name of the case, how much it computes, at least, of each kind that the model computes at all."""
+
+SMALL = 5 * 10**4
+"""What the other cases do not exceed, of any kind, with models as small as the shipped ones."""
+
+
+def check(name: str, implementation: Any) -> None:
+    """Raise UsageError unless the module declares sizes that are asked for on both sides, or none."""
+    what = f"{name}: {ATTRIBUTE}"
+    try:
+        declared = {kind: tuple(sizes) for kind, sizes in getattr(implementation, ATTRIBUTE, {}).items()}
+        sound = all(
+            isinstance(size, int) and not isinstance(size, bool) for sizes in declared.values() for size in sizes
+        )
+    # Its methods are the implementation's, and so is what they raise.
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{what}: expected a mapping to sizes, got {text.exception(error)}") from error
+    if not sound or not set(declared) <= set(SIZES):
+        known = ", ".join(map(repr, SIZES))
+        raise UsageError(f"{what}: expected a mapping from some of {known} to whole numbers, got {declared!r}")
+    for kind, sizes in declared.items():
+        for size in sizes:
+            if not SMALL < size <= max(ASKED.values()):
+                raise UsageError(
+                    f"{what}: {kind}: expected sizes above {SMALL} and up to {max(ASKED.values())}, on both sides of "
+                    f"which something is asked, got {size}"
+                )
