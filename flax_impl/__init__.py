@@ -5,6 +5,8 @@ JAX is imported when a function of the contract is first asked for, so that `--h
 
 from typing import Any
 
+from flax_impl.fast import SMALL
+
 LEAVES_OUT: dict[str, str] = {"sparse embedding gradients": "JAX has no sparse gradients of an embedding"}
 """See spec.options."""
 
@@ -13,8 +15,8 @@ CHOICES: dict[str, tuple[str, ...]] = {"recurrence": ("automatic", "scan", "fuse
 read most easily, differentiated by JAX; "automatic" is that or "fused", by size.
 """
 
-SIZES: dict[str, tuple[int, ...]] = {"attention weights": (10**6,), "recurrent multiplications": (10**6,)}
-"""See spec.sizes, and flax_impl.attention.MANY and flax_impl.fast.choice.SMALL."""
+SIZES: dict[str, tuple[int, ...]] = {"attention weights": (10**6,), "recurrent multiplications": (SMALL,)}
+"""See spec.sizes, and flax_impl.attention.MANY and flax_impl.fast.SMALL."""
 
 
 def __getattr__(name: str) -> Any:

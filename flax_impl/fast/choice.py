@@ -9,24 +9,17 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
-from flax_impl import SIZES
+from flax_impl.fast import SMALL
 from flax_impl.fast.fused import fused
 from flax_impl.fast.linearization import At, State, linears
 from flax_impl.fast.recomputed import recomputed
 from flax_impl.fast.unrolled import FEW, unrolled
-from spec.models.base import RECURRENCE
 
 Formulation = Callable[..., State]
 """Of (cell, step, initial, over_time, reverse=...) -> the states over time; see flax_impl.fast.fused."""
 
 FORMULATIONS: dict[str, Formulation | None] = {"scan": None, "fused": fused, "recomputed": recomputed}
 """By the name that flax_impl.CHOICES has for them; None for the scan of flax_impl.recurrent."""
-
-(SMALL,) = SIZES[RECURRENCE]
-"""Multiplications of a layer's forward pass below which `scan` is chosen. `fused` compiles 0.05 to 0.15 s longer, and a
-call of a small layer gains little or loses (T=5, B=1, I=4, H=4: `scan` is up to 1.9 times as fast). At this size a
-training step gains 20 microseconds or so, and a few thousand steps pay for the compilation.
-"""
 
 
 def chosen(name: str, cell: nnx.Module, inputs: Array) -> Formulation | None:

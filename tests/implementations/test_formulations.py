@@ -376,7 +376,7 @@ def test_small_layers_are_scanned(batch: int, chosen: Callable | None) -> None:
 
 def test_the_room_says_from_which_sizes() -> None:
     said = " ".join((flax_impl.fast.__doc__ or "").split())
-    assert f"from `choice.SMALL` = {choice.SMALL:,} multiplications" in said
+    assert f"from `SMALL` = {choice.SMALL:,} multiplications" in said
     assert f"up to `unrolled.FEW` = {unrolled.FEW} steps" in said
 
 
