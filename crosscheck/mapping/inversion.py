@@ -71,7 +71,9 @@ def _places(link: Link) -> Iterator[tuple[Part, dict[int, tuple[int, int]]]]:
                 ranges[link.axis] = (offset + start, offset + start + part.shape[link.axis])
                 start += part.shape[link.axis]
             yield part, ranges
-        row += sum(part.shape[0] for part in group) if link.axis == 0 else group[0].shape[0]
+        if link.stacked > 1:
+            heights = [part.shape[0] for part in group]
+            row += sum(heights) if link.axis == 0 else heights[0]
 
 
 def _turned(

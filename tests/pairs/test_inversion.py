@@ -82,6 +82,21 @@ def test_what_was_added_up_is_shared_and_what_had_no_place_is_zero() -> None:
     assert all((again[path] == values[path]).all() for path in values)
 
 
+def test_a_single_number_and_rows_that_a_loop_goes_through_are_turned_too() -> None:
+    sources = [Leaf("scale", (), "float32", True), *(Leaf(f"w{n}", (3, 2), "float32", True) for n in range(4))]
+    layers = tuple(Part((1, 2, 3), (Piece(f"w{n}", axes=(1, 0)),)) for n in range(4))
+    stacked = Link("layers", "concat", layers, axis=1, stacked=2)
+    links = {"factor": Link("factor", "copy", (Part((), (Piece("scale", factor=2.0),)),)), "layers": stacked}
+    targets = (Leaf("factor", (), "float32", True), Leaf("layers", (2, 4, 3), "float32", True))
+    there = Map(tuple(sources), targets, links)
+    back = inverted(there, {})
+    assert back is not None
+    random = np.random.default_rng(0)
+    values = {leaf.path: random.standard_normal(leaf.shape) for leaf in sources}
+    again = Map(targets, tuple(sources), back).push(there.push(values))
+    assert all((again[path] == values[path]).all() for path in values)
+
+
 def test_a_turned_map_is_a_file_and_a_converter_too(tmp_path: Path) -> None:
     links = inverted(gates(), {})
     assert links is not None
