@@ -271,9 +271,8 @@ def _obstacles(mapping: Map) -> Iterator[Obstacle]:
         targets = tuple(dict.fromkeys(target for target, _ in held))
         twice = any(share(one, other) for i, (_, one) in enumerate(held) for _, other in held[:i])
         if twice and len(targets) > 1 and trainable[0][source]:
-            reason = (
-                f"{source} is one array on the first side and trained apart in {' and '.join(targets)} on the second"
-            )
+            apart = " and ".join(targets)
+            reason = f"{source} is one array on the first side, and trained apart in {apart} on the second side"
             yield Obstacle("cannot train alike", (source, *targets), reason)
         for target in targets:
             if trainable[0][source] != trainable[1][target]:
