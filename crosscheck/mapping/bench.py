@@ -1,6 +1,7 @@
 """Both sides, asked for the same: the first at fixed points, the second under one map after another."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +22,16 @@ PINNED = 1e-6
 
 
 class Target(NamedTuple):
-    """A leaf of the second side, or a row of one that is stacked for a loop, with the leaf's path and the row."""
+    """A leaf of the second side, or a row of one that is stacked for a loop, with the leaf's path and the row.
+
+    called: the name by which it is matched, which is its own unless somebody says otherwise.
+    """
 
     name: str
     shape: tuple[int, ...]
     path: str
     row: int | None
+    called: str
 
 
 class Seen(NamedTuple):
@@ -42,9 +47,19 @@ class Seen(NamedTuple):
 
 
 class Bench:
-    """stage: roles that are neutral, so that what is looked for is less at once."""
+    """stage: roles that are neutral, so that what is looked for is less at once.
 
-    def __init__(self, first: PairSide, second: PairSide, make_inputs: MakeInputs, seed: int) -> None:
+    called: by what names leaves of the second side are matched, by their paths; without one, by the path.
+    """
+
+    def __init__(
+        self,
+        first: PairSide,
+        second: PairSide,
+        make_inputs: MakeInputs,
+        seed: int,
+        called: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.first, self.second, self.seed = first, second, seed
         self.make_inputs = make_inputs
         self.runs = 0
@@ -60,7 +75,8 @@ class Bench:
             roles(second.leaves, self.made[1], self.structure.intermediates),
         )
         self.stage()
-        self.targets = _targets(second.leaves, self.structure.intermediates)
+        self.called = {leaf.path: called.get(leaf.path, leaf.path) for leaf in second.leaves}
+        self.targets = _targets(second.leaves, self.structure.intermediates, self.called)
         constants = any("constant" in by_path.values() for by_path in self.roles)
         if constants or first.pinned() or second.pinned():
             self.tolerance = PINNED
@@ -110,15 +126,18 @@ class Bench:
         return frontier(self.forward.intermediates, self.ends(), seen.found)
 
 
-def _targets(leaves: Sequence[Leaf], entries: Sequence[Intermediate]) -> list[Target]:
+def _targets(leaves: Sequence[Leaf], entries: Sequence[Intermediate], called: Mapping[str, str]) -> list[Target]:
     used = {path for entry in entries for path in entry.leaves}
     found = []
     for leaf in leaves:
         rows = [f"{leaf.path}[{number}]" for number in range(leaf.shape[0])] if leaf.shape else []
         if len(rows) > 1 and used.issuperset(rows) and leaf.path not in used:
-            found += [Target(name, leaf.shape[1:], leaf.path, row) for row, name in enumerate(rows)]
+            found += [
+                Target(name, leaf.shape[1:], leaf.path, row, f"{called[leaf.path]}[{row}]")
+                for row, name in enumerate(rows)
+            ]
         else:
-            found.append(Target(leaf.path, leaf.shape, leaf.path, None))
+            found.append(Target(leaf.path, leaf.shape, leaf.path, None, called[leaf.path]))
     return found
 
 

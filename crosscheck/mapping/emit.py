@@ -77,8 +77,9 @@ def _statement(link: Link) -> Iterator[str]:
 
 def _joined(parts: Sequence[Part], axis: int) -> Iterator[str]:
     yield "    ["
+    source = next(piece.source for part in parts for piece in part.pieces)
     for part in parts:
-        yield f"        {_part(part)},"
+        yield f"        {_part(part) if part.pieces else _zeros(part, source)},"
     yield "    ],"
     yield f"    axis={axis},"
 
@@ -87,8 +88,15 @@ def _part(part: Part) -> str:
     return " + ".join(f"{_piece(piece)}.reshape({part.shape!r})" for piece in part.pieces)
 
 
+def _zeros(part: Part, source: str) -> str:
+    return f"np.zeros({part.shape!r}, np.asarray(first[{source!r}]).dtype)"
+
+
 def _piece(piece: Piece) -> str:
     text = f"np.asarray(first[{piece.source!r}])"
+    if piece.cut:
+        ranges = {axis: f"{start}:{stop}" for axis, start, stop in piece.cut}
+        text += f"[{', '.join(ranges.get(axis, ':') for axis in range(max(ranges) + 1))}]"
     if piece.rows is not None:
         blocks = [f"{text}[{start}:{stop}]" for start, stop in piece.rows]
         text = blocks[0] if len(blocks) == 1 else f"np.concatenate([{', '.join(blocks)}])"

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from crosscheck.mapping.link import Kind, Link, Map, OutputLink, Part, Piece, Proof, Unlinked
+import numpy as np
+
+from crosscheck.mapping.link import Kind, Link, Map, OutputLink, Part, Piece, Proof, Unlinked, left_over
 from spec.errors import UsageError
 from spec.pair import Leaf
 
@@ -18,8 +20,9 @@ FORMAT = 1
 HEAD = """\
 # Which leaf of the second side is made of which of the first's: found by crosscheck, to be reviewed and edited.
 # rows: blocks of axis 0, in this order; split: the shape given to it next; axes: their order then; at last it gets the
-# leaf's shape. stacked: the parts are in so many groups, one behind the other on axis 0. kind and proof inform; what is
-# missing here was looked for and not found.
+# leaf's shape. cut: ranges [axis, start, stop] that are taken before all else. zero: nothing is there. stacked: the
+# parts are in so many groups, one behind the other on axis 0. kind and proof inform; what is missing here was looked
+# for and not found.
 """
 
 
@@ -80,7 +83,9 @@ def _fields(link: Link) -> list[str]:
         lines.append("parts = [")
         for part in link.parts:
             held: dict[str, Any] = {"shape": part.shape} if len(link.parts) > 1 else {}
-            if len(part.pieces) == 1:
+            if not part.pieces:
+                held["zero"] = True
+            elif len(part.pieces) == 1:
                 held |= _of_piece(part.pieces[0])
             else:
                 held["sum"] = [_of_piece(piece) for piece in part.pieces]
@@ -98,6 +103,7 @@ def _of_piece(piece: Piece) -> dict[str, Any]:
         ("axes", piece.axes, None),
         ("factor", piece.factor, 1.0),
         ("offset", piece.offset, 0.0),
+        ("cut", piece.cut, ()),
     ):
         if value != plain:
             found[name] = value
@@ -105,6 +111,8 @@ def _of_piece(piece: Piece) -> dict[str, Any]:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, str):
         return _string(value)
     if isinstance(value, Mapping):
@@ -144,7 +152,7 @@ class _Reader:
 
     def link(self, leaf: Leaf, table: Mapping[str, Any]) -> Link:
         where = leaf.path
-        piece = ("from", "rows", "split", "axes", "factor", "offset")
+        piece = ("from", "rows", "split", "axes", "factor", "offset", "cut")
         _known(where, table, ("kind", "proof", "note", "axis", "stacked", "parts", *piece))
         kind = _one_of(where, "kind", table.get("kind"), get_args(Kind))
         proof = _one_of(where, "proof", table.get("proof", "none"), get_args(Proof))
@@ -168,6 +176,9 @@ class _Reader:
         return link
 
     def part(self, where: str, table: Mapping[str, Any], shape: tuple[int, ...]) -> Part:
+        if table.get("zero") is True:
+            _known(where, table, ("shape", "zero"))
+            return Part(shape, ())
         if "sum" in table:
             _known(where, table, ("shape", "sum"))
             pieces = [self.piece(where, _table(where, one)) for one in table["sum"]]
@@ -185,28 +196,19 @@ class _Reader:
         source = table.get("from")
         if source not in self.shapes:
             raise UsageError(f"{where}: expected a leaf of the first side, got {source!r}, which it does not have")
-        shape = self.shapes[source]
-        rows = self.rows(where, source, table.get("rows"))
+        cut = _cut(where, table.get("cut", ()), self.shapes[source])
+        shape = shape_after(Piece(source, cut=cut), self.shapes[source])
+        rows = _rows(where, table.get("rows"), shape)
         split = _numbers(where, "split", table["split"]) if "split" in table else None
         axes = _numbers(where, "axes", table["axes"]) if "axes" in table else None
-        piece = Piece(source, rows, split, axes, float(table.get("factor", 1.0)), float(table.get("offset", 0.0)))
-        before = shape_after(piece._replace(split=None, axes=None), shape)
+        piece = Piece(source, rows, split, axes, float(table.get("factor", 1.0)), float(table.get("offset", 0.0)), cut)
+        before = shape_after(piece._replace(split=None, axes=None), self.shapes[source])
         if split is not None and math.prod(split) != math.prod(before):
             raise UsageError(f"{where}: split: expected {math.prod(before)} numbers, got {list(split)}")
         count = len(split if split is not None else before)
         if axes is not None and sorted(axes) != list(range(count)):
             raise UsageError(f"{where}: axes: expected an order of {count} axes, got {list(axes)}")
         return piece
-
-    def rows(self, where: str, source: str, value: Any) -> tuple[tuple[int, int], ...] | None:
-        if value is None:
-            return None
-        blocks = tuple(_numbers(where, "rows", one) for one in value)
-        length = (self.shapes[source] or (1,))[0]
-        for block in blocks:
-            if len(block) != 2 or not 0 <= block[0] < block[1] <= length:
-                raise UsageError(f"{where}: rows: expected [start, stop] within {length}, got {list(block)}")
-        return tuple((block[0], block[1]) for block in blocks)
 
     def unlinked(self, table: Mapping[str, Any]) -> Unlinked:
         _known("unlinked", table, ("from", "rows", "kind", "proof", "zero", "note"))
@@ -215,27 +217,28 @@ class _Reader:
             raise UsageError(f"unlinked: expected a leaf of the first side, got {source!r}, which it does not have")
         kind = _one_of(source, "kind", table.get("kind"), ("constant", "none"))
         proof = _one_of(source, "proof", table.get("proof", "none"), get_args(Proof))
-        rows = self.rows(source, source, table.get("rows"))
+        rows = _rows(source, table.get("rows"), self.shapes[source])
         return Unlinked(source, rows, kind, proof, bool(table.get("zero", False)), str(table.get("note", "")))
 
 
 def uncovered(mapping: Map) -> Iterable[tuple[str, str]]:
     """Leaves of the first side, with their rows, that no link and no entry without counterpart names."""
-    taken: dict[str, set[int]] = {leaf.path: set() for leaf in mapping.first}
-    pieces = [piece for link in mapping.links.values() for part in link.parts for piece in part.pieces]
-    for one in (*pieces, *mapping.unlinked):
-        length = (next(leaf.shape for leaf in mapping.first if leaf.path == one.source) or (1,))[0]
-        for start, stop in one.rows or ((0, length),):
-            taken[one.source].update(range(start, stop))
+    taken: dict[str, list[Piece]] = {leaf.path: [] for leaf in mapping.first}
+    for piece in (piece for link in mapping.links.values() for part in link.parts for piece in part.pieces):
+        taken[piece.source].append(piece)
+    for one in mapping.unlinked:
+        taken[one.source].append(Piece(one.source, one.rows))
     for leaf in mapping.first:
-        length = (leaf.shape or (1,))[0]
-        left = [row for row in range(length) if row not in taken[leaf.path]]
-        if left:
-            yield leaf.path, "" if len(left) == length else f", rows {left[0]} to {left[-1]}"
+        rows = left_over(leaf.shape, taken[leaf.path])
+        left = np.flatnonzero(rows)
+        if left.size:
+            yield leaf.path, "" if left.size == len(rows) else f", rows {left[0]} to {left[-1]}"
 
 
 def shape_after(piece: Piece, shape: tuple[int, ...]) -> tuple[int, ...]:
     """A leaf's shape when the piece is taken of it, before it is given its part's."""
+    for axis, start, stop in piece.cut:
+        shape = (*shape[:axis], stop - start, *shape[axis + 1 :])
     if piece.rows is not None:
         shape = (sum(stop - start for start, stop in piece.rows), *shape[1:])
     if piece.split is not None:
@@ -287,6 +290,31 @@ def _one_of(where: str, name: str, value: Any, allowed: Sequence[str]) -> Any:
     if value not in allowed:
         raise UsageError(f"{where}: {name}: expected one of {', '.join(allowed)}, got {value!r}")
     return value
+
+
+def _rows(where: str, value: Any, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
+    if value is None:
+        return None
+    blocks = tuple(_numbers(where, "rows", one) for one in value)
+    length = (shape or (1,))[0]
+    for block in blocks:
+        if len(block) != 2 or not 0 <= block[0] < block[1] <= length:
+            raise UsageError(f"{where}: rows: expected [start, stop] within {length}, got {list(block)}")
+    return tuple((block[0], block[1]) for block in blocks)
+
+
+def _cut(where: str, value: Any, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
+    if not isinstance(value, list | tuple):
+        raise UsageError(f"{where}: cut: expected ranges [axis, start, stop], got {value!r}")
+    found = []
+    for one in value:
+        range_ = _numbers(where, "cut", one)
+        if len(range_) != 3 or range_[0] >= len(shape) or not range_[1] < range_[2] <= shape[range_[0]]:
+            raise UsageError(f"{where}: cut: expected [axis, start, stop] within {list(shape)}, got {list(range_)}")
+        found.append((range_[0], range_[1], range_[2]))
+    if len({axis for axis, *_ in found}) < len(found):
+        raise UsageError(f"{where}: cut: expected each axis once, got {[list(one) for one in found]}")
+    return tuple(found)
 
 
 def _numbers(where: str, name: str, value: Any) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """What a leaf of the second side is made of, and the map as a linear function: `push` values, `pull` gradients."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ class Piece(NamedTuple):
         moved; None: its own.
     axes: the order of its axes then; None: as they are.
     factor, offset: the value is factor * value + offset.
+    cut: ranges (axis, start, stop) of the leaf's axes, to which it is limited before all else.
     """
 
     source: str
@@ -35,10 +36,11 @@ class Piece(NamedTuple):
     axes: tuple[int, ...] | None = None
     factor: float = 1.0
     offset: float = 0.0
+    cut: tuple[tuple[int, int, int], ...] = ()
 
 
 class Part(NamedTuple):
-    """A block of a leaf of the second side: the sum of its pieces, in this shape."""
+    """A block of a leaf of the second side: the sum of its pieces, in this shape; zero where there are none."""
 
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
@@ -125,11 +127,42 @@ class Map(NamedTuple):
 
 def taken(piece: Piece, value: np.ndarray) -> np.ndarray:
     """The piece of a leaf's value, before it is given its part's shape; a view where that is possible."""
+    if piece.cut:
+        value = value[slices(piece, value.shape)]
     if piece.rows is not None:
         value = np.concatenate([value[start:stop] for start, stop in piece.rows])
     if piece.split is not None:
         value = value.reshape(piece.split)
     return value if piece.axes is None else value.transpose(piece.axes)
+
+
+def slices(piece: Piece, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """What a piece is limited to, before its rows are taken."""
+    ranges = {axis: slice(start, stop) for axis, start, stop in piece.cut}
+    return tuple(ranges.get(axis, slice(None)) for axis in range(len(shape)))
+
+
+def left_over(shape: tuple[int, ...], pieces: Iterable[Piece]) -> np.ndarray:
+    """Of each row of a leaf (axis 0) whether some of it is in none of the pieces. (rows,), bool."""
+    pieces = list(pieces)
+    whole = shape if any(piece.cut for piece in pieces) else shape[:1]
+    taken_up = np.zeros(whole or (1,), bool)
+    for piece in pieces:
+        here = taken_up[slices(piece, whole)] if piece.cut else taken_up
+        for start, stop in piece.rows or ((0, len(here)),):
+            here[start:stop] = True
+    return np.logical_not(taken_up.reshape(len(taken_up), -1).min(axis=1))
+
+
+def share(one: Piece, other: Piece) -> bool:
+    """Whether two pieces of the same leaf have numbers in common."""
+    blocks = [set().union(*(range(*block) for block in piece.rows)) if piece.rows else None for piece in (one, other)]
+    if blocks[0] is not None and blocks[1] is not None and not blocks[0] & blocks[1]:
+        return False
+    ranges = {axis: (start, stop) for axis, start, stop in one.cut}
+    return not any(
+        axis in ranges and (stop <= ranges[axis][0] or ranges[axis][1] <= start) for axis, start, stop in other.cut
+    )
 
 
 def join(link: Link, values: Values) -> np.ndarray | None:
@@ -141,9 +174,13 @@ def join(link: Link, values: Values) -> np.ndarray | None:
         parts = []
         for part in group:
             pieces = [_scaled(piece, taken(piece, values[piece.source])).reshape(part.shape) for piece in part.pieces]
-            parts.append(sum(pieces[1:], pieces[0]))
+            parts.append(sum(pieces[1:], pieces[0]) if pieces else np.zeros(part.shape, _dtype(link, values)))
         groups.append(parts[0] if len(parts) == 1 else np.concatenate(parts, link.axis))
     return np.ascontiguousarray(groups[0] if len(groups) == 1 else np.concatenate(groups))
+
+
+def _dtype(link: Link, values: Values) -> np.dtype:
+    return next(np.asarray(values[piece.source]).dtype for part in link.parts for piece in part.pieces)
 
 
 def _scaled(piece: Piece, value: np.ndarray) -> np.ndarray:

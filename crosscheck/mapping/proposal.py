@@ -7,6 +7,7 @@ What cannot be repaired is left as it is: the first side's value is put in there
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -15,11 +16,13 @@ from crosscheck.mapping import names, recurrent
 from crosscheck.mapping.bench import Bench, Seen, Target
 from crosscheck.mapping.forcing import Forcing
 from crosscheck.mapping.graph import first_uses, leaves_before, unfound_behind
+from crosscheck.mapping.inversion import inverted
 from crosscheck.mapping.layouts import aligned, alike, fits
-from crosscheck.mapping.link import Link, Map, OutputLink, Part, Piece, Unlinked
+from crosscheck.mapping.link import Link, Map, OutputLink, Part, Piece, Unlinked, left_over
+from crosscheck.mapping.links_of_rows import by_row
 from crosscheck.mapping.placements import Atom, atoms_of, copies, groups, inner_shapes, joins, reshaped
 from crosscheck.mapping.results import MakeInputs
-from spec.pair import PairSide
+from spec.pair import Inputs, PairSide
 
 STAGES: tuple[tuple[str, ...], ...] = (("bias", "mean", "scale", "variance"), ("bias", "mean"), ())
 """Roles that are neutral while others are looked for."""
@@ -31,14 +34,70 @@ BEHIND = 12
 """Intermediates behind a place, of which one has to come out right for a repair to count."""
 
 
-def propose(first: PairSide, second: PairSide, make_inputs: MakeInputs, seed: int = 0) -> Map:
-    """The map between two sides, from nothing. Its proofs are left to `verify`.
+def propose(
+    first: PairSide,
+    second: PairSide,
+    make_inputs: MakeInputs,
+    seed: int = 0,
+    called: Mapping[str, str] = MappingProxyType({}),
+) -> Map:
+    """The map between two sides, from nothing. Its proofs are left to `verify`. called: see `Bench`.
 
     Raises OhlolError where the sides have no output in common. Afterwards the sides hold the values of some point.
     """
-    bench = Bench(first, second, make_inputs, seed)
+    bench = Bench(first, second, make_inputs, seed, called)
     same = _same_names(bench)
-    return same if same is not None else _Search(bench).map()
+    if same is not None:
+        return same
+    # Where the second side alone knows its layers' gates and parts, it is the first side's leaves that are cut.
+    first, second = bench.first, bench.second
+    known = (second.recurrent and not first.recurrent) or (second.packed and not first.packed)
+    behind = _from_behind(bench) if known else None
+    if behind is not None and _agree(bench, behind):
+        return behind
+    found = _Search(bench).map()
+    whole = all(link.kind != "none" for link in found.links.values())
+    if behind is None and not known and not whole and len(first.leaves) < len(second.leaves):
+        behind = _from_behind(bench)
+    return found if behind is None else _better(bench, found, behind)
+
+
+def _agree(bench: Bench, found: Map) -> bool:
+    """Whether the sides part nowhere under a map."""
+    bench.stage()
+    return not bench.places(bench.ask(by_row(found, bench.targets)))
+
+
+def _from_behind(bench: Bench) -> Map | None:
+    """The map that is found from the second side to the first, turned round; None where it cannot be."""
+    for side, values in zip((bench.first, bench.second), bench.made, strict=True):
+        side.load(values)
+
+    def make_inputs(random: np.random.Generator) -> tuple[Inputs, Inputs]:
+        ours, theirs = bench.make_inputs(random)
+        return theirs, ours
+
+    named = {name: path for path, name in bench.called.items()}
+    called = {leaf.path: named[leaf.path] for leaf in bench.first.leaves if leaf.path in named}
+    other = Bench(bench.second, bench.first, make_inputs, bench.seed, called)
+    found = _Search(other).map()
+    constants = {path: OWN for path, role in bench.roles[1].items() if role == "constant"}
+    links = inverted(found, constants)
+    for side, values in zip((bench.first, bench.second), bench.made, strict=True):
+        side.load(values)
+    bench.stage()
+    if links is None:
+        return None
+    found = Map(bench.first.leaves, bench.second.leaves, links, unlinked_of(bench, links))
+    seen = bench.ask(by_row(found, bench.targets))
+    return found._replace(outputs=tuple(outputs_of(bench, seen)))
+
+
+def _better(bench: Bench, found: Map, other: Map) -> Map:
+    """Of two maps that under which more of the first side's values are found, the first where that is the same."""
+    bench.stage()
+    scores = [bench.ask(by_row(one, bench.targets)).score() for one in (found, other)]
+    return other if scores[1] > scores[0] else found
 
 
 def _same_names(bench: Bench) -> Map | None:
@@ -46,14 +105,14 @@ def _same_names(bench: Bench) -> Map | None:
 
     Before and after a refactoring, eager and compiled. `verify` proves it as it does every map.
     """
-    first, second = ({leaf.path: leaf.shape for leaf in side.leaves} for side in (bench.first, bench.second))
-    if first != second or any(target.row is not None for target in bench.targets):
+    ours = {leaf.path: leaf.shape for leaf in bench.first.leaves}
+    theirs = {bench.called[leaf.path]: leaf.shape for leaf in bench.second.leaves}
+    if ours != theirs or any(target.row is not None for target in bench.targets):
         return None
-    links = {
-        path: Link(path, "constant", note=OWN) if role == "constant" else Link(path, "copy", (Part(shape, (piece,)),))
-        for (path, shape), role in zip(second.items(), map(bench.roles[1].get, second), strict=True)
-        for piece in (Piece(path),)
-    }
+    links = {}
+    for path, shape, *_ in bench.second.leaves:
+        copied = Link(path, "copy", (Part(shape, (Piece(bench.called[path]),)),))
+        links[path] = Link(path, "constant", note=OWN) if bench.roles[1][path] == "constant" else copied
     bench.stage(())
     seen = bench.ask(links)
     if bench.places(seen):
@@ -140,7 +199,7 @@ class _Search:
 
     def _strangeness(self, target: Target) -> float:
         """How far the names of all atoms of a target's kind are from its own."""
-        fitting = [names.distance(atom.name, target.name) for atom in self.atoms if self._fit(atom, target)]
+        fitting = [names.distance(atom.name, target.called) for atom in self.atoms if self._fit(atom, target)]
         return min(fitting, default=1.0)
 
     def _parts(self, atom: Atom, size: int) -> list[Atom]:
@@ -181,7 +240,7 @@ class _Search:
                     order = abs(ranks[0][row] - ranks[1][column])
                     overall = abs(row / len(self.atoms) - column / len(self.targets))
                     role = not _alike(atom.role, self._role(target))
-                    name = names.distance(atom.name, target.name)
+                    name = names.distance(atom.name, target.called)
                     self.costs[row, column] = 2.0 * name + order + 0.3 * overall + 2.0 * role
         for row, column in zip(*linear_sum_assignment(self.costs), strict=True):
             if self.costs[row, column] < IMPOSSIBLE:
@@ -367,22 +426,20 @@ def outputs_of(bench: Bench, seen: Seen) -> Iterator[OutputLink]:
 
 def unlinked_of(bench: Bench, links: Mapping[str, Link]) -> tuple[Unlinked, ...]:
     """What of the first side no link takes, leaf by leaf, in blocks of rows."""
-    taken = {leaf.path: np.zeros(leaf.shape[:1] or (1,), bool) for leaf in bench.first.leaves}
-    for link in links.values():
-        for part in link.parts:
-            for piece in part.pieces:
-                for start, stop in piece.rows or ((0, len(taken[piece.source])),):
-                    taken[piece.source][start:stop] = True
+    taken: dict[str, list[Piece]] = {leaf.path: [] for leaf in bench.first.leaves}
+    for piece in (piece for link in links.values() for part in link.parts for piece in part.pieces):
+        taken[piece.source].append(piece)
     found = []
     for leaf in bench.first.leaves:
+        open_still = left_over(leaf.shape, taken[leaf.path])
         if bench.roles[0][leaf.path] == "constant":
-            if not taken[leaf.path].all():
+            if open_still.any():
                 found.append(Unlinked(leaf.path, None, "constant", note="not trained; each side keeps its own"))
             continue
-        left = np.flatnonzero(np.diff(np.concatenate([[0], ~taken[leaf.path], [0]]).astype(int)))
+        left = np.flatnonzero(np.diff(np.concatenate([[0], open_still, [0]]).astype(int)))
         blocks = tuple((int(start), int(stop)) for start, stop in left.reshape(-1, 2))
         if blocks:
-            whole = blocks == ((0, len(taken[leaf.path])),)
+            whole = blocks == ((0, len(open_still)),)
             found.append(
                 Unlinked(leaf.path, None if whole else blocks, "none", zero=bench.roles[0][leaf.path] == "bias")
             )

@@ -22,11 +22,13 @@ class Kernel(NamedTuple):
 
 
 class Vector(NamedTuple):
-    """A bias. beside: the product that it is added to. gate: the place of a single gate; None: all of them."""
+    """A bias, or a row of one that has a row for each product. beside: the product that it is added to. gate: the place
+    of a single gate; None: all of them."""
 
     target: Target
     beside: Side
     gate: int | None
+    row: int | None = None
 
 
 class Window(NamedTuple):
@@ -59,13 +61,13 @@ def windows(bench: Bench) -> list[Window]:
     for layer in bench.first.recurrent:
         wanted = sum(math.prod(shapes[layer.leaves[name]]) for name in ("weight_ih", "weight_hh"))
         for begin in range(start, len(ordered)):
-            stop = _stop(ordered, begin, wanted)
+            stop = _stop(ordered, begin, wanted, bench.roles[1])
             if stop is None or not any(len(by_leaf[one.name]) > 1 for one in ordered[begin:stop]):
                 continue
             last = begun[ordered[stop - 1].name]
-            while stop < len(ordered) and _belongs(ordered[stop], layer, by_leaf, last[0], begun):
+            while stop < len(ordered) and _belongs(ordered[stop], layer, by_leaf, last[0], begun, bench.roles[1]):
                 stop += 1
-            window = _classified(layer, ordered[begin:stop], shapes, entries, by_leaf)
+            window = _classified(layer, ordered[begin:stop], shapes, entries, by_leaf, bench.roles[1])
             if window is not None:
                 found.append(window)
                 start = stop
@@ -73,12 +75,16 @@ def windows(bench: Bench) -> list[Window]:
     return found
 
 
-def _stop(ordered: Sequence[Target], begin: int, wanted: int) -> int | None:
+def _is_matrix(target: Target, roles: Mapping[str, str]) -> bool:
+    return len(target.shape) > 1 and roles[target.path] != "bias"
+
+
+def _stop(ordered: Sequence[Target], begin: int, wanted: int, roles: Mapping[str, str]) -> int | None:
     total = 0
-    if len(ordered[begin].shape) < 2:
+    if not _is_matrix(ordered[begin], roles):
         return None
     for place in range(begin, len(ordered)):
-        if len(ordered[place].shape) > 1:
+        if _is_matrix(ordered[place], roles):
             total += math.prod(ordered[place].shape)
         if total == wanted:
             return place + 1
@@ -93,11 +99,18 @@ def _belongs(
     by_leaf: Mapping[str, list[int]],
     last: int,
     begun: Mapping[str, tuple[int, int]],
+    roles: Mapping[str, str],
 ) -> bool:
-    """Whether a vector that is used after the last matrix is one of the layer's: used at every step as they are."""
+    """Whether a bias that is used after the last matrix is one of the layer's: used at every step as they are."""
     size = math.prod(target.shape)
     fits = len(target.shape) == 1 and size in (layer.hidden, layer.hidden * len(layer.gates))
+    fits = fits or (not _is_matrix(target, roles) and _has_rows(target, layer))
     return fits and (len(by_leaf[target.name]) > 1 or begun[target.name][0] <= last)
+
+
+def _has_rows(target: Target, layer: RecurrentLayer) -> bool:
+    """Whether a bias has a row that is added to the input's product, and one that is added to the state's."""
+    return target.shape == (2, layer.hidden * len(layer.gates))
 
 
 def _classified(
@@ -106,13 +119,14 @@ def _classified(
     shapes: Mapping[str, tuple[int, ...]],
     entries: Sequence[Intermediate],
     by_leaf: Mapping[str, list[int]],
+    roles: Mapping[str, str],
 ) -> Window | None:
     gates, hidden = len(layer.gates), layer.hidden
     inputs = shapes[layer.leaves["weight_ih"]][1]
     names = {one.name for one in targets}
     kernels: list[Kernel] = []
     for target in targets:
-        if len(target.shape) < 2:
+        if not _is_matrix(target, roles):
             continue
         size = math.prod(target.shape)
         rest = {
@@ -139,6 +153,10 @@ def _classified(
             if vector is None:
                 return None
             vectors.append(vector)
+        elif not _is_matrix(target, roles):
+            if not _has_rows(target, layer):
+                return None
+            vectors += [Vector(target, "ih", None, 0), Vector(target, "hh", None, 1)]
     return Window(layer, tuple(kernels), tuple(vectors))
 
 
@@ -224,11 +242,21 @@ def links(window: Window, reading: Reading, shapes: Mapping[str, tuple[int, ...]
         if link is None:
             return {}
         found[kernel.target.name] = link
+    rows: dict[str, list[Link]] = {}
     for vector in window.vectors:
         gates = reading.order if vector.gate is None else (reading.order[vector.gate],)
         if (link := _bias(window, vector, gates, reading)) is not None:
             found[vector.target.name] = link
-    return found
+            if vector.row is not None:
+                rows.setdefault(vector.target.name, []).append(link)
+    return found | {name: _of_rows(name, ones) for name, ones in rows.items()}
+
+
+def _of_rows(name: str, rows: Sequence[Link]) -> Link:
+    """A bias of several rows, each with the same number of parts."""
+    parts = tuple(Part((1, *part.shape), part.pieces) for link in rows for part in link.parts)
+    width = len(rows[0].parts)
+    return Link(name, "concat", parts, axis=1 if width > 1 else 0, stacked=len(rows) if width > 1 else 1)
 
 
 def _rows(layer: RecurrentLayer, gates: Sequence[int]) -> tuple[tuple[int, int], ...] | None:

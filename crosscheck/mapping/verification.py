@@ -1,6 +1,7 @@
 """What a map is worth: proven by value at two points, every leaf accounted for, or where the sides part under it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from crosscheck.mapping.bench import Bench, Seen
 from crosscheck.mapping.forcing import Forced, Forcing
 from crosscheck.mapping.graph import colors, living
 from crosscheck.mapping.layouts import bounded
-from crosscheck.mapping.link import Link, Map, Piece, taken
+from crosscheck.mapping.link import Link, Map, Piece, share, taken
 from crosscheck.mapping.links_of_rows import by_row
 from crosscheck.mapping.results import Ambiguity, Divergence, Location, MakeInputs, Obstacle, Report
 from spec.pair import Forward, Intermediate, Objective, PairSide
@@ -23,13 +24,20 @@ MOST_TWINS = 200
 
 
 def verify(
-    mapping: Map, first: PairSide, second: PairSide, make_inputs: MakeInputs, seed: int = 0
+    mapping: Map,
+    first: PairSide,
+    second: PairSide,
+    make_inputs: MakeInputs,
+    seed: int = 0,
+    called: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Map, Report]:
     """The map with its proofs, and how far it got. The sides are left at the values of the second point.
 
+    called: see `Bench`.
+
     What has no place on the second side and is a bias is zero at both points, so that the rest can be compared.
     """
-    bench = Bench(first, second, make_inputs, seed)
+    bench = Bench(first, second, make_inputs, seed, called)
     bench.zeroed = tuple(one for one in mapping.unlinked if one.kind == "none" and one.zero)
     links = by_row(mapping, bench.targets)
     divergences: tuple[Divergence, ...] = ()
@@ -245,6 +253,9 @@ def _obstacles(mapping: Map) -> Iterator[Obstacle]:
     sums: dict[tuple[str, ...], list[str]] = {}
     for target, link in mapping.links.items():
         for part in link.parts:
+            if not part.pieces and trainable[1][target]:
+                reason = f"a part of {target} is trained, and has no counterpart on the first side"
+                yield Obstacle("cannot train alike", (target,), reason)
             for piece in part.pieces:
                 users.setdefault(piece.source, []).append((target, piece))
             if len(part.pieces) > 1 and trainable[1][target]:
@@ -258,12 +269,10 @@ def _obstacles(mapping: Map) -> Iterator[Obstacle]:
         yield Obstacle("cannot train alike", (*sources, *targets), reason)
     for source, held in users.items():
         targets = tuple(dict.fromkeys(target for target, _ in held))
-        rows = [set(range(*block)) for _, piece in held for block in piece.rows or ((0, 1),)]
-        twice = len(held) > 1 and any(one & other for i, one in enumerate(rows) for other in rows[:i])
+        twice = any(share(one, other) for i, (_, one) in enumerate(held) for _, other in held[:i])
         if twice and len(targets) > 1 and trainable[0][source]:
-            reason = (
-                f"{source} is one array on the first side and trained apart in {' and '.join(targets)} on the second"
-            )
+            apart = " and ".join(targets)
+            reason = f"{source} is one array on the first side, and trained apart in {apart} on the second side"
             yield Obstacle("cannot train alike", (source, *targets), reason)
         for target in targets:
             if trainable[0][source] != trainable[1][target]:
@@ -294,7 +303,7 @@ def _ambiguities(mapping: Map, bench: Bench) -> Iterator[Ambiguity]:
         if not moved or moved in seen:
             continue
         seen.add(moved)
-        if _unseen(bench, swap) and not _named_apart(mapping, dict(moved)):
+        if _unseen(bench, swap) and not _named_apart(mapping, dict(moved), bench.called):
             groups = tuple(tuple(sorted(group)) for group in {frozenset(pair) for pair in moved})
             yield Ambiguity(tuple(sorted(groups)), "the outputs stay the same when these change places")
 
@@ -326,7 +335,7 @@ def _unseen(bench: Bench, swap: Mapping[str, str]) -> bool:
     )
 
 
-def _named_apart(mapping: Map, moved: Mapping[str, str]) -> bool:
+def _named_apart(mapping: Map, moved: Mapping[str, str], called: Mapping[str, str]) -> bool:
     """Whether the leaves' names speak for where they are, against changing places."""
     from crosscheck.mapping.names import distance
 
@@ -335,8 +344,8 @@ def _named_apart(mapping: Map, moved: Mapping[str, str]) -> bool:
         for part in link.parts:
             for piece in part.pieces:
                 if piece.source in moved:
-                    as_is += distance(piece.source, target)
-                    changed += distance(moved[piece.source], target)
+                    as_is += distance(piece.source, called[target])
+                    changed += distance(moved[piece.source], called[target])
     return as_is < changed - 1e-9
 
 

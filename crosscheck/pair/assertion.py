@@ -59,9 +59,10 @@ def check(
 
 def _importable(parts: dict[str, Any]) -> Any:
     """Where functions are, if every one can be found again by its file and its name."""
-    from crosscheck.pair.given import Source
+    from crosscheck.pair.given import Source, keras_backends
 
     others = {}
+    backends = parts.pop("keras_backends", None)
     for name, part in parts.items():
         if part is None:
             continue
@@ -73,7 +74,9 @@ def _importable(parts: dict[str, Any]) -> Any:
         others[name] = (str(Path(file).resolve()), part.__qualname__)
     if not {"original", "port", "inputs"} <= others.keys():
         return None
-    return Source(file=others["original"][0], others=others, whole=False)
+    if backends is not None:
+        backends = keras_backends(backends, "pair.check")
+    return Source(file=others["original"][0], others=others, whole=False, keras_backends=backends)
 
 
 def _drawing(inputs: Any) -> Callable[[np.random.Generator], Any]:

@@ -291,6 +291,8 @@ def _masks(entries: Sequence[Intermediate], again: Mapping[int, np.ndarray]) -> 
         if scale is None:
             for behind in _behind(entry, by_number):
                 other = widened(behind.value)
+                if other.size == value.size:
+                    other = other.reshape(value.shape)  # flattened in between, which is no operation of its own
                 if other.shape == value.shape and bool((other[value == 0] == 0).all()):
                     break  # The zeros are older than this operation: a rectifier's, say.
                 scale, seen = _scale(value, other), other != 0

@@ -1,8 +1,10 @@
 """What a pair file gives, read in the process of the side that needs it; and what of it is wrong, in one line."""
 
+import ast
 import difflib
 import importlib.util
 import inspect
+import os
 import random
 import sys
 import traceback
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from crosscheck.pair import renaming
 from crosscheck.pair.codec import arrays_in
 from spec import text
 from spec.errors import FrameworkMissing, OhlolError, UsageError
@@ -25,7 +28,11 @@ SIDES = ("original", "port")
 
 NEEDED = (*SIDES, "inputs")
 OPTIONAL = ("to_port", "call_original", "call_port", "loss", "optimizers", "state", "lengths", "mask", "expected")
+OPTIONAL += ("rename", "keras_backends")
 """What a pair file may give beside them."""
+
+KERAS_BACKENDS = ("torch", "jax")
+"""On what Keras computes in each side's process, where the pair does not say `keras_backends`."""
 
 FRAMEWORKS = {"torch_impl": "torch", "flax_impl": "jax"}
 """The implementations with a room for any model, and what has been imported where a model is theirs."""
@@ -44,6 +51,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     others: dict[str, tuple[str, str]] = {}
     whole: bool = True
+    keras_backends: tuple[str, str] | None = None
 
 
 class PairGiven(NamedTuple):
@@ -60,11 +68,13 @@ class PairGiven(NamedTuple):
     mask: Any
     expected: dict[str, str]
     names: tuple[str, ...]
+    rename: renaming.Rename | None = None
 
 
 def read(source: Source, side: int) -> PairGiven:
     """Import the file and make this side's model. Raises UsageError or FrameworkMissing, with one line."""
     modules: dict[str, ModuleType] = {}
+    _choose_keras_backend(source, side)
 
     def part(name: str) -> Any:
         file, called = source.others.get(name, (source.file if source.whole else "", name))
@@ -102,7 +112,41 @@ def read(source: Source, side: int) -> PairGiven:
         part("mask"),
         texts(part("expected"), where, "expected"),
         tuple(name for name in OPTIONAL if part(name) is not None),
+        renaming.checked(part("rename"), where),
     )
+
+
+def _choose_keras_backend(source: Source, side: int) -> None:
+    """Keras asks for its backend once, when it is imported: so before the pair file is."""
+    chosen: Any = source.keras_backends or KERAS_BACKENDS
+    if source.whole:
+        written = _literal(Path(source.file), "keras_backends")
+        chosen = chosen if written is None else written
+    os.environ["KERAS_BACKEND"] = keras_backends(chosen, Path(source.file).name)[side]
+
+
+def keras_backends(value: Any, where: str) -> tuple[str, str]:
+    """Of both sides. Raises UsageError for what is not two of those that there are implementations for."""
+    known = isinstance(value, tuple | list) and len(value) == 2 and all(one in KERAS_BACKENDS for one in value)
+    if not known:
+        expected = f"two of {' and '.join(map(repr, KERAS_BACKENDS))}, of {SIDES[0]} and {SIDES[1]}, as literals"
+        raise UsageError(f"{where}: keras_backends: expected {expected}, got {value!r}")
+    return value[0], value[1]
+
+
+def _literal(path: Path, name: str) -> Any:
+    """What a file assigns to a name at its top, read without running it; None where it does not, or is no Python."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):  # importing it will say so
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == name for one in node.targets):
+            try:
+                return ast.literal_eval(node.value)
+            except ValueError:
+                return ast.unparse(node.value)
+    return None
 
 
 def made_by(factory: Callable[..., Any], where: str, name: str) -> tuple[Callable[[int], Any] | None, Any]:
@@ -121,10 +165,17 @@ def implementation_of(made: Any, where: str, name: str) -> str:
             if kinds.recognize(made):
                 return implementation
     expected = (
-        "a torch.nn.Module, an nnx or Equinox module, (linen module, variables), (haiku.transform, parameters) or "
-        "(function, parameters)"
+        "a torch.nn.Module, an nnx, Equinox or Keras module, (linen module, variables), (haiku.transform, parameters) "
+        "or (function, parameters)"
     )
-    raise UsageError(f"{where}: {name}: expected {expected}, got {_kind(made)}")
+    raise UsageError(f"{where}: {name}: expected {expected}, got {_kind(made)}{_strange_backend(made)}")
+
+
+def _strange_backend(made: Any) -> str:
+    keras = sys.modules.get("keras")
+    if keras is None or not isinstance(made, getattr(keras, "Layer", ())):
+        return ""
+    return f" on {keras.backend.backend()}, which is none of {' and '.join(KERAS_BACKENDS)}"
 
 
 def inputs_of(given: PairGiven, state: Mapping[str, Any], where: str) -> tuple[Any, ...] | dict[str, Any]:

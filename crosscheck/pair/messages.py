@@ -14,7 +14,11 @@ class SideCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The side is there. names: what of `given.OPTIONAL` the pair gives. versions: of what computes."""
+    """The side is there. names: what of `given.OPTIONAL` the pair gives. versions: of what computes.
+
+    called: what the port's leaves are called for matching, where the pair renames them. meant: beginnings of names that
+    the original must have then.
+    """
 
     kind: str
     implementation: str
@@ -25,6 +29,8 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     names: list[str]
     expected: dict[str, str]
     versions: dict[str, str]
+    called: dict[str, str] = {}
+    meant: list[str] = []
 
 
 class SideAnswered(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -29,9 +29,9 @@ def _find_map(state: State, file: Path | None) -> str:
         found, said = maps.read(file, pair.first.leaves, pair.second.leaves), "read"
     else:
         state.say("map, proposed")
-        found, said = maps.propose(pair.first, pair.second, pair.make_inputs, state.seed), "proposed"
+        found, said = maps.propose(pair.first, pair.second, pair.make_inputs, state.seed, pair.called), "proposed"
     state.say("map, verified")
-    state.mapping, state.report = maps.verify(found, pair.first, pair.second, pair.make_inputs, state.seed)
+    state.mapping, state.report = maps.verify(found, pair.first, pair.second, pair.make_inputs, state.seed, pair.called)
     state.pinned = state.report.tolerance > bench.EXACT
     if state.pinned:
         state.notes.append("constants are held in float32: bounds in float64 are those of a unit of float32")

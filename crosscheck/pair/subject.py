@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from crosscheck.pair import given as given_by
+from crosscheck.pair import renaming
 from crosscheck.pair import worker as one_side
 from crosscheck.pair.given import SIDES, PairGiven, Source
 from crosscheck.pair.messages import Opened
@@ -32,7 +33,10 @@ class AskedSide(PairSide, Protocol):
 
 
 class AskedPair:
-    """name: of the report. file: of the pair, where there is one. alone: whether each side has a process of its own."""
+    """name: of the report. file: of the pair, where there is one. alone: whether each side has a process of its own.
+
+    called: what the port's leaves are called for matching, where the pair renames them.
+    """
 
     def __init__(
         self,
@@ -47,6 +51,8 @@ class AskedPair:
         self.opened = opened
         self.names = frozenset(opened[0].names)
         self.expected = opened[0].expected
+        self.called = opened[1].called
+        renaming.check_meant(opened[1].meant, [leaf.path for leaf in opened[0].leaves], name)
 
     def make_inputs(self, random: np.random.Generator) -> tuple[Inputs, Inputs]:
         """See crosscheck.mapping.MakeInputs."""
@@ -102,7 +108,7 @@ class Local:
 
     def told(self) -> Opened:
         """What a process would have said of itself."""
-        return one_side.told(self._given, self._side, self.implementation)
+        return one_side.told(self._given, self._side, self.implementation, self._where, self._number)
 
 
 def live(models: tuple[Any, Any], inputs: Callable[..., Any], options: Mapping[str, Any]) -> AskedPair:
@@ -110,6 +116,9 @@ def live(models: tuple[Any, Any], inputs: Callable[..., Any], options: Mapping[s
     where = "pair.check"
     if unknown := sorted(options.keys() - set(given_by.OPTIONAL)):
         raise UsageError(f"{where}: expected some of {', '.join(given_by.OPTIONAL)}, got {unknown[0]}")
+    if options.get("keras_backends") is not None:
+        expected = "a pair file or functions that can be imported, since Keras has one backend in a process"
+        raise UsageError(f"{where}: keras_backends: expected {expected}, got live objects")
     sides = []
     for number, model in enumerate(models):
         make, made = given_by.made_by(model, where, SIDES[number]) if inspect.isfunction(model) else (None, model)
@@ -128,6 +137,7 @@ def live(models: tuple[Any, Any], inputs: Callable[..., Any], options: Mapping[s
             options.get("mask"),
             given_by.texts(options.get("expected"), where, "expected"),
             tuple(name for name in given_by.OPTIONAL if options.get(name) is not None),
+            renaming.checked(options.get("rename"), where),
         )
         sides.append(Local(given, number, where))
     first, second = sides

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from crosscheck.pair import given as given_by
-from crosscheck.pair import padding
+from crosscheck.pair import padding, renaming
 from crosscheck.pair.codec import CHILD, digest, pack, unpack
 from crosscheck.pair.given import PairGiven, Source
 from crosscheck.pair.messages import Message, Opened, Raised, SideAnswered, SideCall
@@ -96,7 +96,7 @@ class SideWorker:
 
     def answer(self, call: SideCall) -> Message:
         if call.function == "open":
-            return told(self.given, self.side, self.implementation)
+            return told(self.given, self.side, self.implementation, self.where, self.number)
         arguments = unpack(call.arguments, self.directory) or {}
         own: dict[str, Callable[..., Any]] = {
             "inputs": self.inputs,
@@ -159,8 +159,12 @@ def opened(given: PairGiven, where: str, number: int) -> tuple[PairSide, str]:
     return importlib.import_module(f"{implementation}.pair.side").open_side(given.made, given.options), implementation
 
 
-def told(given: PairGiven, side: PairSide, implementation: str) -> Opened:
+def told(given: PairGiven, side: PairSide, implementation: str, where: str, number: int) -> Opened:
     """What a side says of itself."""
+    rename = given.rename if number == 1 else None
+    if callable(rename):
+        rename = renaming.guarded(rename, where)
+    called = renaming.names(rename, [leaf.path for leaf in side.leaves], where)
     return Opened(
         kind=text.admit(side.kind, text.NAME),
         implementation=implementation,
@@ -171,6 +175,8 @@ def told(given: PairGiven, side: PairSide, implementation: str) -> Opened:
         names=list(given.names),
         expected=given.expected,
         versions=versions(implementation),
+        called=called,
+        meant=renaming.meant(rename, called),
     )
 
 
@@ -208,7 +214,7 @@ def inputs_of(
 def versions(implementation: str) -> dict[str, str]:
     """Of Python and of the frameworks that were imported."""
     found = {"python": sys.version.split()[0]}
-    for name in ("torch", "jax", "flax", "optax", "equinox", "haiku", "numpy"):
+    for name in ("torch", "jax", "flax", "optax", "equinox", "haiku", "keras", "numpy"):
         version = getattr(sys.modules.get(name), "__version__", None)
         if version is not None and (name != "torch" or implementation == "torch_impl"):
             found[name] = text.admit(str(version), text.NAME)

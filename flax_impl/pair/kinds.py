@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from flax_impl.pair import keras_models
 from spec.errors import UsageError
 from spec.pair import Leaf
 
@@ -35,11 +36,15 @@ def recognize(made: Any) -> bool:
     """Whether this is a model of this framework."""
     if isinstance(made, tuple) and len(made) == 2:
         return callable(made[0]) or hasattr(made[0], "apply")
+    if keras_models.recognize(made):
+        return True
     return isinstance(made, nnx.Module) or (callable(made) and any(_is_floating(one) for one in jax.tree.leaves(made)))
 
 
 def describe(made: Any) -> str:
     """What the factory returned, in words."""
+    if keras_models.recognize(made):
+        return keras_models.describe(made)
     if isinstance(made, nnx.Module):
         return f"nnx.Module {type(made).__name__}"
     if not isinstance(made, tuple):
@@ -63,6 +68,8 @@ def takes(function: Callable[..., Any], name: str) -> bool:
 
 def model_of(made: Any, call: Callable[..., Any] | None, state: tuple[str, ...] = ()) -> ModelFunction:
     """The model as a function of its leaves. Raises UsageError for what is none. state: see `spec.pair.PairOptions`."""
+    if keras_models.recognize(made):
+        return _keras(made, call)
     if isinstance(made, nnx.Module):
         return _nnx(made, call)
     if isinstance(made, tuple) and len(made) == 2:
@@ -76,7 +83,7 @@ def model_of(made: Any, call: Callable[..., Any] | None, state: tuple[str, ...] 
             return _function(*made, call, state)
     if recognize(made):
         return _tree(made, call)
-    expected = "an nnx.Module, an Equinox module, (linen module, variables) or (function, parameters)"
+    expected = "an nnx.Module, an Equinox or Keras module, (linen module, variables) or (function, parameters)"
     raise UsageError(f"expected {expected}, got {type(made).__module__}.{type(made).__qualname__}")
 
 
@@ -105,7 +112,8 @@ def _nnx(made: nnx.Module, call: Callable[..., Any] | None) -> ModelFunction:
 
         state = [(path, one(name, variable)) for name, (path, variable) in zip(names, flat, strict=True)]
         model = nnx.merge(graph, nnx.from_flat_state(state))
-        with _paths_of(model):
+        modules = [(".".join(map(str, path)), one) for path, one in nnx.iter_modules(model)]
+        with _named_calls(modules, {type(one) for _, one in modules}):
             (model.train if train else model.eval)()
             output = _called(call, (model,), inputs, train, key)
         after = {".".join(map(str, path)): _value(one) for path, one in nnx.to_flat_state(nnx.state(model))}
@@ -113,6 +121,40 @@ def _nnx(made: nnx.Module, call: Callable[..., Any] | None) -> ModelFunction:
         return output, changed
 
     return ModelFunction(describe(made), tuple(leaves), arrays, apply, frozenset({"train", *(["rng"] if keys else [])}))
+
+
+def _keras(made: Any, call: Callable[..., Any] | None) -> ModelFunction:
+    owned = keras_models.variables_of(made)
+    layers = [(one.path, one.part) for one in keras_models.layers_of(made)]
+    bases = {base for _, layer in layers for base in type(layer).__mro__}
+    trained = {id(variable) for variable in made.trainable_variables}
+    held = {path: jnp.asarray(variable.value) for path, (variable, _) in owned.items()}
+    arrays = {path: one for path, one in held.items() if _is_floating(one)}
+    seeds = [path for path in held if path not in arrays]
+    leaves = tuple(
+        _leaf(path, arrays[path], id(variable) in trained, type(owner).__name__)._replace(
+            role=keras_models.ROLES.get(variable.name, "")
+        )
+        for path, (variable, owner) in owned.items()
+        if path in arrays
+    )
+
+    def apply(values: Mapping[str, Array], inputs: Any, train: bool, key: Array) -> tuple[Any, dict[str, Array]]:
+        given = {path: values.get(path, one) for path, one in held.items()}
+        for number, path in enumerate(seeds):
+            drawn = jax.random.bits(jax.random.fold_in(key, number), held[path].shape, jnp.uint32)
+            given[path] = drawn.astype(held[path].dtype)
+        state = [(variable, given[path]) for path, (variable, _) in owned.items()]
+        with sys.modules["keras"].StatelessScope(state_mapping=state) as scope, _named_calls(layers, bases):
+            if call is None:
+                positional, named = _arguments(inputs)
+                output = made(*positional, training=train, **named)
+            else:
+                output = _called(call, (made,), inputs, train, key)
+        after = {path: scope.get_current_value(variable) for path, (variable, _) in owned.items() if path in arrays}
+        return output, {path: one for path, one in after.items() if id(owned[path].array) not in trained}
+
+    return ModelFunction(describe(made), leaves, arrays, apply, keras_models.modes(call))
 
 
 def _value(variable: Any) -> Any:
@@ -128,13 +170,15 @@ def _owner(made: Any, path: tuple[Any, ...]) -> Any:
     return made
 
 
-class _paths_of:  # noqa: N801 (used as a function is)
-    """Meanwhile the calls of an nnx model's modules are named by their paths, for whoever reads the trace."""
+class _named_calls:  # noqa: N801 (used as a function is)
+    """Meanwhile the calls of a model's modules are named by their paths, for whoever reads the trace.
 
-    def __init__(self, model: nnx.Module) -> None:
-        modules = list(nnx.iter_modules(model))
-        self.paths = {id(one): ".".join(map(str, path)) for path, one in modules}
-        self.classes = {type(one) for _, one in modules if "__call__" in type(one).__dict__}
+    classes: where the modules' `__call__` may be defined.
+    """
+
+    def __init__(self, modules: Iterable[tuple[str, Any]], classes: Iterable[type]) -> None:
+        self.paths = {id(one): path for path, one in modules}
+        self.classes = {one for one in classes if "__call__" in one.__dict__}
         self.before: dict[type, Any] = {}
 
     def __enter__(self) -> None:

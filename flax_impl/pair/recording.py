@@ -38,7 +38,8 @@ NOT_THE_USERS = (
     *(str(OURS / name) for name in ("flax_impl", "crosscheck")),
     "<",
 )
-DECORATORS = ("/beartype/", "/jaxtyping/")
+LIBRARIES = ("/beartype/", "/jaxtyping/", "/keras/src/")
+"""Parts of the paths of files that stand between the user's line and the framework's."""
 TRACER = find("jax.core", "Tracer")
 USER_FRAMES = find("jax._src.source_info_util", "user_frames")
 
@@ -323,6 +324,6 @@ def source(equation: Any) -> str:
     own = [
         one
         for one in frames
-        if not (one.file_name.startswith(NOT_THE_USERS) or any(name in one.file_name for name in DECORATORS))
+        if not (one.file_name.startswith(NOT_THE_USERS) or any(name in one.file_name for name in LIBRARIES))
     ]
     return f"{Path(own[0].file_name).name}:{own[0].start_line}" if own else ""

@@ -34,7 +34,7 @@ DEFAULTS = PairOptions()
 def open_side(made: Any, options: PairOptions = DEFAULTS) -> "Side":
     """The side of what a factory returned. Raises UsageError for what is no model of this framework."""
     if not kinds.recognize(made):
-        expected = "an nnx.Module, an Equinox module, (linen module, variables) or (function, parameters)"
+        expected = "an nnx.Module, an Equinox or Keras module, (linen module, variables) or (function, parameters)"
         raise UsageError(f"expected {expected}, got {type(made).__module__}.{type(made).__qualname__}")
     return Side(made, options)
 

@@ -294,11 +294,28 @@ def recurrent(layer: type[nn.RNNBase], cell: Any, *obstacles: str) -> Case:
     )
 
 
+def rows_of_biases_port() -> Any:
+    """Gates z, r, n; one array has both biases, a row each."""
+
+    def run(p: Any, x: jax.Array) -> jax.Array:
+        def step(h: jax.Array, x: jax.Array) -> Any:
+            a, b = x @ p["kernel"] + p["bias"][0], h @ p["recurrent"] + p["bias"][1]
+            z, r = jax.nn.sigmoid(a[:, :7] + b[:, :7]), jax.nn.sigmoid(a[:, 7:14] + b[:, 7:14])
+            h = z * h + (1 - z) * jnp.tanh(a[:, 14:] + r * b[:, 14:])
+            return h, h
+
+        h = jnp.zeros((x.shape[0], 7), x.dtype)
+        return jnp.moveaxis(jax.lax.scan(step, h, jnp.moveaxis(x, 1, 0))[1], 0, 1)
+
+    return run, {"kernel": jnp.zeros((5, 21)), "recurrent": jnp.zeros((7, 21)), "bias": jnp.zeros((2, 21))}
+
+
 CASES = {
     "lstm": recurrent(nn.LSTM, nnx.LSTMCell, "cannot train alike"),
     "optimized lstm": recurrent(nn.LSTM, nnx.OptimizedLSTMCell, "cannot train alike"),
     "gru": recurrent(nn.GRU, nnx.GRUCell, "not representable", "cannot train alike"),
     "rnn": recurrent(nn.RNN, nnx.SimpleCell, "cannot train alike"),
+    "rows of biases": Case(lambda: nn.GRU(5, 7, batch_first=True), rows_of_biases_port, alike(3, 4, 5), outputs_alone),
     "convolutions": Case(Convolutions, ConvolutionsPort, images),
     "encoder layer": Case(lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), EncoderPort, alike(3, 5, 8)),
     "lstm and attention": Case(Attended, attended_port, alike(3, 6, 5), None, ("cannot train alike",)),

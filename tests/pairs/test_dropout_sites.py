@@ -51,6 +51,20 @@ def test_what_falls_together_is_one_number():
     assert site.size == 12
 
 
+def test_what_was_flattened_before_it_was_dropped_is_seen():
+    """A mask that is chosen by, so that no intermediate is the mask itself; flattening is no intermediate either."""
+
+    def run(seed: int) -> list[Intermediate]:
+        x = np.random.default_rng(100).standard_normal(SHAPE)
+        kept = np.random.default_rng(20 + seed).random(12) >= 0.5
+        larger = x.reshape(12) / 0.5
+        return [entry(0, "tanh", x), entry(1, "div", larger, 0), entry(2, "select_n", np.where(kept, larger, 0), 1)]
+
+    (site,) = sites_of([run(seed) for seed in range(MOST_RUNS)])
+    assert abs(site.rate - 0.5) < 1e-12
+    assert (site.number, site.size) == (2, 12)
+
+
 def site(module: str) -> Site:
     return Site(0, module, "", "mul", 0.1, 0, 16, 2, 1.0, True, True, False)
 

@@ -185,6 +185,8 @@ BAD = {
     "def original(): return 3": (2, "bad.py: original: expected a torch.nn.Module"),
     "def original(): raise RuntimeError('a\\n::error::b')": (2, "original: raised RuntimeError: a \\x3a:error::b"),
     "def original(): raise SystemExit(0)": (2, "bad.py, line 1: original: raised SystemExit"),
+    "keras_backends = ('torch', 'numpy')": (2, "bad.py: keras_backends: expected two of 'torch' and 'jax'"),
+    "keras_backends = tuple(['jax', 'jax'])": (2, "as literals, got \"tuple(['jax', 'jax'])\""),
     "optimizer = 3": (2, "bad.py: expected 'optimizers', got 'optimizer'"),
     "import os\ndef original(): os._exit(7)": (3, "original: its process ended with exit code 7"),
 }

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from spec.pair import Leaf, Packed, RecurrentLayer
+from torch_impl.pair import keras_models
+from torch_impl.pair.keras_models import KerasModule
 
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 GATES = {"lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n"), "rnn": ("h",)}
@@ -20,6 +22,8 @@ def recognize(made: Any) -> bool:
 
 def describe(made: Any) -> str:
     """What the factory returned, in words."""
+    if isinstance(made, KerasModule):
+        return keras_models.describe(made.made)
     return f"torch.nn.Module {type(made).__name__}"
 
 
@@ -38,7 +42,16 @@ def arrays_of(module: nn.Module) -> dict[str, Tensor]:
     return found | {name: buffer for name, buffer in module.named_buffers() if buffer.is_floating_point()}
 
 
+def paths_of(module: nn.Module) -> dict[int, str]:
+    """The path of every module inside, by identity."""
+    if isinstance(module, KerasModule):
+        return module.layers()
+    return {id(one): path for path, one in module.named_modules()}
+
+
 def leaves_of(module: nn.Module) -> tuple[Leaf, ...]:
+    if isinstance(module, KerasModule):
+        return module.leaves()
     by_identity: dict[int, list[str]] = {}
     for named in (module.named_parameters, module.named_buffers):
         for name, array in named(remove_duplicate=False):

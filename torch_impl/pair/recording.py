@@ -20,6 +20,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from spec.errors import OhlolError, Unsupported
 from spec.pair import Intermediate
 from torch_impl.arrays import to_tensor
+from torch_impl.pair.kinds import paths_of
 from torch_impl.pair.trees import taken_out
 
 try:
@@ -40,7 +41,8 @@ UNWRITTEN = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empt
 OURS = Path(__file__).parents[2]
 STANDARD = sysconfig.get_path("stdlib")
 NOT_THE_USERS = (str(Path(torch.__file__).parent), *(str(OURS / name) for name in ("torch_impl", "crosscheck")), "<")
-DECORATORS = ("/beartype/", "/jaxtyping/")
+LIBRARIES = ("/beartype/", "/jaxtyping/", "/keras/src/")
+"""Parts of the paths of files that stand between the user's line and the framework's."""
 
 
 @contextmanager
@@ -147,7 +149,7 @@ class Recorder(TorchDispatchMode):  # pyright: ignore[reportGeneralTypeIssues]
         self.intermediates: list[Intermediate] = []
         self.pinned: dict[str, None] = {}
         self.memory = _Memory(leaves if record else {})
-        self.paths = {id(one): path for path, one in module.named_modules()}
+        self.paths = paths_of(module)
         self.copied = {id(one): path for path, one in original.named_modules()} if original is not None else {}
         self.modules: list[str] = []
 
@@ -256,7 +258,7 @@ def source() -> str:
     while frame is not None:
         name = frame.f_code.co_filename
         standard = name.startswith(STANDARD) and "site-packages" not in name
-        if not (standard or name.startswith(NOT_THE_USERS) or any(one in name for one in DECORATORS)):
+        if not (standard or name.startswith(NOT_THE_USERS) or any(one in name for one in LIBRARIES)):
             return f"{Path(name).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

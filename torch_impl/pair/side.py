@@ -13,8 +13,9 @@ from spec.framework import Precision
 from spec.pair import Forward, Inputs, LeafGradients, Objective, PairBatch, PairOptions, PairStep, Values
 from spec.text import exception
 from torch_impl.arrays import to_tensor
-from torch_impl.pair import kinds
+from torch_impl.pair import keras_models, kinds
 from torch_impl.pair.copies import copied
+from torch_impl.pair.keras_models import KerasModule
 from torch_impl.pair.recording import Recorder, plain_layers, widened
 from torch_impl.pair.trees import brought_in, floating, taken_out
 
@@ -25,7 +26,7 @@ def open_side(made: Any, options: PairOptions = DEFAULTS) -> "Side":
     """The side of what a factory returned. Raises UsageError for what is no model of this framework."""
     if not kinds.recognize(made):
         raise UsageError(f"expected a torch.nn.Module, got {type(made).__module__}.{type(made).__qualname__}")
-    return Side(made, options)
+    return Side(*keras_models.as_module(made, options)) if keras_models.recognize(made) else Side(made, options)
 
 
 class Side:
@@ -42,7 +43,8 @@ class Side:
         self._copies: dict[Precision, nn.Module] = {}
         self._pinned: tuple[str, ...] = ()
         given = {"seed": options.make, "loss": options.loss, "optimizer": options.optimizer}
-        self.can = frozenset({"train", "rng"} | {name for name, one in given.items() if one is not None})
+        modes = keras_models.modes(options.call) if isinstance(made, KerasModule) else {"train", "rng"}
+        self.can = frozenset(modes | {name for name, one in given.items() if one is not None})
 
     def pinned(self) -> tuple[str, ...]:
         return self._pinned
