@@ -102,10 +102,10 @@ def layers(table: Layers) -> str:
         "of the equations, whatever a library calls them: r, z and n of a GRU (reset, update, candidate), i, f, g",
         "and o of an LSTM.",
         "",
-        "| library | versions | |",
-        "|---|---|---|",
+        "| library | versions |",
+        "|---|---|",
         *(
-            f"| {library} | {', '.join(f'{n} {v}' for n, v in versions.items() if n != 'numpy')} | |"
+            f"| {library} | {', '.join(f'{n} {v}' for n, v in versions.items() if n != 'numpy')} |"
             for library, versions in table.versions.items()
         ),
         "",
@@ -128,8 +128,8 @@ def layers(table: Layers) -> str:
         "",
         "## Attention",
         "",
-        "*All masked* is what a query gives whose keys are all masked. The precision is the one in which it",
-        "computes, where it was given float64 if the library takes that.",
+        "*All masked* is what a query gives whose keys are all masked. The precision is the one in which it computes:",
+        "layers of Keras, MLX and ONNX Runtime were given float32, all others float64.",
         "",
         *_table(ATTENTION, (_attention(row) for row in table.attention)),
         "",
