@@ -140,7 +140,7 @@ def layers(table: Layers) -> str:
         "",
         "## How they start",
         "",
-        "The law by which each array is drawn: of those that the libraries document, the one that twelve draws do",
+        "The law by which each array is drawn: of those that libraries document, the likeliest that twelve draws do",
         "not reject (Kolmogorov-Smirnov; a law that is right is rejected once in ten thousand, and then asked again",
         "with other seeds). *Cut at 2 / 0.8796*: a normal law cut at two deviations and widened to the deviation",
         "that is named. 0 is all zeros.",
