@@ -83,7 +83,7 @@ format: $(VENV)/installed
 	$(RUN) -m ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-3.* .venv-pairs .venv-flax* .venv-torch* runs crosscheck-report .pytest_cache .ruff_cache
+	rm -rf .venv .venv-3.* .venv-pairs .venv-tables .venv-flax* .venv-torch* runs crosscheck-report .pytest_cache .ruff_cache
 
 $(VENV)/installed $(VENV)-pairs/installed: pyproject.toml $(CONSTRAINTS)
 	@command -v $(PYTHON) >/dev/null || { \
