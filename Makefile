@@ -34,7 +34,7 @@ comma := ,
 INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck faults test test-pairs test-maps test-signals lint types check format clean
+.PHONY: crosscheck faults test test-pairs test-maps test-signals tables-optimizers tables-layers tables-pages lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
@@ -58,6 +58,17 @@ test-signals: $(VENV)/installed
 	$(RUN) tests/kill_and_resume.py
 	$(RUN) tests/stop_crosscheck.py
 
+# The tables of crosscheck/libraries, made again by running what they are about. That of layers sets up an environment for
+# each library and runs it there: many minutes. tables-pages runs nothing, and writes docs/ out of the tables.
+tables-optimizers: $(VENV)/installed
+	$(RUN) tests/tables/optimizers.py
+
+tables-layers: $(VENV)/installed
+	$(RUN) tests/tables/layers $(VENV)-tables
+
+tables-pages: $(VENV)/installed
+	$(RUN) tests/tables/render.py
+
 lint: $(VENV)/installed
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
@@ -72,7 +83,7 @@ format: $(VENV)/installed
 	$(RUN) -m ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-3.* .venv-pairs .venv-flax* .venv-torch* runs crosscheck-report .pytest_cache .ruff_cache
+	rm -rf .venv .venv-3.* .venv-pairs .venv-tables .venv-flax* .venv-torch* runs crosscheck-report .pytest_cache .ruff_cache
 
 $(VENV)/installed $(VENV)-pairs/installed: pyproject.toml $(CONSTRAINTS)
 	@command -v $(PYTHON) >/dev/null || { \

@@ -121,7 +121,7 @@ def test_the_fast_room_knows_nothing_of_the_models() -> None:
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("exit_codes", "plain", "comparison", "subject", "request"),
-    ("bounds", "statistics", "mapping"),
+    ("bounds", "statistics", "mapping", "libraries"),
     ("probes",),
     ("checks",),
     ("recording",),
