@@ -9,7 +9,6 @@ import numpy as np
 from crosscheck.bounds import tolerances
 from crosscheck.comparison import Comparison
 from crosscheck.mapping.results import Divergence, Location
-from crosscheck.pair import rounding
 from crosscheck.pair.codec import arrays_in
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.leafwise import Computed, close
@@ -58,7 +57,7 @@ def _forward(state: State, point: Point, precision: Precision, number: int) -> I
         if number == 0 and not batch:
             again = state.first.forward(ours, precision=precision), state.second.forward(theirs, precision=precision)
             yield from _again(state, precision, (one, two), again)
-    for values in rounding.nudged(point.values, unit, state.seed, state.constants):
+    for values in state.perturbed(point.values, unit, f"forward, {point.name}, {precision}"):
         state.first.load(values)
         for batch, (ours, _) in batches.items():
             spread = found[batch][2]
@@ -167,7 +166,7 @@ def _train_mode(state: State) -> Iterator[Comparison]:
         one = state.first.forward(ours, precision=precision, train=True)
         two = state.second.forward(theirs, precision=precision, train=True)
         spread = Deviations()
-        for values in rounding.nudged(point.values, unit, state.seed, state.constants):
+        for values in state.perturbed(point.values, unit, f"train mode, {precision}"):
             state.first.load(values)
             other = state.first.forward(ours, precision=precision, train=True)
             spread.add(one.outputs, other.outputs)
@@ -229,7 +228,7 @@ def _gradients(state: State, point: Point, precision: Precision, number: int) ->
     two = state.second.gradients(inputs[1], objectives[1], precision=precision)
     spread = Deviations()
     named = _named(one)
-    for values in rounding.nudged(point.values, unit, state.seed, state.constants):
+    for values in state.perturbed(point.values, unit, f"gradients, {point.name}, {precision}"):
         state.first.load(values)
         spread.add(named, _named(state.first.gradients(inputs[0], objectives[0], precision=precision)))
     state.first.load(point.values)

@@ -73,6 +73,14 @@ class State:
     def unit(self, precision: Precision) -> Unit:
         return rounding.unit_of(precision, self.leaves, self.pinned)
 
+    def perturbed(self, values: Values, unit: Unit, doing: str) -> Iterator[Values]:
+        """As rounding.nudged. doing: what it is for; of a large model, whose runs take seconds, each is said."""
+        nudged = rounding.nudged(values, unit, self.seed, self.constants)
+        for number, one in enumerate(nudged, 1):
+            if self.large:
+                self.say(f"{doing}, perturbed run {number} of {unit.runs}")
+            yield one
+
     def random(self, *numbers: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, *numbers))
 
