@@ -1,7 +1,9 @@
 """A BERT of 12 layers and 768 units, 110 million parameters, against its port: all checks, and what they take.
 
-Takes 10 minutes of two cores and 14 GB at most, which is what this asserts; a busy machine takes longer, so it is CPU
-seconds that are held against the 10 minutes. As a command: python tests/large_pair.py [LAYERSxWIDTH]
+Asserts that they take 10 minutes and 14 GB at most. A busy machine takes longer, so it is CPU seconds that are held
+against the 10 minutes; threads that wait for work sleep meanwhile.
+
+As a command: python tests/large_pair.py [LAYERSxWIDTH]
 """
 
 import json
@@ -15,6 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 
 FILE = Path(__file__).parent / "pairs" / "files" / "bert.py"
+FULL = "12x768"
 SECONDS, BYTES = 600.0, 14e9
 PARAMETERS = 109e6
 TICK = os.sysconf("SC_CLK_TCK")
@@ -67,7 +70,11 @@ def main(size: str) -> int:
         command += ["--map", str(Path(folder) / "bert.map.toml")]
         begin = time.monotonic()
         process = subprocess.Popen(
-            command, cwd=FILE.parents[3], env={**os.environ, "BERT": size}, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=FILE.parents[3],
+            env={**os.environ, "BERT": size, "OMP_WAIT_POLICY": "PASSIVE"},
+            stderr=subprocess.PIPE,
+            text=True,
         )
         tree = Tree(process.pid)
         complained: list[str] = []
@@ -82,7 +89,7 @@ def main(size: str) -> int:
         reader.start()
         while process.poll() is None:
             tree.look()
-            time.sleep(0.1)
+            time.sleep(0.25)
         reader.join()
         wall = time.monotonic() - begin
         each = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in sorted(tree.by_name.items()) if size)
@@ -93,9 +100,10 @@ def main(size: str) -> int:
     checked = ("structure", "forward", "loss", "gradients", "optimizer", "trajectory", "initialization")
     assert all(cells[name]["status"] == "same" for name in checked), cells
     assert cells["trajectory"]["text"].startswith("5 steps"), cells["trajectory"]
-    assert "2 perturbed runs" in cells["trajectory"]["text"], cells["trajectory"]
+    runs = "1 perturbed run" if size == FULL else "2 perturbed runs"
+    assert runs in cells["trajectory"]["text"], cells["trajectory"]
     assert sum(line.startswith("[") for line in complained) == len(cells), "a line of progress for each check"
-    if size == "12x768":
+    if size == FULL:
         assert report["sides"][0]["numbers"] > PARAMETERS, report["sides"]
         assert tree.peak <= BYTES, f"expected {BYTES / 1e9:g} GB at most, got {tree.peak / 1e9:.2f}"
         assert tree.seconds <= SECONDS, f"expected {SECONDS:g} s of CPU at most, got {tree.seconds:.0f}"
@@ -103,4 +111,4 @@ def main(size: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*(sys.argv[1:] or ["12x768"])))
+    sys.exit(main(*(sys.argv[1:] or [FULL])))

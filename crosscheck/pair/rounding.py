@@ -26,8 +26,14 @@ EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16"
 """Distance of 1 from the next larger number."""
 
 FEW = 2
-"""Perturbed runs of a large model, each of which takes seconds or minutes. The largest of 2 deviations over thousands
-of numbers hardly differs from that of 5; it does where a tensor is small, so that of few runs FACTOR is taken twice."""
+"""Perturbed runs of a large model, each of which takes seconds. The largest of 2 deviations over thousands of numbers
+hardly differs from that of 5; it does where a tensor is small, so that of few runs FACTOR is taken twice."""
+
+HUGE = 30_000_000
+"""Numbers in the leaves from which a perturbed run takes a minute, and is made once. Of a tensor of 100 numbers and
+more the largest deviation in one run is within a tenth of that in two (2.75 and 2.97 standard deviations of 100 and 200
+numbers), so the factor stays. A single number, as a loss, may move by little for once: for it there is what is allowed
+at least, the roundings of what entered it."""
 
 
 class Unit(NamedTuple):
@@ -40,9 +46,10 @@ class Unit(NamedTuple):
 
 
 def unit_of(precision: Precision, leaves: Sequence[Leaf], pinned: bool) -> Unit:
-    """Of a precision, for models with these leaves; pinned: whether constants are held in float32."""
-    large = sum(int(np.prod(leaf.shape)) for leaf in leaves) > LARGE
-    runs, factor = (FEW, 2 * FACTOR) if large else (RUNS, FACTOR)
+    """Of a precision, for two models with these leaves; pinned: whether constants are held in float32."""
+    numbers = sum(int(np.prod(leaf.shape)) for leaf in leaves) / 2
+    runs, factor = (FEW, 2 * FACTOR) if numbers > LARGE else (RUNS, FACTOR)
+    runs = 1 if numbers > HUGE else runs
     if precision == "float64":
         eps = EPS["float32"] if pinned else EPS["float64"]
         return Unit(eps, np.sqrt(eps), runs, factor)

@@ -172,7 +172,9 @@ def trajectory(state: State) -> Found:
     state.put(next(state.points(0)).values)
     mode = "train" if train else "eval"
     runs = state.unit("float64").runs
-    text = f"{steps} steps in {mode} mode, {runs} perturbed runs" + "".join(f"; {one}" for one in words)
+    text = f"{steps} steps in {mode} mode, {runs} perturbed run{'s' if runs > 1 else ''}" + "".join(
+        f"; {one}" for one in words
+    )
     text += f"; without {', '.join(sorted(state.statistics))}, which differ in train mode" if state.statistics else ""
     return Found(comparisons, from_comparisons(comparisons), text)
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from crosscheck.comparison import Place
-from crosscheck.pair import codec, leafwise
+from crosscheck.pair import codec, leafwise, rounding
 from crosscheck.pair.codec import Packet, pack, unpack
 from crosscheck.pair.leafwise import Computed
 from spec.errors import OhlolError
-from spec.pair import Objective, PairBatch, PairOptions
+from spec.pair import Leaf, Objective, PairBatch, PairOptions
 
 
 def crossed_over(value: Any, folder: Path) -> Any:
@@ -72,6 +72,30 @@ def test_blocks_say_what_the_whole_does(keep: bool, monkeypatch: pytest.MonkeyPa
             monkeypatch.setattr(leafwise, "BLOCK", 5)
             assert repr(leafwise.close(place, "leaf", one, two, bound, chosen)) == repr(whole)  # NaN is no NaN
     assert not leafwise.close(place, "leaf", one, one, 1.0, np.zeros(one.shape, bool)).passed
+
+
+@pytest.mark.parametrize(("numbers", "runs", "factor"), [(2 * 10**6, 5, 10), (10**7, 2, 20), (10**8, 1, 20)])
+def test_large_models_are_asked_again_less_often(numbers: int, runs: int, factor: float):
+    leaves = (Leaf("w", (numbers,), "float32", True),) * 2  # of both sides
+    for precision in ("float64", "float32"):
+        assert rounding.unit_of(precision, leaves, False)[2:] == (runs, factor)
+
+
+def test_numbers_move_by_a_unit_in_their_last_place_and_stay_as_narrow_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(leafwise, "BLOCK", 7)
+    values = {"w": np.random.default_rng(0).standard_normal((5, 9)).astype(np.float32), "t": np.ones(3, np.float32)}
+    values["w"][2, 3] = 0.0
+    for precision, dtype in (("float32", np.float32), ("float64", np.float64)):
+        unit = rounding.unit_of(precision, (Leaf("w", (45,), "float32", True),), False)
+        runs = [dict(one) for one in rounding.nudged(values, unit, 0, ["t"])]
+        assert len(runs) == rounding.RUNS
+        for one in runs:
+            assert one["w"].dtype == dtype
+            assert one["t"] is values["t"]
+            wide = values["w"].astype(np.float64)
+            steps = np.abs(one["w"].astype(np.float64) - wide) / np.ldexp(unit.eps, np.frexp(wide)[1] - 1)
+            assert np.array_equal(steps, wide != 0)
+        assert not np.array_equal(runs[0]["w"], runs[1]["w"])
 
 
 @pytest.mark.needs("torch", "flax")
