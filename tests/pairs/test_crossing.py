@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from crosscheck.comparison import Place
-from crosscheck.pair import codec, leafwise, rounding
+from crosscheck.pair import codec, ladder, leafwise, report, rounding, subject
 from crosscheck.pair.codec import Packet, pack, unpack
+from crosscheck.pair.ladder import PairWanted
 from crosscheck.pair.leafwise import Computed
+from crosscheck.pair.state import Found
 from spec.errors import OhlolError
 from spec.pair import Leaf, Objective, PairBatch, PairOptions
 
@@ -180,3 +182,51 @@ def test_a_loss_is_given_inputs_by_name_in_their_order():
     for side in sides:
         assert side.gradients(inputs, batch.objective).loss == (15 - 10 + 21) ** 2
         assert next(iter(side.steps([batch]))).loss == (15 - 10 + 21) ** 2
+
+
+@pytest.mark.needs("torch", "flax")
+def test_the_ladder_of_a_large_model_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch):
+    """A small one that is taken for a large one: few steps, few runs, everything by blocks, and each leaf by itself."""
+    import jax.numpy as jnp
+    import optax
+    import torch
+
+    import flax_impl.pair.side
+    import torch_impl.pair.side
+
+    for module in (rounding, flax_impl.pair.side, torch_impl.pair.side):
+        monkeypatch.setattr(module, "LARGE", 10)
+    monkeypatch.setattr(rounding, "HUGE", 12)
+    monkeypatch.setattr(leafwise, "BLOCK", 5)
+
+    def original(seed: int) -> Any:
+        return torch.nn.Linear(4, 3)
+
+    def port(seed: int) -> Any:
+        draws = np.random.default_rng(seed).uniform(-0.5, 0.5, (5, 3)).astype(np.float32)
+        return (lambda p, x: x @ p["w"] + p["b"]), {"w": jnp.asarray(draws[:4]), "b": jnp.asarray(draws[4])}
+
+    def climbed(decay: float, step: float) -> Any:
+        optimizers = (
+            lambda parameters: torch.optim.AdamW(parameters, 0.1, weight_decay=0.1),
+            lambda: optax.adamw(optax.piecewise_constant_schedule(0.1, {2: step}), weight_decay=decay),
+        )
+        options = {"optimizers": optimizers, "loss": lambda output, x: (output**2).mean()}
+        pair = subject.live((original, port), lambda rng: (rng.standard_normal((6, 4)),), options)
+        said: list[str] = []
+        return ladder.climb(pair, PairWanted(), said.append, lambda _: None), said
+
+    result, said = climbed(0.1, 1.0)
+    assert result.exit_code == 0, report.plain_text(result)
+    texts = {cell.check: cell.text for cell in result.cells}
+    assert texts["trajectory"].startswith("5 steps in eval mode, 1 perturbed run")
+    assert texts["optimizer"].startswith("4 steps")
+    assert texts["initialization"].startswith("3 seeds")
+    assert "gradients, as made, float64, perturbed run 1 of 1" in said
+    assert "trajectory, float32, step 5 of 5" in said
+    result, _ = climbed(0.11, 1.0)
+    assert {one.check for one in result.differences} == {"optimizer"}, report.plain_text(result)
+    # What only a training shows: the optimizer is left out, as if it had been the same.
+    monkeypatch.setattr(ladder.training, "optimizer", lambda state: Found([], [], ""))
+    result, _ = climbed(0.1, 1.001)
+    assert {one.check for one in result.differences} == {"trajectory"}, report.plain_text(result)
