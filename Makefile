@@ -34,7 +34,7 @@ comma := ,
 INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck faults test test-pairs test-maps test-signals tables-optimizers tables-layers tables-pages lint types check format clean
+.PHONY: crosscheck faults test test-pairs test-maps test-large-pair test-signals tables-optimizers tables-layers tables-pages lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
@@ -52,6 +52,10 @@ test-pairs: $(VENV)-pairs/installed
 # Maps of ports without names, in any order, with square kernels: right or ambiguous. Takes many minutes.
 test-maps: $(VENV)/installed
 	$(RUN) tests/shuffled_maps.py
+
+# A pair of 110 million parameters: what it takes of two cores and of memory. Takes ten minutes and 14 GB.
+test-large-pair: $(VENV)/installed
+	$(RUN) tests/large_pair.py
 
 # Stops the train commands at random moments and resumes them, and stops crosscheck; takes many minutes.
 test-signals: $(VENV)/installed

@@ -19,6 +19,19 @@ Inputs = Sequence[Any] | Mapping[str, Any]
 """What a model is called with: positional arguments, or arguments by name; arrays in them may be nested."""
 
 
+LARGE = 2_000_000
+"""Numbers in the leaves of a model from which its memory counts, and whatever takes it is let go early."""
+
+
+def narrowed(array: np.ndarray) -> np.ndarray:
+    """The numbers in float32 where that holds them to the bit, else in float64: a model's own weights take half."""
+    if array.dtype == np.float32:
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = array.astype(np.float32)
+    return narrow if np.array_equal(narrow, array, equal_nan=True) else np.asarray(array, np.float64)
+
+
 class Leaf(NamedTuple):
     """An array of a model: a parameter, or what it keeps beside them.
 
@@ -90,8 +103,8 @@ class Forward(NamedTuple):
     sources: number of the intermediate that each output is (a view of), by the output's name; only where recorded.
     """
 
-    outputs: dict[str, np.ndarray]
-    state: dict[str, np.ndarray]
+    outputs: Values
+    state: Values
     intermediates: tuple[Intermediate, ...] = ()
     sources: Mapping[str, int] = MappingProxyType({})
 
@@ -114,8 +127,8 @@ class LeafGradients(NamedTuple):
     """
 
     loss: float
-    leaves: dict[str, np.ndarray]
-    inputs: dict[str, np.ndarray]
+    leaves: Values
+    inputs: Values
 
 
 class PairBatch(NamedTuple):
@@ -129,7 +142,7 @@ class PairStep(NamedTuple):
     """One training step: the loss before it, and every leaf after it, buffers too."""
 
     loss: float
-    values: dict[str, np.ndarray]
+    values: Values
 
 
 class PairOptions(NamedTuple):
@@ -153,6 +166,7 @@ class PairOptions(NamedTuple):
 class PairSide(Protocol):
     """A model behind plain functions. It keeps its leaves' values; nothing else is remembered from call to call.
 
+    Floating numbers come in float32 or float64, whichever holds them to the bit.
     Everything raises `spec.errors.OhlolError` with one line for what the user's own code got wrong, and
     `spec.errors.Unsupported` for what this side cannot be asked.
     """
@@ -171,14 +185,14 @@ class PairSide(Protocol):
         ...
 
     def values(self) -> dict[str, np.ndarray]:
-        """Every leaf's value, as float64 where it is floating; exact for any narrower dtype."""
+        """Every leaf's value, to the bit."""
         ...
 
     def load(self, values: Values) -> None:
         """Set the leaves named; others stay. Raises ParameterMismatch for an unknown path or another shape."""
         ...
 
-    def initialize(self, seed: int) -> dict[str, np.ndarray]:
+    def initialize(self, seed: int) -> Values:
         """The leaves of a new model made with that seed. Raises Unsupported where the factory takes none."""
         ...
 
@@ -209,9 +223,7 @@ class PairSide(Protocol):
         seed: int = 0,
     ) -> LeafGradients: ...
 
-    def replay(
-        self, gradients: Sequence[Values], *, precision: Precision = "float64"
-    ) -> Iterator[dict[str, np.ndarray]]:
+    def replay(self, gradients: Iterable[Values], *, precision: Precision = "float64") -> Iterator[Values]:
         """The trainable leaves after each of the optimizer's steps on the gradients given, from the present values."""
         ...
 

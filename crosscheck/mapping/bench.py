@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crosscheck.bounds.rounding_spread import FACTOR
 from crosscheck.mapping.graph import frontier, living
 from crosscheck.mapping.link import Link, Unlinked, join
 from crosscheck.mapping.points import draw, roles
-from crosscheck.mapping.pools import Pool, found_in, key
+from crosscheck.mapping.pools import Fingerprint, Pool, found_in
 from crosscheck.mapping.results import MakeInputs
 from spec.errors import OhlolError
 from spec.pair import Forward, Inputs, Intermediate, Leaf, PairSide
@@ -17,8 +18,12 @@ from spec.pair import Forward, Inputs, Intermediate, Leaf, PairSide
 EXACT = 1e-9
 """Largest difference of equal values in units of their largest number, where all is computed in float64: a few thousand
 roundings of 1.1e-16 stay a thousand times below it, and a wrong map or formula is far above."""
-PINNED = 1e-6
-"""The same where a side holds constants in float32, whose roundings of 6e-8 an exponential or a sum makes larger."""
+PINNED = FACTOR * 2.0**-23
+"""The same where a side holds constants in float32. Each side has rounded them by half a unit in the last place, so
+that two tables of the same numbers are a unit apart, 2^-23; FACTOR of these is what crosscheck.bounds.rounding_spread
+allows where one unit is what perturbed runs show. It covers an exponential of 10, and a sum of numbers ten times its
+size. What a table's own making multiplies is a difference, and told as one: the sine of an angle t * f, where one
+side's f is a unit of float32 off, is off by t of these."""
 
 
 class Target(NamedTuple):
@@ -94,7 +99,7 @@ class Bench:
         self.first.load(self.values)
         self.forward = self.first.forward(self.inputs[0], record=True)
         self.runs += 1
-        self.keys = [(key(entry.value), entry) for entry in self.forward.intermediates]
+        self.keys = [(Fingerprint(entry.value), entry) for entry in self.forward.intermediates]
 
     def ask(self, links: Mapping[str, Link], replaced: Mapping[int, np.ndarray] | None = None) -> Seen:
         """Run the second side with the first's values, brought over by these links (of targets)."""

@@ -118,10 +118,14 @@ class Map(NamedTuple):
         A loss of the second side at pushed values has this gradient by the values. A leaf that goes into several is
         added up, one of a sum is given to each summand, and one that goes nowhere has zero.
         """
-        found = {leaf.path: np.zeros(leaf.shape) for leaf in self.first}
+        return {leaf.path: self.pulled(leaf, gradients) for leaf in self.first}
+
+    def pulled(self, leaf: Leaf, gradients: Values) -> np.ndarray:
+        """The same of one leaf of the first side."""
+        found = np.zeros(leaf.shape)
         for target, link in self.links.items():
-            if target in gradients:
-                spread(link, np.asarray(gradients[target], np.float64), found)
+            if target in gradients and any(piece.source == leaf.path for part in link.parts for piece in part.pieces):
+                spread(link, np.asarray(gradients[target], np.float64), leaf.path, found)
         return found
 
 
@@ -130,7 +134,8 @@ def taken(piece: Piece, value: np.ndarray) -> np.ndarray:
     if piece.cut:
         value = value[slices(piece, value.shape)]
     if piece.rows is not None:
-        value = np.concatenate([value[start:stop] for start, stop in piece.rows])
+        blocks = [value[start:stop] for start, stop in piece.rows]
+        value = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     if piece.split is not None:
         value = value.reshape(piece.split)
     return value if piece.axes is None else value.transpose(piece.axes)
@@ -174,7 +179,11 @@ def join(link: Link, values: Values) -> np.ndarray | None:
         parts = []
         for part in group:
             pieces = [_scaled(piece, taken(piece, values[piece.source])).reshape(part.shape) for piece in part.pieces]
-            parts.append(sum(pieces[1:], pieces[0]) if pieces else np.zeros(part.shape, _dtype(link, values)))
+            if len(pieces) > 1:
+                # A sum of numbers of float32 is none of them.
+                parts.append(np.sum(pieces, axis=0, dtype=np.float64))
+            else:
+                parts.append(pieces[0] if pieces else np.zeros(part.shape, _dtype(link, values)))
         groups.append(parts[0] if len(parts) == 1 else np.concatenate(parts, link.axis))
     return np.ascontiguousarray(groups[0] if len(groups) == 1 else np.concatenate(groups))
 
@@ -186,11 +195,11 @@ def _dtype(link: Link, values: Values) -> np.dtype:
 def _scaled(piece: Piece, value: np.ndarray) -> np.ndarray:
     if piece.factor == 1.0 and piece.offset == 0.0:
         return value
-    return piece.factor * value + piece.offset
+    return piece.factor * np.asarray(value, np.float64) + piece.offset
 
 
-def spread(link: Link, gradient: np.ndarray, found: dict[str, np.ndarray]) -> None:
-    """Add a target's gradient to its sources'."""
+def spread(link: Link, gradient: np.ndarray, source: str, found: np.ndarray) -> None:
+    """Add a target's gradient to one of its sources'."""
     row = 0
     for group in link.groups():
         start = 0
@@ -205,6 +214,11 @@ def spread(link: Link, gradient: np.ndarray, found: dict[str, np.ndarray]) -> No
                 block = rows.take(range(start, start + width), link.axis)
                 start += width
             for piece in part.pieces:
-                shape = found[piece.source].shape
-                positions = taken(piece, np.arange(math.prod(shape)).reshape(shape))
-                np.add.at(found[piece.source].reshape(-1), positions.reshape(-1), piece.factor * block.reshape(-1))
+                if piece.source != source:
+                    continue
+                if piece.rows is None or len(piece.rows) == 1:
+                    place = taken(piece, found)  # a view
+                    place += piece.factor * block.reshape(place.shape)
+                else:
+                    positions = taken(piece, np.arange(found.size).reshape(found.shape))
+                    np.add.at(found.reshape(-1), positions.reshape(-1), piece.factor * block.reshape(-1))

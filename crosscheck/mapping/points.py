@@ -57,8 +57,9 @@ def draw(
 ) -> dict[str, np.ndarray]:
     """Random values of every leaf but constants; those of the roles in `neutral` where they do nothing.
 
-    Matrices keep the scale that a signal passes at; biases, scales and statistics differ from each other and from 0
-    and 1 everywhere. values: as the side was made, for the constants.
+    They are numbers of float32, of which a large model's take half the memory. Matrices keep the scale that a signal
+    passes at; biases, scales and statistics differ from each other and from 0 and 1 everywhere. values: as the side was
+    made, for the constants.
     """
     random = np.random.default_rng(seed)
     found = {}
@@ -78,4 +79,6 @@ def draw(
         else:
             inward = shape[1:] if role == "weight" else shape[:-1]
             found[leaf.path] = 1.2 * noise / np.sqrt(max(np.prod(inward), 1))
+        if role != "constant":
+            found[leaf.path] = found[leaf.path].astype(np.float32)
     return found

@@ -1,14 +1,18 @@
 """Values of one side found among the other's, whatever their layout: by their numbers in sorted order."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 
-from crosscheck.mapping.layouts import bounded
+from crosscheck.mapping.layouts import bounded, orders
 from spec.pair import Intermediate
 
 SMALLEST = 2
 """Numbers that a value needs to be told from others."""
+
+LARGE = 2**14
+"""Numbers from which sorting takes longer than looking whether the axes stand in another order."""
 
 
 def widened(value: np.ndarray) -> np.ndarray:
@@ -17,14 +21,45 @@ def widened(value: np.ndarray) -> np.ndarray:
         return np.asarray(value, np.float64)
 
 
-def key(value: np.ndarray) -> np.ndarray:
-    """The numbers in sorted order, as one float64 array; infinities as in `layouts.bounded`."""
-    return np.sort(bounded(widened(value)), axis=None)
+class Fingerprint:
+    """A value's numbers, whatever their order.
+
+    value: as float64; infinities as in `layouts.bounded`. middle: the mean absolute number, infinite where there is a
+    NaN. plain: whether nothing is to be seen in it: all numbers are one, as in an initial state of zeros.
+    """
+
+    def __init__(self, value: np.ndarray) -> None:
+        self.value = bounded(widened(value))
+        self.size = value.size
+        sizes = np.abs(self.value)
+        self.largest = float(sizes.max(initial=0.0))
+        self.middle = float(sizes.mean()) if self.size and np.isfinite(self.largest) else np.inf
+        self.plain = self.size == 0 or bool((self.value == self.value.flat[0]).all())
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """In sorted order."""
+        return np.sort(self.value, axis=None)
+
+    def same(self, other: "Fingerprint", allowed: float) -> bool:
+        """Whether all numbers are those of another, of as many, but for a difference in each."""
+        if self.size >= LARGE and _stands(self.value, other.value, allowed):
+            return True
+        return bool(np.abs(other.numbers - self.numbers).max() <= allowed)
 
 
-def is_plain(sorted_numbers: np.ndarray) -> bool:
-    """Whether nothing is to be seen in a value: all its numbers are one, as in an initial state of zeros."""
-    return sorted_numbers.size == 0 or bool(sorted_numbers[0] == sorted_numbers[-1])
+def _stands(value: np.ndarray, other: np.ndarray, allowed: float) -> bool:
+    """Whether a value is the other with its axes in some order: seen sooner than by sorting both, where it is so."""
+    for axes in orders(value.ndim):
+        moved = value.transpose(axes)
+        if moved.shape != other.shape:
+            if axes != tuple(range(value.ndim)):
+                continue
+            moved = value.reshape(other.shape)
+        corner = (slice(0, 2),) * other.ndim
+        if np.abs(moved[corner] - other[corner]).max() <= allowed and np.abs(moved - other).max() <= allowed:
+            return True
+    return False
 
 
 class Pool:
@@ -35,38 +70,32 @@ class Pool:
 
     def __init__(self, entries: Sequence[Intermediate], tolerance: float) -> None:
         self.tolerance = tolerance
-        self._by_size: dict[int, tuple[np.ndarray, list[tuple[np.ndarray, Intermediate]]]] = {}
-        held: dict[int, list[tuple[np.ndarray, Intermediate]]] = {}
+        self._by_size: dict[int, tuple[np.ndarray, list[tuple[Fingerprint, Intermediate]]]] = {}
+        held: dict[int, list[tuple[Fingerprint, Intermediate]]] = {}
         for entry in entries:
-            held.setdefault(entry.value.size, []).append((key(entry.value), entry))
+            held.setdefault(entry.value.size, []).append((Fingerprint(entry.value), entry))
         for size, ones in held.items():
-            ones.sort(key=lambda one: _sum(one[0]))
-            self._by_size[size] = np.array([_sum(one[0]) for one in ones]), ones
+            ones.sort(key=lambda one: one[0].middle)
+            self._by_size[size] = np.array([one.middle for one, _ in ones]), ones
 
-    def find(self, numbers: np.ndarray) -> list[Intermediate]:
-        """Every intermediate with the same sorted numbers, in the order of computation."""
-        if numbers.size not in self._by_size or not np.isfinite(numbers).all():
+    def find(self, wanted: Fingerprint) -> list[Intermediate]:
+        """Every intermediate with the same numbers, in the order of computation."""
+        if wanted.size not in self._by_size or not np.isfinite(wanted.largest):
             return []
-        sums, ones = self._by_size[numbers.size]
-        allowed = self.tolerance * max(float(np.abs(numbers[[0, -1]]).max()), 1e-300)
-        middle = _sum(numbers)
+        middles, ones = self._by_size[wanted.size]
+        allowed = self.tolerance * max(wanted.largest, 1e-300)
         # A difference of `allowed` in each number is one of at most that much in their mean absolute value.
-        first, last = np.searchsorted(sums, [middle - allowed, middle + allowed])
-        found = [entry for held, entry in ones[first:last] if np.abs(held - numbers).max() <= allowed]
+        first, last = np.searchsorted(middles, [wanted.middle - allowed, wanted.middle + allowed])
+        found = [entry for held, entry in ones[first:last] if wanted.same(held, allowed)]
         return sorted(found, key=lambda entry: entry.number)
 
 
-def _sum(numbers: np.ndarray) -> float:
-    middle = float(np.abs(numbers).mean())
-    return np.inf if np.isnan(middle) else middle
-
-
-def found_in(entries: Iterable[tuple[np.ndarray, Intermediate]], pool: Pool) -> dict[int, Intermediate | None]:
+def found_in(entries: Iterable[tuple[Fingerprint, Intermediate]], pool: Pool) -> dict[int, Intermediate | None]:
     """Number of each intermediate that the pool has too -> where; of values in which nothing is to be seen, None."""
     found: dict[int, Intermediate | None] = {}
-    for numbers, entry in entries:
-        if is_plain(numbers):
+    for wanted, entry in entries:
+        if wanted.plain:
             found[entry.number] = None
-        elif others := pool.find(numbers):
+        elif others := pool.find(wanted):
             found[entry.number] = others[0]
     return found

@@ -18,7 +18,7 @@ from crosscheck.pair.initial import LEVEL
 from crosscheck.pair.result import Difference, SourcePlace
 from crosscheck.pair.state import Found, NotChecked, State, from_comparisons
 from crosscheck.statistics import bernoulli
-from spec.pair import Forward, Inputs, Intermediate
+from spec.pair import Forward, Inputs, Intermediate, Values
 
 BEHIND = 3
 """Operations behind a value among which the one may be that it was dropped from: a division, a cast, a selection."""
@@ -124,7 +124,7 @@ def _seeds(state: State, number: int, inputs: object) -> Iterator[Comparison]:
     side, name = (state.first, state.second)[number], SIDES[number]
     place = state.place("dropout", "float32", "seeds")
 
-    def run(train: bool, seed: int) -> dict[str, np.ndarray]:
+    def run(train: bool, seed: int) -> Values:
         return side.forward(inputs, precision="float32", train=train, seed=seed).outputs  # pyright: ignore[reportArgumentType]
 
     quiet, one, again, other, quiet_after = (

@@ -32,19 +32,21 @@ FEWEST = 8
 
 def initialization(state: State) -> Found:
     """Two samples of every linked leaf. Without a seed on both sides it is one draw, and decides nothing."""
-    seeded = all("seed" in side.can for side in (state.first, state.second))
+    seeded = state.seeded
     count = SEEDS_LARGE if state.large else SEEDS_SMALL if state.numbers <= SMALL else SEEDS
     count = count if seeded else 1
     ours, theirs = [], []
     for seed in range(count):
         state.say(f"initialization, seed {seed + 1} of {count}")
-        ours.append(state.mapping.push(state.first.initialize(seed) if seeded else state.made))
+        ours.append(state.pushed(state.first.initialize(seed) if seeded else state.made))
         theirs.append(state.second.initialize(seed) if seeded else state.second_made)
     paths = [path for path, link in state.mapping.links.items() if link.parts and path in ours[0]]
     comparisons = []
     place = state.place("initialization", "float32", f"{count} seeds" if seeded else "one draw")
     level = LEVEL / max(2 * len(paths), 1)  # Two tests a leaf.
-    for path in paths:
+    for number, path in enumerate(paths):
+        if state.large:
+            state.say(f"initialization, leaf {number + 1} of {len(paths)}")
         one, two = (np.stack([draw[path] for draw in draws]).reshape(count, -1) for draws in (ours, theirs))
         for label, finding in _findings(one, two, level, seeded):
             values = finding.observed
@@ -126,7 +128,7 @@ def far_apart(one: np.ndarray, two: np.ndarray, level: float) -> TwoSamples:
         ((float(np.asarray(one[0])), float(np.asarray(one[1]))) for one in results), key=lambda one: one[1]
     )
     unlikely = max(-math.log10(probability), 0.0) if probability > 0 else math.inf
-    deviations = float(one.std()), float(two.std())
+    deviations = float(one.std(dtype=np.float64)), float(two.std(dtype=np.float64))
     note = f"standard deviations; Kolmogorov-Smirnov distance {distance:.3g} of {thinned[0].size} values a side"
     note += "; difference is -log10 of p"
     return TwoSamples(deviations, unlikely, -math.log10(level), thinned[0].size, note)

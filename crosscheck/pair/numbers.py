@@ -9,14 +9,14 @@ import numpy as np
 from crosscheck.bounds import tolerances
 from crosscheck.comparison import Comparison
 from crosscheck.mapping.results import Divergence, Location
-from crosscheck.pair import rounding
 from crosscheck.pair.codec import arrays_in
 from crosscheck.pair.given import SIDES
+from crosscheck.pair.leafwise import Computed, close
 from crosscheck.pair.result import Difference, SourcePlace
 from crosscheck.pair.rounding import Deviations, Unit
 from crosscheck.pair.state import PRECISIONS, Found, NotChecked, Point, State, cast, from_comparisons
 from spec.framework import Precision
-from spec.pair import Forward, Inputs, LeafGradients
+from spec.pair import Forward, Inputs, LeafGradients, Values
 
 ASKED_AGAIN, TRAIN, STATISTICS = "asked again", "train mode", "statistics after train mode"
 """Cases."""
@@ -57,7 +57,7 @@ def _forward(state: State, point: Point, precision: Precision, number: int) -> I
         if number == 0 and not batch:
             again = state.first.forward(ours, precision=precision), state.second.forward(theirs, precision=precision)
             yield from _again(state, precision, (one, two), again)
-    for values in rounding.nudged(point.values, unit, state.seed, state.constants):
+    for values in state.perturbed(point.values, unit, f"forward, {point.name}, {precision}"):
         state.first.load(values)
         for batch, (ours, _) in batches.items():
             spread = found[batch][2]
@@ -166,7 +166,7 @@ def _train_mode(state: State) -> Iterator[Comparison]:
         one = state.first.forward(ours, precision=precision, train=True)
         two = state.second.forward(theirs, precision=precision, train=True)
         spread = Deviations()
-        for values in rounding.nudged(point.values, unit, state.seed, state.constants):
+        for values in state.perturbed(point.values, unit, f"train mode, {precision}"):
             state.first.load(values)
             other = state.first.forward(ours, precision=precision, train=True)
             spread.add(one.outputs, other.outputs)
@@ -187,8 +187,8 @@ def _statistics(
     precision: Precision,
 ) -> Iterator[Comparison]:
     place, unit = state.place("train mode", precision, STATISTICS), state.unit(precision)
-    kept = state.mapping.push(point.values)
-    moved = state.mapping.push(point.values | dict(ours))
+    kept = state.pushed(point.values)
+    moved = state.pushed(point.values | dict(ours))
     largest = max(spread.found.values(), default=0.0)
     for path in moved:
         changed = not np.array_equal(moved[path], kept[path])
@@ -228,7 +228,7 @@ def _gradients(state: State, point: Point, precision: Precision, number: int) ->
     two = state.second.gradients(inputs[1], objectives[1], precision=precision)
     spread = Deviations()
     named = _named(one)
-    for values in rounding.nudged(point.values, unit, state.seed, state.constants):
+    for values in state.perturbed(point.values, unit, f"gradients, {point.name}, {precision}"):
         state.first.load(values)
         spread.add(named, _named(state.first.gradients(inputs[0], objectives[0], precision=precision)))
     state.first.load(point.values)
@@ -238,15 +238,15 @@ def _gradients(state: State, point: Point, precision: Precision, number: int) ->
         allowed = spread.allowed("loss", unit, entered)
         pair = (np.array([side.loss], precision) for side in (one, two))
         yield state.place("loss", precision, point.name).close("loss", *pair, allowed=allowed)
-    largest = tolerances.largest(*one.leaves.values())
-    pulled = state.mapping.pull(two.leaves)
-    covered = state.mapping.pull({path: np.ones_like(value) for path, value in two.leaves.items()})
+    largest = max(map(tolerances.largest, one.leaves.values()), default=0.0)
+    shapes = {leaf.path: leaf.shape for leaf in state.second.leaves}
+    pulled = state.pulled(two.leaves)
+    covered = state.pulled(Computed(two.leaves, lambda path: np.ones(shapes[path])))
     for path, ours in one.leaves.items():
         keep = covered[path] != 0
         if keep.any():
             entered = max(tolerances.largest(ours), tolerances.SHARE * largest)
-            allowed = spread.allowed(path, unit, entered)
-            yield place.close(path, cast(ours, precision), cast(pulled[path], precision), allowed=allowed, keep=keep)
+            yield close(place, path, ours, pulled[path], spread.allowed(path, unit, entered), keep)
     for name, ours in one.inputs.items():
         theirs = _aligned(inputs, name, two.inputs)
         if theirs is not None:
@@ -255,12 +255,9 @@ def _gradients(state: State, point: Point, precision: Precision, number: int) ->
             yield place.close(f"input {name}", cast(ours, precision), cast(theirs, precision), allowed=allowed)
 
 
-def _named(found: LeafGradients) -> dict[str, np.ndarray]:
-    return {
-        **found.leaves,
-        **{f"input {name}": one for name, one in found.inputs.items()},
-        "loss": np.array(found.loss),
-    }
+def _named(found: LeafGradients) -> Values:
+    others = {f"input {name}": one for name, one in found.inputs.items()} | {"loss": np.array(found.loss)}
+    return Computed([*found.leaves, *others], lambda name: others[name] if name in others else found.leaves[name])
 
 
 def _aligned(inputs: tuple[Any, Any], name: str, gradients: Mapping[str, np.ndarray]) -> np.ndarray | None:

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,12 @@ class Remote:
         return tuple(self._ask("pinned"))
 
     def values(self) -> dict[str, np.ndarray]:
-        return self._ask("values")
+        return dict(self._ask("values"))
 
     def load(self, values: Values) -> None:
-        self._ask("load", {"values": dict(values)})
+        self._ask("load", {"values": values})
 
-    def initialize(self, seed: int) -> dict[str, np.ndarray]:
+    def initialize(self, seed: int) -> Values:
         return self._ask("initialize", {"seed": seed})
 
     def forward(
@@ -88,7 +88,7 @@ class Remote:
     ) -> Forward:
         arguments = {"inputs": inputs, "precision": precision, "record": record, "train": train, "seed": seed}
         if replaced:
-            arguments["replaced"] = dict(replaced)
+            arguments["replaced"] = replaced
         outputs, state, intermediates, sources = self._ask("forward", arguments)
         return Forward(outputs, state, tuple(Intermediate(*one) for one in intermediates), sources)
 
@@ -104,10 +104,8 @@ class Remote:
         arguments = {"inputs": inputs, "objective": _plain(objective), "precision": precision, "train": train}
         return LeafGradients(*self._ask("gradients", arguments | {"seed": seed}))
 
-    def replay(
-        self, gradients: Sequence[Values] | Iterable[Values], *, precision: Precision = "float64"
-    ) -> Iterator[dict[str, np.ndarray]]:
-        return self._stream("replay", (dict(one) for one in gradients), {"precision": precision})
+    def replay(self, gradients: Iterable[Values], *, precision: Precision = "float64") -> Iterator[Values]:
+        return self._stream("replay", gradients, {"precision": precision})
 
     def steps(
         self, batches: Iterable[PairBatch], *, precision: Precision = "float64", train: bool = False, seed: int = 0
@@ -152,5 +150,5 @@ class Remote:
         return told
 
 
-def _plain(objective: Objective) -> tuple[str, dict[str, np.ndarray]]:
-    return objective.kind, dict(objective.arrays)
+def _plain(objective: Objective) -> tuple[str, Values]:
+    return objective.kind, objective.arrays

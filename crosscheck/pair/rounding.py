@@ -1,29 +1,39 @@
 """How far rounding alone carries a side: it is asked again at values that are moved by a unit in the last place.
 
 As in crosscheck.bounds.rounding_spread, for models of any dtype, and where constants that a model holds in float32
-enter a computation in float64. Those cannot be moved from outside; but what a unit of float32 in them does to the
-results is of the size of what a unit of float32 does in the leaves. So there the leaves are moved by that much.
+enter a computation in float64. Either side has rounded such a table by half a unit of float32, so that the two are a
+unit apart at most where both rounded the same numbers. Tables cannot be moved from outside; but what a unit in them
+does to the results is of the size of what a unit of float32 does in the leaves, which the table's values are
+multiplied with or added to. So there the leaves are moved by that much, once for all of it, and FACTOR times the
+result is the bound: in float64 as in float32 it is measured, not chosen. No more of a result than the square root of
+the unit, half of its digits, is ever allowed for it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from crosscheck.bounds import tolerances
 from crosscheck.bounds.rounding_spread import FACTOR, RUNS
+from crosscheck.pair import leafwise
+from crosscheck.pair.leafwise import Computed
 from spec.framework import Precision
-from spec.pair import Leaf, Values
+from spec.pair import LARGE, Leaf, Values, narrowed
 
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 """Distance of 1 from the next larger number."""
 
-LARGE = 2_000_000
-"""Numbers in the leaves from which runs are few: each takes seconds."""
-
 FEW = 2
-"""Perturbed runs of a large model. The largest of 2 deviations over thousands of numbers hardly differs from that of 5;
-it does where a tensor is small, so that of few runs FACTOR is taken twice."""
+"""Perturbed runs of a large model, each of which takes seconds. The largest of 2 deviations over thousands of numbers
+hardly differs from that of 5; it does where a tensor is small, so that of few runs FACTOR is taken twice."""
+
+HUGE = 30_000_000
+"""Numbers in the leaves from which a perturbed run takes a minute, and is made once. Of a tensor of 100 numbers and
+more the largest deviation in one run is within a tenth of that in two (2.75 and 2.97 standard deviations of 100 and 200
+numbers), so the factor stays. A single number, as a loss, may move by little for once: for it there is what is allowed
+at least, the roundings of what entered it."""
 
 
 class Unit(NamedTuple):
@@ -36,9 +46,10 @@ class Unit(NamedTuple):
 
 
 def unit_of(precision: Precision, leaves: Sequence[Leaf], pinned: bool) -> Unit:
-    """Of a precision, for models with these leaves; pinned: whether constants are held in float32."""
-    large = sum(int(np.prod(leaf.shape)) for leaf in leaves) > LARGE
-    runs, factor = (FEW, 2 * FACTOR) if large else (RUNS, FACTOR)
+    """Of a precision, for two models with these leaves; pinned: whether constants are held in float32."""
+    numbers = sum(int(np.prod(leaf.shape)) for leaf in leaves) / 2
+    runs, factor = (FEW, 2 * FACTOR) if numbers > LARGE else (RUNS, FACTOR)
+    runs = 1 if numbers > HUGE else runs
     if precision == "float64":
         eps = EPS["float32"] if pinned else EPS["float64"]
         return Unit(eps, np.sqrt(eps), runs, factor)
@@ -53,22 +64,36 @@ def rounded(values: Values, leaves: Iterable[Leaf]) -> dict[str, np.ndarray]:
 
 
 def _rounded(value: np.ndarray, eps: float) -> np.ndarray:
-    part, exponent = np.frexp(np.asarray(value, np.float64))
-    return np.ldexp(np.rint(part * (2 / eps)) * (eps / 2), exponent)
+    if value.dtype == np.float32 and eps <= EPS["float32"]:
+        return value
+
+    def one(block: np.ndarray, _: slice) -> np.ndarray:
+        part, exponent = np.frexp(block)
+        return np.ldexp(np.rint(part * (2 / eps)) * (eps / 2), exponent)
+
+    return narrowed(leafwise.by_block(one, value))
 
 
-def nudged(values: Values, unit: Unit, seed: int, still: Iterable[str] = ()) -> Iterator[dict[str, np.ndarray]]:
+def nudged(values: Values, unit: Unit, seed: int, still: Iterable[str] = ()) -> Iterator[Values]:
     """Copies with every number but zeros moved up or down by a unit in its last place. still: leaves that stay."""
-    kept = set(still)
+    kept, numbers = set(still), {path: number for number, path in enumerate(values)}
+
+    def moved(run: int, path: str) -> np.ndarray:
+        if path in kept:
+            return values[path]
+        return _moved(values[path], unit.eps, np.random.default_rng((seed, run, numbers[path])))
+
     for run in range(unit.runs):
-        random = np.random.default_rng((seed, run))
-        yield {path: value if path in kept else _moved(value, unit.eps, random) for path, value in values.items()}
+        yield Computed(numbers, partial(moved, run))
 
 
 def _moved(value: np.ndarray, eps: float, random: np.random.Generator) -> np.ndarray:
-    exponent = np.frexp(value)[1] - 1
-    step = np.where(value == 0, 0.0, np.ldexp(eps, exponent))
-    return value + random.choice((-1.0, 1.0), value.shape) * step
+    def one(block: np.ndarray, _: slice) -> np.ndarray:
+        step = np.ldexp(eps, np.frexp(block)[1] - 1)
+        up = random.integers(0, 2, block.shape, dtype=np.int8)
+        return np.where(block == 0, block, block + np.where(up, step, -step))
+
+    return narrowed(leafwise.by_block(one, value))
 
 
 class Deviations:
@@ -77,13 +102,16 @@ class Deviations:
     def __init__(self) -> None:
         self.found: dict[str, float] = {}
 
-    def add(self, arrays: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> None:
+    def add(self, arrays: Values, others: Values) -> None:
         """What is not finite counts as no deviation; that it is there is for others to find."""
         for name, array in arrays.items():
-            with np.errstate(invalid="ignore"):
-                away = np.abs(np.asarray(others[name], np.float64) - array)
-            far = float(np.nan_to_num(away, nan=0.0, posinf=0.0).max(initial=0.0))
-            self.found[name] = max(self.found.get(name, 0.0), far)
+            one, two = np.reshape(array, -1), np.reshape(others[name], -1)
+            for block in leafwise.blocks(one.size):
+                with np.errstate(invalid="ignore"):
+                    away = np.abs(two[block].astype(np.float64) - one[block])
+                far = float(np.nan_to_num(away, nan=0.0, posinf=0.0).max(initial=0.0))
+                self.found[name] = max(self.found.get(name, 0.0), far)
+            self.found.setdefault(name, 0.0)
 
     def allowed(self, name: str, unit: Unit, entered: float) -> float:
         """The difference that rounding explains, of a result of that size. See tolerances.allowed."""

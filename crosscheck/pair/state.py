@@ -8,9 +8,11 @@ import numpy as np
 
 from crosscheck.comparison import Comparison, Place
 from crosscheck.mapping import Map, Report
+from crosscheck.mapping.link import join
 from crosscheck.mapping.points import draw, roles
 from crosscheck.pair import rounding
 from crosscheck.pair.given import SIDES
+from crosscheck.pair.leafwise import Computed
 from crosscheck.pair.result import Difference
 from crosscheck.pair.rounding import Unit
 from crosscheck.pair.subject import AskedPair
@@ -44,7 +46,8 @@ class Found(NamedTuple):
 
 
 class State:
-    """made: the first side's values as it was made, or of a checkpoint; second_made: the second's.
+    """made: the first side's values as it was made, or of a checkpoint; second_made: the second's, where no seed makes
+    them again.
 
     pinned: whether constants are held in float32. parted: checks that found something different, after which those
     that build on them say nothing of their own. statistics: leaves of the second side that a call in train mode leaves
@@ -53,8 +56,9 @@ class State:
 
     def __init__(self, pair: AskedPair, seed: int, made: dict[str, np.ndarray], say: Callable[[str], None]) -> None:
         self.pair, self.seed, self.made, self.say = pair, seed, made, say
-        self.second_made = pair.second.values()
         self.first, self.second = pair.first, pair.second
+        self.seeded = all("seed" in side.can for side in (self.first, self.second))
+        self.second_made = {} if self.seeded else self.second.values()
         self.leaves: tuple[Leaf, ...] = (*self.first.leaves, *self.second.leaves)
         self.numbers = sum(int(np.prod(leaf.shape)) for leaf in self.first.leaves)
         self.large = self.numbers > rounding.LARGE
@@ -69,6 +73,14 @@ class State:
     def unit(self, precision: Precision) -> Unit:
         return rounding.unit_of(precision, self.leaves, self.pinned)
 
+    def perturbed(self, values: Values, unit: Unit, doing: str) -> Iterator[Values]:
+        """As rounding.nudged. doing: what it is for; of a large model, whose runs take seconds, each is said."""
+        nudged = rounding.nudged(values, unit, self.seed, self.constants)
+        for number, one in enumerate(nudged, 1):
+            if self.large:
+                self.say(f"{doing}, perturbed run {number} of {unit.runs}")
+            yield one
+
     def random(self, *numbers: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, *numbers))
 
@@ -80,10 +92,10 @@ class State:
             yield Point(f"random {number}", self._fitting(values))
 
     def _fitting(self, values: Values) -> dict[str, np.ndarray]:
-        found = {path: np.array(value, np.float64) for path, value in rounding.rounded(values, self.leaves).items()}
+        found = rounding.rounded(values, self.leaves)
         for one in self.mapping.unlinked:
             if one.kind == "none" and one.proof != "free":
-                value = found[one.source]
+                value = found[one.source] = found[one.source].copy()
                 for start, stop in one.rows or ((0, len(value)),):
                     value[start:stop] = 0.0
         return found
@@ -91,7 +103,23 @@ class State:
     def put(self, values: Values) -> None:
         """Give both sides the same values."""
         self.first.load(values)
-        self.second.load(self.mapping.push(values))
+        self.second.load(self.pushed(values))
+
+    def pushed(self, values: Values) -> Values:
+        """As `Map.push`, each leaf when it is asked for."""
+        links = {target: link for target, link in self.mapping.links.items() if link.parts}
+
+        def one(target: str) -> np.ndarray:
+            value = join(links[target], values)
+            assert value is not None
+            return value
+
+        return Computed(links, one)
+
+    def pulled(self, gradients: Values) -> Values:
+        """As `Map.pull`, each leaf when it is asked for."""
+        leaves = {leaf.path: leaf for leaf in self.mapping.first}
+        return Computed(leaves, lambda path: self.mapping.pulled(leaves[path], gradients))
 
     def place(self, check: str, precision: Precision, case: str) -> Place:
         return Place(self.pair.name, check, precision, case, SIDES, self.seed)

@@ -10,9 +10,11 @@ from crosscheck import mapping as maps
 from crosscheck.comparison import Comparison
 from crosscheck.mapping import bench
 from crosscheck.pair.given import SIDES
+from crosscheck.pair.leafwise import Computed
 from crosscheck.pair.result import Difference
-from crosscheck.pair.state import Found, State, from_comparisons
+from crosscheck.pair.state import Found, State, cast, from_comparisons
 from spec.errors import UsageError
+from spec.pair import Values
 
 
 def find_map(state: State, file: Path | None) -> str:
@@ -97,8 +99,8 @@ def _dtypes(state: State) -> Iterator[Difference]:
 
 def round_trip(state: State) -> Found:
     """Values that are given to a side are read back to the bit; the map in a file, and the converter, are the map."""
-    point = next(state.points(1)).values
-    pushed = state.mapping.push(point)
+    point = next(state.points(0)).values
+    pushed = state.pushed(point)
     comparisons: list[Comparison] = []
     place = state.place("round trip", "float64", "values")
     for side, values, name in ((state.first, point, SIDES[0]), (state.second, pushed, SIDES[1])):
@@ -106,18 +108,22 @@ def round_trip(state: State) -> Found:
         held = side.values()
         for path, value in values.items():
             comparisons.append(
-                place._replace(sides=(name, f"{name}, read back")).identical(f"{path} of {name}", value, held.get(path))
+                place._replace(sides=(name, f"{name}, read back")).identical(
+                    f"{path} of {name}", cast(value, "float64"), cast(held[path], "float64")
+                )
             )
     place = state.place("round trip", "float64", "converter")
-    for path, value in converted(state.mapping, point).items():
+    wide = Computed(point, lambda path: cast(point[path], "float64"))
+    for path, value in converted(state.mapping, wide).items():
+        expected = cast(pushed[path], "float64") if path in pushed else None
         comparisons.append(
-            place._replace(sides=("map", "converter")).identical(f"{path}, converted", pushed.get(path), value)
+            place._replace(sides=("map", "converter")).identical(f"{path}, converted", expected, cast(value, "float64"))
         )
     state.put(next(state.points(0)).values)
     return Found(comparisons, from_comparisons(comparisons), "values read back, the converter against the map")
 
 
-def converted(mapping: maps.Map, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def converted(mapping: maps.Map, values: Values) -> dict[str, np.ndarray]:
     """What the emitted converter makes of values."""
     names: dict[str, object] = {"__name__": "converter"}
     # Our own text, made of a map whose names it writes as Python's own literals.

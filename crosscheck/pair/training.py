@@ -1,7 +1,9 @@
 """The checks of training: the optimizer on given gradients, and trajectories from the same start."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,17 +12,22 @@ import numpy as np
 from crosscheck.bounds import tolerances
 from crosscheck.bounds.rounding_spread import FACTOR
 from crosscheck.comparison import Comparison
-from crosscheck.pair import rounding
+from crosscheck.mapping.link import join
+from crosscheck.pair import leafwise, rounding
+from crosscheck.pair.leafwise import Computed, close
 from crosscheck.pair.rounding import Deviations, Unit
-from crosscheck.pair.state import PRECISIONS, Found, NotChecked, State, cast, from_comparisons
+from crosscheck.pair.state import PRECISIONS, Found, NotChecked, State, from_comparisons
 from spec.framework import Precision
-from spec.pair import PairBatch, PairStep
+from spec.pair import PairBatch, PairStep, Values
 
 REPLAYED, REPLAYED_LARGE = 30, 4
 """Steps of the optimizer, and of a large model's."""
 
 STEPS, STEPS_LARGE = 10, 5
 """Steps of a trajectory."""
+
+LOSS = "loss"
+"""What stands beside the leaves at each step."""
 
 SMALLEST, TINY, FAINT = -9.0, -7.0, -4.0
 """Decimal exponents of gradients: see crosscheck.checks.optimizer."""
@@ -78,32 +85,28 @@ def _replayed(state: State, precision: Precision, compared: Sequence[str], steps
     start = next(state.points(0)).values
     state.put(start)
     drawn = [_drawn(state, step, compared, precision) for step in range(steps)]
-    ours = state.first.replay(list(map(state.mapping.pull, drawn)), precision=precision)
+    ours = state.first.replay(map(state.pulled, drawn), precision=precision)
     theirs = state.second.replay(drawn, precision=precision)
-    before = state.mapping.push(start)
-    gone = {path: np.zeros(np.shape(before[path])) for path in compared}
+    before = last = state.pushed(start)
+    # The way that each number has gone, where constants count; else how far a bound goes by sizes alone.
+    gone = {path: np.zeros(before[path].shape, np.float32) for path in compared if CONSTANTS[precision]}
     tightest: dict[str, Comparison] = {}
-    last = before
     place = state.place("optimizer", precision, "replay")
+    unit = max(rounding.unit_of(precision, state.leaves, False).eps, float(np.finfo(precision).eps)) / 2
     for step, (one, two) in enumerate(zip(ours, theirs, strict=True)):
-        now = state.mapping.push(start | dict(one))
+        if state.large:
+            state.say(f"optimizer, {precision}, step {step + 1} of {steps}")
+        now = state.pushed(_over(start, one))
         for path in compared:
-            gone[path] = gone[path] + np.abs(now[path] - last[path])
-            size = tolerances.largest(now[path], before[path])
-            moved = float(np.abs(now[path] - last[path]).max(initial=0.0))
-            unit = float(np.finfo(precision).eps) / 2
-            count = ROUNDINGS * (step + 1) * unit * max(size, moved)
-            if rounding.unit_of(precision, state.leaves, False).eps > np.finfo(precision).eps:
-                count *= rounding.unit_of(precision, state.leaves, False).eps / float(np.finfo(precision).eps)
-            allowed = count + CONSTANTS[precision] * gone[path]
-            found = place.close(
-                path,
-                cast(now[path], precision)[None],
-                cast(two[path], precision)[None],
-                allowed=allowed[None],
-                stepwise=True,
-            )
-            _keep(tightest, path, found, step)
+            here = now[path]
+            way = np.abs(here.astype(np.float64) - last[path])
+            size = max(tolerances.largest(here, before[path]), float(way.max(initial=0.0)))
+            allowed: float | np.ndarray = ROUNDINGS * (step + 1) * unit * size
+            if path in gone:
+                gone[path] += way
+                allowed = allowed + CONSTANTS[precision] * gone[path].astype(np.float64)
+            del way
+            _keep(tightest, path, close(place, path, here, two[path], allowed), step)
         last = now
     if not tightest:
         return [place.failed("replay", "nothing to compare: no step was made")]
@@ -121,20 +124,32 @@ def _keep(tightest: dict[str, Comparison], name: str, found: Comparison, step: i
         tightest[name] = msgspec.structs.replace(chosen, elements=held.elements + found.elements)
 
 
-def _drawn(state: State, step: int, compared: Sequence[str], precision: Precision) -> dict[str, np.ndarray]:
-    """A step's gradients by the second side's leaves: of all sizes, some zero; zero where nothing is compared."""
-    found = {}
-    for number, leaf in enumerate(state.second.leaves):
-        if not leaf.trainable:
-            continue
-        kind = state.random(6, number).choice(3, size=leaf.shape, p=(0.1, 0.3, 0.6))
+def _drawn(state: State, step: int, compared: Sequence[str], precision: Precision) -> Values:
+    """A step's gradients by the second side's leaves: of all sizes, some zero; zero where nothing is compared.
+
+    In a leaf of more numbers than a block they repeat, which an optimizer of numbers one by one does not see.
+    """
+    numbers = {leaf.path: number for number, leaf in enumerate(state.second.leaves) if leaf.trainable}
+
+    def one(path: str) -> np.ndarray:
+        number = numbers[path]
+        shape = state.second.leaves[number].shape
+        if path not in compared or step % 10 == 3:
+            return np.zeros(shape, precision)
+        size = min(math.prod(shape), leafwise.BLOCK)
+        kind = state.random(6, number).choice(3, size=size, p=(0.1, 0.3, 0.6))
         random = state.random(7, number, step)
         largest = np.where(kind == 1, TINY, FAINT if step % 3 == 2 else 0.0)
-        sizes = 10.0 ** random.uniform(SMALLEST, largest, leaf.shape)
-        signs = random.choice((-1.0, 1.0), size=leaf.shape)
-        zero = (kind == 0) | (step % 10 == 3) | (leaf.path not in compared)
-        found[leaf.path] = np.where(zero, 0.0, sizes * signs).astype(precision).astype(np.float64)
-    return found
+        sizes = 10.0 ** random.uniform(SMALLEST, largest, size)
+        signs = random.choice((-1.0, 1.0), size=size)
+        return np.resize(np.where(kind == 0, 0.0, sizes * signs).astype(precision), shape)
+
+    return Computed(numbers, one)
+
+
+def _over(values: Values, others: Values) -> Values:
+    """The values, and in place of some of them others."""
+    return Computed(values, lambda path: others[path] if path in others else values[path])
 
 
 def trajectory(state: State) -> Found:
@@ -157,23 +172,30 @@ def trajectory(state: State) -> Found:
     state.put(next(state.points(0)).values)
     mode = "train" if train else "eval"
     runs = state.unit("float64").runs
-    text = f"{steps} steps in {mode} mode, {runs} perturbed runs" + "".join(f"; {one}" for one in words)
+    text = f"{steps} steps in {mode} mode, {runs} perturbed run{'s' if runs > 1 else ''}" + "".join(
+        f"; {one}" for one in words
+    )
     text += f"; without {', '.join(sorted(state.statistics))}, which differ in train mode" if state.statistics else ""
     return Found(comparisons, from_comparisons(comparisons), text)
 
 
 class _Trajectory:
-    """All runs, step by step beside each other; no step is kept."""
+    """Runs beside each other, step by step and leaf by leaf; no step is kept.
+
+    First how far perturbed runs of the first side part from its own, then the second side's against the first's. So of
+    a large model, whose run is gigabytes, no more than two are under way at a time.
+    """
 
     def __init__(self, state: State, precision: Precision, steps: int, train: bool) -> None:
         self.state, self.steps, self.train = state, steps, train
         self.precision: Precision = precision
         self.unit: Unit = state.unit(precision)
         self.place = state.place("trajectory", precision, "eval mode" if not train else "train mode")
-        self.spread = Deviations()
+        self.spreads = [Deviations() for _ in range(steps)]
         self.sizes: dict[str, float] = {}
         self.gone: dict[str, float] = {}
-        self.last: dict[str, np.ndarray] = state.mapping.push(next(state.points(0)).values)
+        self.start = next(state.points(0)).values
+        self.last: Values = state.pushed(self.start)
         self.tightest: dict[str, Comparison] = {}
         self.reached = steps
         self.beyond: set[str] = set()
@@ -186,85 +208,91 @@ class _Trajectory:
                 own.append(PairBatch(given, objective))
 
     def comparisons(self) -> list[Comparison]:
-        start = next(self.state.points(0)).values
-        self.state.put(start)
+        self.state.put(self.start)
         self.noise = self._noise()
-        runs: list[Iterator[PairStep]] = []
-
-        def begun() -> Iterator[PairStep]:
-            nudged = rounding.nudged(start, self.unit, self.state.seed, self.state.constants)
-            for values in itertools.chain([start], nudged):
-                # A run begins where its first step is asked for, from the values of that moment.
-                self.state.first.load(values)
-                runs.append(iter(self.state.first.steps(self.batches[0], precision=self.precision, train=self.train)))
-                yield next(runs[-1])
-
-        theirs = self.state.second.steps(self.batches[1], precision=self.precision, train=self.train)
-        for step in range(self.steps):
-            self.state.say(f"trajectory, {self.precision}, step {step + 1} of {self.steps}")
-            # Of a large model each of these is a gigabyte: one run after another.
-            ours = (next(run) for run in runs) if runs else begun()
-            self._compare(step, ours, theirs)
-            if "loss" in self.beyond:
-                self.reached = step
-                break
-        for run in runs:
-            run.close()  # pyright: ignore[reportAttributeAccessIssue]
-        theirs.close()  # pyright: ignore[reportAttributeAccessIssue]
+        nudged = list(rounding.nudged(self.start, self.unit, self.state.seed, self.state.constants))
+        width = 1 if self.state.large else len(nudged)
+        for begin in range(0, len(nudged), width):
+            self._part(nudged[begin : begin + width], f"perturbed runs from {begin + 1} of {len(nudged)}")
+        with closing(self._begun(0, self.start)) as ours, closing(self._begun(1)) as theirs:
+            for step, (one, two) in enumerate(zip(ours, theirs, strict=True)):
+                self.state.say(f"trajectory, {self.precision}, step {step + 1} of {self.steps}")
+                self._compare(step, one, two)
+                if LOSS in self.beyond:
+                    self.reached = step
+                    break
         return sorted(self.tightest.values(), key=lambda one: self.steps if one.passed else one.step or 0)
+
+    def _begun(self, number: int, values: Values | None = None) -> Generator[PairStep, None, None]:
+        """A side's run, which begins where its first step is asked for, from these values or those of that moment."""
+        side = (self.state.first, self.state.second)[number]
+        if values is not None:
+            side.load(values)
+        yield from side.steps(self.batches[number], precision=self.precision, train=self.train)
+
+    def _part(self, nudged: Sequence[Values], words: str) -> None:
+        """How far runs from these values are from the one that is compared, step by step."""
+        with ExitStack() as stack:
+            runs = [stack.enter_context(closing(self._begun(0, values))) for values in (self.start, *nudged)]
+            for step, spread in enumerate(self.spreads):
+                self.state.say(f"trajectory, {self.precision}, {words}, step {step + 1} of {self.steps}")
+                one = self._named(next(runs[0]))
+                judged = Computed(one, partial(self._judged, one))
+                for run in runs[1:]:
+                    other = self._named(next(run))
+                    spread.add(judged, Computed(other, partial(self._judged, other)))
 
     def _noise(self) -> dict[str, np.ndarray]:
         """By the second side's leaves, which elements have no gradient but rounding: steps may divide by it."""
         batch = self.batches[0][0]
         found = self.state.first.gradients(batch.inputs, batch.objective, train=self.train).leaves
-        largest = tolerances.largest(*found.values())
-        eps = self.unit.eps
-        masks = {leaf.path: np.zeros(leaf.shape) for leaf in self.state.first.leaves}
-        for path, one in found.items():
-            size = np.abs(one)
-            limit = max(INVISIBLE * largest, NOISE * eps * float(size.max(initial=0.0)))
-            masks[path] = ((size > 0) & (size <= limit)).astype(np.float64)
-        plain = self.state.mapping._replace(links={k: _unscaled(v) for k, v in self.state.mapping.links.items()})
-        return {path: mask == 0 for path, mask in plain.push(masks).items()}
+        largest = max(map(tolerances.largest, found.values()), default=0.0)
+        shapes = {leaf.path: leaf.shape for leaf in self.state.first.leaves}
 
-    def _compare(self, step: int, ours: Iterator[PairStep], theirs: Iterator[PairStep]) -> None:
-        named = self._named(next(ours))
-        judged = {name: self._judged(name, value) for name, value in named.items()}
-        for run in ours:
-            pushed = self._named(run)
-            self.spread.add(judged, {name: self._judged(name, pushed[name]) for name in named})
-            del run, pushed
-        second = next(theirs)
-        others = {"loss": np.array([second.loss]), **second.values}
-        for name, one in named.items():
+        def mask(path: str) -> np.ndarray:
+            if path not in found:
+                return np.zeros(shapes[path], np.float32)
+            size = np.abs(found[path])
+            limit = max(INVISIBLE * largest, NOISE * self.unit.eps * float(size.max(initial=0.0)))
+            return ((size > 0) & (size <= limit)).astype(np.float32)
+
+        masks = Computed(shapes, mask)
+        plain = {target: join(_unscaled(link), masks) for target, link in self.state.mapping.links.items()}
+        return {target: one == 0 for target, one in plain.items() if one is not None}
+
+    def _compare(self, step: int, ours: PairStep, theirs: PairStep) -> None:
+        named = self._named(ours)
+        for name in named:
+            one = named[name]
+            far = max(spread.found.get(name, 0.0) for spread in self.spreads[: step + 1])
             self.sizes[name] = max(self.sizes.get(name, 0.0), tolerances.largest(one))
             keep = self.noise.get(name)
             if name in self.beyond or name in self.state.statistics or (keep is not None and not keep.any()):
                 continue
             floor = tolerances.STEP_ROUNDINGS * self.unit.eps * self.sizes[name]
-            if name in self.last:
+            if CONSTANTS[self.precision] and name in self.last:
                 way = float(np.abs(one - self.last[name]).max(initial=0.0))
                 self.gone[name] = self.gone.get(name, 0.0) + way
             # What rounded constants do to a step comes back through the gradients, as all else does.
             constants = CONSTANTS[self.precision] * self.gone.get(name, 0.0)
-            allowed = self.unit.factor * max(self.spread.found.get(name, 0.0), floor, constants)
+            allowed = self.unit.factor * max(far, floor, constants)
             if allowed > tolerances.HORIZON * self.sizes[name] and self.sizes[name] > 0:
                 self.beyond.add(name)
                 continue
-            if name == "loss" and self.precision == "float64" and not self.state.pinned:
+            if name == LOSS and self.precision == "float64" and not self.state.pinned:
                 cap = tolerances.LOSS_CAP["float64"] * max(self.sizes[name], 1.0)
-                allowed = min(allowed, max(cap, FACTOR * self.spread.found.get(name, 0.0)))
-            pair = cast(one, self.precision)[None], cast(others[name], self.precision)[None]
-            found = self.place.close(name, *pair, allowed=np.array([allowed]), stepwise=True, keep=keep)
-            _keep(self.tightest, name, found, step)
+                allowed = min(allowed, max(cap, FACTOR * far))
+            other = np.array([theirs.loss]) if name == LOSS else theirs.values[name]
+            _keep(self.tightest, name, close(self.place, name, one, other, allowed, keep), step)
         self.last = named
 
-    def _named(self, run: PairStep) -> dict[str, np.ndarray]:
-        return {"loss": np.array([run.loss]), **self.state.mapping.push(run.values)}
+    def _named(self, run: PairStep) -> Values:
+        pushed = self.state.pushed(run.values)
+        return Computed([LOSS, *pushed], lambda name: np.array([run.loss]) if name == LOSS else pushed[name])
 
-    def _judged(self, name: str, value: np.ndarray) -> np.ndarray:
+    def _judged(self, named: Values, name: str) -> np.ndarray:
         keep = self.noise.get(name)
-        return value if keep is None else value[keep]
+        return named[name] if keep is None else named[name][keep]
 
 
 def _unscaled(link: Any) -> Any:

@@ -23,13 +23,12 @@ from crosscheck.pair import padding, renaming
 from crosscheck.pair.codec import CHILD, digest, pack, unpack
 from crosscheck.pair.given import PairGiven, Source
 from crosscheck.pair.messages import Message, Opened, Raised, SideAnswered, SideCall
-from crosscheck.pair.rounding import LARGE
 from crosscheck.recording import channel
 from crosscheck.recording.places import OURS, SITES
-from spec import text
+from spec import machine, text
 from spec.errors import OhlolError, Unsupported
 from spec.exit_codes import COULD_NOT_RUN
-from spec.pair import Objective, PairBatch, PairSide
+from spec.pair import LARGE, Objective, PairBatch, PairSide, PairStep
 
 NOT_THEIRS = (*(f"{os.sep}{site}{os.sep}" for site in SITES), *OURS, "<")
 """Parts of the paths of files that are not the user's."""
@@ -88,9 +87,11 @@ class SideWorker:
         self.where, self.number, self.directory = Path(source.file).name, side, directory
         self.given = given_by.read(source, side)
         self.side, self.implementation = opened(self.given, self.where, side)
-        if "torch" in sys.modules and sum(int(np.prod(leaf.shape)) for leaf in self.side.leaves) <= LARGE:
-            # Operations of microseconds, whose threads would wait for each other three times as long as they compute.
-            sys.modules["torch"].set_num_threads(1)
+        if "torch" in sys.modules:
+            # In small models, operations of microseconds, whose threads would wait for each other three times as long
+            # as they compute.
+            large = sum(int(np.prod(leaf.shape)) for leaf in self.side.leaves) > LARGE
+            sys.modules["torch"].set_num_threads(machine.cores() if large else 1)
         self.streams: dict[int, tuple[Iterator[Any], list[Any]]] = {}
         self.counted = itertools.count()
 
@@ -144,7 +145,7 @@ class SideWorker:
             found = next(results)
         except StopIteration:
             return ENDED
-        return found if isinstance(found, dict) else tuple(found)
+        return tuple(found) if isinstance(found, PairStep) else found
 
     def end(self, stream: int) -> None:
         self.streams.pop(stream, None)

@@ -1,5 +1,7 @@
 """A model of this framework behind the functions of `spec.pair.PairSide`."""
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from flax_impl.pair.trees import brought_in, floating, taken_out
 from spec.errors import OhlolError, ParameterMismatch, Unsupported, UsageError
 from spec.framework import Precision, Settings
 from spec.pair import (
+    LARGE,
     Forward,
     Inputs,
     LeafGradients,
@@ -25,6 +28,7 @@ from spec.pair import (
     PairStep,
     RecurrentLayer,
     Values,
+    narrowed,
 )
 from spec.text import exception
 
@@ -47,7 +51,8 @@ class _Traced:
             self.closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
         self.structure = jax.tree.structure(shapes)
         self.dtypes = [one.dtype for one in self.closed.in_avals]
-        self.compiled: Callable[..., Any] | None = None
+        self.compiled: dict[tuple[int, ...], Callable[..., Any]] = {}
+        self.large = sum(math.prod(one.shape) for one in self.closed.in_avals) > LARGE
 
     def entered(self, arguments: Any, wide: bool) -> list[Any]:
         return [
@@ -60,13 +65,22 @@ class _Traced:
             entered = self.entered(arguments, wide)
             return evaluate(self.closed, entered, wide=wide, record=True, leaves=leaves, replaced=replaced)
 
-    def __call__(self, arguments: Any, wide: bool) -> Any:
-        """Compiled, without a record."""
+    def __call__(self, arguments: Any, wide: bool, given_up: Iterable[Array] = ()) -> Any:
+        """Compiled, without a record. given_up: of the arguments, arrays that are no more afterwards."""
         with jax.enable_x64(True):
-            if self.compiled is None:
-                options = compilation.options(Settings(), quick=True)
-                self.compiled = compilation.jit(lambda *given: evaluate(self.closed, given, wide=wide).outputs, options)
-            return jax.tree.unflatten(self.structure, self.compiled(*self.entered(arguments, wide)))
+            entered = self.entered(arguments, wide)
+            # What is there twice, as a copy of the parameters that an optimizer starts from, cannot be given up twice.
+            times = Counter(map(id, entered))
+            gone = {id(one) for one in given_up if times[id(one)] == 1}
+            numbers = tuple(number for number, one in enumerate(entered) if id(one) in gone)
+            if numbers not in self.compiled:
+                options = compilation.options(Settings(), quick=not self.large)
+
+                def run(*given: Any) -> Any:
+                    return evaluate(self.closed, given, wide=wide).outputs
+
+                self.compiled[numbers] = compilation.jit(run, options, donate_argnums=numbers)
+            return jax.tree.unflatten(self.structure, self.compiled[numbers](*entered))
 
 
 class Side:
@@ -80,7 +94,8 @@ class Side:
         self.recurrent: tuple[RecurrentLayer, ...] = ()
         self._options = options
         self._dtypes = {path: array.dtype for path, array in self._model.arrays.items()}
-        self._kept = {path: taken_out(array).astype(np.float64) for path, array in self._model.arrays.items()}
+        self._kept = {path: narrowed(taken_out(array)) for path, array in self._model.arrays.items()}
+        self._large = sum(value.size for value in self._kept.values()) > LARGE
         self._trainable = [leaf.path for leaf in self.leaves if leaf.trainable]
         self._traces: dict[Any, _Traced] = {}
         self._double = True
@@ -95,19 +110,20 @@ class Side:
         return {path: value.copy() for path, value in self._kept.items()}
 
     def load(self, values: Values) -> None:
+        found = {}
         for path, value in values.items():
             if path not in self._kept:
                 raise ParameterMismatch(f"expected a leaf of {self.kind}, got {path!r}")
             if np.shape(value) != self._kept[path].shape:
                 raise ParameterMismatch(f"{path}: expected shape {self._kept[path].shape}, got {np.shape(value)}")
-        for path, value in values.items():
-            self._kept[path] = np.array(value, np.float64)
+            found[path] = narrowed(np.array(value))
+        self._kept.update(found)
 
     def initialize(self, seed: int) -> dict[str, np.ndarray]:
         if self._options.make is None:
             raise Unsupported(f"{self.kind} is made without a seed: its initialization is one draw")
         made = kinds.model_of(self._options.make(seed), self._options.call, self._options.state)
-        found = {path: taken_out(array).astype(np.float64) for path, array in made.arrays.items()}
+        found = {path: narrowed(taken_out(array)) for path, array in made.arrays.items()}
         if {path: value.shape for path, value in found.items()} != {path: v.shape for path, v in self._kept.items()}:
             raise ParameterMismatch(f"{self.kind}: expected the same parameters for every seed, got others for {seed}")
         return found
@@ -153,7 +169,7 @@ class Side:
             def loss(trained: Any, wanted: Any) -> Array:
                 given = _put(entered, wanted)
                 output, _ = self._called(trained | rest, given, train, key)
-                return self._loss(output, given, objective.kind, arrays)
+                return self._loss(output, _ordered(given, inputs), objective.kind, arrays)
 
             return jax.value_and_grad(loss, (0, 1))(trained, wanted)
 
@@ -164,15 +180,14 @@ class Side:
         loss, (leaves, wanted) = traced(arguments, precision == "float64")
         return LeafGradients(float(loss), _plain(leaves), _plain(wanted))
 
-    def replay(
-        self, gradients: Sequence[Values], *, precision: Precision = "float64"
-    ) -> Iterator[dict[str, np.ndarray]]:
+    def replay(self, gradients: Iterable[Values], *, precision: Precision = "float64") -> Iterator[Values]:
         trained, _ = self._divided(self._entering(precision))
         state = self._begun(trained)
         for step in gradients:
             given = {path: self._array(path, step[path], precision) for path in self._trainable}
             trained, state = self._updated(given, state, trained, precision)
-            yield {path: value.astype(np.float64) for path, value in _plain(trained).items()}
+            del given
+            yield _plain(trained)
 
     def steps(
         self, batches: Iterable[PairBatch], *, precision: Precision = "float64", train: bool = False, seed: int = 0
@@ -180,23 +195,24 @@ class Side:
         trained, rest = self._divided(self._entering(precision))
         state = self._begun(trained)
         for number, batch in enumerate(batches):
-            run = self._step(batch.objective.kind, train)
+            run = self._step(batch, train)
             entered = self._entered(batch.inputs, precision)
             arguments = (trained, rest, entered, self._key(seed + number), self._arrays(batch.objective, precision))
             traced = self._traced(("steps", batch.objective.kind), run, arguments, precision, train)
             (loss, changed), found = traced(arguments, precision == "float64")
             trained, state = self._updated(found, state, trained, precision)
             rest = rest | {path: one for path, one in changed.items() if path in rest}
-            values = _plain(trained | rest)
-            yield PairStep(float(loss), {path: values[path].astype(np.float64) for path in self._kept})
+            del found, arguments  # What takes memory goes before the values are copied.
+            values = trained | rest
+            yield PairStep(float(loss), {path: taken_out(values[path]) for path in self._kept})
 
-    def _step(self, kind: str, train: bool) -> Callable[..., Any]:
+    def _step(self, batch: PairBatch, train: bool) -> Callable[..., Any]:
         """A batch's loss, what the call changed, and gradients."""
 
         def run(trained: Any, rest: Any, entered: Any, key: Array, arrays: Any) -> Any:
             def loss(trained: Any) -> tuple[Array, dict[str, Array]]:
                 output, changed = self._called(trained | rest, entered, train, key)
-                return self._loss(output, entered, kind, arrays), changed
+                return self._loss(output, _ordered(entered, batch.inputs), batch.objective.kind, arrays), changed
 
             return jax.value_and_grad(loss, has_aux=True)(trained)
 
@@ -249,7 +265,8 @@ class Side:
     def _array(self, path: str, value: Any, precision: Precision) -> Array:
         dtype = jnp.float64 if precision == "float64" else self._dtypes[path]
         with jax.enable_x64(True):
-            return jnp.asarray(np.ascontiguousarray(value), dtype)
+            # A copy: XLA may be given it to write to.
+            return jnp.array(np.ascontiguousarray(value), dtype)
 
     def _entering(self, precision: Precision) -> dict[str, Array]:
         return {path: self._array(path, value, precision) for path, value in self._kept.items()}
@@ -311,13 +328,13 @@ class Side:
         wide = precision == "float64"
         arguments = (gradients, state, trained)
         traced = self._traced("optimizer", run, arguments, precision, False)
-        return traced(arguments, wide)
+        # Of a large model the old values and slots make room for the new ones.
+        return traced(arguments, wide, given_up=jax.tree.leaves((state, trained)) if self._large else ())
 
     def _state(self, changed: Mapping[str, Array], wide: bool) -> dict[str, np.ndarray]:
         del wide
         before = self._kept
-        found = {path: value.astype(np.float64) for path, value in _plain(changed).items()}
-        return {path: value for path, value in found.items() if not np.array_equal(value, before[path])}
+        return {path: value for path, value in _plain(changed).items() if not np.array_equal(value, before[path])}
 
 
 def _plain(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
@@ -326,6 +343,11 @@ def _plain(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
 
 def _numbers(by: Iterable[int | str]) -> Iterator[int]:
     return (one for one in by if isinstance(one, int))
+
+
+def _ordered(entered: Any, inputs: Inputs) -> Any:
+    """Arguments by name in the order in which they were given: tracing hands them on sorted."""
+    return {name: entered[name] for name in inputs} if isinstance(inputs, Mapping) else entered
 
 
 def _put(entered: Any, wanted: Mapping[str, Array], name: str = "") -> Any:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from crosscheck.mapping import Link, Map, Part, Piece, propose, verify
-from crosscheck.mapping.pools import Pool, key, widened
+from crosscheck.mapping.pools import LARGE, Fingerprint, Pool, widened
 from flax_impl.pair import kinds
 from flax_impl.pair.side import open_side as open_flax
 from spec.pair import Intermediate, PairOptions
@@ -259,6 +259,26 @@ def test_infinities_are_compared_and_nans_are_found_nowhere() -> None:
     masked = np.array([1.0, -np.inf, 3.0])
     entries = [Intermediate(0, "where", "", "", masked[::-1], (), (), False)]
     pool = Pool(entries, 1e-9)
-    assert pool.find(key(masked)) == entries
+    assert pool.find(Fingerprint(masked)) == entries
     for other in ([1.0, np.inf, 3.0], [1.0, -6.5, 3.0], [1.0, -np.inf, 3.1], [1.0, np.nan, 3.0]):
-        assert pool.find(key(np.array(other))) == []
+        assert pool.find(Fingerprint(np.array(other))) == []
+
+
+@pytest.mark.parametrize("size", [3, 70])
+def test_a_value_is_found_in_any_layout_and_no_other_is(size: int) -> None:
+    """Large ones by their axes, before anything is sorted; shuffled ones by their numbers."""
+    value = np.random.default_rng(0).standard_normal((size, 4, size + 2))
+    layouts = [
+        value,
+        value.transpose(2, 0, 1),
+        value.reshape(-1, size + 2),
+        np.random.default_rng(1).permutation(value),
+    ]
+    entries = [Intermediate(number, "x", "", "", one, (), (), False) for number, one in enumerate(layouts)]
+    pool = Pool(entries, 1e-9)
+    assert (value.size >= LARGE) == (size == 70)
+    for one in layouts:
+        assert pool.find(Fingerprint(one)) == entries
+    wrong = value.copy()
+    wrong[-1, -1, -1] += 1e-8 * np.abs(value).max()
+    assert pool.find(Fingerprint(wrong)) == []

@@ -1,6 +1,6 @@
 """A model of this framework behind the functions of `spec.pair.PairSide`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,7 +10,18 @@ from torch import Tensor, nn
 
 from spec.errors import OhlolError, ParameterMismatch, Unsupported, UsageError
 from spec.framework import Precision
-from spec.pair import Forward, Inputs, LeafGradients, Objective, PairBatch, PairOptions, PairStep, Values
+from spec.pair import (
+    LARGE,
+    Forward,
+    Inputs,
+    LeafGradients,
+    Objective,
+    PairBatch,
+    PairOptions,
+    PairStep,
+    Values,
+    narrowed,
+)
 from spec.text import exception
 from torch_impl.arrays import to_tensor
 from torch_impl.pair import keras_models, kinds
@@ -39,7 +50,8 @@ class Side:
         self.recurrent = kinds.recurrent_of(made)
         self._options = options
         self._model = made
-        self._kept = {path: taken_out(array).astype(np.float64) for path, array in kinds.arrays_of(made).items()}
+        self._kept = {path: narrowed(taken_out(array)) for path, array in kinds.arrays_of(made).items()}
+        self._large = sum(value.size for value in self._kept.values()) > LARGE
         self._copies: dict[Precision, nn.Module] = {}
         self._pinned: tuple[str, ...] = ()
         given = {"seed": options.make, "loss": options.loss, "optimizer": options.optimizer}
@@ -53,15 +65,16 @@ class Side:
         return {path: value.copy() for path, value in self._kept.items()}
 
     def load(self, values: Values) -> None:
+        found = {}
         for path, value in values.items():
             if path not in self._kept:
                 raise ParameterMismatch(f"expected a leaf of {self.kind}, got {path!r}")
             if np.shape(value) != self._kept[path].shape:
                 raise ParameterMismatch(f"{path}: expected shape {self._kept[path].shape}, got {np.shape(value)}")
-        for path, value in values.items():
-            self._kept[path] = np.array(value, np.float64)
+            found[path] = narrowed(np.array(value))
+        self._kept.update(found)
         for module in self._copies.values():
-            _set(module, {path: self._kept[path] for path in values})
+            _set(module, found)
 
     def initialize(self, seed: int) -> dict[str, np.ndarray]:
         if self._options.make is None:
@@ -69,7 +82,7 @@ class Side:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             made = self._options.make(seed)
-        found = {path: taken_out(array).astype(np.float64) for path, array in kinds.arrays_of(made).items()}
+        found = {path: narrowed(taken_out(array)) for path, array in kinds.arrays_of(made).items()}
         if {path: value.shape for path, value in found.items()} != {path: v.shape for path, v in self._kept.items()}:
             raise ParameterMismatch(f"{self.kind}: expected the same parameters for every seed, got others for {seed}")
         return found
@@ -97,7 +110,7 @@ class Side:
         for path, array in module.named_buffers():
             if path in before and not torch.equal(before[path], array):
                 if path in self._kept:
-                    state[path] = taken_out(array).astype(np.float64)
+                    state[path] = taken_out(array)
                 array.data.copy_(before[path])
         if record:
             self._pinned = tuple(recorder.pinned)
@@ -120,7 +133,7 @@ class Side:
         train: bool = False,
         seed: int = 0,
     ) -> LeafGradients:
-        module = self._new_copy(precision) if train else self._copy(precision)
+        module = self._own_copy(precision) if train else self._copy(precision)
         entered = self._entered(inputs, precision)
         by_name = floating(entered)
         for array in by_name.values():
@@ -142,10 +155,8 @@ class Side:
             dict(zip(by_name, gradients[len(parameters) :], strict=True)),
         )
 
-    def replay(
-        self, gradients: Sequence[Values], *, precision: Precision = "float64"
-    ) -> Iterator[dict[str, np.ndarray]]:
-        module = self._new_copy(precision)
+    def replay(self, gradients: Iterable[Values], *, precision: Precision = "float64") -> Iterator[Values]:
+        module = self._own_copy(precision)
         optimizers = self._optimizers(module)
         parameters = {path: array for path, array in kinds.arrays_of(module).items() if array.requires_grad}
         for step in gradients:
@@ -153,28 +164,37 @@ class Side:
                 array.grad = to_tensor(np.asarray(step[path]), array.dtype)
             for one in optimizers:
                 one.step()
-            yield {path: taken_out(array).astype(np.float64) for path, array in parameters.items()}
+            module.zero_grad()
+            yield {path: taken_out(array) for path, array in parameters.items()}
 
     def steps(
         self, batches: Iterable[PairBatch], *, precision: Precision = "float64", train: bool = False, seed: int = 0
     ) -> Iterator[PairStep]:
-        module = self._new_copy(precision)
+        module = self._own_copy(precision)
         optimizers = self._optimizers(module)
         for number, batch in enumerate(batches):
             entered = self._entered(batch.inputs, precision)
-            module.zero_grad()
             with self._computing(precision, self._widening(module, precision)):
                 loss = self._loss(self._call(module, entered, train, seed + number), entered, batch.objective)
                 loss.backward()
             for one in optimizers:
                 one.step()
-            values = {path: taken_out(array).astype(np.float64) for path, array in kinds.arrays_of(module).items()}
-            yield PairStep(float(loss.detach()), values)
+            # What takes memory goes before the values are copied.
+            module.zero_grad()
+            lost = float(loss.detach())
+            del loss
+            yield PairStep(lost, {path: taken_out(array) for path, array in kinds.arrays_of(module).items()})
 
     def _copy(self, precision: Precision) -> nn.Module:
         if precision not in self._copies:
-            self._copies[precision] = self._new_copy(precision)
+            self._copies[precision] = self._own_copy(precision)
         return self._copies[precision]
+
+    def _own_copy(self, precision: Precision) -> nn.Module:
+        """One that nobody else has. Of a large model no other copies are kept beside it."""
+        if self._large:
+            self._copies.clear()
+        return self._new_copy(precision)
 
     def _new_copy(self, precision: Precision) -> nn.Module:
         try:
