@@ -237,7 +237,7 @@ def _against_whole(subject: Subject, place: Place, first: Arrays, second: Arrays
 
 def _trajectories(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """Everything that has a bound from an envelope."""
-    noise = gradient_noise.of(subject, place.precision, first)
+    noise = gradient_noise.of(subject, place.precision, place.seed, first)
     yield from _loss(subject, place, first, second)
     for slot in subject.training.optimizer.slots:
         yield from _tensors(subject, place, "slots/", f".{slot}", first, second, noise)
