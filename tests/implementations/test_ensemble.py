@@ -49,7 +49,7 @@ def alone(implementation: Any, experiment: Experiment, seed: int, start: Paramet
     """Losses and last logits of the run of that seed, and its time to solve."""
     state = initial_state(experiment.training.optimizer, start)
     run = implementation.train(experiment, state, experiment.training.epochs, seed, SETTINGS)
-    solved_at = first_solved(run.logits, experiment.task.evaluation_batch("float64"))
+    solved_at = first_solved(run.logits, experiment.evaluation_batch("float64"))
     return arrays_of(run.losses, run.logits[-1]), solved_at
 
 
@@ -325,7 +325,7 @@ def test_large_members_come_in_small_chunks() -> None:
 
 def test_solved_members_and_joining() -> None:
     experiment = load("hello-rnn")
-    batch = experiment.task.evaluation_batch("float64")
+    batch = experiment.evaluation_batch("float64")
     right = np.eye(4)[batch.targets]
     wrong = np.eye(4)[(batch.targets + 1) % 4]
     almost = right.copy()

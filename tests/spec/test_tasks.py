@@ -350,7 +350,7 @@ def test_shipped_tasks_give_what_their_models_take(name: str) -> None:
 )
 def test_multiplications_are_counted_from_the_training_batch(name: str) -> None:
     experiment = override(load(name), task__batch_size=3)
-    sequences, time = experiment.task.batch(0, 0, "float32").inputs.shape[:2]
+    sequences, time = experiment.batch(0, 0, "float32").inputs.shape[:2]
     assert sequences == 3
     assert experiment.multiplications_per_step == sequences * time * experiment.model.parameter_count
 

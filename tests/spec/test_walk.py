@@ -135,7 +135,7 @@ def test_the_text_of_a_part_that_speaks_of_nothing() -> None:
 )
 def test_the_introduction_shows_the_equations(name: str, expected: list[str]) -> None:
     experiment = load(name)
-    said = introduction(experiment, experiment.task.evaluation_batch("float32"))
+    said = introduction(experiment, experiment.evaluation_batch("float32"))
     assert all(words in said for words in expected)
     assert ("teacher forcing)." in said) == (name == "hello-encoder-decoder")
 
@@ -143,7 +143,7 @@ def test_the_introduction_shows_the_equations(name: str, expected: list[str]) ->
 def test_only_the_first_sequence_is_printed() -> None:
     experiment = override(load("course-rnn-cell-walk"), task__batch_size=2)
     h = np.stack([np.ones((3, 2)), np.full((3, 2), 7.0)])
-    steps = walk(experiment, experiment.task.evaluation_batch("float32"), {"cell.h": h, "logits": h})
+    steps = walk(experiment, experiment.evaluation_batch("float32"), {"cell.h": h, "logits": h})
     first = next(iter(steps))
     assert np.shape(first.tensors["cell.h[t]"]) == (2, 2)
     assert "7." not in text_of(first)
