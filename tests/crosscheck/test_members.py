@@ -8,6 +8,7 @@ from crosscheck.comparison import Place
 from crosscheck.exit_codes import DIFFERENT, SAME
 from spec import experiment as experiments
 from spec.experiment import load, override
+from spec.tasks import IGNORED
 from tests.crosscheck.conftest import FAKE, Edit, RunCrosscheck
 
 LOOP = "    return one_by_one(side.initialize, side.train, experiment, seeds, settings.precision)\n"
@@ -82,6 +83,19 @@ def test_what_members_have_to_themselves():
     assert every == {"masks", "batches", "lengths", "initial states", "padding", "rescaled rows", "clipping"}
     assert set(check.BY_DEFAULT) <= every
     assert load("hello-gru").own_of_members == ()
+
+
+@pytest.mark.parametrize(("got", "passes"), [(3, True), (2, False), (-1, False)])
+def test_padding_makes_no_time_to_solve_doubtful(got: int, passes: bool):
+    """Its logits are all zero, and nothing is asked there."""
+    subject = load("ragged-lstm")
+    batch = subject.evaluation_batch("float64")
+    right = np.eye(subject.classes)[np.maximum(batch.targets, 0)] * (batch.targets != IGNORED)[..., None]
+    logits = np.stack([np.roll(right, 1, axis=-1)] * 2 + [right] * 2)
+    place = Place(subject.name, check.NAME, "float64", check.FEW, ("one", "two"))
+    found = check._time_to_solve(subject, place, 0, got, logits, np.full(4, 1e-9))
+    assert found.passed == passes
+    assert found.values[1] == 3
 
 
 @pytest.mark.parametrize(
