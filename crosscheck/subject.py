@@ -157,7 +157,7 @@ class Subject(Protocol):
     @property
     def own_of_members(self) -> tuple[str, ...]:
         """Kinds of what each training has to itself beside parameters and slots, where many are trained side by side:
-        masks, batches, rows that are kept or rescaled, a norm to clip by."""
+        masks, batches, their lengths and initial states, rows that are kept or rescaled, a norm to clip by."""
         ...
 
     def stands_for_others(self, kinds: Callable[[Any], Sequence[str]]) -> bool:

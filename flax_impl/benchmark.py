@@ -266,12 +266,12 @@ def whole_training(workload: WholeTraining, settings: Settings) -> Prepared:
 def _compiled_part(workload: WholeTraining, settings: Settings) -> Prepared:
     """The compiled function inside of flax_impl.train alone: the rest of its time is Python's."""
     experiment = workload.load()
-    epochs, task = experiment.training.epochs, experiment.task
+    epochs = experiment.training.epochs
     state = initial_state(experiment.training.optimizer, workload.parameters())
     carry = jax.tree.map(np.asarray, first_carry(experiment, state, settings))
     inputs = stack_inputs(experiment, range(epochs * experiment.training.steps_per_epoch), 0, settings, "own")
     train_epochs = compile_epochs(experiment, settings, compilation.records(experiment, epochs), "own")
-    batch, key = to_arrays(task.evaluation_batch(settings.precision)), jax.random.key(0)
+    batch, key = to_arrays(experiment.evaluation_batch(settings.precision)), jax.random.key(0)
 
     def once() -> dict[str, np.ndarray]:
         with computing(settings):

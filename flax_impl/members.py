@@ -80,10 +80,10 @@ def make_arguments(experiment: Experiment, seeds: np.ndarray, settings: Settings
     steps = range(training.epochs * training.steps_per_epoch)
     by_epoch = (training.epochs, training.steps_per_epoch)
     if task.drawn:
-        drawn = to_arrays(stack_batches([task.batches(int(seed), steps, settings.precision) for seed in seeds]))
+        drawn = to_arrays(stack_batches([experiment.batches(int(seed), steps, settings.precision) for seed in seeds]))
         batch = jax.tree.map(lambda x: x.reshape(len(x), *by_epoch, *x.shape[2:]), drawn)
     else:
-        batch = to_arrays(task.batch(0, 0, settings.precision))
+        batch = to_arrays(experiment.batch(0, 0, settings.precision))
     constants = jax.tree.map(lambda x: x.reshape(by_epoch), stack_constants(training, steps, settings))
     numbers = np.array(steps, np.int32).reshape(by_epoch)
-    return seeds, batch, constants, numbers, to_arrays(task.evaluation_batch(settings.precision))
+    return seeds, batch, constants, numbers, to_arrays(experiment.evaluation_batch(settings.precision))

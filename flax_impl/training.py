@@ -76,7 +76,7 @@ def train(
         steps = range(state.step, state.step + epochs * training.steps_per_epoch)
         masks = masks if experiment.model.has_dropout else "own"
         train_epochs = compile_epochs(experiment, settings, record or compilation.records(experiment, epochs), masks)
-        evaluation_batch = to_arrays(experiment.task.evaluation_batch(settings.precision))
+        evaluation_batch = to_arrays(experiment.evaluation_batch(settings.precision))
         inputs = stack_inputs(experiment, steps, seed, settings, masks)
         carry, (outputs, logits) = train_epochs(carry, inputs, evaluation_batch, jax.random.key(seed))
         trace: Any = outputs.recorded if record else None
@@ -232,7 +232,7 @@ def renormalized(graph: nnx.GraphDef, parameters: nnx.State, batch: ArrayBatch) 
 def stack_inputs(experiment: Experiment, steps: range, seed: int, settings: Settings, masks: MaskSource) -> Inputs:
     """Every step's inputs, with leading axes (epochs, steps of an epoch)."""
     training = experiment.training
-    batches = to_arrays(experiment.task.batches(seed, steps, settings.precision))
+    batches = to_arrays(experiment.batches(seed, steps, settings.precision))
     dropout = None
     if experiment.model.has_dropout and masks == "spec":
         batch, time = batches.inputs.shape[1:3]

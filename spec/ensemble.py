@@ -10,7 +10,7 @@ import numpy as np
 from spec.experiment import Experiment
 from spec.framework import Ensemble, Precision, Settings, Trajectory
 from spec.parameters import Parameters
-from spec.tasks import IGNORED, Batch, predictions
+from spec.tasks import IGNORED, Batch, map_arrays, predictions
 from spec.training import State, initial_state
 
 NEVER = -1
@@ -31,7 +31,7 @@ def member_bytes(experiment: Experiment, precision: Precision) -> int:
     """About how many bytes one member takes while it trains, an estimate that is rather too high."""
     model, training, task = experiment.model, experiment.training, experiment.task
     steps = training.epochs * training.steps_per_epoch
-    batch, evaluation = task.batch(0, 0, precision), task.evaluation_batch(precision)
+    batch, evaluation = experiment.batch(0, 0, precision), experiment.evaluation_batch(precision)
     # Parameters, gradients, updates and slots.
     values = model.parameter_count * (3 + len(training.optimizer.slots))
     for arrays, live in ((batch, LIVE), (evaluation, LIVE / 4)):
@@ -40,7 +40,9 @@ def member_bytes(experiment: Experiment, precision: Precision) -> int:
         outputs = sum(parameter.shape[0] for parameter in model.parameters()) + time
         values += math.ceil(live * sequences * time * outputs)
     values += steps + evaluation.targets.size * model.classes
-    drawn = steps * sum(array.nbytes for array in batch if isinstance(array, np.ndarray)) if task.drawn else 0
+    sizes: list[int] = []
+    map_arrays(lambda array: sizes.append(array.nbytes), batch)
+    drawn = steps * sum(sizes) if task.drawn else 0
     return values * np.dtype(precision).itemsize + drawn
 
 

@@ -4,6 +4,7 @@ import copy
 import difflib
 import hashlib
 import json
+import math
 import re
 import tomllib
 from importlib import resources
@@ -26,7 +27,7 @@ from spec.limits import (
 )
 from spec.models import AnyModel, Embedding
 from spec.subject import ExperimentSubject
-from spec.tasks import STEPS_DRAWN_TOGETHER, AnyTask, FirstSymbol, Spelling
+from spec.tasks import EVALUATED, AnyTask, Echo
 from spec.training import AnyOutcome, NotStated, Training, Walk
 from spec.typical import NOT_DRAWN, typical
 
@@ -77,12 +78,17 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
             raise ValueError(f"model.classes: expected {task.classes}, as the task has, got {model.classes}")
         if model.max_length is not None and model.max_length < task.length:
             raise ValueError(f"model.max_length: expected at least the task's {task.length}, got {model.max_length}")
-        expected = "last step" if isinstance(task, FirstSymbol) else "every step"
-        if model.readout != expected:
-            raise ValueError(f"model.readout: expected {expected!r} for this task, got {model.readout!r}")
-        if model.decodes and not isinstance(task, Spelling):
+        if model.readout != task.readout:
+            raise ValueError(f"model.readout: expected {task.readout!r} for this task, got {model.readout!r}")
+        if model.decodes and not task.spells:
             raise ValueError(
-                f"task.name: expected Spelling for an {type(model).__name__}, which decodes, got {type(task).__name__}"
+                f"task.name: expected {_spelling()} for an {type(model).__name__}, which decodes, "
+                f"got {type(task).__name__}"
+            )
+        if task.initial_deviation and not model.initial_states(1):
+            raise ValueError(
+                f"task.initial_deviation: expected 0 for a {type(model).__name__}, which begins with no state, "
+                f"got {task.initial_deviation}"
             )
         if (self.training.epochs == 0) != isinstance(self.outcome, Walk):
             expected = "0 with outcome Walk" if isinstance(self.outcome, Walk) else "at least 1"
@@ -92,13 +98,16 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
     def _check_sizes(self) -> None:
         """Raise ValueError for products of sizes that are beyond spec.limits."""
         model, task, training = self.model, self.task, self.training
-        together = STEPS_DRAWN_TOGETHER if isinstance(task, FirstSymbol) else 1
-        # Judged one sequence at a time where batches are one; a FirstSymbol's are bounded by the task.
-        outputs = task.batch_size * (1 if model.readout == "last step" else task.length) * model.classes
+        # Judged one sequence at a time where batches are one, or EVALUATED; a FirstSymbol's are bounded by the task.
+        sequences = max(task.batch_size, EVALUATED) if isinstance(task, Echo) else task.batch_size
+        outputs = sequences * (1 if model.readout == "last step" else task.length) * model.classes
+        shapes = model.initial_states(task.batch_size).values() if task.initial_deviation else ()
+        states = sum(math.prod(shape) for shape in shapes)
         for key, what, got, largest in (
             ("training.epochs", "optimizer steps in all", training.epochs * training.steps_per_epoch, LARGEST_STEPS),
             ("model", "parameters", model.parameter_count, LARGEST_ARRAY),
-            ("task.batch_size", "input values in a batch", together * batch_elements(task), LARGEST_ARRAY),
+            ("task.batch_size", "input values in a batch", task.drawn_together * batch_elements(task), LARGEST_ARRAY),
+            ("task.batch_size", "values of initial states", task.drawn_together * states, LARGEST_ARRAY),
             ("task.batch_size", "logits of a batch", outputs, LARGEST_ARRAY),
         ):
             if got > largest:
@@ -113,6 +122,11 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
     def multiplications_per_step(self) -> int:
         """About, of one forward pass over a training batch: each parameter is used once a time step and sequence."""
         return self.task.batch_size * self.task.length * self.model.parameter_count
+
+
+def _spelling() -> str:
+    """The tasks that a decoder can learn."""
+    return " or ".join(task.__name__ for task in get_args(AnyTask) if task.spells)
 
 
 def shipped() -> list[str]:

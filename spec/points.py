@@ -172,7 +172,7 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
     experiment = variant(experiment, case)
     start = experiment.start(seed, precision)
     if case == "own":
-        batch = experiment.task.batch(seed, 0, precision)
+        batch = experiment.batch(seed, 0, precision)
         found = [
             # A single step has no step before it, and leaves recurrent weights without a gradient.
             Point("", experiment, start, batch, measured=True, live=experiment.task.length > 1),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 import numpy as np
 
-from spec import parameters
+from spec import parameters, tasks
 from spec.dropout import DropoutSite, keep_masks
 from spec.models import AnyModel, Embedding
 from spec.parameters import Parameter, Parameters
@@ -91,10 +91,19 @@ class ExperimentSubject:
         return parameters.draw(self.parameters(), seed, precision, SPREAD)
 
     def batch(self, seed: int, step: int, precision: "Precision") -> Batch:
-        return self.task.batch(seed, step, precision)
+        initial = tasks.draw_initial(self.task, self.model, seed, [step], precision)
+        states = {name: values[0] for name, values in (initial or {}).items()}
+        return self.task.batch(seed, step, precision)._replace(initial=states or None)
+
+    def batches(self, seed: int, steps: range, precision: "Precision") -> Batch:
+        """The training batches of at least one step, in the order of `steps`, which every array's first axis is."""
+        initial = tasks.draw_initial(self.task, self.model, seed, steps, precision)
+        return self.task.batches(seed, steps, precision)._replace(initial=initial)
 
     def evaluation_batch(self, precision: "Precision") -> Batch:
-        return self.task.evaluation_batch(precision)
+        batch = self.task.evaluation_batch(precision)
+        initial = tasks.evaluation_initial(self.task, self.model, len(batch.inputs), precision)
+        return batch._replace(initial=initial)
 
     def with_training(self, training: Training) -> Self:
         return msgspec.structs.replace(self, training=training)  # type: ignore[type-var]
@@ -127,6 +136,8 @@ class ExperimentSubject:
         kinds = {
             "masks": self.has_dropout,
             "batches": self.has_drawn_batches,
+            "lengths": self.task.ragged,
+            "initial states": self.task.initial_deviation > 0,
             "padding": embedding is not None and embedding.padding_idx is not None,
             "rescaled rows": embedding is not None and embedding.max_norm is not None,
             "clipping": self.training.clipping is not None,

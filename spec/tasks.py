@@ -1,7 +1,7 @@
 """What is learned: batches as a pure function of (task, seed, step), so that every side sees the same bytes."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from spec.errors import InvalidBatch
 from spec.limits import LARGEST_LENGTH
 from spec.models import Embedding, Model
-from spec.models.base import Length, Size
+from spec.models.base import Length, NonNegative, Size
 from spec.parameters import generator_for
 from spec.typical import typical
 
@@ -51,10 +51,31 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Each also has, as a field or as a property: `classes`, how many to choose from; `length`, steps of an input;
     `batch_size`, sequences of a training batch; `input_size`, features of a step or number of indices; `indices`,
     whether inputs are indices for an embedding.
+
+    Batches of a task have no states to begin with, whose shapes are the model's: `Experiment.batch` adds them.
     """
 
     drawn: ClassVar[bool] = True
     """Whether batches depend on the seed and the step; where they do not, one serves for all."""
+
+    drawn_together: ClassVar[int] = 1
+    """Steps whose batches come out of one generator."""
+
+    ragged: ClassVar[bool] = False
+    """Whether batches have lengths."""
+
+    spells: ClassVar[bool] = False
+    """Whether batches have what a decoder reads."""
+
+    @property
+    def readout(self) -> str:
+        """Which steps are asked for, as `Model.readout` has it."""
+        return "every step"
+
+    @property
+    def initial_deviation(self) -> float:
+        """Standard deviation of the states that recurrent models begin with; 0 where they begin with zeros."""
+        return 0.0
 
     def batch(self, seed: int, step: int, dtype: str) -> Batch:
         """The training batch of that step. Features have the given dtype ("float32" or "float64")."""
@@ -64,9 +85,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """The training batches of at least one step, in the order of `steps`, which every array's first axis is."""
         if self.drawn:
             return stack_batches([self.batch(seed, step, dtype) for step in steps])
-        one: Any = self.batch(seed, 0, dtype)
-        arrays: Any = [None if array is None else np.broadcast_to(array, (len(steps), *array.shape)) for array in one]
-        return Batch(*arrays)
+        return map_arrays(lambda array: np.broadcast_to(array, (len(steps), *array.shape)), self.batch(seed, 0, dtype))
 
     def evaluation_batch(self, dtype: str) -> Batch:
         """The batch on which the model is judged, the same at every epoch."""
@@ -91,6 +110,7 @@ class Spelling(Task, frozen=True, kw_only=True, tag_field="name"):
     batch_size: Size = 1
 
     drawn: ClassVar[bool] = False
+    spells: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if len(set(self.characters)) < len(self.characters):
@@ -151,6 +171,8 @@ class FirstSymbol(Task, frozen=True, kw_only=True, tag_field="name"):
     classes: Size
     batch_size: Size
 
+    drawn_together: ClassVar[int] = STEPS_DRAWN_TOGETHER
+
     def __post_init__(self) -> None:
         # The exponent is bounded first: of a huge one, even the power would take forever.
         if self.vocabulary ** min(self.length, 64) > 10_000:
@@ -166,17 +188,17 @@ class FirstSymbol(Task, frozen=True, kw_only=True, tag_field="name"):
     def indices(self) -> bool:
         return True
 
+    @property
+    def readout(self) -> str:
+        return "last step"
+
     def batch(self, seed: int, step: int, dtype: str) -> Batch:
-        one = self.batches(seed, range(step, step + 1), dtype)
-        return Batch(one.inputs[0], one.targets[0])
+        return map_arrays(lambda array: array[0], self.batches(seed, range(step, step + 1), dtype))
 
     def batches(self, seed: int, steps: range, dtype: str) -> Batch:
         del dtype  # Indices have none.
         shape = (STEPS_DRAWN_TOGETHER, self.batch_size, self.length)
-        blocks = range(min(steps) // STEPS_DRAWN_TOGETHER, max(steps) // STEPS_DRAWN_TOGETHER + 1)
-        drawn = [_draw_symbols(seed, block, self.vocabulary, shape) for block in blocks]
-        # A copy of what is kept, which a caller may change.
-        return self._batch(np.concatenate(drawn)[np.array(steps) - blocks[0] * STEPS_DRAWN_TOGETHER])
+        return self._batch(_out_of_blocks(steps, lambda block: _draw_symbols(seed, block, self.vocabulary, shape)))
 
     def evaluation_batch(self, dtype: str) -> Batch:
         del dtype
@@ -186,10 +208,105 @@ class FirstSymbol(Task, frozen=True, kw_only=True, tag_field="name"):
         return Batch(inputs, inputs[..., 0] % self.classes)
 
 
+class Echo(Task, frozen=True, kw_only=True, tag_field="name"):
+    """Say at each step which symbol came `delay` steps before, in sequences of several lengths.
+
+    The first sequence of a batch has all `length` steps, the others anything from `shortest` on. Nothing is asked of
+    the first `delay` steps, nor of padding, which holds symbols all the same. With `readout` "last step" it is asked
+    after a sequence's last step alone, and nothing of a sequence that has no more than `delay`.
+
+    encoding: what the model is given. initial_deviation: standard deviation of the states that a recurrent model
+    begins with, which are drawn for each batch, so that it has to forget them; 0: it begins with zeros.
+    Judged on a fixed draw of EVALUATED sequences of all lengths.
+    """
+
+    vocabulary: Annotated[Size, typical(2, 3, 1, 4, 6)]
+    length: Annotated[Length, typical(*range(2, 8), 1)]
+    shortest: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_LENGTH), typical(1, 0, 2)]
+    delay: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_LENGTH), typical(1, 0, 2)]
+    encoding: Annotated[Literal["one-hot", "index"], typical("one-hot")]
+    batch_size: Size
+    readout: Literal["every step", "last step"] = "every step"  # pyright: ignore[reportIncompatibleMethodOverride]
+    initial_deviation: Annotated[NonNegative, typical(0.5, 1.0)] = 0.0  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    drawn_together: ClassVar[int] = STEPS_DRAWN_TOGETHER
+    ragged: ClassVar[bool] = True
+    spells: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.shortest > self.length:
+            raise ValueError(f"shortest: expected at most length = {self.length}, got {self.shortest}")
+        if self.delay >= self.length:
+            raise ValueError(f"delay: expected less than length = {self.length}, got {self.delay}")
+
+    @property
+    def classes(self) -> int:
+        return self.vocabulary
+
+    @property
+    def input_size(self) -> int:
+        return self.vocabulary
+
+    @property
+    def indices(self) -> bool:
+        return self.encoding == "index"
+
+    def batch(self, seed: int, step: int, dtype: str) -> Batch:
+        return map_arrays(lambda array: array[0], self.batches(seed, range(step, step + 1), dtype))
+
+    def batches(self, seed: int, steps: range, dtype: str) -> Batch:
+        shape = (STEPS_DRAWN_TOGETHER, self.batch_size)
+        lengths = _out_of_blocks(steps, lambda block: _draw_lengths(seed, block, self.shortest, self.length, shape))
+        symbols = _out_of_blocks(
+            steps, lambda block: _draw_symbols(seed, block, self.vocabulary, (*shape, self.length))
+        )
+        return self._batch(symbols, lengths, dtype)
+
+    def evaluation_batch(self, dtype: str) -> Batch:
+        generator = generator_for(0, "evaluation")
+        symbols = generator.integers(0, self.vocabulary, (EVALUATED, self.length), np.int64)
+        lengths = self.length - np.arange(EVALUATED) % (self.length - self.shortest + 1)
+        return self._batch(symbols, lengths, dtype)
+
+    def _batch(self, symbols: np.ndarray, lengths: np.ndarray, dtype: str) -> Batch:
+        """Of symbols (..., batch, time) and lengths (..., batch)."""
+        steps = np.arange(self.length)
+        asked = (steps >= self.delay) & (steps < lengths[..., None])
+        targets = np.where(asked, np.roll(symbols, self.delay, axis=-1), IGNORED)
+        inputs = symbols if self.indices else (symbols[..., None] == np.arange(self.vocabulary)).astype(dtype)
+        if self.readout == "every step":
+            return Batch(inputs, targets, lengths, decoder_inputs=shift_right(targets, self.classes))
+        # Of an empty sequence the first step, of which nothing is asked either.
+        last = np.maximum(lengths - 1, 0)[..., None]
+        return Batch(inputs, np.take_along_axis(targets, last, axis=-1)[..., 0], lengths)
+
+
+EVALUATED = 32
+"""Sequences on which an `Echo` is judged."""
+
+
+def _out_of_blocks(steps: Sequence[int], draw: Callable[[int], np.ndarray]) -> np.ndarray:
+    """What is drawn for each of these steps, (steps, ...), of what `draw` gives for STEPS_DRAWN_TOGETHER at once.
+
+    A copy of what is kept, which a caller may change.
+    """
+    blocks = range(min(steps) // STEPS_DRAWN_TOGETHER, max(steps) // STEPS_DRAWN_TOGETHER + 1)
+    drawn = np.concatenate([draw(block) for block in blocks])
+    return drawn[np.array(steps) - blocks[0] * STEPS_DRAWN_TOGETHER]
+
+
 @lru_cache(maxsize=2)
 def _draw_symbols(seed: int, block: int, vocabulary: int, shape: tuple[int, ...]) -> np.ndarray:
     """A block's indices, int64. Kept, since a loop asks for one step after another; few, since they may be large."""
     return generator_for(seed, "batch", block).integers(0, vocabulary, shape, np.int64)
+
+
+@lru_cache(maxsize=2)
+def _draw_lengths(seed: int, block: int, shortest: int, longest: int, shape: tuple[int, ...]) -> np.ndarray:
+    """A block's lengths, int64, the first of each batch the longest."""
+    drawn = generator_for(seed, "lengths", block).integers(shortest, longest + 1, shape, np.int64)
+    drawn[..., 0] = longest
+    return drawn
 
 
 class Noise(Task, frozen=True, kw_only=True, tag_field="name"):
@@ -217,14 +334,69 @@ class Noise(Task, frozen=True, kw_only=True, tag_field="name"):
         return self.batch(0, 0, dtype)
 
 
-AnyTask = Spelling | FirstSymbol | Noise
+AnyTask = Spelling | FirstSymbol | Noise | Echo
+
+
+def draw_initial(
+    task: AnyTask, model: Model, seed: int, steps: Sequence[int], dtype: str
+) -> dict[str, np.ndarray] | None:
+    """The states that the training batches of these steps begin with: name -> floating (steps, *shape), names and
+    shapes as `Model.initial_states` has them. None where they are zero."""
+    if not task.initial_deviation:
+        return None
+    return {
+        name: (
+            task.initial_deviation
+            * _out_of_blocks(steps, lambda block, name=name, shape=shape: _draw_states(seed, name, block, shape))
+        ).astype(dtype)
+        for name, shape in model.initial_states(task.batch_size).items()
+    }
+
+
+def evaluation_initial(task: AnyTask, model: Model, count: int, dtype: str) -> dict[str, np.ndarray] | None:
+    """The states that an evaluation batch of so many sequences begins with; None where they are zero."""
+    if not task.initial_deviation:
+        return None
+    return {
+        name: (task.initial_deviation * generator_for(0, "evaluation", name).normal(size=shape)).astype(dtype)
+        for name, shape in model.initial_states(count).items()
+    }
+
+
+@lru_cache(maxsize=4)
+def _draw_states(seed: int, name: str, block: int, shape: tuple[int, ...]) -> np.ndarray:
+    """A block's states of that name, standard normal, float64 (STEPS_DRAWN_TOGETHER, *shape)."""
+    return generator_for(seed, "initial", name, block).normal(size=(STEPS_DRAWN_TOGETHER, *shape))
+
+
+def map_arrays(function: Callable[..., Any], *batches: Batch) -> Batch:
+    """The function of each array that the batches have, and of its counterparts; None where they have none."""
+    first, *others = batches
+    arrays: Any = (
+        None if column[0] is None else function(*column)
+        for column in zip(*(batch[:4] for batch in batches), strict=True)
+    )
+    initial = first.initial
+    if initial is not None:
+        initial = {
+            name: function(state, *(other.initial[name] for other in others if other.initial is not None))
+            for name, state in initial.items()
+        }
+    return Batch(*arrays, initial=initial)
 
 
 def stack_batches(batches: Sequence[Batch]) -> Batch:
-    """Batches of the same shapes as one, every array with a leading axis; without `initial`, which no task has."""
-    columns: Any = zip(*batches, strict=True)
-    arrays: Any = [None if column[0] is None else np.stack(column) for column in columns]
-    return Batch(*arrays)
+    """Batches of the same shapes as one, every array with a leading axis."""
+    return map_arrays(lambda *arrays: np.stack(arrays), *batches)
+
+
+def repeat(batch: Batch, times: int) -> Batch:
+    """A batch of the same sequences so many times over."""
+    arrays: Any = (None if array is None else np.concatenate([array] * times) for array in batch[:4])
+    # The sequences are a state's last axis but one.
+    states = (batch.initial or {}).items()
+    initial = {name: np.concatenate([state] * times, axis=-2) for name, state in states} or None
+    return Batch(*arrays, initial=initial)
 
 
 def valid_steps(lengths: np.ndarray, time: int) -> np.ndarray:
@@ -292,8 +464,8 @@ def check_shapes(
 
 
 def shift_right(targets: np.ndarray, start: int) -> np.ndarray:
-    """What a decoder sees under teacher forcing: `start`, then all targets but the last. Shape (batch, time)."""
-    previous = np.concatenate([np.full_like(targets[:, :1], start), targets[:, :-1]], axis=1)
+    """What a decoder sees under teacher forcing: `start`, then all targets but the last. Shape (..., time)."""
+    previous = np.concatenate([np.full_like(targets[..., :1], start), targets[..., :-1]], axis=-1)
     return np.where(previous == IGNORED, start, previous)
 
 

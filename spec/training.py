@@ -1,18 +1,16 @@
 """How it is learned: loss, optimizer, schedule, clipping, with every constant explicit, and what counts as learned."""
 
-import sys
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from spec.limits import LARGEST_EPOCH, LARGEST_EPOCHS, LARGEST_STEPS, LARGEST_TEXT
-from spec.models.base import Positive, Rate
+from spec.models.base import NonNegative, Positive, Rate
 from spec.parameters import Parameters
 from spec.tasks import IGNORED
 from spec.typical import typical
 
-NonNegative = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 LearningRate = Annotated[Positive, typical(0.01, 0.001, 0.003, 0.03)]

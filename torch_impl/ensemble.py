@@ -10,7 +10,7 @@ from spec.ensemble import NEVER, chunk_size, cut, join, one_by_one, solved_membe
 from spec.experiment import Experiment
 from spec.framework import Ensemble, Settings, Trajectory, bound
 from spec.parameters import Parameters
-from spec.tasks import Batch, stack_batches
+from spec.tasks import map_arrays, stack_batches
 from spec.training import State
 from torch_impl.arrays import to_tensor
 from torch_impl.member_masks import Masks, dropout_sites
@@ -42,21 +42,21 @@ def _train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) -
     starts = [initialize(experiment, seed, settings) for seed in seeds]
     masks = Masks(experiment, dropout_sites(experiment, starts[0], settings), seeds)
     members = Members(experiment, starts, settings, own_batches=task.drawn, own_masks=True)
-    evaluation = task.evaluation_batch(settings.precision)
+    evaluation = experiment.evaluation_batch(settings.precision)
     evaluation_batch = to_tensors(evaluation, settings)
     losses, logits, first = [], [np.empty(0)], np.full(len(seeds), NEVER)
     each, steps = training.steps_per_epoch, range(training.epochs * training.steps_per_epoch)
     # A call for each epoch is a third of the time of a few members, so several epochs are evaluated at once.
     together = max(1, chunk_size(experiment, settings.precision) // len(seeds))
     ended: list[Stacked] = []
-    arrays = task.batch(0, 0, settings.precision)
+    arrays = experiment.batch(0, 0, settings.precision)
     batch = to_tensors(arrays, settings)
-    own = [task.batches(seed, steps, settings.precision) for seed in seeds if task.drawn]
-    drawn: Any = stack_batches(own) if own else None
+    own = [experiment.batches(seed, steps, settings.precision) for seed in seeds if task.drawn]
+    drawn = stack_batches(own) if own else None
     for step in steps:
         if drawn:
-            at_step: Any = (None if array is None else array[:, step] for array in drawn)
-            batch = to_tensors(Batch(*at_step), settings)
+            at_step = map_arrays(lambda array, step=step: array[:, step], drawn)
+            batch = to_tensors(at_step, settings)
         losses.append(members.step(step, batch, masks.draw(arrays, step)))
         if (step + 1) % each == 0:
             ended.append({name: values.clone() for name, values in members.parameters.items()})
@@ -79,11 +79,11 @@ def train_starts(
     with computing(settings), decomposed():
         members = Members(experiment, starts, settings, own_batches=False, own_masks=False)
         losses, trace = [], []
-        arrays = task.batch(seed, 0, settings.precision)
+        arrays = experiment.batch(seed, 0, settings.precision)
         batch = to_tensors(arrays, settings)
         for step in range(training.epochs * training.steps_per_epoch):
             if task.drawn:
-                arrays = task.batch(seed, step, settings.precision)
+                arrays = experiment.batch(seed, step, settings.precision)
                 batch = to_tensors(arrays, settings)
             drawn: Any = dropout_of(experiment, arrays, seed, step, "spec")
             masks = {name: to_tensor(mask, dtype_of(settings)) for name, mask in drawn.items()}
@@ -104,7 +104,7 @@ def _evaluated(experiment: Experiment, members: Members, recorded: Parameters, s
     each epoch is most of the time of small models.
     """
     each, count = experiment.training.steps_per_epoch, len(next(iter(recorded.values())))
-    batch = to_tensors(experiment.task.evaluation_batch(settings.precision), settings)
+    batch = to_tensors(experiment.evaluation_batch(settings.precision), settings)
     ended = {name: recorded[name][:, each - 1 :: each] for name in members.parameters}
     flat = {name: to_tensor(array.reshape(-1, *array.shape[2:])) for name, array in ended.items()}
     size = chunk_size(experiment, settings.precision)

@@ -33,7 +33,7 @@ def dropout_sites(experiment: Experiment, start: Mapping[str, np.ndarray], setti
     """Where a member trained alone draws its masks, in the order in which it does."""
     if not experiment.model.has_dropout:
         return []
-    arrays = experiment.task.batch(0, 0, settings.precision)
+    arrays = experiment.batch(0, 0, settings.precision)
     model = build(experiment.model, dict(start), settings)
     sites: list[Site] = []
 

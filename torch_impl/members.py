@@ -20,6 +20,7 @@ from torch_impl.build import build
 from torch_impl.dropout import given
 from torch_impl.loss import cross_entropy
 from torch_impl.model import Model, TensorBatch
+from torch_impl.recurrent import PACKS
 from torch_impl.vmapping import TakenApart
 
 Stacked = dict[str, Tensor]
@@ -49,6 +50,7 @@ class Members:
             plain = override(experiment, **left_out, model__inputs__sparse=False)
         model = build(plain.model, starts[0], settings)
         _without_own_dropout(model)
+        _without_packing(model)
         self.training = experiment.training
         self.rescaled = spec.inputs if getattr(spec.inputs, "max_norm", None) is not None else None
         self.padding = getattr(spec.inputs, "padding_idx", None)
@@ -62,7 +64,7 @@ class Members:
         """One optimizer step of every member; their losses before it, (members,)."""
         if self.rescaled is not None:
             rows = self.parameters["embedding.weight"]
-            rows.copy_(renormalized(self.rescaled, rows, batch.inputs))
+            rows.copy_(renormalized(self.rescaled, rows, batch))
         found, losses = self.gradients(self.parameters, batch, masks)
         # vmap leaves some with their axes swapped in memory, and the fused optimizers read them as if they were not.
         gradients = {name: gradient.contiguous() for name, gradient in found.items()}
@@ -80,7 +82,7 @@ class Members:
         """Logits in eval mode, (members, *logits' shape), of these stacked parameters."""
         at = dict(parameters)
         if self.rescaled is not None:
-            at["embedding.weight"] = renormalized(self.rescaled, at["embedding.weight"], batch.inputs)
+            at["embedding.weight"] = renormalized(self.rescaled, at["embedding.weight"], batch)
         return self.evaluate(at, batch).numpy()
 
     def state(self) -> Parameters:
@@ -160,6 +162,13 @@ def _without_own_dropout(model: Model) -> None:
             module.eval()
 
 
+def _without_packing(model: Model) -> None:
+    """Take sequences of several lengths step by step."""
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            setattr(module, PACKS, False)
+
+
 def clip_members(spec: Clipping | None, gradients: Stacked) -> None:
     """Scale each member's gradients by its own norm. `torch.nn.utils.clip_grad_norm_` would take one norm of all."""
     if spec is None:
@@ -170,10 +179,18 @@ def clip_members(spec: Clipping | None, gradients: Stacked) -> None:
         gradient.mul_(factors.reshape(-1, *[1] * (gradient.ndim - 1)))
 
 
-def renormalized(spec: Any, rows: Tensor, indices: Tensor) -> Tensor:
-    """Every member's rows (members, num_embeddings, features) after max_norm, for indices of one batch or of each."""
-    by_member = indices.reshape(len(rows), -1) if indices.ndim == 3 else indices.reshape(1, -1).expand(len(rows), -1)
-    used = torch.zeros(rows.shape[:2], dtype=torch.bool, device=rows.device).scatter_(1, by_member, True)
+def renormalized(spec: Any, rows: Tensor, batch: TensorBatch) -> Tensor:
+    """Every member's rows (members, num_embeddings, features) after max_norm, for one batch or for each member's."""
+    indices = batch.inputs
+    counted = torch.ones_like(indices, dtype=torch.bool)
+    if batch.lengths is not None:
+        counted = torch.arange(indices.shape[-1]) < batch.lengths[..., None]
+    # Padding may hold no index at all, and uses no row.
+    indices, counted = (
+        array.reshape(len(rows), -1) if array.ndim == 3 else array.reshape(1, -1).expand(len(rows), -1)
+        for array in (torch.where(counted, indices, 0), counted.long())
+    )
+    used = torch.zeros(rows.shape[:2], dtype=torch.long).scatter_add_(1, indices, counted) > 0
     norms = torch.linalg.vector_norm(rows, ord=spec.norm_type, dim=2)
     factors = torch.where(
         used & (norms > spec.max_norm), spec.max_norm / (norms + spec.renormalization_epsilon), torch.ones_like(norms)

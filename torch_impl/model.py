@@ -81,10 +81,13 @@ class Model(nn.Module):
             return zero_padding(batch.inputs, valid)
         if valid is None:
             embedded = self.embedding(batch.inputs)
-        else:
-            # Padding must not count in scale_grad_by_freq or be rescaled by max_norm, so it is never looked up.
+        elif self.embedding.scale_grad_by_freq or self.embedding.max_norm is not None:
+            # Padding must not count in the one or be rescaled by the other, so it is never looked up.
             rows = self.embedding(batch.inputs[valid])
             embedded = rows.new_zeros(*valid.shape, rows.shape[-1]).masked_scatter(valid[..., None], rows)
+        else:
+            # How many steps are valid neither vmap nor a compiler knows. Padding may hold no index at all.
+            embedded = zero_padding(self.embedding(torch.where(valid, batch.inputs, 0)), valid)
         self.record("embedding", embedded)
         return embedded
 

@@ -17,6 +17,10 @@ State = tuple[Tensor, ...]
 """(h,), or (h, c) for an LSTM: each (batch, hidden) for a cell, (layers * directions, batch, hidden) for layers, in
 the order layer 0 forward, layer 0 backward, layer 1 forward, ..."""
 
+PACKS = "packs"
+"""An attribute of layers: False where sequences of several lengths go step by step, since vmap has no rule for packed
+ones, whose layout depends on the lengths."""
+
 
 class Recurrent(Model):
     """Layers of recurrence, then a readout."""
@@ -91,6 +95,9 @@ def run(
     """Outputs, zero at padding, and the state after each sequence's last valid step; see State for its layout."""
     if lengths is None:
         outputs, final = layers(inputs, _as_argument(initial))
+    elif not getattr(layers, PACKS, True):
+        outputs, final, _ = unroll(layers, inputs, valid_steps(TensorBatch(inputs, inputs, lengths)), initial)
+        return outputs, final
     else:
         # Packing needs the lengths on the CPU, and refuses 0: such a row takes one step, which is then discarded.
         packed = pack_padded_sequence(inputs, lengths.cpu().clamp(min=1), batch_first=True, enforce_sorted=False)

@@ -43,18 +43,18 @@ def train(
         compile_model(model, settings)
         optimizer = optimizers.make(training.optimizer, model)
         optimizers.load_slots(optimizer, model, state.slots, state.step)
-        evaluation_batch = to_tensors(task.evaluation_batch(settings.precision), settings)
+        evaluation_batch = to_tensors(experiment.evaluation_batch(settings.precision), settings)
         step = state.step
         losses: list[float] = []
         logits: list[np.ndarray] = []
         state_views: dict[str, Tensor] = {}
         trace: list[Tensor] = []
-        arrays = task.batch(seed, step, settings.precision)
+        arrays = experiment.batch(seed, step, settings.precision)
         batch = to_tensors(arrays, settings)
         for _ in range(epochs):
             for _ in range(training.steps_per_epoch):
                 if task.drawn:
-                    arrays = task.batch(seed, step, settings.precision)
+                    arrays = experiment.batch(seed, step, settings.precision)
                     batch = to_tensors(arrays, settings)
                 with mode(model, dropout_of(experiment, arrays, seed, step, masks)):
                     optimizer.zero_grad()

@@ -10,6 +10,8 @@ from torch.overrides import TorchFunctionMode
 
 from spec.experiment import Experiment
 from spec.framework import Settings
+from spec.models import Embedding
+from spec.models.recurrent import Recurrent
 from torch_impl.settings import one_thread
 
 
@@ -21,7 +23,16 @@ def vmaps(experiment: Experiment, settings: Settings) -> bool:
     anything be missing that torch does not document: then the members are trained one by one.
     """
     shared = settings.device == "cpu" and not getattr(experiment.model, "attention_dropout", 0.0)
+    shared = shared and not (experiment.task.ragged and _minds_padding(experiment))
     return shared and bool(RECURRENCES) and hasattr(getattr(torch.backends, "mkldnn", None), "enabled")
+
+
+def _minds_padding(experiment: Experiment) -> bool:
+    """Whether sequences of several lengths are computed in a layout that depends on the lengths: between recurrent
+    layers torch drops units of packed sequences, and how often an index occurs is counted without padding."""
+    model = experiment.model
+    between_layers = isinstance(model, Recurrent) and bool(model.dropout)
+    return between_layers or (isinstance(model.inputs, Embedding) and model.inputs.scale_grad_by_freq)
 
 
 @contextmanager

@@ -37,9 +37,9 @@ class Noise(NamedTuple):
         return np.where(idle, 0.0, trajectories.adam(self.training, first[slots[0]], first[slots[1]], self.noise))
 
 
-def of(subject: Subject, precision: Precision, first: Arrays) -> Noise | None:
+def of(subject: Subject, precision: Precision, seed: int, first: Arrays) -> Noise | None:
     """The noise of the first side's gradients; None where the optimizer keeps no averages to read them off, or where
-    the recording lacks what says how large they are."""
+    the recording lacks what says how large they are. seed: of the batches."""
     training, table = subject.training, subject.parameters()
     steps = training.epochs * training.steps_per_epoch
     expected = {"loss": (steps,)}
@@ -50,10 +50,16 @@ def of(subject: Subject, precision: Precision, first: Arrays) -> Noise | None:
         expected |= {f"parameters/{parameter.name}": (steps, *parameter.shape)}
     if any(name not in first or first[name].shape != shape for name, shape in expected.items()):
         return None
-    targets = int((subject.batch(0, 0, precision).targets != IGNORED).sum())
-    losses = first["loss"] / (1 if training.loss.reduction == "mean" else targets)
+    losses = first["loss"] / (1 if training.loss.reduction == "mean" else _asked(subject, precision, seed, steps))
     unit = float(np.finfo(precision).eps)
     errors = trajectories.errors(losses, unit)
     found = [trajectories.gradients(training, first[f"slots/{p.name}.{AVERAGE}"], errors) for p in table]
     largest = np.max([array.reshape(steps, -1).max(axis=1, initial=0.0) for array in found], axis=0)
     return Noise(training, tolerances.ROUNDINGS * unit * largest)
+
+
+def _asked(subject: Subject, precision: Precision, seed: int, steps: int) -> np.ndarray:
+    """How many targets each step's loss is the sum of, (steps,): fewer where sequences are shorter."""
+    at = range(steps if subject.has_drawn_batches else 1)
+    counts = [int((subject.batch(seed, step, precision).targets != IGNORED).sum()) for step in at]
+    return np.broadcast_to(counts, steps)

@@ -339,7 +339,7 @@ def _fresh(subject: Subject, place: Place, losses: np.ndarray, arrays: Arrays) -
         return
     seeds, steps, start = arrays["seeds"].tolist(), range(losses.shape[1]), _start(arrays)
     batches = [subject.batch(seed, step, place.precision) for seed in seeds for step in steps]
-    sites = list(subject.dropout_sites(*batches[0].inputs.shape[:2]).values())
+    sites = list(subject.dropout_sites(*_felt(batches[0])).values())
     # In a tiny model, where masks that drop nothing and equal ones are likely, nothing can be said.
     nothing = math.prod((1 - site.rate) ** math.prod(site.shape) for site in sites)
     if losses.size * nothing < tolerances.TRAIN_MODE_LEVEL:
@@ -357,8 +357,14 @@ def _fresh(subject: Subject, place: Place, losses: np.ndarray, arrays: Arrays) -
 
 def same(subject: Subject) -> float:
     """The chance that two steps of a training have the same masks."""
-    sites = subject.dropout_sites(*subject.batch(0, 0, "float64").inputs.shape[:2]).values()
+    sites = subject.dropout_sites(*_felt(subject.batch(0, 0, "float64"))).values()
     return math.prod((site.rate**2 + (1 - site.rate) ** 2) ** math.prod(site.shape) for site in sites)
+
+
+def _felt(batch: Batch) -> tuple[int, int]:
+    """Sequences and steps whose masks are sure to reach the loss: of those without padding."""
+    count, time = batch.inputs.shape[:2]
+    return (count if batch.lengths is None else int((batch.lengths == time).sum())), time
 
 
 def _few(place: Place, tensor: str, count: int, size: int, note: str) -> Comparison:

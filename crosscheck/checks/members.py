@@ -23,6 +23,7 @@ from crosscheck.subject import Subject
 from spec.ensemble import NEVER, solved_members
 from spec.framework import Framework, Precision
 from spec.parameters import generator_for
+from spec.tasks import IGNORED
 from spec.training import initial_state
 
 NAME: str = "members"
@@ -39,7 +40,7 @@ SIZES = {FEW: 3, MANY: 70}
 EPOCHS = 3
 """Of a shortened recipe, see `shortened`."""
 
-BY_DEFAULT = ("masks", "padding")
+BY_DEFAULT = ("masks", "padding", "lengths", "initial states")
 """Of `Subject.own_of_members`: what is drawn for each member, and what is done for each outside of the model."""
 
 SHORT = 50
@@ -199,12 +200,13 @@ def _time_to_solve(
     """The first epoch whose evaluation is solved, by the logits of the run alone, (epochs, *logits' shape), each of
     which is known to within `bounds`, (epochs,).
 
-    Rounding can make or break a tie. So an epoch whose two best logits are no further apart, somewhere, than rounding
-    may move them can be taken either way.
+    Rounding can make or break a tie. So an epoch whose two best logits are no further apart, where anything is asked,
+    than rounding may move them can be taken either way. At padding they are all zero.
     """
-    solved = solved_members(logits, subject.evaluation_batch(place.precision))
-    ordered = np.sort(logits, axis=-1)[..., -2:]
-    ahead = (ordered[..., -1] - ordered[..., 0]).reshape(len(logits), -1).min(axis=1)
+    batch = subject.evaluation_batch(place.precision)
+    solved = solved_members(logits, batch)
+    ordered = np.sort(logits[:, batch.targets != IGNORED], axis=-1)[..., -2:]
+    ahead = (ordered[..., -1] - ordered[..., 0]).min(axis=1)
     clear = ahead > 2 * bounds
     if logits.shape[-1] < 2:
         clear[:] = True

@@ -28,7 +28,7 @@ from spec.command.session import chunk_lengths
 from spec.errors import Unsupported
 from spec.framework import Framework, MaskSource, Precision, Settings, Side, Trajectory
 from spec.parameters import Parameters, generator_for
-from spec.tasks import Batch
+from spec.tasks import Batch, repeat
 from spec.training import State, initial_state
 
 NAME: str = "shipped-path"
@@ -93,6 +93,7 @@ def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, 
 def _varying(subject: Subject) -> list[str]:
     """What is drawn anew at each step, and so depends on the seed and the step's number."""
     drawn = {"masks": subject.has_dropout, "batches": subject.has_drawn_batches}
+    drawn |= {kind: kind in subject.own_of_members for kind in ("lengths", "initial states")}
     return [what for what, there in drawn.items() if there]
 
 
@@ -340,8 +341,7 @@ def _predicted(subject: Subject) -> list[str]:
 def _evaluated(subject: Subject, seed: int, precision: Precision) -> dict[str, Batch]:
     """Batches for eval mode, by name."""
     ragged = subject.points("ragged", seed, precision)[0].batch
-    repeated: Any = [None if array is None else np.concatenate([array] * LARGER) for array in ragged[:4]]
-    return {"ragged": ragged, "larger": Batch(*repeated)}
+    return {"ragged": ragged, "larger": repeat(ragged, LARGER)}
 
 
 def _in_chunks(framework: Framework, subject: Subject, request: Request) -> Iterator[tuple[str, np.ndarray]]:
@@ -721,11 +721,9 @@ def _scores(still: Subject, start: Parameters, losses: np.ndarray, at: list[tupl
 def _law(still: Subject, start: Parameters, batch: Batch, count: int) -> np.ndarray:
     """So many losses of that batch in train mode, sorted."""
     size, time = batch.inputs.shape[:2]
-    # No task gives initial states.
-    given: Any = [None if array is None else np.concatenate([array] * count) for array in batch[:4]]
     masks = still.keep_masks(size * count, time, generator_for(0, NAME))
-    tiled = Batch(*given)
-    logits = still.reference.open(still, Settings(precision="float64")).forward(start, tiled, dropout=masks)["logits"]
+    side = still.reference.open(still, Settings(precision="float64"))
+    logits = side.forward(start, repeat(batch, count), dropout=masks)["logits"]
     runs = logits.reshape(count, size, *logits.shape[1:])
     return np.sort(still.training.loss.values(runs, batch.targets))
 

@@ -44,6 +44,9 @@ RESUMED = "resumed/"
 WHOLE = "whole/"
 """Before the names of what a side recorded of the whole recipe beside its stretches."""
 
+TOGETHER = "starts/loss"
+"""The losses of the recipe from the start itself, trained together with the perturbed ones."""
+
 KINDS = ("slots/", "parameters/")
 
 
@@ -67,6 +70,7 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
     if request.envelope:
         # Only this side trains these runs, so they must not count among the inputs that both are handed.
         first, *others = _repeat(witness.aside(framework), subject, request, start)
+        recorded[TOGETHER] = first["loss"]
         recorded |= rounding_spread.measure(first, others, stepwise=True)
     if case == RECIPE and request.precision == "float64":
         recorded |= _resume(witness.aside(framework), subject, request, trajectory)
@@ -182,8 +186,9 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     found = [*_trajectories(subject, place, first, second), *_drifts(subject, place, first, second)]
     found += _final(place, trained, first, second)
     found += _steps(subject, place, first, second)
+    found += _together(place, first)
     expected = [*compared, "steps", *("start/" + p.name for p in table), *("final/" + name for name in states)]
-    expected += [rounding_spread.PREFIX + name for name in compared]
+    expected += [TOGETHER, *(rounding_spread.PREFIX + name for name in compared)]
     if place.case == RECIPE and place.precision == "float64" and subject.training.epochs > 1:
         expected += [RESUMED + name for name in compared if name != "logits"]
         found += _continued(subject, place, [name for name in compared if name != "logits"], first, second)
@@ -200,6 +205,17 @@ def _steps(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Ite
     """The number of steps that the returned state says it has done."""
     expected = subject.training.epochs * subject.training.steps_per_epoch
     yield place.whole_number("steps", expected, first.get("steps"), second.get("steps"))
+
+
+def _together(place: Place, first: Arrays) -> Iterator[Comparison]:
+    """The first side's bounds come of runs that are the recipe's: what it trains together with them is its own run."""
+    whole, measured = first.get("loss"), first[rounding_spread.PREFIX + "loss"]
+    if whole is None or not whole.ndim or measured.shape != whole.shape:
+        return  # Said already.
+    size = trajectories.sizes(whole)
+    bounds = trajectories.within_horizon(trajectories.loss(measured, size, place.precision), size)
+    here = place.within(place.sides[0], "among perturbed starts", "alone")
+    yield _close(here, TOGETHER, first.get(TOGETHER), whole, bounds, whole.shape)
 
 
 def _continued(subject: Subject, place: Place, names: list[str], first: Arrays, second: Arrays) -> Iterator[Comparison]:
@@ -237,7 +253,7 @@ def _against_whole(subject: Subject, place: Place, first: Arrays, second: Arrays
 
 def _trajectories(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     """Everything that has a bound from an envelope."""
-    noise = gradient_noise.of(subject, place.precision, first)
+    noise = gradient_noise.of(subject, place.precision, place.seed, first)
     yield from _loss(subject, place, first, second)
     for slot in subject.training.optimizer.slots:
         yield from _tensors(subject, place, "slots/", f".{slot}", first, second, noise)

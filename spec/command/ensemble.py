@@ -193,7 +193,7 @@ def train_members(
 
 def arrays_of(experiment: Experiment, ensemble: Ensemble, settings: Settings) -> dict[str, np.ndarray]:
     """What is kept of a chunk, see `spec.command.ensemble_directory`."""
-    batch = experiment.task.evaluation_batch(settings.precision)
+    batch = experiment.evaluation_batch(settings.precision)
     with np.errstate(all="ignore"):  # A member may have diverged.
         losses = experiment.training.loss.values(ensemble.logits, batch.targets)
         solved = solved_members(ensemble.logits, batch)

@@ -359,7 +359,7 @@ def check_options(name: str, framework: Framework, experiment: Experiment) -> No
 def show_walk(framework: Framework, request: Request, start: Parameters, reporter: Reporter, drawn: bool) -> None:
     """One forward pass over the evaluation batch, shown step by step. drawn: whether `start` comes from the seed."""
     experiment, settings = request.experiment, request.settings
-    batch = experiment.task.evaluation_batch(settings.precision)
+    batch = experiment.evaluation_batch(settings.precision)
     # Whatever the recipe says, none of its epochs will be trained.
     reporter.start(msgspec.structs.replace(request.start(0, None), epochs=0).sealed())
     reporter.note(introduction(experiment, batch, drawn))

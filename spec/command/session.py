@@ -189,7 +189,7 @@ def measure(
 ) -> tuple[list[Epoch], str | None]:
     """The records of a chunk's epochs up to the first loss that is not finite, and which that is, if any."""
     task, training = experiment.task, experiment.training
-    batch = task.evaluation_batch(settings.precision)
+    batch = experiment.evaluation_batch(settings.precision)
     losses = np.asarray(trajectory.losses, np.float64).reshape(-1, training.steps_per_epoch)
     records: list[Epoch] = []
     for index, (step_losses, logits) in enumerate(zip(losses, trajectory.logits, strict=True)):

@@ -2,14 +2,14 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from spec.command.events import Step
 from spec.experiment import Experiment
-from spec.tasks import Batch, Noise, Spelling, predictions
+from spec.tasks import IGNORED, Batch, Noise, Spelling, predictions
 from spec.text import LEAST
 
 STATE = re.compile(r"(.+\.)?[hc](_l\d+)?(?P<reverse>_reverse)?")
@@ -60,14 +60,17 @@ def walk(experiment: Experiment, batch: Batch, intermediates: dict[str, np.ndarr
     """
     shown = [name for name in experiment.model.intermediates() if name not in experiment.model.returned_states()]
     values = {name: intermediates[name] for name in shown if name in intermediates}
+    initial = _states(experiment, batch.initial or {}, "_0")
     if not _has_decoder(experiment):
-        yield from _steps(experiment, batch, Part("", "x[t]", batch.inputs, values, {}))
+        yield from _steps(experiment, batch, Part("", "x[t]", batch.inputs, values, initial))
         return
     encoded = {name: value for name, value in values.items() if name.startswith(("encoder.", "embedding"))}
     decoded = {name: value for name, value in values.items() if name not in encoded}
-    final = {name.replace("encoder.", "decoder."): value[:, -1] for name, value in encoded.items()}
+    # The state after each sequence's own last step.
+    final = _states(experiment, intermediates, "_n")
+    final = {name.replace("encoder.", "decoder."): value for name, value in final.items()}
     assert batch.decoder_inputs is not None
-    yield from _steps(experiment, batch, Part("encoder", "x[t]", batch.inputs, encoded, {}))
+    yield from _steps(experiment, batch, Part("encoder", "x[t]", batch.inputs, encoded, initial))
     yield from _steps(experiment, batch, Part("decoder", "y[t-1]", batch.decoder_inputs, decoded, final))
 
 
@@ -94,6 +97,22 @@ def text_of(step: Step, columns: int | None = None) -> str:
     return "\n".join(lines)
 
 
+def _states(experiment: Experiment, given: Mapping[str, np.ndarray], ending: str) -> dict[str, np.ndarray]:
+    """Initial or final states, "rnn.h" with that ending, taken apart: name of an intermediate -> (batch, ...)."""
+    found = {}
+    for name in experiment.model.initial_states(1):
+        stem = name.removesuffix("_0")
+        state = given.get(stem + ending)
+        if state is None:
+            continue
+        # In the order of the intermediates, layers and directions are that of a state's first axis.
+        of_state = [
+            each for each in experiment.model.intermediates() if re.fullmatch(rf"{re.escape(stem)}(_l\d+.*)?", each)
+        ]
+        found |= dict(zip(of_state, state if state.ndim == 3 else [state], strict=True))
+    return found
+
+
 def _has_decoder(experiment: Experiment) -> bool:
     return any(name.startswith("decoder.") for name in experiment.model.intermediates())
 
@@ -116,7 +135,9 @@ def _steps(experiment: Experiment, batch: Batch, part: Part) -> Iterator[Step]:
         should_say = says = None
         if logits is not None and not isinstance(experiment.task, Noise):
             target = batch.targets[0] if batch.targets.ndim == 1 else batch.targets[0, t]
-            should_say, says = _symbol(experiment, target), _symbol(experiment, predictions(logits)[0])
+            if target != IGNORED:
+                should_say = _symbol(experiment, target)
+            says = _symbol(experiment, predictions(logits)[0])
         yield Step(
             part=part.name,
             step=t + 1,

@@ -19,6 +19,7 @@ Length = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_LENGTH), typical(*range(1,
 Rate = Annotated[float, msgspec.Meta(ge=0, lt=1), typical(0.0, 0.1, 0.25, 0.5, rare=(0.9,))]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
 """Above zero and finite: TOML can write `inf`, and JSON, which the hash is made of, cannot."""
+NonNegative = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
 
 
 RECURRENCE, ATTENTION = "recurrent multiplications", "attention weights"

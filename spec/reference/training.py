@@ -31,7 +31,7 @@ def train(
     del masks
     check_settings(settings)
     losses, logits, trace = [], [], []
-    evaluation_batch = experiment.task.evaluation_batch(settings.precision)
+    evaluation_batch = experiment.evaluation_batch(settings.precision)
     for _ in range(epochs):
         for _ in range(experiment.training.steps_per_epoch):
             loss, found, _ = gradients_at(experiment, state, seed, settings)
@@ -56,7 +56,7 @@ def gradients_at(
 
     only: see `spec.reference.contract.complex_step`.
     """
-    batch = experiment.task.batch(seed, state.step, settings.precision)
+    batch = experiment.batch(seed, state.step, settings.precision)
     size, time = batch.inputs.shape[:2]
     dropped = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", state.step))
     return gradients(experiment, state.parameters, batch, settings, dropped, only)
@@ -64,7 +64,7 @@ def gradients_at(
 
 def advance(experiment: Experiment, state: State, found: Parameters, seed: int, settings: Settings) -> State:
     """The state after that step, given its gradients."""
-    batch = experiment.task.batch(seed, state.step, settings.precision)
+    batch = experiment.batch(seed, state.step, settings.precision)
     used = state._replace(parameters=renormalized(experiment.model, state.parameters, batch))
     return step(experiment.training, used, found)
 

@@ -241,7 +241,7 @@ def test_margins_are_by_the_stated_rate():
 ENSEMBLE = """
 def train_ensemble(experiment, seeds, settings, chunk=None):
     from spec.framework import Ensemble
-    batch = experiment.task.evaluation_batch(settings.precision)
+    batch = experiment.evaluation_batch(settings.precision)
     steps = experiment.training.epochs * experiment.training.steps_per_epoch
     drawn = np.array([np.random.default_rng(seed).normal() for seed in seeds])
     losses = np.exp(0.2 * drawn + 0.0)[:, None] * np.ones(steps)

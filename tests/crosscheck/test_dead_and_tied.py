@@ -38,7 +38,7 @@ def test_a_tensor_without_a_gradient_is_dead_on_both_sides(run_crosscheck: RunCr
 )
 def test_zeros_that_the_spec_allows_are_not_dead(name: str):
     experiment, request = load(name), Request("float64", "cpu", 0)
-    batch, start = experiment.task.batch(request.seed, 0, request.precision), request.start(experiment)
+    batch, start = experiment.batch(request.seed, 0, request.precision), request.start(experiment)
     exact = spec.reference.gradients(experiment, start, batch, Settings(precision="float64")).parameters
     place, table = Place(name, "gradients", "float64", "own", ("one", "two")), experiment.model.parameters()
     assert dead(place, table, exact, exact) == []

@@ -312,7 +312,7 @@ def test_losses_of_repeated_masks(change: Callable[[np.ndarray], np.ndarray], te
 def test_one_step_of_eval_mode_after_each_evaluation():
     experiment = experiments.load(LSTM)
     arrays = dict(_trained(experiment))
-    logits, batch = arrays["logits"][0, 0], experiment.task.batch(0, 0, "float32")
+    logits, batch = arrays["logits"][0, 0], experiment.batch(0, 0, "float32")
     losses = arrays["losses"].copy()
     losses[:, check.STEPS :: check.STEPS] = experiment.training.loss.value(logits, batch.targets)
     arrays["losses"] = losses
@@ -334,7 +334,7 @@ def test_honest_losses_are_seldom_equal():
 def _trained(experiment: Experiment, first: int = 0) -> Arrays:
     """A recording of NumPy's dropout in training, without the reference's slow gradients."""
     request = Request("float32", "cpu", 0)
-    start, batch = request.start(experiment), experiment.task.batch(0, 0, "float32")
+    start, batch = request.start(experiment), experiment.batch(0, 0, "float32")
     seeds = check._seeds(request)[:2]
     draws = iter(range(first, first + 100))
 

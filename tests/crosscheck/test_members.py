@@ -8,6 +8,7 @@ from crosscheck.comparison import Place
 from crosscheck.exit_codes import DIFFERENT, SAME
 from spec import experiment as experiments
 from spec.experiment import load, override
+from spec.tasks import IGNORED
 from tests.crosscheck.conftest import FAKE, Edit, RunCrosscheck
 
 LOOP = "    return one_by_one(side.initialize, side.train, experiment, seeds, settings.precision)\n"
@@ -71,7 +72,7 @@ def test_the_members_that_are_looked_at():
 def test_what_takes_a_compilation_is_asked_of_a_few():
     trained = [each for each in map(load, experiments.shipped()) if not check.inapplicable(each)]
     asked = [each.name for each in trained if check.MANY in check.cases(each, "float64", False)]
-    assert asked == ["hello-embedding-padding", "hello-stacked-lstm-dropout"]
+    assert asked == ["hello-embedding-padding", "hello-stacked-lstm-dropout", "ragged-lstm"]
     assert all(check.MANY in check.cases(each, "float64", True) for each in trained)
     own = override(load("hello-transformer-dropout"), training__epochs=5)
     assert check.MANY in check.cases(own, "float64", False)
@@ -79,9 +80,22 @@ def test_what_takes_a_compilation_is_asked_of_a_few():
 
 def test_what_members_have_to_themselves():
     every = {kind for name in experiments.shipped() for kind in load(name).own_of_members}
-    assert every == {"masks", "batches", "padding", "rescaled rows", "clipping"}
+    assert every == {"masks", "batches", "lengths", "initial states", "padding", "rescaled rows", "clipping"}
     assert set(check.BY_DEFAULT) <= every
     assert load("hello-gru").own_of_members == ()
+
+
+@pytest.mark.parametrize(("got", "passes"), [(3, True), (2, False), (-1, False)])
+def test_padding_makes_no_time_to_solve_doubtful(got: int, passes: bool):
+    """Its logits are all zero, and nothing is asked there."""
+    subject = load("ragged-lstm")
+    batch = subject.evaluation_batch("float64")
+    right = np.eye(subject.classes)[np.maximum(batch.targets, 0)] * (batch.targets != IGNORED)[..., None]
+    logits = np.stack([np.roll(right, 1, axis=-1)] * 2 + [right] * 2)
+    place = Place(subject.name, check.NAME, "float64", check.FEW, ("one", "two"))
+    found = check._time_to_solve(subject, place, 0, got, logits, np.full(4, 1e-9))
+    assert found.passed == passes
+    assert found.values[1] == 3
 
 
 @pytest.mark.parametrize(

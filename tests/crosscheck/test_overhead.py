@@ -38,7 +38,7 @@ def test_jax_tells_what_it_compiles() -> None:
     experiment = override(load("hello-rnn"), model__hidden_size=7)
     side = flax_impl.open(experiment, Settings())
     before = dict(side.spent)
-    side.forward(side.initialize(0), experiment.task.batch(0, 0, "float32"))
+    side.forward(side.initialize(0), experiment.batch(0, 0, "float32"))
     after = dict(side.spent)
     assert all(after[kind] > before.get(kind, 0.0) for kind in ("tracing", "compiling"))
     assert side.compiles

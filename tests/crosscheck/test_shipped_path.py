@@ -197,7 +197,7 @@ def test_masks_that_come_again_are_red(seed_of: Callable[[int, int], tuple[int, 
 def test_what_takes_a_compilation_is_asked_of_a_few():
     shipped = [each for each in map(load, experiments.shipped()) if not check.inapplicable(each)]
     asked = [each.name for each in shipped if check.CHUNKS in check.cases(each, "float64", False)]
-    assert asked == [LSTM, "last-step-classifier"]
+    assert asked == [LSTM, "last-step-classifier", "ragged-lstm"]
     own = override(load("hello-gru"), training__epochs=3)
     assert check.CHUNKS not in check.cases(own, "float64", False)
     assert check.CHUNKS in check.cases(override(load(TRANSFORMER), training__epochs=3), "float64", False)
@@ -222,6 +222,7 @@ def test_a_subject_without_equations_is_asked_all_the_same():
         Request("float32", "cpu", 0),
     )
     names = ("training", "has_dropout", "has_drawn_batches", "dropout_sites", "batch", "with_training")
+    names += ("own_of_members",)
     stranger: Any = SimpleNamespace(reference=None, **{name: getattr(subject, name) for name in names})
     place = Place(LSTM, check.NAME, "float32", check.OWN, ("one", "two"))
     failed = [c.tensor for c in check.compare(stranger, place, arrays, arrays) if c.failed]

@@ -65,6 +65,22 @@ def test_a_first_recording_without_envelopes():
     assert failure.note.startswith("expected envelopes in the first recording")
 
 
+@pytest.mark.parametrize(("by", "passes"), [(1e-15, True), (1e-9, False)])
+def test_runs_that_bounds_come_of_are_the_recipes_own(by: float, passes: bool):
+    experiment, place, first, second = recordings()
+    first["starts/loss"] = first["loss"] + by * (np.arange(6) == 2)
+    (found,) = [c for c in trajectory.compare(experiment, place, first, second) if c.tensor == "starts/loss"]
+    assert (found.passed, found.step) == (passes, 2 if not passes else found.step)
+    assert found.sides == ("first, among perturbed starts", "first, alone")
+
+
+def test_without_its_own_run_among_them_nothing_says_so():
+    experiment, place, first, second = recordings()
+    del first["starts/loss"]
+    (found,) = [c for c in trajectory.compare(experiment, place, first, second) if c.tensor == "starts/loss"]
+    assert not found.passed
+
+
 def test_the_loss_says_how_many_envelopes_it_is_away():
     experiment, place, first, second = recordings()
     first["envelope/loss"][:] = 1e-14

@@ -148,7 +148,7 @@ def test_torch_writes_weights_out_only_to_record_them(name: str, monkeypatch: py
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
     experiment, settings = load(name), Settings("float64")
     parameters = draw(experiment.model.parameters(), 0, "float64")
-    batch = experiment.task.batch(0, 0, "float64")
+    batch = experiment.batch(0, 0, "float64")
     assert "attention.weights" in torch_impl.forward(experiment, parameters, batch, settings)
     assert not calls
     torch_impl.gradients(experiment, parameters, batch, settings)

@@ -136,7 +136,7 @@ def test_no_product_is_computed_outside(name: str, width: int, strays: Callable[
     experiment = override(load(name), training__epochs=2, model__hidden_size=width)
     settings, table = Settings(), experiment.model.parameters()
     start = flax_impl.initialize(experiment, 0, settings)
-    batch = experiment.task.batch(0, 0, settings.precision)
+    batch = experiment.batch(0, 0, settings.precision)
     flax_impl.round_trip(experiment, start, settings)
     outputs = flax_impl.forward(experiment, start, batch, settings, dropout=0)
     flax_impl.gradients(experiment, start, batch, settings)

@@ -29,6 +29,7 @@ VARIED = [
     "hello-stacked-lstm-dropout",
     "hello-transformer-dropout",
     "last-step-classifier",
+    "ragged-lstm",
 ]
 SETTINGS = Settings("float64")
 
@@ -153,7 +154,7 @@ def test_a_row_does_not_depend_on_the_others(implementation: Any, name: str) -> 
 def test_dropout_uses_the_masks_it_is_given(implementation: Any, name: str) -> None:
     experiment = load(name)
     parameters = start_of(experiment).parameters
-    batch = experiment.task.batch(0, 0, "float64")
+    batch = experiment.batch(0, 0, "float64")
     masks = keep_masks(experiment.model, 1, 5, generator_for(0, "masks"))
     eval_mode = implementation.forward(experiment, parameters, batch, SETTINGS)["logits"]
     given = implementation.forward(experiment, parameters, batch, SETTINGS, dropout=masks)["logits"]
@@ -171,7 +172,7 @@ def test_dropout_uses_the_masks_it_is_given(implementation: Any, name: str) -> N
 def test_own_dropout_follows_its_seed(implementation: Any, name: str) -> None:
     experiment = load(name)
     parameters = start_of(experiment).parameters
-    batch = experiment.task.batch(0, 0, "float64")
+    batch = experiment.batch(0, 0, "float64")
     first, again, other = (
         implementation.forward(experiment, parameters, batch, SETTINGS, dropout=seed)["logits"] for seed in (1, 1, 2)
     )
@@ -182,7 +183,7 @@ def test_own_dropout_follows_its_seed(implementation: Any, name: str) -> None:
 def test_attention_dropout(implementation: Any) -> None:
     experiment = override(load("hello-transformer"), model__attention_dropout=0.5)
     parameters = start_of(experiment).parameters
-    batch = experiment.task.batch(0, 0, "float64")
+    batch = experiment.batch(0, 0, "float64")
     plain = implementation.forward(experiment, parameters, batch, SETTINGS)["logits"]
     dropped = implementation.forward(experiment, parameters, batch, SETTINGS, dropout=3)["logits"]
     assert np.abs(plain - dropped).max() > 1e-3
@@ -240,7 +241,7 @@ def test_wrong_parameters_are_named(implementation: Any) -> None:
 @pytest.mark.parametrize("index", [-1, 4, 100])
 def test_an_index_outside_the_vocabulary_is_an_error(implementation: Any, index: int) -> None:
     experiment = load("hello-embedding-rnn")
-    batch = experiment.task.batch(0, 0, "float64")
+    batch = experiment.batch(0, 0, "float64")
     inputs = batch.inputs.copy()
     inputs[0, 2] = index
     with pytest.raises(InvalidBatch, match=rf"\[0, 4\), got {index}"):
@@ -255,7 +256,7 @@ def test_max_norm_rescales_for_good_and_only_in_training(implementation: Any) ->
     norms = np.abs(trajectory.parameters["embedding.weight"][0]).sum(axis=1)
     assert np.all(norms < 1.5 + 10 * 0.05 + 1e-9)
     assert np.any(norms > 1.5)  # the optimizer's step comes after; evaluation must not rescale what is kept
-    forward = implementation.forward(experiment, start.parameters, experiment.task.batch(0, 0, "float64"), SETTINGS)
+    forward = implementation.forward(experiment, start.parameters, experiment.batch(0, 0, "float64"), SETTINGS)
     np.testing.assert_allclose(np.abs(forward["embedding"]).sum(axis=-1), 1.5, rtol=1e-6)
 
 

@@ -49,7 +49,7 @@ def alone(implementation: Any, experiment: Experiment, seed: int, start: Paramet
     """Losses and last logits of the run of that seed, and its time to solve."""
     state = initial_state(experiment.training.optimizer, start)
     run = implementation.train(experiment, state, experiment.training.epochs, seed, SETTINGS)
-    solved_at = first_solved(run.logits, experiment.task.evaluation_batch("float64"))
+    solved_at = first_solved(run.logits, experiment.evaluation_batch("float64"))
     return arrays_of(run.losses, run.logits[-1]), solved_at
 
 
@@ -93,7 +93,7 @@ def test_the_time_to_solve_is_that_of_the_run_alone(name: str) -> None:
     assert NEVER in times
 
 
-@pytest.mark.parametrize("experiment_name", ["hello-rnn", "last-step-classifier", "hello-stacked-lstm-dropout"])
+@pytest.mark.parametrize("experiment_name", ["hello-rnn", "hello-stacked-lstm-dropout", "ragged-lstm"])
 @pytest.mark.parametrize("name", METHODS)
 def test_chunks_change_nothing(name: str, experiment_name: str) -> None:
     implementation, experiment = importlib.import_module(name), shortened(experiment_name, 3)
@@ -193,6 +193,28 @@ def test_embedding_options_with_batches_of_their_own(options: dict[str, Any], se
     experiment = override(load("last-step-classifier"), **changes, training__epochs=1, model__inputs__num_embeddings=10)
     found = torch_impl.train_ensemble(experiment, seeds, SETTINGS)
     assert strangers(torch_impl, experiment, seeds, found) == []
+
+
+@pytest.mark.parametrize(
+    ("base", "changes", "method"),
+    [
+        ("ragged-lstm", {"model__inputs__max_norm": 1.0}, "vmap"),
+        ("ragged-lstm", {"model__inputs__padding_idx": 1, "task__shortest": 0}, "vmap"),
+        ("ragged-lstm", {"task__readout": "last step", "model__readout": "last step"}, "vmap"),
+        ("ragged-transformer", {"model__dropout": 0.5, "task__shortest": 0}, "vmap"),
+        # torch counts and drops in layouts that depend on the lengths.
+        ("ragged-lstm", {"model__inputs__scale_grad_by_freq": True}, "loop"),
+        ("ragged-lstm", {"model__dropout": 0.5, "model__num_layers": 2}, "loop"),
+    ],
+)
+def test_sequences_of_several_lengths(base: str, changes: dict[str, Any], method: str) -> None:
+    """Each member has its own lengths and initial states, and padding is looked up, rescaled and counted by nobody."""
+    import torch_impl
+
+    experiment = override(load(base), **{"training__epochs": 1, "training__steps_per_epoch": 3, **changes})
+    found = torch_impl.train_ensemble(experiment, SEEDS, SETTINGS)
+    assert found.method == method
+    assert strangers(torch_impl, experiment, SEEDS, found) == []
 
 
 def seeds_alike(patch: pytest.MonkeyPatch) -> None:
@@ -303,7 +325,7 @@ def test_large_members_come_in_small_chunks() -> None:
 
 def test_solved_members_and_joining() -> None:
     experiment = load("hello-rnn")
-    batch = experiment.task.evaluation_batch("float64")
+    batch = experiment.evaluation_batch("float64")
     right = np.eye(4)[batch.targets]
     wrong = np.eye(4)[(batch.targets + 1) % 4]
     almost = right.copy()

@@ -22,7 +22,7 @@ def test_train_step_lowers_for_every_platform(name: str) -> None:
     arguments = (
         first_carry(experiment, start, settings),
         inputs,
-        to_arrays(experiment.task.evaluation_batch("float32")),
+        to_arrays(experiment.evaluation_batch("float32")),
     )
     flat, structure = jax.tree.flatten((*arguments, jax.random.key_data(jax.random.key(0))))
     # The settings of a GPU, since those of a CPU carry options for its compiler, which is not asked here.

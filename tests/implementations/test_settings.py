@@ -82,7 +82,7 @@ def test_evaluation_is_in_inference_mode_and_spoils_no_training(monkeypatch: pyt
     inner = Model.predict
     monkeypatch.setattr(Model, "predict", lambda *a: seen.append(torch.is_inference_mode_enabled()) or inner(*a))
     experiment, state = start("hello-transformer", 1)
-    batch = experiment.task.batch(0, 0, "float64")
+    batch = experiment.batch(0, 0, "float64")
     torch_impl.predict(experiment, state.parameters, batch, Settings("float64"))
     assert seen == [True]
     spec = experiment.model

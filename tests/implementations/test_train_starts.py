@@ -20,6 +20,7 @@ NAMES = [
     "hello-stacked-lstm-dropout",
     "hello-transformer-dropout",
     "last-step-classifier",
+    "ragged-lstm",
 ]
 LARGEST = 1e-10
 """Of a relative difference: rounding grows a thousandfold in these few steps at most, and starts differ by 0.1."""

@@ -61,6 +61,7 @@ def test_it_computes_what_stock_torch_computes(name: str) -> None:
         "hello-lstm-adamw-warm-up",
         "hello-rnn-sgd-momentum",
         "last-step-classifier",
+        "ragged-lstm",
     ],
 )
 def test_it_trains_as_torch_trains(name: str) -> None:
@@ -79,7 +80,7 @@ def test_it_solves_hello() -> None:
     experiment = load("hello-rnn")
     start = initial_state(experiment.training.optimizer, reference.initialize(experiment, 0, SETTINGS))
     trajectory = reference.train(experiment, start, experiment.training.epochs, 0, SETTINGS)
-    batch = experiment.task.evaluation_batch("float64")
+    batch = experiment.evaluation_batch("float64")
     assert experiment.task.describe(trajectory.logits[-1].argmax(-1), batch) == "Predicted string: ohlol"
 
 

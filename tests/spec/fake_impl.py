@@ -87,7 +87,7 @@ def train(
     calls.append(("train", epochs))
     if behaviour.crash is not None:
         raise behaviour.crash
-    batch = experiment.task.evaluation_batch(settings.precision)
+    batch = experiment.evaluation_batch(settings.precision)
     losses, logits = [], []
     for _ in range(epochs):
         time.sleep(behaviour.seconds_per_epoch)

@@ -190,7 +190,7 @@ def test_a_walk_in_json_holds_the_forward_pass(run: Run, fake: ModuleType) -> No
     assert run("hello-gru", "--trace", "--json").events[0]["epochs"] == 0
     experiment = load("course-rnn-cell-walk")
     settings = Settings(precision="float64")
-    batch = experiment.task.evaluation_batch("float64")
+    batch = experiment.evaluation_batch("float64")
     h = fake.forward(experiment, fake.initialize(experiment, 0, settings), batch, settings)["cell.h"]
     assert [event["tensors"]["cell.h[t]"] for event in events[1:-1]] == [h[:, t].tolist() for t in range(3)]
     assert events[2]["tensors"]["cell.h[t-1]"] == h[:, 0].tolist()

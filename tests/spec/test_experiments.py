@@ -95,7 +95,7 @@ def test_hash_is_the_same_in_every_process() -> None:
 
 CHOSEN = {
     "model.name", "model.cell", "model.readout", "model.nonlinearity", "model.activation", "model.positions",
-    "model.inputs.name", "task.name", "task.encoding", "training.loss.name", "training.loss.reduction",
+    "model.inputs.name", "task.name", "task.encoding", "task.readout", "training.loss.name", "training.loss.reduction",
     "training.optimizer.name", "training.schedule.name", "outcome.name",
 }  # fmt: skip
 """Every key at which a name is chosen out of some; `model.positions` differs from model to model."""
@@ -242,6 +242,19 @@ def test_a_wrong_file_gets_one_line(old: str, new: str, message: str) -> None:
         ("hello-gru", "hidden_size = 8", "hidden_size = 8\ndropout = 0.5", "model.dropout: expected 0 with one layer"),
         ("course-rnn", "hidden_size = 4", "hidden_size = 8", "model.classes: expected 8 (the outputs are the logits"),
         ("last-step-classifier", 'readout = "last step"', "", "model.readout: expected 'last step' for this task"),
+        (
+            "ragged-lstm",
+            "bidirectional = true",
+            'readout = "last step"',
+            "model.readout: expected 'every step' for this",
+        ),
+        ("ragged-lstm", "delay = 1", "delay = 5", "task.delay: expected less than length = 5, got 5"),
+        (
+            "ragged-transformer",
+            "delay = 1",
+            "delay = 1\ninitial_deviation = 0.5",
+            "task.initial_deviation: expected 0 for a TransformerEncoder, which begins with no state, got 0.5",
+        ),
         ("last-step-classifier", "length = 3", "length = 5", "task.length: expected at most 10000 sequences"),
         ("hello-gru", 'name = "Learns"\nsolved_rate_at_least = 0.99', 'name = "Walk"', "training.epochs: expected 0 "),
         ("course-rnn-cell-walk", "classes = 2\n\n[training]", "classes = 3\n\n[training]", "model.classes: expected 3"),

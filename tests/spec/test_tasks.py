@@ -18,33 +18,38 @@ from spec.tasks import (
     STEPS_DRAWN_TOGETHER,
     AnyTask,
     Batch,
+    Echo,
     FirstSymbol,
     Noise,
     Spelling,
     check,
     predictions,
     random_batch,
+    repeat,
     shift_right,
     solved,
+    stack_batches,
     valid_steps,
 )
 
 HELLO = Spelling(characters="ehlo", source="hello", target="ohlol", encoding="one-hot")
 FIRST = FirstSymbol(vocabulary=10, length=3, classes=5, batch_size=32)
 NOISE = Noise(features=4, length=3, classes=2)
+ECHO = Echo(vocabulary=4, length=6, shortest=2, delay=2, encoding="index", batch_size=5)
+RAGGED = load("ragged-lstm")
 
 
 def bytes_of(batch: Batch) -> list[tuple[str, tuple[int, ...], bytes] | None]:
     return [None if array is None else (str(array.dtype), array.shape, array.tobytes()) for array in batch]
 
 
-@pytest.mark.parametrize("task", [HELLO, FIRST, NOISE], ids=lambda task: type(task).__name__)
+@pytest.mark.parametrize("task", [HELLO, FIRST, NOISE, ECHO], ids=lambda task: type(task).__name__)
 def test_batches_are_pure(task: AnyTask) -> None:
     assert bytes_of(task.batch(3, 7, "float32")) == bytes_of(task.batch(3, 7, "float32"))
     assert bytes_of(task.evaluation_batch("float64")) == bytes_of(task.evaluation_batch("float64"))
 
 
-@pytest.mark.parametrize("task", [FIRST, NOISE], ids=lambda task: type(task).__name__)
+@pytest.mark.parametrize("task", [FIRST, NOISE, ECHO], ids=lambda task: type(task).__name__)
 def test_another_seed_or_step_gives_another_batch(task: AnyTask) -> None:
     batches = [task.batch(seed, step, "float64").inputs.tobytes() for seed in range(4) for step in range(4)]
     assert len(set(batches)) == 16
@@ -110,6 +115,105 @@ def test_first_symbol_draws_a_block_of_steps_once_and_lets_nobody_change_it(monk
 def test_first_symbol_of_any_length_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match=r"length: expected at most 10000 sequences in all, got 10\^1000000000"):
         FirstSymbol(vocabulary=10, length=10**9, classes=5, batch_size=1)
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3])
+@pytest.mark.parametrize("encoding", ["index", "one-hot"])
+@pytest.mark.parametrize("readout", ["every step", "last step"])
+def test_echo_asks_for_the_symbol_before(delay: int, encoding: str, readout: str) -> None:
+    changes = {"delay": delay, "encoding": encoding, "readout": readout, "shortest": 0}
+    task = msgspec.structs.replace(ECHO, **changes)
+    for batch in (task.batch(3, 7, "float32"), task.evaluation_batch("float32")):
+        symbols = batch.inputs if encoding == "index" else batch.inputs.argmax(-1)
+        assert batch.inputs.dtype == (np.int64 if encoding == "index" else np.float32)
+        assert batch.inputs.shape == (len(symbols), 6, *(() if encoding == "index" else (4,)))
+        assert encoding == "index" or np.all(batch.inputs.sum(-1) == 1)
+        assert batch.lengths is not None
+        assert batch.lengths[0] == 6
+        assert batch.initial is None
+        expected = np.full(symbols.shape, IGNORED)
+        for row, length in enumerate(batch.lengths):
+            for step in range(delay, length):
+                expected[row, step] = symbols[row, step - delay]
+        if readout == "last step":
+            assert batch.targets.tolist() == [
+                row[length - 1] for row, length in zip(expected, batch.lengths, strict=True)
+            ]
+            assert batch.decoder_inputs is None
+        else:
+            assert batch.targets.tolist() == expected.tolist()
+            assert batch.decoder_inputs is not None
+            assert batch.decoder_inputs.tolist() == shift_right(expected, 4).tolist()
+        # Padding holds symbols too, so that who reads it reads something.
+        assert symbols[~valid_steps(batch.lengths, 6)].any()
+
+
+def test_echo_has_sequences_of_every_length() -> None:
+    lengths = np.stack([ECHO.batch(0, step, "float32").lengths for step in range(300)])  # type: ignore[misc]
+    assert np.all(lengths[:, 0] == 6)
+    counts = np.bincount(lengths[:, 1:].ravel(), minlength=7)
+    assert counts.tolist()[:2] == [0, 0]
+    assert np.abs(counts[2:] / 1200 - 0.2).max() < 0.05
+    assert set(ECHO.evaluation_batch("float32").lengths) == {2, 3, 4, 5, 6}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shortest": 7}, "shortest: expected at most length = 6, got 7"),
+        ({"delay": 6}, "delay: expected less than length = 6, got 6"),
+    ],
+)
+def test_echo_asks_for_something(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        msgspec.structs.replace(ECHO, **changes)
+
+
+def test_initial_states_are_drawn_for_each_batch() -> None:
+    shapes = {"rnn.h_0": (2, 16, 8), "rnn.c_0": (2, 16, 8)}
+    batches = {(seed, step): RAGGED.batch(seed, step, "float32") for seed in (0, 1) for step in (0, 1, 99, 100)}
+    drawn = [batch.initial for batch in batches.values() if batch.initial is not None]
+    assert len(drawn) == 8
+    for states in drawn:
+        assert {name: (state.shape, state.dtype.name) for name, state in states.items()} == {
+            name: (shape, "float32") for name, shape in shapes.items()
+        }
+    assert len({state.tobytes() for states in drawn for state in states.values()}) == 16
+    values = np.concatenate([state.ravel() for states in drawn for state in states.values()])
+    assert values.mean() == pytest.approx(0, abs=0.05)
+    assert values.std() == pytest.approx(0.5, abs=0.05)
+    again = RAGGED.batch(1, 99, "float32").initial
+    assert again is not None
+    assert again["rnn.h_0"].tobytes() == batches[1, 99].initial["rnn.h_0"].tobytes()  # type: ignore[index]
+    judged = [RAGGED.evaluation_batch("float64").initial for _ in range(2)]
+    assert judged[0] is not None
+    assert judged[1] is not None
+    assert judged[0]["rnn.c_0"].tobytes() == judged[1]["rnn.c_0"].tobytes()
+    assert judged[0]["rnn.c_0"].shape == (2, 32, 8)
+
+
+def test_initial_states_of_many_steps_are_those_of_each() -> None:
+    steps = range(205, 90, -5)
+    together = RAGGED.batches(3, steps, "float64")
+    stacked = stack_batches([RAGGED.batch(3, step, "float64") for step in steps])
+    assert together.initial is not None
+    assert stacked.initial is not None
+    assert together.initial.keys() == stacked.initial.keys()
+    for name, state in together.initial.items():
+        np.testing.assert_array_equal(state, stacked.initial[name], strict=True)
+    np.testing.assert_array_equal(together.lengths, stacked.lengths, strict=True)
+    assert load("hello-gru").batches(0, range(2), "float64").initial is None
+
+
+def test_a_batch_that_is_repeated_has_every_sequence_as_often() -> None:
+    batch = RAGGED.batch(0, 0, "float64")
+    twice = repeat(batch, 2)
+    check(RAGGED.model, twice)
+    for half in (slice(0, 16), slice(16, 32)):
+        assert bytes_of(Batch(*(array[half] for array in twice[:4]))) == bytes_of(batch._replace(initial=None))  # type: ignore[misc]
+        for name, state in (batch.initial or {}).items():
+            np.testing.assert_array_equal(twice.initial[name][:, half], state)  # type: ignore[index]
+    assert repeat(HELLO.batch(0, 0, "float32"), 3).initial is None
 
 
 def test_noise_is_standard_normal() -> None:
@@ -231,22 +335,27 @@ def test_solved_asks_for_every_step_but_the_ignored() -> None:
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_tasks_give_what_their_models_take(name: str) -> None:
     experiment = load(name)
-    for batch in (experiment.task.batch(0, 0, "float32"), experiment.task.evaluation_batch("float32")):
+    for batch in (experiment.batch(0, 0, "float32"), experiment.evaluation_batch("float32")):
         check(experiment.model, batch)
         assert batch.inputs.shape[1] == experiment.task.length
         assert batch.targets.dtype == np.int64
-        assert 0 <= batch.targets.min() <= batch.targets.max() < experiment.model.classes
+        asked = batch.targets[batch.targets != IGNORED]
+        assert 0 <= asked.min() <= asked.max() < experiment.model.classes
+        assert (batch.lengths is not None) == experiment.task.ragged == (asked.size < batch.targets.size)
+        assert (batch.initial is not None) == (experiment.task.initial_deviation > 0)
 
 
-@pytest.mark.parametrize("name", ["hello-gru", "hello-encoder-decoder", "last-step-classifier", "course-rnn-walk"])
+@pytest.mark.parametrize(
+    "name", ["hello-gru", "hello-encoder-decoder", "last-step-classifier", "course-rnn-walk", "ragged-lstm"]
+)
 def test_multiplications_are_counted_from_the_training_batch(name: str) -> None:
     experiment = override(load(name), task__batch_size=3)
-    sequences, time = experiment.task.batch(0, 0, "float32").inputs.shape[:2]
+    sequences, time = experiment.batch(0, 0, "float32").inputs.shape[:2]
     assert sequences == 3
     assert experiment.multiplications_per_step == sequences * time * experiment.model.parameter_count
 
 
-@pytest.mark.parametrize("name", ["hello-rnn", "last-step-classifier", "course-rnn-walk"])
+@pytest.mark.parametrize("name", ["hello-rnn", "last-step-classifier", "course-rnn-walk", "ragged-lstm"])
 def test_a_task_says_whether_its_batches_are_drawn(name: str) -> None:
     task = load(name).task
     batches = [task.batch(seed, step, "float64") for seed, step in ((0, 0), (1, 0), (0, 1))]
@@ -255,7 +364,7 @@ def test_a_task_says_whether_its_batches_are_drawn(name: str) -> None:
         assert same != task.drawn
 
 
-@pytest.mark.parametrize("task", [HELLO, FIRST, NOISE], ids=["hello", "first symbol", "noise"])
+@pytest.mark.parametrize("task", [HELLO, FIRST, NOISE, ECHO], ids=["hello", "first symbol", "noise", "echo"])
 def test_batches_of_many_steps_are_those_of_each(task: AnyTask) -> None:
     # Over the ends of what is drawn together, and backwards.
     steps = range(205, 90, -5)

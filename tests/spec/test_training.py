@@ -62,7 +62,7 @@ def test_the_loss_of_two_indistinguishable_inputs_has_its_floor() -> None:
     assert isinstance(experiment.outcome, CannotLearn)
     # Certain of h, e and o, torn between the two symbols that follow an l.
     logits = np.array([[[0, 0, 0, 99], [0, 99, 0, 0], [0, 0, 99, 99], [0, 0, 99, 99], [0, 0, 99, 0]]], float)
-    loss = experiment.training.loss.value(logits, experiment.task.evaluation_batch("float64").targets)
+    loss = experiment.training.loss.value(logits, experiment.evaluation_batch("float64").targets)
     assert loss == pytest.approx(2 * math.log(2) / 5, rel=1e-12)
     assert experiment.outcome.reached(False, loss)
     assert experiment.outcome.loss_at_least == pytest.approx(loss, rel=1e-6)

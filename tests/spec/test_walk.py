@@ -22,7 +22,7 @@ def walked(name: str, shapes: dict[str, tuple[int, ...]]) -> tuple[list[Step], d
         shape = shapes[intermediate]
         intermediates[intermediate] = np.arange(first, first + np.prod(shape)).reshape(shape)
         first += float(np.prod(shape))
-    return list(walk(experiment, experiment.task.evaluation_batch("float64"), intermediates)), intermediates
+    return list(walk(experiment, experiment.evaluation_batch("float64"), intermediates)), intermediates
 
 
 def equal(value: Any, array: np.ndarray) -> bool:
@@ -72,18 +72,34 @@ def test_every_head_shows_its_row_of_weights() -> None:
 
 def test_the_decoder_starts_where_the_encoder_ended() -> None:
     states = ("encoder.h_l0", "encoder.c_l0", "decoder.h_l0", "decoder.c_l0")
-    shapes = {**dict.fromkeys(states, (1, 5, 8)), "attention.weights": (1, 5, 5)}
+    shapes = {**dict.fromkeys(states, (1, 5, 8)), **dict.fromkeys(("encoder.h_n", "encoder.c_n"), (1, 1, 8))}
+    shapes |= {"attention.weights": (1, 5, 5)}
     shapes |= {"attention.context": (1, 5, 8), "logits": (1, 5, 4)}
     steps, arrays = walked("hello-encoder-decoder-lstm", shapes)
     assert [step.part for step in steps] == ["encoder"] * 5 + ["decoder"] * 5
     encoder, decoder = steps[0], steps[5]
     assert not any(name.startswith(("decoder", "attention", "logits")) for name in encoder.tensors)
     assert (encoder.should_say, encoder.says) == (None, None)
-    assert equal(decoder.tensors["decoder.h_l0[t-1]"], arrays["encoder.h_l0"][:, -1])
-    assert equal(decoder.tensors["decoder.c_l0[t-1]"], arrays["encoder.c_l0"][:, -1])
+    # The state after a sequence's own last step, which is not the last column where others are longer.
+    assert equal(decoder.tensors["decoder.h_l0[t-1]"], arrays["encoder.h_n"][0])
+    assert equal(decoder.tensors["decoder.c_l0[t-1]"], arrays["encoder.c_n"][0])
     assert equal(steps[6].tensors["decoder.h_l0[t-1]"], arrays["decoder.h_l0"][:, 0])
     assert [step.reads for step in steps[5:]] == ["start", *"ohlo"]
     assert decoder.tensors["y[t-1]"] == [4]
+
+
+def test_states_begin_where_the_batch_says() -> None:
+    states = [f"rnn.{state}_l0{direction}" for direction in ("", "_reverse") for state in ("h", "c")]
+    shapes = {"embedding": (32, 5, 4), **dict.fromkeys(states, (32, 5, 8)), "logits": (32, 5, 3)}
+    steps, arrays = walked("ragged-lstm", shapes)
+    initial = load("ragged-lstm").evaluation_batch("float64").initial
+    assert initial is not None
+    assert equal(steps[0].tensors["rnn.h_l0[t-1]"], initial["rnn.h_0"][0])
+    assert equal(steps[0].tensors["rnn.c_l0[t-1]"], initial["rnn.c_0"][0])
+    assert equal(steps[4].tensors["rnn.h_l0_reverse[t+1]"], initial["rnn.h_0"][1])
+    assert equal(steps[1].tensors["rnn.h_l0[t-1]"], arrays["rnn.h_l0"][:, 0])
+    # Of its first step nothing is asked.
+    assert [step.should_say for step in steps] == [None, *(step.reads for step in steps[:4])]
 
 
 def test_logits_of_the_last_step_are_shown_there() -> None:
@@ -119,7 +135,7 @@ def test_the_text_of_a_part_that_speaks_of_nothing() -> None:
 )
 def test_the_introduction_shows_the_equations(name: str, expected: list[str]) -> None:
     experiment = load(name)
-    said = introduction(experiment, experiment.task.evaluation_batch("float32"))
+    said = introduction(experiment, experiment.evaluation_batch("float32"))
     assert all(words in said for words in expected)
     assert ("teacher forcing)." in said) == (name == "hello-encoder-decoder")
 
@@ -127,7 +143,7 @@ def test_the_introduction_shows_the_equations(name: str, expected: list[str]) ->
 def test_only_the_first_sequence_is_printed() -> None:
     experiment = override(load("course-rnn-cell-walk"), task__batch_size=2)
     h = np.stack([np.ones((3, 2)), np.full((3, 2), 7.0)])
-    steps = walk(experiment, experiment.task.evaluation_batch("float32"), {"cell.h": h, "logits": h})
+    steps = walk(experiment, experiment.evaluation_batch("float32"), {"cell.h": h, "logits": h})
     first = next(iter(steps))
     assert np.shape(first.tensors["cell.h[t]"]) == (2, 2)
     assert "7." not in text_of(first)

@@ -20,6 +20,7 @@ from crosscheck.faults.table import (
     optimizer,
     points,
     positions,
+    ragged,
     schedule,
     shipped_path,
     sizes,
@@ -46,6 +47,7 @@ FAULTS: tuple[Fault, ...] = (
     + clipping.FAULTS
     + training.FAULTS
     + dropout.FAULTS
+    + ragged.FAULTS
     + shipped_path.FAULTS
     + members.FAULTS
     + feedback.FAULTS

@@ -118,7 +118,7 @@ FAULTS: tuple[Fault, ...] = (
         what="The data is not shuffled, and its order begins anew at every step: each gets the first batch.",
         implementation="torch_impl",
         edits=(
-            Edit("ensemble.py:_train_chunk", "array[:, step] for array in drawn", "array[:, 0] for array in drawn"),
+            Edit("ensemble.py:_train_chunk", "lambda array, step=step: array[:, step]", "lambda array: array[:, 0]"),
         ),
         experiment="last-step-classifier",
         check="convergence",

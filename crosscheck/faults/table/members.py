@@ -155,8 +155,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "ensemble.py:_train_chunk",
-                "task.batches(seed, steps, settings.precision)",
-                "task.batches(seeds[0], steps, settings.precision)",
+                "experiment.batches(seed, steps, settings.precision)",
+                "experiment.batches(seeds[0], steps, settings.precision)",
             ),
         ),
         experiment="last-step-classifier",

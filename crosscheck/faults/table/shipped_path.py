@@ -199,9 +199,9 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:train",
-                "if task.drawn:\n                    arrays = task.batch(seed, step,",
+                "if task.drawn:\n                    arrays = experiment.batch(seed, step,",
                 "if task.drawn:\n                    last = training.epochs * training.steps_per_epoch\n"
-                "                    arrays = task.batch(seed, step % last,",
+                "                    arrays = experiment.batch(seed, step % last,",
             ),
         ),
         experiment="last-step-classifier",
@@ -215,8 +215,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:stack_inputs",
-                "task.batches(seed, steps, ",
-                "task.batches(seed, [s % (training.epochs * training.steps_per_epoch) for s in steps], ",
+                "experiment.batches(seed, steps, ",
+                "experiment.batches(seed, [s % (training.epochs * training.steps_per_epoch) for s in steps], ",
             ),
         ),
         experiment="last-step-classifier",
@@ -274,8 +274,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:train",
-                "if task.drawn:\n                    arrays = task.batch(seed, step, settings.precision)\n",
-                "if task.drawn:\n                    new = task.batch(seed, step, settings.precision)\n"
+                "if task.drawn:\n                    arrays = experiment.batch(seed, step, settings.precision)\n",
+                "if task.drawn:\n                    new = experiment.batch(seed, step, settings.precision)\n"
                 "                    arrays = KEPT.setdefault((task, step), new)\n",
             ),
             Edit("training.py:descend", "def descend(", "KEPT: dict = {}\n\n\ndef descend("),
@@ -291,8 +291,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:stack_inputs",
-                "to_arrays(experiment.task.batches(seed, steps, settings.precision))",
-                "to_arrays(KEPT.setdefault((experiment, steps), experiment.task.batches(seed, steps, 'float64')))",
+                "to_arrays(experiment.batches(seed, steps, settings.precision))",
+                "to_arrays(KEPT.setdefault((experiment, steps), experiment.batches(seed, steps, 'float64')))",
             ),
             Edit("training.py:stack_inputs", "def stack_inputs(", "KEPT: dict = {}\n\n\ndef stack_inputs("),
         ),

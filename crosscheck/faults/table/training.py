@@ -187,8 +187,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:train",
-                "if task.drawn:\n                    arrays = task.batch(seed, step,",
-                "if task.drawn:\n                    arrays = task.batch(seed, step % training.steps_per_epoch,",
+                "if task.drawn:\n                    arrays = experiment.batch(seed, step,",
+                "if task.drawn:\n                    arrays = experiment.batch(seed, step % training.steps_per_epoch,",
             ),
         ),
         experiment="last-step-classifier",
@@ -200,7 +200,11 @@ FAULTS: tuple[Fault, ...] = (
         name="batches-in-another-order",
         what="Each epoch's batches are taken in reverse.",
         implementation="flax_impl",
-        edits=(Edit("training.py:stack_inputs", "task.batches(seed, steps, ", "task.batches(seed, steps[::-1], "),),
+        edits=(
+            Edit(
+                "training.py:stack_inputs", "experiment.batches(seed, steps, ", "experiment.batches(seed, steps[::-1], "
+            ),
+        ),
         experiment="last-step-classifier",
         check="trajectory",
         tensor="loss",
