@@ -61,6 +61,8 @@ def read(path: Path) -> dict[str, tuple[np.ndarray, str]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the converter with these arguments, or the process's own, and return its exit code."""
+    # Numbers are moved, none computed: no accelerator is to be taken for that.
+    os.environ["JAX_PLATFORMS"] = "cpu"
     return conversion.main("flax_impl", READS, read, arguments)
 
 

@@ -41,6 +41,8 @@ def readers() -> dict[str, str]:
     """The implementation that reads a format, by the format. Imports no framework."""
     found = {}
     for name in requirements.EXTRAS:
+        if not name.endswith(requirements.SUFFIX):
+            continue
         try:
             module = importlib.import_module(f"{name}.weights")
         except ModuleNotFoundError:

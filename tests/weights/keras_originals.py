@@ -1,4 +1,4 @@
-"""Models as people write them in Keras. In float64, on its NumPy backend, which needs no framework."""
+"""Models as people write them in Keras. In float64, on its NumPy backend (which imports JAX all the same)."""
 
 import os
 from collections.abc import Callable

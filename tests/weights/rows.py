@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
+from spec import reference
 from spec.experiment import load
+from spec.framework import Settings
 from spec.parameters import draw
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -51,6 +53,14 @@ class Bad(NamedTuple):
 def arrays(experiment: str = "hello-lstm", dtype: str = "float32") -> dict[str, np.ndarray]:
     """A model's own parameters, drawn."""
     return draw(load(experiment).model.parameters(), 7, dtype, spread=0.3)
+
+
+def predictions(experiment: str, parameters: Mapping[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
+    """The reference's, in float64."""
+    loaded = load(experiment)
+    batch = loaded.task.batch(0, 0, "float64")._replace(inputs=inputs)
+    wide = {name: array.astype(np.float64) for name, array in parameters.items()}
+    return reference.open(loaded, Settings("float64")).forward(wide, batch)["logits"]
 
 
 def torch_file(original: str, save: Callable[[Any, Path], Path], dtype: str | None = None) -> Callable[..., Any]:
@@ -199,8 +209,6 @@ def own(save: Callable[[Mapping[str, np.ndarray], Path], Path], experiment: str 
     """The model's own names, saved by NumPy; what is right is the reference's own prediction."""
 
     def write(folder: Path) -> tuple[Path, Predict]:
-        from test_weights import predictions
-
         values = arrays(experiment, dtype)
         return save(values, folder), lambda inputs: predictions(experiment, values, inputs)
 
@@ -258,10 +266,8 @@ def orbax(name: str, wrap: Callable[[Any], Any], stepped: bool = False) -> Calla
 def our_own(folder: Path) -> tuple[Path, Predict]:
     """What nnx.state gives of flax_impl's own model, as msgpack."""
     from flax import nnx, serialization
-    from test_weights import predictions
 
     from flax_impl import build
-    from spec.framework import Settings
 
     values = arrays("hello-bidirectional-gru", "float64")
     state = build.load(load("hello-bidirectional-gru").model, values, Settings("float64"))

@@ -1,5 +1,6 @@
 """What reading and fitting weights rests on: numbers that are widened, sizes that are told, names that tell enough."""
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ sys.path.append(str(Path(__file__).parent))
 from rows import arrays, of, orbax, saved, torch_file
 from rows import as_pickle as pickle_of
 
+from spec.command import main
 from spec.errors import FrameworkMissing, ParameterMismatch, UsageError
 from spec.experiment import load
 from spec.weights import conversion, kinds, sizes, small_floats
@@ -238,24 +240,20 @@ def test_where_a_framework_is_missing_the_way_to_convert_is_said(name: str, tmp_
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_converter_writes_what_everything_reads(name: str, tmp_path: Path) -> None:
-    path = WRITERS[name][2](tmp_path)
-    out = tmp_path / "out.safetensors"
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", f"{name}.weights", *map(str, arguments)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-
-    done = run(path, out)
-    assert done.returncode == 0, done.stderr
-    converted, direct = read(out), read(path)
+def test_a_converter_writes_what_everything_reads(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")  # which the converter sets
+    convert = importlib.import_module(f"{name}.weights").main
+    path, out = WRITERS[name][2](tmp_path), tmp_path / "out.safetensors"
+    assert convert([str(path), str(out)]) == 0
+    converted, direct = read(out), read(path)  # the latter in a process of its own
     assert converted.arrays.keys() == direct.arrays.keys()
     assert all(np.array_equal(converted.arrays[key], array) for key, array in direct.arrays.items())
-    for arguments, said in (((), "usage: "), ((out, out), "expected another, got a safetensors file")):
-        done = run(*arguments)
-        assert done.returncode == 2
-        assert said in done.stderr
-        assert "Traceback" not in done.stderr
+    for arguments, said in (([], "usage: "), ([str(out), str(out)], "expected another, got a safetensors file")):
+        capsys.readouterr()
+        assert convert(arguments) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_readers_are_found_without_their_frameworks() -> None:
@@ -263,17 +261,13 @@ def test_readers_are_found_without_their_frameworks() -> None:
 
 
 @pytest.mark.needs("torch", "flax")
-def test_both_train_commands_start_from_the_same_numbers(tmp_path: Path) -> None:
+def test_both_train_commands_start_from_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = of(torch_file("lstm", pickle_of()))(tmp_path)
     starts = []
     for name in WRITERS:
         out = tmp_path / f"{name}.safetensors"
-        command = [sys.executable, "-m", f"{name}.train", "hello-lstm", "--trace", "--init-weights", str(path)]
-        done = subprocess.run(
-            [*command, "--export-weights", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert "weights: lstm.l0 is rnn.l0" in done.stdout
+        assert main(name, ["hello-lstm", "--trace", "--init-weights", str(path), "--export-weights", str(out)]) == 0
+        assert "weights: lstm.l0 is rnn.l0" in capsys.readouterr().out
         starts.append(read(out).arrays)
     assert starts[0].keys() == starts[1].keys()
     assert all(np.array_equal(starts[0][name], starts[1][name]) for name in starts[0])

@@ -4,7 +4,7 @@ What takes libraries that `make test` does not install is run by `make test-weig
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,11 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
-from rows import BAD, GOOD, MARKER, Bad, Good
+from rows import BAD, GOOD, MARKER, Bad, Good, predictions
 
-from spec import reference
 from spec.command.run_directory import load_parameters
 from spec.errors import OhlolError
 from spec.experiment import load
-from spec.framework import Settings
 
 ROUNDING = 1e-12
 """Both sides compute in float64, some ten operations deep, with values of about 1: 2^-53 times 10^4."""
@@ -37,14 +35,6 @@ def marked(rows: Iterable[Any]) -> list[Any]:
         )
         for row in rows
     ]
-
-
-def predictions(experiment: str, parameters: Mapping[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
-    """The reference's, in float64."""
-    loaded = load(experiment)
-    batch = loaded.task.batch(0, 0, "float64")._replace(inputs=inputs)
-    wide = {name: array.astype(np.float64) for name, array in parameters.items()}
-    return reference.open(loaded, Settings("float64")).forward(wide, batch)["logits"]
 
 
 def inputs_of(experiment: str) -> np.ndarray:
