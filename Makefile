@@ -34,7 +34,7 @@ comma := ,
 INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck faults test test-pairs test-maps test-large-pair test-signals tables-optimizers tables-layers tables-pages lint types check format clean
+.PHONY: crosscheck faults test test-pairs test-weights test-maps test-large-pair test-signals tables-optimizers tables-layers tables-pages lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
@@ -48,6 +48,10 @@ test: $(VENV)/installed
 # Pairs of other people's libraries: they need more than `make test` installs, in an environment of its own.
 test-pairs: $(VENV)-pairs/installed
 	$(VENV)-pairs/bin/python -m pytest -n auto --dist worksteal -m 'pairs or not pairs' tests/pairs
+
+# Weights of other people's libraries, which write and read what `make test` does not install.
+test-weights: $(VENV)-weights/installed
+	$(VENV)-weights/bin/python -m pytest -n auto --dist worksteal -m 'weights or not weights' tests/weights
 
 # Maps of ports without names, in any order, with square kernels: right or ambiguous. Takes many minutes.
 test-maps: $(VENV)/installed
@@ -87,9 +91,9 @@ format: $(VENV)/installed
 	$(RUN) -m ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-3.* .venv-pairs .venv-tables .venv-flax* .venv-torch* runs crosscheck-report .pytest_cache .ruff_cache
+	rm -rf .venv .venv-3.* .venv-pairs .venv-weights .venv-tables .venv-flax* .venv-torch* runs crosscheck-report .pytest_cache .ruff_cache
 
-$(VENV)/installed $(VENV)-pairs/installed: pyproject.toml $(CONSTRAINTS)
+$(VENV)/installed $(VENV)-pairs/installed $(VENV)-weights/installed: pyproject.toml $(CONSTRAINTS)
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "make: expected Python 3.11 or newer as '$(PYTHON)', got no such command." >&2; \
 	  echo "      Install Python 3.11, or name another: make PYTHON=/path/to/python" >&2; exit 1; }
@@ -100,5 +104,5 @@ $(VENV)/installed $(VENV)-pairs/installed: pyproject.toml $(CONSTRAINTS)
 	  echo "make: expected Python's venv module, got none (on Debian: apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) \
-	  -e '.[$(INSTALLED)$(if $(findstring -pairs/,$@),$(comma)pairs)]'
+	  -e '.[$(INSTALLED)$(if $(findstring -pairs/,$@),$(comma)pairs)$(if $(findstring -weights/,$@),$(comma)weights$(comma)writers)]'
 	touch $@

@@ -202,6 +202,20 @@ def check(table: Sequence[Parameter], parameters: Mapping[str, np.ndarray], what
         raise ParameterMismatch(f"{what}: " + shorten("; ".join(problems), LONGEST_PROBLEMS))
 
 
+def cast(array: np.ndarray, precision: str, what: str) -> np.ndarray:
+    """The array in that precision. Raises ParameterMismatch for values that are not finite, or not any more."""
+    with np.errstate(over="ignore"):
+        cast = array.astype(precision)
+    wrong = np.flatnonzero(~np.isfinite(cast))
+    if wrong.size:
+        first = array.reshape(-1)[wrong[0]]
+        where = f"{first} at {tuple(map(int, np.unravel_index(wrong[0], array.shape)))}"
+        more = f", and {wrong.size - 1} more" if wrong.size > 1 else ""
+        beyond = f", which is beyond {precision}" if np.isfinite(first) else ""
+        raise ParameterMismatch(f"{what}: expected finite values, got {where}{beyond}{more}")
+    return cast
+
+
 def save(
     path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None, lasting: bool = True
 ) -> None:
@@ -227,7 +241,7 @@ def load(path: Path, sealed: bool = False) -> tuple[Parameters, dict[str, str]]:
     Raises UsageError when it is missing or damaged: where it bears the checksum that `save` gives it, also when any bit
     of it is another. sealed: also when it bears none.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         names = sorted(file.keys())
         for name in names:
             if (dtype := str(file.get_slice(name).get_dtype())) not in DTYPES:
@@ -244,7 +258,7 @@ def load(path: Path, sealed: bool = False) -> tuple[Parameters, dict[str, str]]:
 
 def load_metadata(path: Path) -> dict[str, str]:
     """The same without the arrays, of which it is only checked that they are all there."""
-    with _opened(path) as file:
+    with opened(path) as file:
         return {key: value for key, value in (file.metadata() or {}).items() if key != CHECKSUM}
 
 
@@ -263,7 +277,8 @@ def checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> s
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, as its library hands it out. Raises UsageError when it is missing or damaged."""
     try:
         path.lstat()
     except FileNotFoundError:

@@ -1,6 +1,7 @@
 """The table of what a user gets wrong at a train command. See spec/test_bad_input.py."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -199,11 +200,14 @@ OUTPUTS = [
     Row("course-rnn-walk --export-weights full", "expected a file, got a directory"),
 ]
 FLOAT8 = '{"rnn.bias_hh_l0":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+# An older safetensors has no such type, and says that it cannot read the file.
+KNOWN = tuple(map(int, version("safetensors").split(".")[:2])) >= (0, 6)
+STRANGE = "w: rnn.bias_hh_l0: expected a dtype of F64, F32, F16" if KNOWN else "got one that cannot be read"
 BFLOAT16 = FLOAT8.replace("F8_E4M3", "BF16").replace("[2]", "[1]")
 GIVEN = [
-    Row("--init-weights no", "no: expected a safetensors file, got nothing: no such file"),
-    Row("--init-weights full", "full: expected a file, got a directory"),
-    Row("--init-weights file", "expected a safetensors file, got one that cannot be read"),
+    Row("--init-weights no", "no: expected weights, got nothing: no such file"),
+    Row("--init-weights full", "full: expected weights, got a directory with no checkpoint in it"),
+    Row("--init-weights file", "file: expected weights, got a text that begins with 'a file'"),
     Row("--init-weights /dev/zero", "expected a file, got a device"),
     Row("--init-weights f", "expected a file, got a FIFO", there("f", os.mkfifo)),
     Row("--init-weights l", "No such file", there("l", lambda path: path.symlink_to("nowhere"))),
@@ -224,17 +228,17 @@ GIVEN = [
     Row("hello-gru --init-weights w --precision float64", "got -inf at (3,)", weights(
         head__bias=np.array([0, 0, 0, -np.inf])
     )),
-    Row("hello-gru --init-weights w", "w: rnn.bias_hh_l0: expected a dtype of F64, F32, F16", header(FLOAT8, b"ab")),
-    Row("hello-gru --init-weights w", "got BF16", header(BFLOAT16, b"ab")),
+    Row("hello-gru --init-weights w", STRANGE, header(FLOAT8.replace("F8_E4M3", "F8_E8M0"), b"ab")),
+    Row("hello-gru --init-weights w", "expected 1 of bias_hh [24] + bias_ih [24]", header(BFLOAT16, b"ab")),
     Row("hello-gru --init-weights w", "expected a safetensors file", header("{}", length=2**62)),
     Row("hello-gru --init-weights w", "expected a safetensors file", header("[" * 100_000)),
     Row("hello-gru --init-weights w", "expected a safetensors file", header(FLOAT8.replace("[0,2]", "[0,99]"), b"ab")),
-    Row("hello-gru --init-weights w", "expected a safetensors file", content("w", "")),
-    Row("hello-gru --init-weights w", "expected a safetensors file", content("w", b"PK\x03\x04" + bytes(100))),
-    Row("hello-gru --init-weights w", "expected a safetensors file", content("w", "version https://git-lfs...\n")),
+    Row("hello-gru --init-weights w", "w: expected weights, got an empty file", content("w", "")),
+    Row("hello-gru --init-weights w", "got an archive that was cut short", content("w", b"PK\x03\x04" + bytes(100))),
+    Row("hello-gru --init-weights w", "got a Git LFS pointer", content("w", "version https://git-lfs...\n")),
     Row("hello-gru --init-weights gru", "gru: expected the checksum", flipped("gru", 0.9)),
     Row("hello-gru --init-weights gru", "gru: expected the checksum", flipped("gru", 1)),
-    Row("hello-gru --init-weights w", "expected a file that fits into", there("w", lambda path: (
+    Row("--init-weights w.safetensors", "expected a file that fits into", there("w.safetensors", lambda path: (
         path.touch(), os.truncate(path, 2**42)
     ))),
 ]  # fmt: skip
@@ -327,7 +331,7 @@ FRESH = [
     Row("x.toml", "of memory, got one that takes", edited(MODEL, "hidden_size = 20000")),
     Row("--out full", "expected a new or empty directory"),
     Row("--export-weights /dev/stdout", "--export-weights /dev/stdout: "),
-    Row("--init-weights w", "got F8_E4M3", header(FLOAT8, b"ab")),
+    Row("--init-weights w", STRANGE, header(FLOAT8.replace("F8_E4M3", "F8_E8M0"), b"ab")),
     Row(RESUME, "steps: expected 28", origin(steps=10**9)),
     Row(RESUME, "training.epochs: expected 61, got 10000000", resolved("training.epochs", 10**7)),
     Row("--device cuda", "device: expected ", code=3),

@@ -1,6 +1,5 @@
 """What a leaf of the second side is made of, and the map as a linear function: `push` values, `pull` gradients."""
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 

@@ -35,8 +35,9 @@ def check(
     """
     from crosscheck.pair import command, ladder, report, subject
     from crosscheck.pair.given import Source
+    from spec.weights import reading
 
-    arrays = (Path(weights), command.read_weights(Path(weights))) if weights is not None else None
+    arrays = (Path(weights), reading.read(Path(weights))) if weights is not None else None
     wanted = ladder.PairWanted(seed=seed, map_file=Path(map_file) if map_file is not None else None, weights=arrays)
     if isinstance(original, str | Path):
         if port is not None or inputs is not None or options:

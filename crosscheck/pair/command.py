@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import TextIO, cast
 
-import numpy as np
 from rich.console import Console
 
 from crosscheck.cli import output
@@ -16,12 +15,11 @@ from crosscheck.pair.ladder import CHECKS, PairWanted
 from crosscheck.pair.result import CheckCell, PairResult
 from crosscheck.pair.verdicts import TABLE
 from crosscheck.report.rows import say
-from spec import parameters
 from spec.arguments import Parser, path_argument, seed
-from spec.errors import UsageError
 from spec.exit_codes import epilog
-from spec.files import check_regular, check_writable
+from spec.files import check_writable
 from spec.text import visible
+from spec.weights import reading
 
 FILES = ("report.md", "report.json")
 
@@ -41,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("pair", type=path_argument, metavar="PAIR.py", help="the pair file")
     made.add_argument(
-        "--weights", type=path_argument, metavar="FILE", help="safetensors or .npz of the original's names"
+        "--weights", type=path_argument, metavar="FILE", help="the original's weights, see docs/weights.md"
     )
     made.add_argument("--map", type=path_argument, metavar="FILE", help=f"the map's file (default PAIR{MAP})")
     made.add_argument(
@@ -62,7 +60,7 @@ def carry_out(options: argparse.Namespace) -> int:
         seed=options.seed,
         map_file=options.map or file.with_name(f"{file.stem}{MAP}"),
         emit=options.emit,
-        weights=(options.weights, read_weights(options.weights)) if options.weights else None,
+        weights=(options.weights, reading.read(options.weights)) if options.weights else None,
     )
     for path, name in ((wanted.emit, "--emit"), (wanted.map_file, "--map")):
         if path is not None:
@@ -79,18 +77,6 @@ def leave(result: PairResult, options: argparse.Namespace) -> int:
     contents = {"report.json": lambda: rendered, "report.md": lambda: report.markdown(result).encode()}
     output.conclude(options, rendered, lambda console: report.terminal(result, console), contents)
     return result.exit_code
-
-
-def read_weights(file: Path) -> dict[str, np.ndarray]:
-    """A checkpoint's arrays by name. Raises UsageError where it is none."""
-    if file.suffix == ".npz":
-        check_regular(file)
-        try:
-            with np.load(file, allow_pickle=False) as held:
-                return {name: held[name] for name in held.files}
-        except (OSError, ValueError, KeyError) as error:
-            raise UsageError(f"{file}: expected a .npz file of arrays, got one that cannot be read: {error}") from None
-    return parameters.load(file)[0]
 
 
 class PairProgress:

@@ -1,7 +1,7 @@
 """All checks of a pair, from the ground up, and what they come to."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from crosscheck.pair.state import Found, NotChecked, State
 from crosscheck.pair.subject import AskedPair
 from spec import files, text
 from spec.errors import OhlolError, Unsupported, UsageError
+from spec.weights.held import Held
 
 CHECKS = (
     "structure",
@@ -44,7 +45,7 @@ class PairWanted(NamedTuple):
     seed: int = 0
     map_file: Path | None = None
     emit: Path | None = None
-    weights: tuple[Path, Mapping[str, np.ndarray]] | None = None
+    weights: tuple[Path, Held] | None = None
 
 
 def climb(
@@ -57,8 +58,10 @@ def climb(
     begin = time.perf_counter()
     state = State(pair, wanted.seed, pair.first.values(), say)
     if wanted.weights is not None:
-        structure.load_weights(state, dict(wanted.weights[1]), wanted.weights[0])
-        state.notes.append(f"values as made are those of {wanted.weights[0].name}")
+        file, held = wanted.weights
+        said = structure.load_weights(state, held.arrays, file)
+        done_to_them = f": {'; '.join((*held.said, *said))}" if held.said or said else ""
+        state.notes.append(f"values as made are those of {file.name}{done_to_them}")
     if not pair.alone:
         drawn = "" if all("seed" in side.can for side in (pair.first, pair.second)) else ", one draw of initial values"
         state.notes.append(f"live objects: both sides in this process, no deadline{drawn}, and no map kept")

@@ -1,7 +1,7 @@
 """The first two checks: the map between the leaves, with what stands in its way, and values that go there and back."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,11 @@ from crosscheck.pair.given import SIDES
 from crosscheck.pair.leafwise import Computed
 from crosscheck.pair.result import Difference
 from crosscheck.pair.state import Found, State, cast, from_comparisons
-from spec.errors import UsageError
+from spec import parameters
+from spec.errors import ParameterMismatch, UsageError
 from spec.pair import Values
+from spec.parameters import Constant, Parameter
+from spec.weights import fitting
 
 
 def find_map(state: State, file: Path | None) -> str:
@@ -133,19 +136,43 @@ def converted(mapping: maps.Map, values: Values) -> dict[str, np.ndarray]:
     return convert(values)  # pyright: ignore[reportReturnType]
 
 
-def load_weights(state: State, values: dict[str, np.ndarray], file: Path) -> None:
-    """Give the first side a checkpoint's values. Raises UsageError for names or shapes that are not its own."""
+def load_weights(state: State, arrays: Mapping[str, np.ndarray], file: Path) -> tuple[str, ...]:
+    """Give the first side a checkpoint's values; returns what was done to them.
+
+    Raises UsageError or ParameterMismatch for names or shapes that are not its own, or values that it cannot hold.
+    """
     names = {name: leaf.path for leaf in state.first.leaves for name in (leaf.path, *leaf.tied)}
-    floating = {name: value for name, value in values.items() if np.asarray(value).dtype.kind == "f"}
-    if extra := sorted(floating.keys() - names.keys()):
+    shapes = {leaf.path: leaf.shape for leaf in state.first.leaves if leaf.trainable}
+    floating = {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
+    fitted = fitting.by_name(shapes, floating, str(file))
+    if fitted is None:
+        fitted = _by_modules(shapes, floating, names, file)
+    if extra := sorted(fitted.parameters.keys() - names.keys()):
         raise UsageError(f"{file}: expected names of {SIDES[0]}, got {extra[0]!r} ({len(extra)} in all)")
-    found = {names[name]: value for name, value in floating.items()}
-    needed = [leaf.path for leaf in state.first.leaves if leaf.trainable and leaf.path not in found]
-    if needed:
-        raise UsageError(f"{file}: expected every parameter of {SIDES[0]}, got none for {needed[0]!r}")
+    found = {names[name]: array for name, array in fitted.parameters.items()}
     for leaf in state.first.leaves:
-        if leaf.path in found and np.shape(found[leaf.path]) != leaf.shape:
-            got = np.shape(found[leaf.path])
-            raise UsageError(f"{file}: {leaf.path}: expected shape {leaf.shape}, got {got}")
+        if leaf.path not in found:
+            continue
+        if found[leaf.path].shape != leaf.shape:
+            raise UsageError(f"{file}: {leaf.path}: expected shape {leaf.shape}, got {found[leaf.path].shape}")
+        # What NumPy has no type for has float32's range.
+        dtype = leaf.dtype if leaf.dtype in ("float16", "float64") else "float32"
+        parameters.cast(found[leaf.path], dtype, f"{file}: {leaf.path}")
     state.first.load(found)
     state.made = state.first.values()
+    return fitted.said
+
+
+def _by_modules(
+    shapes: Mapping[str, tuple[int, ...]], arrays: Mapping[str, np.ndarray], names: Mapping[str, str], file: Path
+) -> fitting.Fitted:
+    """Where the file has other names: by kinds of modules and shapes. Raises UsageError."""
+    # The law is nobody's: these are a stranger's parameters.
+    table = [Parameter(name, shape, Constant(0.0)) for name, shape in shapes.items()]
+    try:
+        return fitting.fit(table, arrays, str(file))
+    except ParameterMismatch as error:
+        if extra := sorted(arrays.keys() - names.keys()):
+            raise UsageError(f"{file}: expected names of {SIDES[0]}, got {extra[0]!r} ({len(extra)} in all)") from error
+        needed = next(name for name in shapes if name not in arrays)
+        raise UsageError(f"{file}: expected every parameter of {SIDES[0]}, got none for {needed!r}") from error

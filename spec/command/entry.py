@@ -51,7 +51,10 @@ RESULT_BYTES = 17
 
 
 class Plan(NamedTuple):
-    """What the options amount to. weights: given ones to start from. resumed: the checkpoint to go on from."""
+    """What the options amount to. weights: given ones to start from. resumed: the checkpoint to go on from.
+
+    said: what was done to the given weights, a sentence each.
+    """
 
     experiment: Experiment
     seed: int
@@ -59,6 +62,7 @@ class Plan(NamedTuple):
     walking: bool
     weights: Parameters | None
     resumed: Checkpoint | None
+    said: tuple[str, ...] = ()
 
 
 def main(implementation_name: str, arguments: list[str] | None = None) -> int:
@@ -141,7 +145,12 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     )
     add("--out", type=path_argument, metavar="DIR", help=f"run directory (default: {RUNS}/EXPERIMENT/IMPLEMENTATION-N)")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, as if never interrupted")
-    add("--init-weights", type=path_argument, metavar="FILE", help="start from these canonical safetensors")
+    add(
+        "--init-weights",
+        type=path_argument,
+        metavar="FILE",
+        help="start from these: safetensors, .npz, .pt, .h5, .keras, .onnx and others, see docs/weights.md",
+    )
     add(
         "--export-weights",
         type=path_argument,
@@ -194,6 +203,8 @@ def run_one(
     if not plan.walking:
         check_options(implementation_name, framework, plan.experiment)
     signals.check()
+    for sentence in plan.said:
+        reporter.note(f"weights: {sentence}")
     versions = describe(framework, plan.settings)
     request = Request(implementation_name, plan.experiment, plan.seed, plan.settings, versions)
     if plan.resumed:
@@ -291,13 +302,13 @@ def prepare(options: argparse.Namespace) -> Plan:
         seed, precision = resumed.origin.seed, resumed.origin.precision
     seed = seed if options.seed is None else options.seed
     settings = Settings(options.precision or precision, options.device, compiled=options.compile)
-    weights = None
+    weights, said = None, ()
     if options.init_weights:
-        weights = load_parameters(options.init_weights, experiment, settings.precision)
+        weights, said = load_parameters(options.init_weights, experiment, settings.precision)
     if options.export_weights:
         check_export(options)
     check_memory(experiment, settings.precision)
-    return Plan(experiment, seed, settings, walking, weights, resumed)
+    return Plan(experiment, seed, settings, walking, weights, resumed, said)
 
 
 def resolve(options: argparse.Namespace) -> Experiment:

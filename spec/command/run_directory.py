@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,8 +26,10 @@ from spec.errors import ParameterMismatch, SpecError, UsageError, shorten
 from spec.experiment import Experiment, convert, override
 from spec.framework import Precision
 from spec.limits import LARGEST_FILE
-from spec.parameters import Parameters
 from spec.training import State, initial_state
+
+if TYPE_CHECKING:
+    from spec.weights.fitting import Fitted
 
 RUNS = Path("runs")
 """Where run directories go when nobody says otherwise, relative to the working directory."""
@@ -317,35 +319,29 @@ def read_experiment(path: Path) -> Experiment:
     return convert(raw, str(path))
 
 
-def load_parameters(path: Path, experiment: Experiment, precision: Precision) -> Parameters:
-    """Read canonical parameters for the experiment's model, cast to the precision.
+def load_parameters(path: Path, experiment: Experiment, precision: Precision) -> "Fitted":
+    """Read parameters for the experiment's model, whatever format they are in, cast to the precision.
 
-    Raises UsageError when there is no such file, ParameterMismatch when it does not fit the model's table, or where a
-    value is not finite, or not in that precision.
+    Raises UsageError when there is no such file or it holds no weights, FrameworkMissing where what reads it is not
+    installed, ParameterMismatch when they do not fit the model, or where a value is not finite, or not in that
+    precision.
     """
-    arrays, _ = parameters.load(path)
+    # Here, since few runs start from given weights.
+    from spec.weights.fitting import Fitted, fit
+    from spec.weights.reading import read
+
+    held = read(path)
+    for field, got in held.requires.items():
+        expected = getattr(experiment.model, field, got)
+        if expected != got and not (isinstance(got, float) and np.float32(got) == np.float32(expected)):
+            raise ParameterMismatch(f"{path}: expected weights of {field} = {expected}, got {got}")
     table = experiment.model.parameters()
-    parameters.check(table, arrays, str(path))
-    for name, array in arrays.items():
+    fitted = fit(table, held.arrays, str(path))
+    for name, array in fitted.parameters.items():
         if not np.issubdtype(array.dtype, np.floating):
             raise ParameterMismatch(f"{path}: {name}: expected a floating dtype, got {array.dtype}")
-    return {
-        parameter.name: _cast(arrays[parameter.name], precision, f"{path}: {parameter.name}") for parameter in table
-    }
-
-
-def _cast(array: np.ndarray, precision: Precision, what: str) -> np.ndarray:
-    """The array in that precision. Raises ParameterMismatch for values that are not finite, or not any more."""
-    with np.errstate(over="ignore"):
-        cast = array.astype(precision)
-    wrong = np.flatnonzero(~np.isfinite(cast))
-    if wrong.size:
-        first = array.reshape(-1)[wrong[0]]
-        where = f"{first} at {tuple(map(int, np.unravel_index(wrong[0], array.shape)))}"
-        more = f", and {wrong.size - 1} more" if wrong.size > 1 else ""
-        beyond = f", which is beyond {precision}" if np.isfinite(first) else ""
-        raise ParameterMismatch(f"{what}: expected finite values, got {where}{beyond}{more}")
-    return cast
+    loaded = {one.name: parameters.cast(fitted.parameters[one.name], precision, f"{path}: {one.name}") for one in table}
+    return Fitted(loaded, (*held.said, *fitted.said))
 
 
 def write_experiment(path: Path, experiment: Experiment) -> None:

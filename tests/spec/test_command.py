@@ -258,7 +258,7 @@ WRONG = [
     (("--out", "broken.toml"), "--out broken.toml: expected a new or empty directory, got a file"),
     (("--out", "x", "--trace"), "--out: expected none where nothing is trained"),
     (("--out", "x", "course-rnn-walk"), "--out: expected none where nothing is trained"),
-    (("--init-weights", "no"), "no: expected a safetensors file, got nothing: no such file"),
+    (("--init-weights", "no"), "no: expected weights, got nothing: no such file"),
     (("--init-weights", "gru"), "gru: rnn.weight_ih_l0: expected shape (8, 4), got (24, 4); rnn.weight_hh_l0: "),
     (("--export-weights", "no/w"), "--export-weights no/w: cannot be written: No such file or directory"),
     (("--export-weights", "full"), "--export-weights full: expected a file, got a directory"),

@@ -199,7 +199,7 @@ def test_given_weights_are_cast(tmp_path: Path, stored: str, asked: str) -> None
     drawn = {n: a.astype(stored) for n, a in parameters.draw(GRU.model.parameters(), 0, "float64").items()}
     parameters.save(tmp_path / "w", drawn)
     loaded = load_parameters(tmp_path / "w", GRU, asked)  # pyright: ignore[reportArgumentType]
-    for name, array in loaded.items():
+    for name, array in loaded.parameters.items():
         assert array.dtype == asked
         assert np.array_equal(array, drawn[name].astype(asked))
 
