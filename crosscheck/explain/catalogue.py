@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from crosscheck.explain import variants
+from crosscheck.explain.explanation import OutOfTime
 from crosscheck.explain.variant import Case, Variant
 
 
@@ -34,6 +35,13 @@ def of_pair(part: Any) -> Iterator[tuple[str, Any]]:
 
 def _each(function: str, given: Any) -> Iterator[tuple[str, Any]]:
     for name, module in files().items():
-        if hasattr(module, function):
+        if not hasattr(module, function):
+            continue
+        try:
             for found in getattr(module, function)(given):
                 yield name, found
+        except OutOfTime:
+            raise
+        except Exception:
+            # A file that cannot cope with a case must not keep the others from it.
+            continue

@@ -3,13 +3,18 @@
 import msgspec
 
 
+class OutOfTime(Exception):
+    """What an explanation may take is used up."""
+
+
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """What a difference looks like, or what was tried.
 
-    looks_like: the variants that fit, in words that follow "looks like: "; empty where none does. variants: their
-    files' names, of which there is one. side: the one that departs. before, after: its largest distance, in units of
-    the check's bound, from the equations as they are and from the variant. tried: all variants that were tried, in
-    words. stopped: why not all of the catalogue was, or why what fits is not named. seconds: what it took.
+    looks_like: the variants that fit, in words; empty where none does. variant: the name of their file, of which there
+    is one. source: their numbers in the catalogue of porting bugs. side: the one that departs. before, after: its
+    largest distance, in units of the check's bound, from the equations as they are and from the variant. tried: all
+    variants that were tried, in words. stopped: why not all of them were, or why what fits is not named. seconds: what
+    it took; share: of what the run took that found the difference.
     """
 
     looks_like: str = ""
@@ -21,6 +26,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     tried: list[str] = []
     stopped: str = ""
     seconds: float = 0.0
+    share: float = 0.0
 
 
 class Fit(msgspec.Struct, frozen=True, kw_only=True):

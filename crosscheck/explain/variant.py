@@ -3,7 +3,6 @@
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -35,7 +34,7 @@ class Variant(NamedTuple):
 
 class Case(NamedTuple):
     """Where two sides part. experiment: at the depth that the case looks at. side, plain: what the side that departs
-    recorded, and what the equations make of the same. solve: see `Trial.solve`."""
+    recorded, and what the equations make of the same. solve: see `Inquiry.solve`."""
 
     experiment: Experiment
     check: str
@@ -148,7 +147,9 @@ def recipe(words: str, source: str = "", **fields: Any) -> Variant:
     return Variant(words, source, change)
 
 
-def parameters(words: str, change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]], source: str = "") -> Variant:
+def parameters(
+    words: str, change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]], source: str = ""
+) -> Variant:
     """Other parameters than those that were given. change: of arrays with a leading axis of perturbations."""
 
     def prepare(at: Evaluation) -> None:
@@ -157,4 +158,6 @@ def parameters(words: str, change: Callable[[dict[str, np.ndarray]], dict[str, n
     return Variant(words, source, prepare=prepare)
 
 
-Namespace = SimpleNamespace
+def everywhere(places: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """Substitutes: the same in each of these places."""
+    return dict.fromkeys(places, value)

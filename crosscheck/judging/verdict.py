@@ -168,7 +168,8 @@ def _blame(subject: Subject, comparisons: list[Comparison], sides: Sides) -> Bla
     failure = next((comparison for comparison in comparisons if comparison.failed), None)
     if failure is None:
         return None
-    return vote.find(subject, comparisons, _recorded(failure, sides), _seed(sides))
+    key = f"{failure.precision}/{failure.check}/{failure.case}/"
+    return vote.find(subject, comparisons, {side.name: _arrays(side, key) for side in sides}, _seed(sides))
 
 
 def _explanation(
@@ -179,13 +180,11 @@ def _explanation(
     if failure is None or blame is None:
         return None
     seconds = sum(side.recording.seconds for side in sides if side.recording)
-    return explain.explain(subject, failure, blame, _recorded(failure, sides), _seed(sides), seconds)
-
-
-def _recorded(failure: Comparison, sides: Sides) -> dict[str, Arrays]:
-    """What each side recorded of the failed case."""
-    key = f"{failure.precision}/{failure.check}/{failure.case}/"
-    return {side.name: _arrays(side, key) for side in sides}
+    prefix = f"{failure.precision}/{failure.check}/"
+    answers = [answer for side in sides if side.recording for answer in side.recording.answers]
+    cases = dict.fromkeys(answer.case for answer in answers if answer.key.startswith(prefix))
+    recorded = {case: {side.name: _arrays(side, f"{prefix}{case}/") for side in sides} for case in cases}
+    return explain.explain(subject, failure, blame, recorded, _seed(sides), seconds)
 
 
 def _seed(sides: Sides) -> int:

@@ -50,18 +50,6 @@ def by_head(heads: int) -> Change:
     return change
 
 
-def split_otherwise(heads: int, names: tuple[str, ...]) -> Change:
-    """Rows read as (width, heads) where they are (heads, width)."""
-
-    def change(name: str, value: np.ndarray) -> np.ndarray:
-        if name.split(".")[0] not in names:
-            return value
-        rows = np.arange(value.shape[1]).reshape(-1, heads).T.ravel()
-        return value[:, rows]
-
-    return change
-
-
 def through_float32(name: str, value: np.ndarray) -> np.ndarray:
     return value.astype(np.float32).astype(np.float64) if not np.iscomplexobj(value) else value
 
@@ -85,9 +73,6 @@ def of_experiment(case: Case) -> Iterator[Variant]:
         if case.model.heads > 1:
             change = each(by_head(case.model.heads))
             yield Variant("in_proj's rows held q, k and v head by head", "PB50", prepare=change)
-    if case.kind == "MultiHeadAttention" and case.model.heads > 1:
-        change = each(split_otherwise(case.model.heads, ("query", "key", "value")))
-        yield Variant("features were split as (width, heads), not (heads, width)", "PB49", prepare=change)
     yield Variant("parameters were rounded to float32", "PB92", prepare=each(through_float32))
 
 

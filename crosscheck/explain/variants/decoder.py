@@ -103,11 +103,16 @@ def of_experiment(case: Case) -> Iterator[Variant]:
     for words, change in starts:
         yield Variant(words, "", substitutes=started(change))
     yield Variant("each step of the decoder were told its own target", "", prepare=told_targets)
-    yield Variant("the decoder saw no more of the source than it has steps", "", substitutes={"encoder_decoder._read_out": cut})
+    yield Variant(
+        "the decoder saw no more of the source than it has steps", "", substitutes={"encoder_decoder._read_out": cut}
+    )
     if case.failure.case == "decoded":
         ways = (
             ("decoding never fed its choice back", predicting(lambda before, chosen: before)),
-            ("decoding began each step from the encoder's state", predicting(lambda before, chosen: chosen, keeps=True)),
+            (
+                "decoding began each step from the encoder's state",
+                predicting(lambda before, chosen: chosen, keeps=True),
+            ),
             (
                 "decoding fed every sequence the first one's symbol",
                 predicting(lambda before, chosen: np.broadcast_to(chosen[:1], chosen.shape)),

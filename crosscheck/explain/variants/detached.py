@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from crosscheck.explain.variant import Case, Variant
+from crosscheck.explain.variant import Case, Variant, everywhere
 from spec.reference import recurrent
 from spec.reference.arithmetic import softmax
 from spec.reference.model import INPUTS, Evaluation
@@ -70,7 +70,7 @@ def of_experiment(case: Case) -> Iterator[Variant]:
     if case.kind == "EncoderDecoder":
         yield Variant("no gradient came back from the decoder's start", "", substitutes={"recurrent.run": start})
     if case.kind in ("LSTMAttention", "SelfAttention", "MultiHeadAttention", "TransformerEncoder", "EncoderDecoder"):
-        places = dict.fromkeys(("attention.softmax", "transformer.softmax", "encoder_decoder.softmax"), weights)
+        places = everywhere(("attention.softmax", "transformer.softmax", "encoder_decoder.softmax"), weights)
         yield Variant("no gradient went through the attention weights", "", substitutes=places)
     for parameter in case.experiment.parameters():
         given = case.side.get(f"{case.failure.point}/{parameter.name}" if case.failure.point else parameter.name)

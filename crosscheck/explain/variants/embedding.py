@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from crosscheck.explain.variant import Case, Variant
+from crosscheck.explain.variant import Case, Variant, everywhere
 from spec.reference import optimizer
 from spec.reference.model import Evaluation
 
@@ -35,7 +35,7 @@ def limited(order: float | None, epsilon: float | None):
                 rows[row] *= longest / (norm + (spec.renormalization_epsilon if epsilon is None else epsilon))
         return {**parameters, WEIGHT: rows}
 
-    return dict.fromkeys(("contract.renormalized", "training.renormalized"), renormalized)
+    return everywhere(("contract.renormalized", "training.renormalized"), renormalized)
 
 
 def gradient(padded: bool = True, scaled: bool = True, counted: str = "valid"):
@@ -63,7 +63,7 @@ def of_experiment(case: Case) -> Iterator[Variant]:
         return
     yield Variant("the last index were clamped to the one before", "PB32", prepare=clamped)
     if spec.max_norm is not None:
-        places = dict.fromkeys(("contract.renormalized", "training.renormalized"), unlimited)
+        places = everywhere(("contract.renormalized", "training.renormalized"), unlimited)
         yield Variant("max_norm were ignored", "PB35", substitutes=places)
         for order in (1.0, 2.0):
             if order != spec.norm_type:

@@ -1,11 +1,12 @@
 """LayerNorm: its epsilon, where that stands, the variance, gain and bias."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from crosscheck.explain.variant import Case, Variant, option
 from spec.reference.arithmetic import Array
+from spec.reference.model import Evaluation
 
 EPSILONS = (1e-12, 1e-8, 1e-6, 1e-5, 1e-3, 0.0)
 """Those that libraries and well-known models have; others are solved for."""
@@ -30,12 +31,15 @@ def sample_deviation(x: Array, weight: Array, bias: Array, epsilon: float) -> Ar
     return _norm(x, weight, bias, lambda variance: np.sqrt(_sample(x, variance)) + epsilon)
 
 
-def without_gain(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
-    return _norm(x, np.ones_like(weight), bias, lambda variance: np.sqrt(variance + epsilon))
+def without(kind: str, value: float, which: str) -> Callable[[Evaluation], None]:
+    """Gain or bias of the norms of that name are as if they were not there."""
 
+    def prepare(at: Evaluation) -> None:
+        end = f"{which}.{kind}"
+        changed = {n: np.full_like(v, value) for n, v in at.parameters.items() if n.endswith(end) and "norm" in n}
+        at.parameters = {**at.parameters, **changed}
 
-def without_bias(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
-    return _norm(x, weight, np.zeros_like(bias), lambda variance: np.sqrt(variance + epsilon))
+    return prepare
 
 
 def _sample(x: Array, variance: Array) -> Array:
@@ -52,8 +56,6 @@ FORMULAS = (
     ("LayerNorm's epsilon stood beside the root", "PB62", beside_the_root),
     ("LayerNorm's variance were divided by n - 1", "PB62", sample_variance),
     ("LayerNorm divided by the sample's deviation plus epsilon", "PB62", sample_deviation),
-    ("LayerNorm's gain were not applied", "", without_gain),
-    ("LayerNorm's bias were not added", "", without_bias),
 )
 
 
@@ -68,3 +70,7 @@ def of_experiment(case: Case) -> Iterator[Variant]:
         yield epsilon(case, value)
     for words, source, formula in FORMULAS:
         yield Variant(words, source, substitutes={PLACE: formula})
+    for which in ("", "norm1", "norm2"):
+        of = which or "LayerNorm"
+        yield Variant(f"{of}'s gain were not applied", "", prepare=without("weight", 1.0, which))
+        yield Variant(f"{of}'s bias were not added", "", prepare=without("bias", 0.0, which))

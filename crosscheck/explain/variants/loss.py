@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 
 from crosscheck.explain.variant import Case, Variant, recipe
@@ -86,7 +87,7 @@ def by(values: Values) -> Callable:
             values=lambda logits, targets: values(logits.astype(np.result_type(logits, np.float64)), targets),
             value=lambda logits, targets: float(np.real(values(logits[None].astype(np.float64), targets)[0])),
         )
-        return recipe("", loss=made).experiment(experiment)
+        return experiment.with_training(msgspec.structs.replace(experiment.training, loss=made))
 
     return change
 

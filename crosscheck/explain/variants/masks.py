@@ -24,7 +24,9 @@ def of_experiment(case: Case) -> Iterator[Variant]:
     yield Variant("nothing were dropped", "PB59", prepare=each(lambda site, mask: None))
     kept = each(lambda site, mask: (mask > 0).astype(np.float64))
     yield Variant("what is kept were not divided by 1 - rate", "", prepare=kept)
-    sites = list(case.experiment.dropout_sites(1, 1))
+    sites: list[str] = list(case.experiment.dropout_sites(1, 1))
+    for end in sorted({site.rpartition(".")[2] for site in sites}) if len(sites) > 1 else ():
+        yield Variant(f"nothing were dropped at any {end}", "PB59", prepare=each(_but_ending(end)))
     for one in sites if len(sites) > 1 else ():
         yield Variant(f"nothing were dropped at {one}", "PB11", prepare=each(_but(one)))
         for other in sites:
@@ -37,6 +39,10 @@ def of_experiment(case: Case) -> Iterator[Variant]:
 
 def _but(one: str) -> Callable[[str, np.ndarray], np.ndarray | None]:
     return lambda site, mask: None if site == one else mask
+
+
+def _but_ending(end: str) -> Callable[[str, np.ndarray], np.ndarray | None]:
+    return lambda site, mask: None if site.rpartition(".")[2] == end else mask
 
 
 def _by(one: str, other: str) -> Callable[[Evaluation], None]:

@@ -14,7 +14,7 @@ Update = Callable[["Moments"], Any]
 
 
 class Moments(NamedTuple):
-    """Adam's, of one tensor. t: step, from 1. largest: the largest corrected second moment so far."""
+    """Adam's, of one tensor. t: step, from 1. largest: the largest second moment so far."""
 
     m: np.ndarray
     v: np.ndarray
@@ -23,6 +23,7 @@ class Moments(NamedTuple):
     beta2: float
     epsilon: float
     largest: np.ndarray
+    largest_corrected: np.ndarray
     gradient: np.ndarray
 
 
@@ -52,7 +53,13 @@ def later(by: int) -> Update:
 
 
 def largest(at: Moments) -> Any:
-    return (at.m / (1 - at.beta1**at.t)) / (np.sqrt(at.largest) + at.epsilon)
+    """Source: torch.optim.Adam with amsgrad, which keeps the largest before it is corrected."""
+    return (at.m / (1 - at.beta1**at.t)) / (np.sqrt(at.largest / (1 - at.beta2**at.t)) + at.epsilon)
+
+
+def largest_corrected(at: Moments) -> Any:
+    """Source: optax.amsgrad."""
+    return (at.m / (1 - at.beta1**at.t)) / (np.sqrt(at.largest_corrected) + at.epsilon)
 
 
 def in_float32(second_alone: bool) -> Update:
@@ -63,10 +70,6 @@ def in_float32(second_alone: bool) -> Update:
         return (at.m / one) / (np.sqrt(at.v / float(two)) + at.epsilon)
 
     return update
-
-
-def underflown(at: Moments) -> Any:
-    return usual(at._replace(epsilon=float(np.float16(at.epsilon))))
 
 
 def nesterov_adam(at: Moments) -> Any:
@@ -110,20 +113,32 @@ class Steps:
                 gradient = gradient + decay * p
             m = spec.beta1 * slots[f"{name}.exp_avg"] + (1 - spec.beta1) * gradient
             v = spec.beta2 * slots[f"{name}.exp_avg_sq"] + (1 - spec.beta2) * gradient**2
-            corrected = v / (1 - spec.beta2 ** (state.step + 1))
-            self._largest[name] = np.maximum(self._largest.get(name, np.zeros_like(v)), corrected)
-            at = Moments(m, v, state.step + 1, spec.beta1, spec.beta2, spec.epsilon, self._largest[name], gradient)
+            largest = self._highest(f"{name} as it is", v)
+            corrected = self._highest(name, v / (1 - spec.beta2 ** (state.step + 1)))
+            at = Moments(m, v, state.step + 1, spec.beta1, spec.beta2, spec.epsilon, largest, corrected, gradient)
             step = rate * self._update(at)
-            full = spec.learning_rate
-            parameters[name] = {
-                "before": lambda: p * (1 - rate * decay) - step,
-                "after": lambda: (p - step) * (1 - rate * decay),
-                "full rate": lambda: p * (1 - full * decay) - step,
-                "without rate": lambda: p * (1 - decay * rate / full) - step,
-                "coupled": lambda: p - step,
-            }[self._decay]()
+            parameters[name] = _moved(self._decay, p, step, decay, rate, spec.learning_rate)
             slots[f"{name}.exp_avg"], slots[f"{name}.exp_avg_sq"] = m, v
         return State(parameters, slots, state.step + 1)
+
+    def _highest(self, name: str, value: np.ndarray) -> np.ndarray:
+        self._largest[name] = np.maximum(self._largest.get(name, np.zeros_like(value)), value)
+        return self._largest[name]
+
+
+def _moved(kind: str, p: np.ndarray, step: np.ndarray, decay: float, rate: float, full: float) -> np.ndarray:
+    """A parameter after its step and its decay. full: the learning rate without schedule."""
+    match kind:
+        case "before":
+            return p * (1 - rate * decay) - step
+        case "after":
+            return (p - step) * (1 - rate * decay)
+        case "full rate":
+            return p * (1 - full * decay) - step
+        case "without rate":
+            return p * (1 - decay * rate / full) - step
+        case _:
+            return p - step
 
 
 def nesterov(spec, p, buffer, gradient, step):
@@ -167,8 +182,8 @@ ADAM: tuple[tuple[str, str, Update], ...] = (
     ("Adam's second moment were not corrected", "PB80", first_corrected),
     ("Adam's moments were corrected a step late", "PB80", later(1)),
     ("the largest second moment so far counted (AMSGrad)", "", largest),
+    ("the largest second moment so far counted (AMSGrad)", "", largest_corrected),
     ("Adam took Nesterov's steps", "", nesterov_adam),
-    ("Adam's epsilon were rounded to float16", "PB77", underflown),
     ("Adam's corrections were computed in float32", "PB92", in_float32(False)),
     ("Adam's second correction were computed in float32", "PB92", in_float32(True)),
 )

@@ -64,11 +64,15 @@ def of_experiment(case: Case) -> Iterator[Variant]:
     if case.model.positions == "sinusoidal":
         for words, source, formula in TABLES:
             yield Variant(words, source, substitutes={"transformer.positions": formula})
-        yield Variant("positions were indexed by the example", "PB38", substitutes={"transformer.TransformerEncoder": indexed})
+        yield Variant(
+            "positions were indexed by the example", "PB38", substitutes={"transformer.TransformerEncoder": indexed}
+        )
         yield option("there were no positions", "", positions="none")
         bases = [value for value in (10_000.0, 1_000.0) if value != case.model.position_base]
         for base in bases:
-            yield option(f"positions had the base {base:g} ({case.model.position_base:g} in the equations)", position_base=base)
+            yield option(
+                f"positions had the base {base:g} ({case.model.position_base:g} in the equations)", position_base=base
+            )
     root = math.sqrt(case.model.hidden_size)
     yield Variant("inputs were multiplied by the root of the width", "PB40", prepare=times(root))
 

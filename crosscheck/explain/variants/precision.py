@@ -28,6 +28,6 @@ PLAIN = recurrent.run
 
 
 def of_experiment(case: Case) -> Iterator[Variant]:
-    if case.check == "forward" and case.failure.precision == "float64":
-        if case.kind in ("RNN", "GRU", "LSTM", "RNNCell", "LSTMAttention", "EncoderDecoder"):
-            yield Variant("the state were rounded to float32 at every step", "PB92", substitutes=rounded_states(to_float32))
+    recurrent_kinds = ("RNN", "GRU", "LSTM", "RNNCell", "LSTMAttention", "EncoderDecoder")
+    if case.check == "forward" and case.failure.precision == "float64" and case.kind in recurrent_kinds:
+        yield Variant("the state were rounded to float32 at every step", "PB92", substitutes=rounded_states(to_float32))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from crosscheck.explain.variant import Case, Variant, option
+from crosscheck.explain.variant import Case, Variant, everywhere, option
 from spec.reference.arithmetic import Array
 
 PLACES = ("rnn.relu", "transformer.relu")
@@ -14,7 +14,7 @@ def leaky(slope: float) -> Variant:
     def formula(x: Array) -> Array:
         return np.where(np.real(x) > 0, x, slope * x)
 
-    return Variant(f"relu let {slope:g} of what is negative through", "", substitutes=dict.fromkeys(PLACES, formula))
+    return Variant(f"relu let {slope:g} of what is negative through", "", substitutes=everywhere(PLACES, formula))
 
 
 def at_zero(slope: float) -> Variant:
@@ -24,7 +24,7 @@ def at_zero(slope: float) -> Variant:
         return np.where(np.real(x) > 0, x, np.where(np.real(x) == 0, slope * x, 0))
 
     words = f"the gradient of relu at exactly zero were {slope:g}"
-    return Variant(words, "PB65", substitutes=dict.fromkeys(PLACES, formula))
+    return Variant(words, "PB65", substitutes=everywhere(PLACES, formula))
 
 
 def of_experiment(case: Case) -> Iterator[Variant]:

@@ -17,13 +17,13 @@ class Stack(NamedTuple):
 
     residual: layers above the first add their input. swapped: the backward direction's outputs come first; read: where
     the last steps are read out too, or there alone. unflipped: those outputs are in the order of computation. forwards:
-    both directions run forward. last: how final states are found: "", "column", "before". by_direction: their order.
+    both directions run forward. last: how final states are found. by_direction: their order.
     first_start: every layer starts as the first one.
     """
 
     residual: bool = False
     swapped: str = ""
-    unflipped: bool = False
+    unflipped: str = ""
     forwards: bool = False
     last: str = ""
     by_direction: bool = False
@@ -40,9 +40,20 @@ class Stack(NamedTuple):
                 index = number if self.first_start else len(returned)
                 reverse = bool(suffix) and not self.forwards
                 trace, last = run(
-                    at, cell, ("rnn.", f"_l{layer}{suffix}"), hidden, at.valid, spec.states, at.initial("rnn", index), reverse
+                    at,
+                    cell,
+                    ("rnn.", f"_l{layer}{suffix}"),
+                    hidden,
+                    at.valid,
+                    spec.states,
+                    at.initial("rnn", index),
+                    reverse,
                 )
-                outputs.append(trace[0][:, :, ::-1] if self.unflipped and suffix else trace[0])
+                if self.unflipped == "states" and suffix:
+                    trace = tuple(values[:, :, ::-1] for values in trace)
+                    for name, values in zip(spec.states, trace, strict=True):
+                        at.intermediates[f"rnn.{name}_l{layer}{suffix}"] = values
+                outputs.append(trace[0][:, :, ::-1] if self.unflipped == "outputs" and suffix else trace[0])
                 returned.append(self._last(at, trace, last, bool(suffix)))
             ordered = outputs[::-1] if self.swapped == "outputs" else outputs
             joined = np.concatenate(ordered, axis=-1)
@@ -58,7 +69,7 @@ class Stack(NamedTuple):
         final = returned[-len(suffixes) :]
         states = [state[0] for state in (final[::-1] if self.swapped == "states" else final)]
         read = np.concatenate(states, axis=-1) if reads_last else hidden
-        if reads_last and self.columns:
+        if reads_last and self.columns and not (self.columns == "last step, full" and at.batch.lengths is not None):
             read = self._column(at, hidden, spec.hidden_size)
         logits = at.linear("head", read) if spec.head else read
         return at.record("logits", logits if reads_last else at.zero_padding(logits))
@@ -67,6 +78,13 @@ class Stack(NamedTuple):
         if self.last == "column" and backward:
             ends = _lengths(at) - 1
             return tuple(values[:, np.arange(len(ends)), ends] for values in trace)
+        if self.last == "first column" and backward:
+            return tuple(values[:, :, 0] for values in trace)
+        if self.last == "before" and not backward:
+            ends = np.maximum(_lengths(at) - 2, 0)
+            return tuple(values[:, np.arange(len(ends)), ends] for values in trace)
+        if self.last == "column before" and not backward:
+            return tuple(values[:, :, -2] for values in trace)
         return last
 
     def _column(self, at: Evaluation, hidden: Array, width: int) -> Array:
@@ -105,17 +123,6 @@ def reversed_layers(at: Evaluation) -> None:
     at.parameters = changed
 
 
-def by_the_alphabet(at: Evaluation) -> None:
-    """Layers in the order of their numbers' digits: 0, 1, 10, 2."""
-    numbers = sorted({found[1] for found in map(_layer, at.parameters) if found})
-    order, changed = sorted(numbers, key=str), dict(at.parameters)
-    for name in at.parameters:
-        layer = _layer(name)
-        if layer is not None:
-            changed[name] = at.parameters[f"{layer[0]}{order[layer[1]]}{layer[2]}"]
-    at.parameters = changed
-
-
 def exchanged_directions(at: Evaluation) -> None:
     """Each direction has the other's weights."""
     changed = dict(at.parameters)
@@ -146,11 +153,10 @@ def of_experiment(case: Case) -> Iterator[Variant]:
         yield Variant("layers above the first were loaded in reverse", "PB19", prepare=reversed_layers)
     if layers > 1:
         yield weights_of(0, 1)
-    if layers > 10:
-        yield Variant("layers were run in the order of their names", "", prepare=by_the_alphabet)
-    if not hasattr(case.model, "readout"):
+    if not hasattr(case.model, "bidirectional"):
         return
-    stacks = []
+    stacks = [("final states were those before the last step", "", Stack(last="before"))]
+    stacks += [("final states were those before the last step", "", Stack(last="column before"))]
     if layers > 1:
         stacks += [
             ("recurrent layers added their input", "", Stack(residual=True)),
@@ -160,8 +166,10 @@ def of_experiment(case: Case) -> Iterator[Variant]:
         yield Variant("the two directions had each other's weights", "PB19", prepare=exchanged_directions)
         stacks += [
             ("the backward direction's outputs came first", "", Stack(swapped="outputs")),
-            ("the backward outputs were not flipped back", "PB16", Stack(unflipped=True)),
+            ("the backward outputs were not flipped back", "PB16", Stack(unflipped="outputs")),
+            ("the backward outputs were not flipped back", "PB16", Stack(unflipped="states", last="first column")),
             ("both directions ran forward", "PB16", Stack(forwards=True)),
+            ("both directions ran forward", "PB16", Stack(forwards=True, last="first column")),
             ("the backward direction's final state were its output at the last step", "PB17", Stack(last="column")),
             ("final states were ordered by direction first", "PB19", Stack(by_direction=True)),
         ]
@@ -171,6 +179,11 @@ def of_experiment(case: Case) -> Iterator[Variant]:
             stacks += [
                 ("the backward direction's last step were read out first", "", Stack(swapped="states")),
                 ("the outputs at the last step were read out for both directions", "PB17", Stack(columns="last step")),
+                (
+                    "the outputs at the last step were read out for both directions, without padding",
+                    "PB17",
+                    Stack(columns="last step, full"),
+                ),
             ]
     for words, source, stack in stacks:
         yield Variant(words, source, substitutes={"recurrent.forward": stack})

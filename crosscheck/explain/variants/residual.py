@@ -36,10 +36,7 @@ def layer(attends: Callable[[int], bool], feeds: Callable[[int], bool]) -> Layer
 
         for which, part, kept in (("norm1", attention, attends(number)), ("norm2", feed_forward, feeds(number))):
             before = hidden if kept else np.zeros_like(hidden)
-            if spec.norm_first:
-                hidden = before + part(norm(which, hidden))
-            else:
-                hidden = norm(which, before + part(hidden))
+            hidden = before + part(norm(which, hidden)) if spec.norm_first else norm(which, before + part(hidden))
         return record("output", hidden)
 
     return run
