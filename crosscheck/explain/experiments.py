@@ -20,14 +20,11 @@ from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask, widened
 from crosscheck.diagnosis.finding import Blame
 from crosscheck.explain import catalogue
-from crosscheck.explain.explanation import Explanation, Fit, OutOfTime, settled
+from crosscheck.explain.explanation import SHARE, Explanation, Fit, OutOfTime, settled
 from crosscheck.explain.variant import Case, Variant, Varied, applied
 from spec import reference
 from spec.framework import Settings
 from spec.parameters import Parameters
-
-SHARE = 1 / 3
-"""Of the run that found the difference, what an explanation may take at most."""
 
 PLAIN = Variant("nothing were changed")
 

@@ -2,6 +2,9 @@
 
 import msgspec
 
+SHARE = 1 / 3
+"""Of the run that found the difference, what an explanation may take at most."""
+
 
 class OutOfTime(Exception):
     """What an explanation may take is used up."""
