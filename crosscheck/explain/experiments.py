@@ -15,16 +15,16 @@ import msgspec
 import numpy as np
 
 from crosscheck.bounds import rounding_spread
-from crosscheck.checks import LADDER
+from crosscheck.checks import LADDER, initialization
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask, widened
 from crosscheck.diagnosis.finding import Blame
-from crosscheck.explain import catalogue
+from crosscheck.explain import catalogue, laws
 from crosscheck.explain.explanation import SHARE, Explanation, Fit, OutOfTime, settled
 from crosscheck.explain.variant import Case, Variant, Varied, applied
 from spec import reference
 from spec.framework import Settings
-from spec.parameters import Parameters
+from spec.parameters import Constant, Law, Normal, Parameters, Uniform
 
 PLAIN = Variant("nothing were changed")
 
@@ -62,6 +62,8 @@ def explain(
     recorded: by case, of all that the failed check has in that precision. seconds: what the run took that found the
     difference.
     """
+    if blame.at_fault in recorded[failure.case] and failure.check == initialization.NAME:
+        return _of_draws(subject, failure, blame.at_fault, recorded[failure.case], seconds)
     if (
         blame.at_fault not in recorded[failure.case]
         or subject.reference is not reference
@@ -82,6 +84,36 @@ def explain(
         return None
     took = time.perf_counter() - begin
     return msgspec.structs.replace(found, seconds=took, share=took / seconds if seconds else 0.0)
+
+
+def _of_draws(subject: Any, failure: Comparison, side: str, recorded: Recorded, seconds: float) -> Explanation | None:
+    """From which law the tensor's values come that are not of the table's."""
+    name = failure.tensor.partition(",")[0]
+    parameter = next((one for one in subject.parameters() if one.name == name), None)
+    values = recorded[side].get(name)
+    if parameter is None or values is None or values.shape[1:] != parameter.shape:
+        return None
+    if isinstance(parameter.law, Normal) and parameter.law.zero_row is not None:
+        values = np.delete(values, parameter.law.zero_row, axis=1)
+    try:
+        if laws.follows(values, parameter.law):
+            return None  # What is wrong with them is no law.
+        found = laws.explain(values, law_words(parameter.law), parameter.blocks, side)
+    except Exception:
+        # An explanation is beside a verdict and must never take its place.
+        return None
+    return msgspec.structs.replace(found, share=found.seconds / seconds if seconds else 0.0)
+
+
+def law_words(law: Law) -> str:
+    """A law of the table in words."""
+    match law:
+        case Uniform(bound):
+            return f"uniform within {bound:.4g}"
+        case Normal(deviation):
+            return f"normal of deviation {deviation:.4g}"
+        case Constant(value):
+            return f"at {value:g} everywhere"
 
 
 def _whole(recorded: Recorded) -> bool:
