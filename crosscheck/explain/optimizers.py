@@ -230,7 +230,7 @@ def _words(known: Sequence[tuple[Told, Told]], axes: Sequence[int]) -> Iterator[
     """In what each pair differs."""
     for (one, two), count in zip(known, axes, strict=True):
         a, b = one.formula, two.formula
-        if not a.coupled and _same(one.decay, b.coupled) and not two.decay:
+        if b.coupled and not a.coupled and _same(one.decay, b.coupled) and not two.decay:
             yield f"the decay of {b.coupled:g} were added to the gradients in the port (L2)"
             two = two._replace(decay=one.decay, formula=b._replace(coupled=0.0))
             b = two.formula

@@ -12,7 +12,7 @@ import numpy as np
 
 from crosscheck.explain import catalogue
 from crosscheck.explain.explanation import Explanation, Fit, OutOfTime, settled
-from crosscheck.mapping.results import Part
+from crosscheck.mapping.results import OperationPart
 
 
 class Candidate(NamedTuple):
@@ -32,7 +32,7 @@ class Candidate(NamedTuple):
         return f"{self.what} were {port} in the port ({original} in the original)"
 
 
-def explain(parts: Sequence[Part], until: float) -> Explanation | None:
+def explain(parts: Sequence[OperationPart], until: float) -> Explanation | None:
     """What a difference of a forward pass looks like; None where nothing was tried. until: by the performance counter.
 
     Raises nothing.

@@ -7,14 +7,14 @@ import numpy as np
 from crosscheck.mapping.bench import Bench
 from crosscheck.mapping.forcing import Forced
 from crosscheck.mapping.link import Link
-from crosscheck.mapping.results import Part
+from crosscheck.mapping.results import OperationPart
 from spec.pair import Intermediate
 
 LARGEST = 1_000_000
 """Numbers of a value at most, whose operation is looked into."""
 
 
-def parts(forced: Forced, bench: Bench, links: Mapping[str, Link]) -> tuple[Part, ...]:
+def parts(forced: Forced, bench: Bench, links: Mapping[str, Link]) -> tuple[OperationPart, ...]:
     """Both sides' operations, each with the other side's value in its layout."""
     before = forced.before.intermediates
     if forced.other.number >= len(before) or forced.value.value.size > LARGEST:
@@ -28,9 +28,9 @@ def parts(forced: Forced, bench: Bench, links: Mapping[str, Link]) -> tuple[Part
     return one, two
 
 
-def of_outputs(ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> tuple[Part, ...]:
+def of_outputs(ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> tuple[OperationPart, ...]:
     """Two outputs of which nothing more is known."""
-    return (Part("output", "", ours, theirs, (ours,), (), (), True, tolerance),)
+    return (OperationPart("output", "", ours, theirs, (ours,), (), (), True, tolerance),)
 
 
 def _part(
@@ -40,11 +40,11 @@ def _part(
     values: Mapping[str, np.ndarray],
     first: bool,
     tolerance: float,
-) -> Part:
+) -> OperationPart:
     inputs = [entries[number] for number in entry.operands]
     behind = [entries[number].value for number in inputs[0].operands] if inputs else []
     leaves = [values[path] for path in entry.leaves if path in values]
-    return Part(
+    return OperationPart(
         entry.op,
         entry.module,
         entry.value,

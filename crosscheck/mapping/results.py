@@ -21,7 +21,7 @@ class Location(NamedTuple):
     source: str
 
 
-class Part(NamedTuple):
+class OperationPart(NamedTuple):
     """What is known of two operations of which one ought to be the other, in the layout of the first side's value.
 
     op, module: of the side whose operation it is. value: what that made of `inputs`; other: what the other side has
@@ -56,7 +56,7 @@ class Divergence(NamedTuple):
     values: tuple[float, float]
     size: float
     forced: bool
-    parts: tuple[Part, ...] = ()
+    parts: tuple[OperationPart, ...] = ()
 
 
 class Obstacle(NamedTuple):

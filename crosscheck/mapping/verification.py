@@ -11,7 +11,7 @@ from crosscheck.mapping.layouts import bounded
 from crosscheck.mapping.link import Link, Map, Piece, taken
 from crosscheck.mapping.links_of_rows import by_row
 from crosscheck.mapping.parts import of_outputs, parts
-from crosscheck.mapping.results import Ambiguity, Divergence, Location, MakeInputs, Obstacle, Part, Report
+from crosscheck.mapping.results import Ambiguity, Divergence, Location, MakeInputs, Obstacle, OperationPart, Report
 from spec.pair import Forward, Intermediate, Objective, PairSide
 
 INVISIBLE = 1e-11
@@ -96,7 +96,7 @@ def differences(mapping: Map, bench: Bench, links: Mapping[str, Link]) -> Iterat
             break
         seen = past
     found: dict[tuple[str, str, str], Divergence] = {}
-    operations: dict[tuple[str, str, str], tuple[Part, ...]] = {}
+    operations: dict[tuple[str, str, str], tuple[OperationPart, ...]] = {}
     for one in forcing.forced:
         divergence = _divergence(one, entries)
         key = (divergence.first.module, divergence.first.source, divergence.second.source if divergence.second else "")

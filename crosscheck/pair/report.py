@@ -107,8 +107,12 @@ def where(place: SourcePlace) -> str:
 def _line(one: Difference) -> str:
     places = [where(place) for place in (one.first, one.second) if place is not None]
     values = f"; {' and '.join(_value(value) for value in one.values)}" if one.values is not None else ""
-    like = "".join(f"; {name}: {words}" for name, words in looks_like(one.explanation) if one.explanation.looks_like)
+    like = "".join(f"; {name}: {words}" for name, words in looks_like(one.explanation) if _named(one))
     return one.text + values + (f"; at {' / '.join(places)}" if places else "") + like
+
+
+def _named(one: Difference) -> bool:
+    return one.explanation is not None and bool(one.explanation.looks_like)
 
 
 def _value(value: object) -> str:

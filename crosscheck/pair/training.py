@@ -89,8 +89,8 @@ def _explained(state: State, compared: Sequence[str], steps: int) -> Explanation
     ours = [state.mapping.push(start | dict(one)) for one in state.first.replay(list(map(state.mapping.pull, drawn)))]
     theirs = list(state.second.replay(drawn))
     state.put(start)
-    made = (optimizers.moves(before, drawn, side, compared) for side in (ours, theirs))
-    return optimizers.explain(*made, until)
+    one, two = (optimizers.moves(before, drawn, side, compared) for side in (ours, theirs))
+    return optimizers.explain(one, two, until)
 
 
 def _replayed(state: State, precision: Precision, compared: Sequence[str], steps: int) -> list[Comparison]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from crosscheck.explain.pairs import Candidate, written
 from crosscheck.explain.variants.gelu import sigmoid_gelu, silu, tanh_gelu
-from crosscheck.mapping.results import Part
+from crosscheck.mapping.results import OperationPart
 from spec.reference.arithmetic import gelu, relu, sigmoid
 
 FORMULAS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -47,7 +47,7 @@ OPERATIONS = (
 """Names of operations that are an activation alone; among others, chance may make an activation of one."""
 
 
-def of_pair(part: Part) -> Iterator[Candidate]:
+def of_pair(part: OperationPart) -> Iterator[Candidate]:
     if part.op not in OPERATIONS or len(part.inputs) != 1 or part.inputs[0].size != part.value.size:
         return
     x = part.inputs[0].reshape(part.value.shape)

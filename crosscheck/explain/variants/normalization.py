@@ -1,12 +1,12 @@
 """Norms of a stranger's pair: epsilon and where it stands, the variance, what is counted over, gain and mean."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from crosscheck.explain.pairs import Candidate, written
-from crosscheck.mapping.results import Part
+from crosscheck.explain.pairs import Candidate, distance, written
+from crosscheck.mapping.results import OperationPart
 
 KINDS = {"native_layer_norm": "layer", "native_group_norm": "group", "native_batch_norm": "batch"}
 
@@ -16,14 +16,14 @@ NAMES = {"layer": "LayerNorm", "group": "GroupNorm", "batch": "BatchNorm"}
 
 
 class Parts(NamedTuple):
-    """(x - mean) / root * gain + bias, all of x's shape or fitting it. count: of values that a variance is of."""
+    """(x - mean) / root * gain + bias, all of x's shape or fitting it. numbers: of values that a variance is of."""
 
     x: np.ndarray
     mean: np.ndarray
     variance: np.ndarray
     gain: np.ndarray
     bias: np.ndarray
-    count: int
+    numbers: int
 
     def by(self, root: np.ndarray) -> np.ndarray:
         return (self.x - self.mean) / root * self.gain + self.bias
@@ -41,7 +41,7 @@ class Parts(NamedTuple):
         return written(float(np.median(found.ravel()[best])))
 
 
-def layer(part: Part, axes: tuple[int, ...]) -> Parts | None:
+def layer(part: OperationPart, axes: tuple[int, ...]) -> Parts | None:
     if len(part.inputs) != 1 or len(part.leaves) not in (0, 2):
         return None
     x = part.inputs[0].reshape(part.value.shape)
@@ -50,7 +50,7 @@ def layer(part: Part, axes: tuple[int, ...]) -> Parts | None:
     return Parts(x, mean, x.var(axes, keepdims=True), gain, bias, int(np.prod([x.shape[axis] for axis in axes])))
 
 
-def batch(part: Part) -> Parts | None:
+def batch(part: OperationPart) -> Parts | None:
     if len(part.inputs) != 1 or len(part.leaves) != 4:
         return None
     x = part.inputs[0].reshape(part.value.shape)
@@ -58,7 +58,7 @@ def batch(part: Part) -> Parts | None:
     return Parts(x, mean, variance, gain, bias, 0)
 
 
-def of_pair(part: Part) -> Iterator[Candidate]:
+def of_pair(part: OperationPart) -> Iterator[Candidate]:
     kind = KINDS.get(part.op)
     if kind in ("layer", "batch"):
         inner = part.leaves[0].ndim if part.leaves else 1
@@ -66,17 +66,20 @@ def of_pair(part: Part) -> Iterator[Candidate]:
         own = layer(part, axes) if kind == "layer" else batch(part)
         if own is None:
             return
-        epsilon = own.epsilon_of(part.value)
-        if epsilon is not None:
-            yield from _of(part, own, NAMES[kind], epsilon)
+        # One that is too small to be solved for may be a known one.
+        found = (own.epsilon_of(part.value), *EPSILONS)
+        fits = [e for e in found if e is not None and distance(own.usual(e), part.value, part.tolerance) <= 1]
+        if fits:
+            yield from _of(part, own, NAMES[kind], fits[0])
     elif kind == "group" and len(part.inputs) == 1 and len(part.leaves) == 2:
         yield from _groups(part)
 
 
-def _of(part: Part, own: Parts, name: str, epsilon: float) -> Iterator[Candidate]:
+def _of(part: OperationPart, own: Parts, name: str, epsilon: float) -> Iterator[Candidate]:
     plain = own.usual(epsilon)
     solved = own.epsilon_of(part.other)
-    for value in dict.fromkeys((*EPSILONS, *([solved] if solved is not None and solved >= 0 else []))):
+    values = [*EPSILONS, *([solved] if solved is not None and solved >= 0 and solved not in EPSILONS else [])]
+    for value in values:
         if value != epsilon:
             yield Candidate(f"{name}'s epsilon", f"{epsilon:g}", f"{value:g}", plain, own.usual(value), "PB61")
 
@@ -86,8 +89,8 @@ def _of(part: Part, own: Parts, name: str, epsilon: float) -> Iterator[Candidate
     root = np.sqrt(own.variance + epsilon)
     beside = own.by(np.sqrt(own.variance) + epsilon)
     yield other("epsilon", "inside the root", "beside it", beside, "PB62")
-    if own.count > 1:
-        sample = own.variance * own.count / (own.count - 1)
+    if own.numbers > 1:
+        sample = own.variance * own.numbers / (own.numbers - 1)
         yield other("variance", "divided by n", "divided by n - 1", own.by(np.sqrt(sample + epsilon)), "PB62")
         both = own.by(np.sqrt(sample) + epsilon)
         yield other("deviation", "of n, epsilon inside", "of n - 1, epsilon beside it", both, "PB62")
@@ -105,10 +108,10 @@ def _of(part: Part, own: Parts, name: str, epsilon: float) -> Iterator[Candidate
         yield other("statistics", "the running ones", "the batch's", over.usual(epsilon), "PB53")
 
 
-def _groups(part: Part) -> Iterator[Candidate]:
+def _groups(part: OperationPart) -> Iterator[Candidate]:
     x = part.inputs[0].reshape(part.value.shape)
     gain, bias = (leaf.reshape(-1, *[1] * (x.ndim - 2)) for leaf in part.leaves)
-    channels = x.shape[1]
+    channels = int(np.shape(x)[1])
     for count in (number for number in range(1, channels + 1) if channels % number == 0):
         for epsilon in EPSILONS:
             plain = _grouped(x, count, epsilon, False) * gain + bias
@@ -132,6 +135,3 @@ def _grouped(x: np.ndarray, count: int, epsilon: float, turns: bool) -> np.ndarr
     axes = (1, *range(3, split.ndim)) if turns else tuple(range(2, split.ndim))
     made = (split - split.mean(axes, keepdims=True)) / np.sqrt(split.var(axes, keepdims=True) + epsilon)
     return made.reshape(x.shape)
-
-
-Root = Callable[[np.ndarray], np.ndarray]

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from crosscheck.explain.pairs import Candidate, written
-from crosscheck.mapping.results import Part
+from crosscheck.mapping.results import OperationPart
 
 MULTIPLIED = ("mul", "mul_", "div", "div_", "output")
 ADDED = ("add", "add_", "sub", "sub_")
 POWERS = ("pow",)
 
 
-def of_pair(part: Part) -> Iterator[Candidate]:
+def of_pair(part: OperationPart) -> Iterator[Candidate]:
     if len(part.inputs) != 1 or part.leaves or part.inputs[0].size not in (part.value.size, part.value.shape[-1]):
         return
     x = part.inputs[0]

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from crosscheck.explain.pairs import Candidate
-from crosscheck.mapping.results import Part
+from crosscheck.mapping.results import OperationPart
 from spec.reference.arithmetic import softmax
 
 WEAK = (-1.0, -10.0, -20.0, -100.0)
 
 
-def of_pair(part: Part) -> Iterator[Candidate]:
+def of_pair(part: OperationPart) -> Iterator[Candidate]:
     if part.op not in ("_softmax", "_safe_softmax") or len(part.inputs) != 1:
         return
     x = part.inputs[0]
