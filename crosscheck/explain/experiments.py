@@ -98,7 +98,8 @@ def _of_draws(subject: Any, failure: Comparison, side: str, recorded: Recorded, 
     try:
         if laws.follows(values, parameter.law):
             return None  # What is wrong with them is no law.
-        found = laws.explain(values, law_words(parameter.law), parameter.blocks, side)
+        until = time.perf_counter() + SHARE * seconds
+        found = laws.explain(values, law_words(parameter.law), parameter.blocks, side, until)
     except Exception:
         # An explanation is beside a verdict and must never take its place.
         return None
@@ -137,6 +138,7 @@ class Inquiry:
         self._check = next(check for check in LADDER if failure.check == check.NAME)
         self._first = side == next(iter(recorded))
         self._arrays = recorded[side]
+        self._price = 0.0
         # Bounds are the first side's, whichever that is.
         spread = next(iter(recorded.values()))
         self._spread = {name: array for name, array in spread.items() if name.startswith(rounding_spread.PREFIX)}
@@ -149,10 +151,13 @@ class Inquiry:
 
     def explanation(self, begin: float, others: dict[str, Recorded]) -> Explanation | None:
         """See `explain`. others: the check's other cases, in which what fits must fit too."""
+        began = time.perf_counter()
         plain = self._asked(PLAIN)
         before = self._ratio(plain)
         if before <= 1:
             return None
+        # What is begun has to end in time too.
+        self._price = time.perf_counter() - began
         case = Case(
             self._subject.variant(self._failure.case),
             self._failure.check,
@@ -189,15 +194,22 @@ class Inquiry:
         """The largest distance of the side from the variant, in units of the bound; infinite where it has no answer.
 
         rough: what decides most is looked at before all else."""
-        if time.perf_counter() > self._until:
-            raise OutOfTime
+        self._in_time(0.0)
         try:
             if rough and self._roughly(variant) > 1:
                 return math.inf
+            self._in_time(self._price)
             return self._ratio(self._asked(variant))
+        except OutOfTime:
+            raise
         except Exception:
             # A variant that makes no sense here has no answer.
             return math.inf
+
+    def _in_time(self, price: float) -> None:
+        """Raise OutOfTime where what takes so long would end too late."""
+        if time.perf_counter() + price > self._until:
+            raise OutOfTime
 
     def solve(self, make: Callable[[float], Variant], start: float) -> float | None:
         """The constant under which the variant gives the side's number where the sides part most; None for none.
@@ -213,8 +225,7 @@ class Inquiry:
         wanted = self._number(self._arrays)
 
         def away(value: float) -> float:
-            if time.perf_counter() > self._until:
-                raise OutOfTime
+            self._in_time(0.0)
             return self._number(self._soon(make(value))) - wanted
 
         one, two = start, start * 1.25 if start else 1e-3

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crosscheck.explain.explanation import Explanation, Fit, settled
+from crosscheck.explain.explanation import Explanation, Fit, OutOfTime, settled
 from spec.parameters import Constant, Law, Normal, Uniform
 
 LIKELY = 1e-3
@@ -48,32 +48,41 @@ class DrawnLaw(NamedTuple):
         return f"{within.get(self.kind, 'truncated normal of deviation')} {self.formula}{size}"
 
 
-def explain(values: np.ndarray, expected: str, blocks: int = 1, side: str = "") -> Explanation:
-    """What a side's draws look like. values: (seeds, *shape). expected: the law that they should have, in words."""
-    return _said(values, blocks, side, lambda found: f"values began {found} ({expected} in the table)")
+def explain(values: np.ndarray, expected: str, blocks: int = 1, side: str = "", until: float = math.inf) -> Explanation:
+    """What a side's draws look like. values: (seeds, *shape). expected: the law that they should have, in words.
+
+    until: by the performance counter.
+    """
+    return _said(values, blocks, side, lambda found: f"values began {found} ({expected} in the table)", until)
 
 
-def of_port(ours: np.ndarray, theirs: np.ndarray) -> Explanation:
+def of_port(ours: np.ndarray, theirs: np.ndarray, until: float = math.inf) -> Explanation:
     """What a port's draws look like beside the original's, (seeds, *shape) both, under no law that is stated.
 
     What is no law of draws, such as zero everywhere, is named whatever the original draws from.
     """
-    original = told(ours)
+    try:
+        original = told(ours, 1, until)
+    except OutOfTime:
+        return Explanation(stopped="a third of the run's time is used up")
 
     def words(found: str) -> str:
         if not original and not found.startswith(FIXED):
             return ""
         return f"values began {found} in the port ({original or 'drawn'} in the original)" if found != original else ""
 
-    return _said(theirs, 1, "", words)
+    return _said(theirs, 1, "", words, until)
 
 
-def _said(values: np.ndarray, blocks: int, side: str, words: Callable[[str], str]) -> Explanation:
+def _said(values: np.ndarray, blocks: int, side: str, words: Callable[[str], str], until: float) -> Explanation:
     begin = time.perf_counter()
     tried = [law.words() for law in known(values.shape[1:], blocks)]
     tried += ["the same everywhere", "orthogonal", "a block moved by a whole number"]
-    found = told(values, blocks)
-    said = words(found) if found else ""
+    try:
+        found = told(values, blocks, until)
+        said = words(found) if found else ""
+    except OutOfTime:
+        return Explanation(tried=tried, side=side, stopped="a third of the run's time is used up")
     fits = [Fit(file="laws", words=said, source="PB23", ratio=0.0)] if said else []
     return settled(fits, tried, "", side, math.inf, time.perf_counter() - begin)
 
@@ -91,7 +100,7 @@ def follows(values: np.ndarray, law: Law) -> bool:
             return probability(flat, DrawnLaw("normal", deviation, "")) > UNLIKELY
 
 
-def told(values: np.ndarray, blocks: int = 1) -> str:
+def told(values: np.ndarray, blocks: int = 1, until: float = math.inf) -> str:
     """The law in words; empty where none is told from the others."""
     values = values.astype(np.float64)
     if (values == values.flat[0]).all():
@@ -99,14 +108,14 @@ def told(values: np.ndarray, blocks: int = 1) -> str:
     shape = values.shape[1:]
     if _orthogonal(values):
         return "orthogonal"
-    if law := single(values, shape, blocks):
+    if law := single(values, shape, blocks, until):
         return law.words()
     if blocks > 1 and shape[0] % blocks == 0:
-        return _moved(values, shape, blocks)
+        return _moved(values, shape, blocks, until)
     return ""
 
 
-def single(values: np.ndarray, shape: Sequence[int], blocks: int) -> DrawnLaw | None:
+def single(values: np.ndarray, shape: Sequence[int], blocks: int, until: float) -> DrawnLaw | None:
     """The one known law that the values are compatible with."""
     flat = values.ravel()
     flat = flat[:: -(-flat.size // MOST)]
@@ -114,6 +123,8 @@ def single(values: np.ndarray, shape: Sequence[int], blocks: int) -> DrawnLaw | 
         return None
     likely, open_still = [], 0
     for law in known(shape, blocks):
+        if time.perf_counter() > until:
+            raise OutOfTime
         p = probability(flat, law)
         if p >= LIKELY:
             likely.append(law)
@@ -192,7 +203,7 @@ def _orthogonal(values: np.ndarray) -> bool:
     return bool(np.allclose(products, np.eye(products.shape[-1]), atol=1e-4))
 
 
-def _moved(values: np.ndarray, shape: Sequence[int], blocks: int) -> str:
+def _moved(values: np.ndarray, shape: Sequence[int], blocks: int, until: float) -> str:
     """One block's law is that of the others, moved by a whole number."""
     parts = np.split(values, blocks, axis=1)
     moves = [round(float(part.mean())) for part in parts]
@@ -200,7 +211,7 @@ def _moved(values: np.ndarray, shape: Sequence[int], blocks: int) -> str:
     if len(changed) != 1:
         return ""
     calm = np.concatenate([part - move for part, move in zip(parts, moves, strict=True)], axis=1)
-    law = single(calm, shape, blocks)
+    law = single(calm, shape, blocks, until)
     if law is None:
         return ""
     (number,) = changed

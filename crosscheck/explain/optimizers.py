@@ -25,6 +25,7 @@ ROUNDINGS = 32 * 2.0**-53
 
 BETA1, BETA2 = (0.9, 0.95, 0.8, 0.85, 0.99, 0.5, 0.0), (0.999, 0.99, 0.95, 0.98, 0.9, 0.9999)
 EPSILONS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-3, 1e-10, 1e-12, 0.0)
+SHARES = (0.9, 0.99, 0.95, 0.999, 0.8)
 MOMENTA = (0.0, 0.9, 0.95, 0.99, 0.8, 0.5)
 DECAYS = (0.0, 1e-4, 5e-4, 4e-3, 1e-3, 1e-2, 0.1)
 NORMS = (1.0, 0.1, 0.25, 0.5, 5.0, 10.0)
@@ -197,7 +198,8 @@ def _near(told: Told) -> Iterator[Formula]:
         yield formula._replace(clip=clip)
     for epsilon in EPSILONS:
         yield formula._replace(epsilon=epsilon)
-    firsts, seconds = (MOMENTA, (0.0,)) if family == "sgd" else (BETA1, BETA2)
+    firsts = {"sgd": MOMENTA, "adam": BETA1}.get(family, (0.0,))
+    seconds = {"adam": BETA2, "rmsprop": SHARES}.get(family, (0.0,))
     for first, second in itertools.product(firsts, seconds):
         yield formula._replace(first=first, second=second)
 
@@ -214,7 +216,7 @@ def _formulas() -> Iterator[Formula]:
         for momentum, decay in itertools.product(MOMENTA, DECAYS):
             yield Formula(kind, momentum, 0.0, 0.0, decay)
     for kind in ("rmsprop", "rmsprop, epsilon inside the root"):
-        for share, epsilon in itertools.product((0.9, 0.99, 0.95, 0.999, 0.8), EPSILONS):
+        for share, epsilon in itertools.product(SHARES, EPSILONS):
             yield Formula(kind, 0.0, share, epsilon)
     for kind in (kind for kind in KINDS if kind.startswith("adam")):
         for first, second, epsilon in itertools.product(BETA1, BETA2, EPSILONS):

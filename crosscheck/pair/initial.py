@@ -55,7 +55,7 @@ def initialization(state: State) -> Found:
             )
     if seeded:
         drawn = {path: [np.stack([draw[path] for draw in draws]) for draws in (ours, theirs)] for path in paths}
-        differences = [_explained(_in_words(one, count), drawn) for one in from_comparisons(comparisons)]
+        differences = [_explained(_in_words(one, count), drawn, state.until()) for one in from_comparisons(comparisons)]
         return Found(comparisons, differences, f"{count} seeds, two samples of each leaf")
     apart = [one.tensor for one in comparisons if not one.passed]
     said = f"one draw, which decides nothing ({SIDES[0]}(seed) and {SIDES[1]}(seed) would let it be judged)"
@@ -63,13 +63,13 @@ def initialization(state: State) -> Found:
     return Found([], [], said)
 
 
-def _explained(one: Difference, drawn: dict[str, list[np.ndarray]]) -> Difference:
+def _explained(one: Difference, drawn: dict[str, list[np.ndarray]], until: float) -> Difference:
     """The difference with the laws that both sides' values come from."""
     name = one.name.removeprefix("initialization: ").removesuffix(f", {CONSTANT}")
     if name not in drawn:
         return one
     ours, theirs = drawn[name]
-    return msgspec.structs.replace(one, explanation=laws.of_port(ours, theirs))
+    return msgspec.structs.replace(one, explanation=laws.of_port(ours, theirs, until))
 
 
 def _in_words(one: Difference, seeds: int) -> Difference:

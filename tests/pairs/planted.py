@@ -634,6 +634,8 @@ LOOKS_LIKE: dict[tuple[str, str], str] = {
     ("convolutions", "no momentum"): "the momentum were 0 in the port (0.9 in the original)",
     ("convolutions", "fan without the window"): "values began uniform within 1 / sqrt(6)",
     ("recurrent", "fan of the input"): "values began uniform within 1 / sqrt(4)",
+    ("recurrent", "another decay"): "the share that squares keep were 0.95 in the port (0.9 in the original)",
+    ("recurrent", "epsilon in the root"): "RMSprop with its epsilon inside the root",
     ("recurrent", "orthogonal"): "values began orthogonal",
     ("recurrent", "second bias starts at zero"): "values began at 0 everywhere",
     ("words", "epsilon"): "what is added were 1e-05 in the port (1e-06 in the original)",
