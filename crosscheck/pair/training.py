@@ -12,6 +12,8 @@ import numpy as np
 from crosscheck.bounds import tolerances
 from crosscheck.bounds.rounding_spread import FACTOR
 from crosscheck.comparison import Comparison
+from crosscheck.explain import optimizers
+from crosscheck.explain.explanation import Explanation
 from crosscheck.mapping.link import join
 from crosscheck.pair import leafwise, rounding
 from crosscheck.pair.leafwise import Computed, close
@@ -78,7 +80,27 @@ def optimizer(state: State) -> Found:
     comparisons.sort(key=lambda one: -1 if one.passed else one.step or 0)
     text = f"{steps} steps on gradients of 1e-9 to 1"
     text += f"; without {', '.join(sorted(left))}, trained in another way" if left else ""
-    return Found(comparisons, from_comparisons(comparisons), text)
+    differences = from_comparisons(comparisons)
+    if differences and not state.large:
+        differences[0] = msgspec.structs.replace(differences[0], explanation=_explained(state, compared, steps))
+    return Found(comparisons, differences, text)
+
+
+def _explained(state: State, compared: Sequence[str], steps: int) -> Explanation | None:
+    """In what the optimizers differ, by their steps in float64 on the same gradients."""
+    until = state.until()
+    start = next(state.points(0)).values
+    state.put(start)
+    drawn = [_drawn(state, step, compared, "float64") for step in range(steps)]
+    before = state.mapping.push(start)
+    ours = [
+        state.mapping.push(start | dict(one))
+        for one in state.first.replay(map(state.pulled, drawn), precision="float64")
+    ]
+    theirs = list(state.second.replay(drawn, precision="float64"))
+    state.put(start)
+    one, two = (optimizers.moves(before, drawn, side, compared) for side in (ours, theirs))
+    return optimizers.explain(one, two, until)
 
 
 def _replayed(state: State, precision: Precision, compared: Sequence[str], steps: int) -> list[Comparison]:
