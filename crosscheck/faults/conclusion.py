@@ -4,7 +4,9 @@ from fnmatch import fnmatchcase
 
 from crosscheck.diagnosis.finding import Departure
 from crosscheck.faults.fault import Fault
-from crosscheck.faults.findings import Outcome, Trial
+from crosscheck.faults.findings import Outcome, Told, Trial
+from crosscheck.faults.plant import label
+from crosscheck.faults.table.explained import EXPLAINED
 from crosscheck.judging.verdict import Verdict
 from crosscheck.report.details import line
 
@@ -54,7 +56,19 @@ def conclude(fault: Fault, verdict: Verdict, spoilt: str, seconds: float) -> Tri
         blamed_stage=departure.stage if departure else "",
         blamed_tensors=[departure.tensor, *departure.wrong] if departure else [],
         seconds=seconds,
+        looks_like=verdict.explanation.looks_like if verdict.explanation else "",
+        told=told(fault, verdict),
+        share=verdict.explanation.share if verdict.explanation else 0.0,
     )
+
+
+def told(fault: Fault, verdict: Verdict) -> Told:
+    """Whether the explanation names the cause that the table states."""
+    said = verdict.explanation.looks_like if verdict.explanation else ""
+    cause = EXPLAINED.get(label(fault))
+    if said:
+        return "named" if cause is not None and cause in said else "wrong"
+    return "not in the catalogue" if cause is None else "not named"
 
 
 def _departure(verdict: Verdict, implementation: str) -> Departure | None:

@@ -16,6 +16,9 @@ CONFIDENCE = 0.95
 
 Outcome = Literal["caught", "caught elsewhere", "wrong side blamed", "survived", "could not run"]
 
+Told = Literal["named", "wrong", "not named", "not in the catalogue"]
+"""What an explanation makes of a fault: its cause, another one, or none; the last where nobody knows such a variant."""
+
 BAD: tuple[Outcome, ...] = ("survived", "wrong side blamed", "caught elsewhere")
 """What makes the exit code 1, the worst first. The table says where a fault is caught, and that must be true."""
 
@@ -52,6 +55,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     blamed: which side departs from the equations, where that is known. blamed_stage, blamed_tensors: what of this side
     is wrong in itself, and not only downstream. seconds: of recording the patched copy. power: of a fault that
     ensembles should see.
+    looks_like: what the difference is said to look like. told: see Told. share: of the seconds of both recordings, what
+    the explanation took.
     """
 
     name: str
@@ -74,6 +79,9 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     blamed_tensors: list[str] = []
     seconds: float = 0.0
     power: Power | None = None
+    looks_like: str = ""
+    told: Told = "not in the catalogue"
+    share: float = 0.0
 
     @property
     def detected(self) -> bool:
@@ -145,7 +153,9 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def exit_code(self) -> int:
         """1: crosscheck missed something or cried wolf; 3: something could not run; 0: neither."""
-        if any(trial.outcome in BAD for trial in self.trials) or any(run.alarms for run in self.without_fault):
+        if any(trial.outcome in BAD or trial.told == "wrong" for trial in self.trials):
+            return 1
+        if any(run.alarms for run in self.without_fault):
             return 1
         if any(trial.outcome == "could not run" for trial in self.trials) or any(
             run.lost for run in self.without_fault
@@ -166,6 +176,11 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
             for what, trials in kinds.items()
             if trials
         ]
+
+    def explained(self) -> Rate:
+        """The share of faults with a variant in the catalogue, and that ran, whose cause is named."""
+        known = [trial for trial in self.trials if trial.told in ("named", "not named") and trial.detected]
+        return rate("in the catalogue", sum(trial.told == "named" for trial in known), len(known), lower=True)
 
     def false_alarms(self) -> Rate:
         """The share of clean runs in which something was compared and something failed."""

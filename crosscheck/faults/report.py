@@ -81,6 +81,8 @@ def verdict(findings: Findings) -> str:
     """The whole campaign in a line."""
     trials, alarms = findings.trials, findings.false_alarms()
     counts = [f"{count} {what}" for what in BAD if (count := sum(trial.outcome == what for trial in trials))]
+    if wrong := sum(trial.told == "wrong" for trial in trials):
+        counts.append(f"{wrong} wrongly explained")
     if false := sum(bool(run.alarms) for run in findings.without_fault):
         counts.append(f"{false} false alarm{'s' if false != 1 else ''}")
     stuck = sum(trial.outcome == "could not run" for trial in trials) + sum(
@@ -108,6 +110,14 @@ def facts(findings: Findings) -> Iterator[str]:
         checks = {check: [t for t in staged if t.first_check == check] for check in findings.checks}
         counts = [f"{check} {sum(t.blamed_as_stated for t in ts)} of {len(ts)}" for check, ts in checks.items() if ts]
         yield f"and on the tensor that the table states: {', '.join(counts) or 'none of 0'}"
+    told = findings.explained()
+    if told.of:
+        wrong = sum(trial.told == "wrong" for trial in findings.trials)
+        longest = max(trial.share for trial in findings.trials)
+        yield (
+            f"the cause named: {_share(told)} whose variant is in the catalogue; wrongly, of all: {wrong}; an "
+            f"explanation took {longest:.0%} of what it explains at most"
+        )
     alarms = findings.false_alarms()
     if alarms.of:
         bound = f"at most {alarms.bound:.2%} with {CONFIDENCE:.0%} confidence"
@@ -135,6 +145,8 @@ def problems(findings: Findings) -> Iterator[str]:
         elif trial.outcome != "caught":
             blame = f"; blamed {trial.blamed}" if trial.outcome == "wrong side blamed" else ""
             yield f"{_name(trial)} on {trial.experiment}: {trial.outcome}; {expected}, got {trial.note}{blame}"
+        if trial.told == "wrong":
+            yield f"{_name(trial)} on {trial.experiment}: wrongly explained: {trial.looks_like} ({trial.what})"
     for run in findings.clean:
         place = f"clean run, {run.experiment}, seed {run.seed}"
         for alarm in run.alarms[:SHOWN]:
@@ -177,7 +189,8 @@ def _lines(findings: Findings) -> Iterator[str]:
         for trial in findings.trials:
             where = f"first {trial.first_check}: {code(trial.tensor)}" if trial.detected else "not seen"
             entries = f" ({', '.join(trial.entries)})" if trial.entries else ""
-            yield f"- {_name(trial)}{entries}: {trial.what} {where[0].upper()}{where[1:]}."
+            like = f" Looks like: {code(trial.looks_like)}." if trial.looks_like else ""
+            yield f"- {_name(trial)}{entries}: {trial.what} {where[0].upper()}{where[1:]}.{like}"
 
 
 def _marks(findings: Findings, trial: Trial) -> list[str]:

@@ -11,6 +11,8 @@ from crosscheck.checks.selection import Selection
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.diagnosis import vote
 from crosscheck.diagnosis.finding import Blame
+from crosscheck.explain import experiments as explain
+from crosscheck.explain.explanation import Explanation
 from crosscheck.probes.equations import EXACT
 from crosscheck.recording.recording import Answer, Recording
 from crosscheck.subject import Subject
@@ -72,7 +74,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """One experiment. `failures` begins with the first one of the first check that fails, and `blame` is about that."""
+    """One experiment. `failures` begins with the first one of the first check that fails, and `blame` and `explanation`
+    are about that. explanation: None where nothing was tried."""
 
     experiment: str
     hash: str
@@ -80,6 +83,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     cells: list[Cell]
     comparisons: list[Comparison]
     blame: Blame | None = None
+    explanation: Explanation | None = None
 
     @property
     def failures(self) -> list[Comparison]:
@@ -118,13 +122,15 @@ def judge(subject: Subject, argument: str, wanted: Selection, sides: Sides) -> V
     """Climb the ladder on one experiment. argument: what names it on a command line."""
     climbs = [_climb(subject, check, wanted, sides) for check in LADDER if check.NAME in wanted.checks]
     comparisons = [comparison for _, found in climbs for comparison in found]
+    blame = _blame(subject, comparisons, sides)
     return Verdict(
         experiment=subject.name,
         hash=subject.hash,
         argument=argument,
         cells=[cell for cell, _ in climbs],
         comparisons=comparisons,
-        blame=_blame(subject, comparisons, sides),
+        blame=blame,
+        explanation=_explanation(subject, comparisons, sides, blame),
     )
 
 
@@ -164,6 +170,21 @@ def _blame(subject: Subject, comparisons: list[Comparison], sides: Sides) -> Bla
         return None
     key = f"{failure.precision}/{failure.check}/{failure.case}/"
     return vote.find(subject, comparisons, {side.name: _arrays(side, key) for side in sides}, _seed(sides))
+
+
+def _explanation(
+    subject: Subject, comparisons: list[Comparison], sides: Sides, blame: Blame | None
+) -> Explanation | None:
+    """What the first failure looks like."""
+    failure = next((comparison for comparison in comparisons if comparison.failed), None)
+    if failure is None or blame is None:
+        return None
+    seconds = sum(side.recording.seconds for side in sides if side.recording)
+    prefix = f"{failure.precision}/{failure.check}/"
+    answers = [answer for side in sides if side.recording for answer in side.recording.answers]
+    cases = dict.fromkeys(answer.case for answer in answers if answer.key.startswith(prefix))
+    recorded = {case: {side.name: _arrays(side, f"{prefix}{case}/") for side in sides} for case in cases}
+    return explain.explain(subject, failure, blame, recorded, _seed(sides), seconds)
 
 
 def _seed(sides: Sides) -> int:

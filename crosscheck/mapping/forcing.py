@@ -9,7 +9,7 @@ from crosscheck.mapping.bench import Bench, Seen
 from crosscheck.mapping.graph import living, unfound_behind
 from crosscheck.mapping.layouts import Shape, aligned, alike, bounded
 from crosscheck.mapping.link import Link
-from spec.pair import Intermediate
+from spec.pair import Forward, Intermediate
 
 BEHIND = 10
 """Values behind a place, of which each may be the one that both sides have."""
@@ -19,13 +19,15 @@ CANDIDATES = 5
 
 class Forced(NamedTuple):
     """place: of the first side. value: of the first side, that was put in. other: the second's intermediate as it was.
-    axes: how the first's stands there. moved: what brings other values there than on the second side, or None."""
+    axes: how the first's stands there. moved: what brings other values there than on the second side, or None.
+    before: the second side's run as it was when the place was come to, without anything put in there."""
 
     place: int
     value: Intermediate
     other: Intermediate
     axes: Shape
     moved: Intermediate | None
+    before: Forward
 
 
 class Forcing:
@@ -35,6 +37,7 @@ class Forcing:
         self.bench = bench
         self.replaced: dict[int, np.ndarray] = {}
         self.forced: list[Forced] = []
+        self._begun: dict[int, Forward] = {}
 
     def ask(self, links: Mapping[str, Link]) -> Seen:
         return self.bench.ask(links, self.replaced)
@@ -56,7 +59,14 @@ class Forcing:
                     now = {one for one, held in trial.found.items() if held is not None}
                     if not before <= now:
                         continue
-                    forced = Forced(place, entries[number], other, axes, self._moved(place, other, seen))
+                    forced = Forced(
+                        place,
+                        entries[number],
+                        other,
+                        axes,
+                        self._moved(place, other, seen),
+                        self._begun.setdefault(place, seen.forward),
+                    )
                     if any(one > number for one in now - before) or (number in ends and number in now):
                         return self._taken(forced, value, trial)
                     far = float(np.abs(bounded(value) - bounded(other.value)).max())

@@ -21,12 +21,33 @@ class Location(NamedTuple):
     source: str
 
 
+class OperationPart(NamedTuple):
+    """What is known of two operations of which one ought to be the other, in the layout of the first side's value.
+
+    op, module: of the side whose operation it is. value: what that made of `inputs`; other: what the other side has
+    there, all before it being alike. inputs: the floating values that enter; behind: those that enter the first of
+    them. leaves: the parameters that enter, in order. first: whether `value` is the first side's. tolerance: of equal
+    values, in units of the largest.
+    """
+
+    op: str
+    module: str
+    value: np.ndarray
+    other: np.ndarray
+    inputs: tuple[np.ndarray, ...]
+    behind: tuple[np.ndarray, ...]
+    leaves: tuple[np.ndarray, ...]
+    first: bool
+    tolerance: float
+
+
 class Divergence(NamedTuple):
     """The sides part here, although all that enters agrees (or was made to agree).
 
     first, second: where on each side; the second is None where no value of it answers to the first's.
     position: index of the largest difference, in the first side's layout. values: of both sides there. size: the
     largest difference, in units of the largest absolute value. forced: whether the comparison went on past it.
+    parts: operations of which one may be the cause.
     """
 
     first: Location
@@ -35,6 +56,7 @@ class Divergence(NamedTuple):
     values: tuple[float, float]
     size: float
     forced: bool
+    parts: tuple[OperationPart, ...] = ()
 
 
 class Obstacle(NamedTuple):

@@ -11,7 +11,8 @@ from crosscheck.mapping.graph import colors, living
 from crosscheck.mapping.layouts import bounded
 from crosscheck.mapping.link import Link, Map, Piece, share, taken
 from crosscheck.mapping.links_of_rows import by_row
-from crosscheck.mapping.results import Ambiguity, Divergence, Location, MakeInputs, Obstacle, Report
+from crosscheck.mapping.parts import of_outputs, parts
+from crosscheck.mapping.results import Ambiguity, Divergence, Location, MakeInputs, Obstacle, OperationPart, Report
 from spec.pair import Forward, Intermediate, Objective, PairSide
 
 INVISIBLE = 1e-11
@@ -103,12 +104,14 @@ def differences(mapping: Map, bench: Bench, links: Mapping[str, Link]) -> Iterat
             break
         seen = past
     found: dict[tuple[str, str, str], Divergence] = {}
+    operations: dict[tuple[str, str, str], tuple[OperationPart, ...]] = {}
     for one in forcing.forced:
         divergence = _divergence(one, entries)
         key = (divergence.first.module, divergence.first.source, divergence.second.source if divergence.second else "")
+        operations[key] = (*operations.get(key, ()), *parts(one, bench, links))
         if key not in found or found[key].size < divergence.size:
             found[key] = divergence
-    yield from found.values()
+    yield from (one._replace(parts=operations[key]) for key, one in found.items())
     for place in lost:
         entry = entries[place]
         nothing = (0,) * entry.value.ndim
@@ -144,7 +147,8 @@ def _of_outputs(mapping: Map, bench: Bench, seen: Seen) -> Iterator[Divergence]:
             size = float(apart[index]) / max(float(np.abs(ours).max()), 1e-300)
             place = _source(bench.forward, link.first), _source(seen.forward, link.second)
             position = tuple(int(number) for number in index)
-            yield Divergence(*place, position, (float(moved[index]), float(theirs[index])), size, False)
+            known = of_outputs(moved, theirs, bench.tolerance)
+            yield Divergence(*place, position, (float(moved[index]), float(theirs[index])), size, False, known)
 
 
 def _source(forward: Forward, name: str) -> Location:

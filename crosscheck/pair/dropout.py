@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crosscheck.comparison import Comparison
+from crosscheck.explain.explanation import Explanation
 from crosscheck.mapping.pools import widened
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.initial import LEVEL
@@ -374,6 +375,7 @@ def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
                 second=_place(two),
                 values=(one.rate, two.rate),
                 size=abs(one.rate - two.rate),
+                explanation=_looks_like(one.rate, two.rate),
             )
         elif one.sure and two.sure and (falls := _fall_together(one, two)):
             counts = f"{SIDES[0]} draws {_drawn(one)} numbers, {SIDES[1]} {_drawn(two)}"
@@ -384,6 +386,14 @@ def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
                 first=_place(one),
                 second=_place(two),
             )
+
+
+def _looks_like(one: float, two: float) -> Explanation:
+    """Of two rates that were found exactly: those that are kept and those that are dropped exchanged, or another."""
+    words = f"as if the rate were {two:.3g} in the port ({one:.3g} in the original)"
+    if abs(1 - one - two) <= 1e-3 < abs(one - two):
+        words = f"as if units were kept with probability {one:.3g} in the port, and dropped otherwise"
+    return Explanation(looks_like=words, variant="rate", source="PB59")
 
 
 def _places(count: int) -> str:

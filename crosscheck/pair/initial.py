@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from crosscheck.explain import laws
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.result import Difference
 from crosscheck.pair.state import Found, State, from_comparisons
@@ -55,12 +56,22 @@ def initialization(state: State) -> Found:
                 place.limited(name, values, finding.difference, finding.bound, finding.size, finding.note)
             )
     if seeded:
-        differences = [_in_words(one, count) for one in from_comparisons(comparisons)]
+        drawn = {path: [np.stack([draw[path] for draw in draws]) for draws in (ours, theirs)] for path in paths}
+        differences = [_explained(_in_words(one, count), drawn, state.until()) for one in from_comparisons(comparisons)]
         return Found(comparisons, differences, f"{count} seeds, two samples of each leaf")
     apart = [one.tensor for one in comparisons if not one.passed]
     said = f"one draw, which decides nothing ({SIDES[0]}(seed) and {SIDES[1]}(seed) would let it be judged)"
     said += f": {len(apart)} of {len(paths)} leaves look as if they start otherwise" if apart else ""
     return Found([], [], said)
+
+
+def _explained(one: Difference, drawn: dict[str, list[np.ndarray]], until: float) -> Difference:
+    """The difference with the laws that both sides' values come from."""
+    name = one.name.removeprefix("initialization: ").removesuffix(f", {CONSTANT}")
+    if name not in drawn:
+        return one
+    ours, theirs = drawn[name]
+    return msgspec.structs.replace(one, explanation=laws.of_port(ours, theirs, until))
 
 
 def _in_words(one: Difference, seeds: int) -> Difference:

@@ -8,6 +8,7 @@ import numpy as np
 
 from crosscheck.bounds import tolerances
 from crosscheck.comparison import Comparison
+from crosscheck.explain import pairs as explain
 from crosscheck.mapping.results import Divergence, Location
 from crosscheck.pair.codec import arrays_in
 from crosscheck.pair.given import SIDES
@@ -35,7 +36,7 @@ def forward(state: State) -> Found:
     looked = [f"{1 if state.large else DRAWN} random points and as made", "batch of 1"]
     state.put(next(state.points(0)).values)
     comparisons += list(_padding(state))
-    differences = [_difference(one) for one in state.report.divergences] if state.report else []
+    differences = [_difference(state, one) for one in state.report.divergences] if state.report else []
     failed = from_comparisons(comparisons)
     # Where places are known, what comes of them is not listed beside them.
     differences += [one for one in failed if not differences or one.case in ("padding", ASKED_AGAIN)]
@@ -282,7 +283,7 @@ def _flat(value: Any, name: str = "") -> dict[str, np.ndarray]:
     return {name: np.asarray(value)} if isinstance(value, np.ndarray | np.generic) else {}
 
 
-def _difference(one: Divergence) -> Difference:
+def _difference(state: State, one: Divergence) -> Difference:
     where = one.first.module or one.first.op
     lost = "" if one.second else f"; no value of the {SIDES[1]} answers to it"
     return Difference(
@@ -295,6 +296,7 @@ def _difference(one: Divergence) -> Difference:
         values=one.values,
         size=one.size,
         precision="float64",
+        explanation=explain.explain(one.parts, state.until()),
     )
 
 

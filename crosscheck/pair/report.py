@@ -9,7 +9,8 @@ from rich.console import Console
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.result import CheckCell, Difference, PairResult, SourcePlace
 from crosscheck.report import data
-from crosscheck.report.markup import code, head, inline, row
+from crosscheck.report.details import looks_like
+from crosscheck.report.markup import code, folded, head, inline, row
 from crosscheck.report.rows import Row, say, show
 
 SHOWN = 4
@@ -95,6 +96,7 @@ def facts(one: Difference) -> Iterator[tuple[str, str]]:
         yield "difference", f"{_value(one.size)}, allowed {_value(one.bound)}"
     if one.precision:
         yield "precision", one.precision
+    yield from looks_like(one.explanation)
 
 
 def where(place: SourcePlace) -> str:
@@ -105,7 +107,12 @@ def where(place: SourcePlace) -> str:
 def _line(one: Difference) -> str:
     places = [where(place) for place in (one.first, one.second) if place is not None]
     values = f"; {' and '.join(_value(value) for value in one.values)}" if one.values is not None else ""
-    return one.text + values + (f"; at {' / '.join(places)}" if places else "")
+    like = "".join(f"; {name}: {words}" for name, words in looks_like(one.explanation) if _named(one))
+    return one.text + values + (f"; at {' / '.join(places)}" if places else "") + like
+
+
+def _named(one: Difference) -> bool:
+    return one.explanation is not None and bool(one.explanation.looks_like)
 
 
 def _value(value: object) -> str:
@@ -141,6 +148,8 @@ def _blocks(result: PairResult) -> Iterator[str]:
             yield f"- {code(found.name)}"
             if number <= SHOWN:
                 yield from (f"  - {name}: {code(words)}" for name, words in facts(found))
+                if found.explanation and not found.explanation.looks_like:
+                    yield from folded("tried", found.explanation.tried)
     if known := [one for one in result.differences if one.expected]:
         yield "\n## Expected\n"
         yield from (f"- {code(found.name)}: {code(found.expected)}" for found in known)

@@ -7,6 +7,7 @@ import msgspec
 
 from crosscheck.comparison import Comparison
 from crosscheck.exit_codes import COULD_NOT_RUN, DIFFERENT, PARTLY_CHECKED, SAME
+from crosscheck.explain.explanation import Explanation
 
 SCHEMA_VERSION = 1
 
@@ -37,7 +38,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     name: of it, as `expected` in a pair file may have it. check: that found it. text: it in a sentence. kind: the
     status that it gives its cell. first, second: where on both sides, where that is known. index, values: of the
     largest difference, in the first side's layout. size: that, in units of the largest value. expected: the reason that
-    the pair gives for it, or empty.
+    the pair gives for it, or empty. explanation: what it looks like; None where nothing was tried.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     precision: str = ""
     case: str = ""
     expected: str = ""
+    explanation: Explanation | None = None
 
 
 class CheckCell(msgspec.Struct, frozen=True, kw_only=True):

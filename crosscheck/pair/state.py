@@ -1,5 +1,6 @@
 """What every check of a pair works with: the sides, the map, and the values at which they are asked."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crosscheck.comparison import Comparison, Place
+from crosscheck.explain.explanation import SHARE
 from crosscheck.mapping import Map, Report
 from crosscheck.mapping.link import join
 from crosscheck.mapping.points import draw, roles
@@ -69,6 +71,12 @@ class State:
         self.parted: list[str] = []
         self.statistics: set[str] = set()
         self._random: tuple[bool, bool] | None = None
+        self._began = time.perf_counter()
+
+    def until(self) -> float:
+        """By the performance counter, when an explanation must have ended that begins now: a third of what it took."""
+        now = time.perf_counter()
+        return now + SHARE * (now - self._began)
 
     def unit(self, precision: Precision) -> Unit:
         return rounding.unit_of(precision, self.leaves, self.pinned)

@@ -12,6 +12,8 @@ import numpy as np
 from crosscheck.bounds import tolerances
 from crosscheck.bounds.rounding_spread import FACTOR
 from crosscheck.comparison import Comparison
+from crosscheck.explain import optimizers
+from crosscheck.explain.explanation import Explanation
 from crosscheck.mapping.link import join
 from crosscheck.pair import leafwise, rounding
 from crosscheck.pair.leafwise import Computed, close
@@ -78,7 +80,31 @@ def optimizer(state: State) -> Found:
     comparisons.sort(key=lambda one: -1 if one.passed else one.step or 0)
     text = f"{steps} steps on gradients of 1e-9 to 1"
     text += f"; without {', '.join(sorted(left))}, trained in another way" if left else ""
-    return Found(comparisons, from_comparisons(comparisons), text)
+    differences = from_comparisons(comparisons)
+    if differences and not state.large:
+        differences[0] = msgspec.structs.replace(differences[0], explanation=_explained(state, compared, steps))
+    return Found(comparisons, differences, text)
+
+
+def _explained(state: State, compared: Sequence[str], steps: int) -> Explanation | None:
+    """In what the optimizers differ, by their steps in float64 on the same gradients."""
+    until = state.until()
+    start = next(state.points(0)).values
+    state.put(start)
+    drawn = [_kept(_drawn(state, step, compared, "float64"), compared) for step in range(steps)]
+    gradients = [_drawn(state, step, compared, "float64") for step in range(steps)]
+    before = _kept(state.pushed(start), compared)
+    replayed = state.first.replay(map(state.pulled, gradients))
+    ours = [_kept(state.pushed(_over(start, one)), compared) for one in replayed]
+    theirs = [_kept(one, compared) for one in state.second.replay(gradients)]
+    state.put(start)
+    one, two = (optimizers.moves(before, drawn, side, compared) for side in (ours, theirs))
+    return optimizers.explain(one, two, until)
+
+
+def _kept(values: Values, paths: Sequence[str]) -> dict[str, np.ndarray]:
+    """Of a model that is not large, whose arrays may be kept."""
+    return {path: np.array(values[path], np.float64) for path in paths}
 
 
 def _replayed(state: State, precision: Precision, compared: Sequence[str], steps: int) -> list[Comparison]:

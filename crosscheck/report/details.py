@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from crosscheck.comparison import Comparison, Value
 from crosscheck.diagnosis.finding import Blame, Departure
+from crosscheck.explain.explanation import Explanation
 from crosscheck.judging.summary import Summary
 from crosscheck.judging.verdict import Verdict
 
@@ -70,6 +71,18 @@ def blame_facts(blame: Blame) -> list[tuple[str, str]]:
         if departure.downstream:
             found.append(("downstream", _listed(departure.downstream)))
     return found
+
+
+def looks_like(explanation: Explanation | None) -> list[tuple[str, str]]:
+    """What the difference looks like; else how much was tried, and why no more."""
+    if explanation is None:
+        return []
+    if explanation.looks_like:
+        source = f" ({explanation.source})" if explanation.source else ""
+        return [("looks like", explanation.looks_like + source)]
+    stopped = f"; {explanation.stopped}" if explanation.stopped else ""
+    count = len(explanation.tried)
+    return [("looks like", f"none of {count} known variants{stopped}")] if count else []
 
 
 def _where(departure: Departure) -> str:

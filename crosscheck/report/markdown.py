@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from crosscheck.judging.summary import Summary
 from crosscheck.judging.verdict import Cell, cell_text
 from crosscheck.report import convergence
-from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked, unsteady
-from crosscheck.report.markup import code, fence, head, inline, row
+from crosscheck.report.details import blame_facts, facts, failures, line, looks_like, reused, unchecked, unsteady
+from crosscheck.report.markup import code, fence, folded, head, inline, row
 
 LARGEST = 900_000
 """Bytes of the whole report; a longer one is cut, since GitHub drops a summary that is over 1 MiB."""
@@ -57,6 +57,9 @@ def _failures(summary: Summary) -> Iterator[str]:
             yield f"- {inline(name)}: {code(text)}"
         if verdict.blame:
             yield from (f"- {inline(name)}: {code(text)}" for name, text in blame_facts(verdict.blame))
+        yield from (f"- {inline(name)}: {code(text)}" for name, text in looks_like(verdict.explanation))
+        if verdict.explanation and not verdict.explanation.looks_like and verdict.explanation.tried:
+            yield from folded("tried", verdict.explanation.tried)
         yield f"- reproduce: {code(summary.reproduce(verdict, found[0]))}"
         if found[0].traceback:
             yield f"\n{fence(found[0].traceback)}"

@@ -4,6 +4,7 @@ Names and sentences of letters, digits and a little punctuation are shown as the
 """
 
 import re
+from collections.abc import Iterator, Sequence
 
 from spec.text import visible, visible_lines
 
@@ -51,3 +52,10 @@ def head(*cells: str) -> str:
 def _longest(text: str) -> int:
     """The longest run of backticks."""
     return max(map(len, re.findall("`+", text)), default=0)
+
+
+def folded(title: str, entries: Sequence[str]) -> Iterator[str]:
+    """A list that is shown when its title is clicked."""
+    yield f"\n<details><summary>{title}</summary>\n"
+    yield from (f"- {code(entry)}" for entry in entries)
+    yield "\n</details>\n"

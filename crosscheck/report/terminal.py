@@ -4,7 +4,7 @@ from rich.console import Console
 
 from crosscheck.judging.summary import Summary
 from crosscheck.report import convergence, rows
-from crosscheck.report.details import blame_facts, facts, failures, line, reused, unchecked, unsteady
+from crosscheck.report.details import blame_facts, facts, failures, line, looks_like, reused, unchecked, unsteady
 from crosscheck.report.rows import LABELS, say
 from spec.text import visible
 
@@ -46,9 +46,15 @@ def show_failures(summary: Summary, console: Console) -> None:
     for verdict, found in failures(summary):
         say(console, f"{verdict.experiment}: first failure", "bold red")
         known = [*facts(found[0]), *(blame_facts(verdict.blame) if verdict.blame else [])]
+        known += looks_like(verdict.explanation)
         width = min(max(len(visible(name)) for name, _ in known), NAMES, console.width // 4)
         for name, text in known:
-            say(console, f"  {visible(name):<{width}} {text}", "bold" if name == "at fault" else None, indent=width + 1)
+            say(
+                console,
+                f"  {visible(name):<{width}} {text}",
+                "bold" if name in ("at fault", "looks like") else None,
+                indent=width + 1,
+            )
         say(console, f"  {'reproduce':<{width}} {summary.reproduce(verdict, found[0])}", whole=True)
         for comparison in found[1 : SHOWN + 1]:
             say(console, f"  also {line(comparison)}")

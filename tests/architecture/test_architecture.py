@@ -166,6 +166,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("checks",),
     ("recording",),
     ("diagnosis",),
+    ("explain",),
     ("judging",),
     ("report",),
     ("cli", "explore", "faults", "benchmark", "pair"),

@@ -313,9 +313,7 @@ PLANTED = {
         ("layer_norm_eps=spec.layer_norm_epsilon", "layer_norm_eps=1e-5"),
         "forward",
         # torch is handed no masks of attention weights, and leaves the rest of forward out.
-        lambda e: (
-            kind(e) == "TransformerEncoder" and e.model.parameter_count < 300 and not e.model.attention_dropout
-        ),
+        lambda e: kind(e) == "TransformerEncoder" and e.model.parameter_count < 300 and not e.model.attention_dropout,
         ('name = "TransformerEncoder"', "layer_norm_epsilon = "),
     ),
     "positions come before an embedding's features": Planted(

@@ -10,7 +10,7 @@ from crosscheck.pair.ladder import PairWanted
 from crosscheck.pair.result import PairResult
 
 sys.path.append(str(Path(__file__).parent))
-from planted import DROPOUT, FAULTS, INITIAL, OPTIMIZER, PAIRS, Planted
+from planted import DROPOUT, FAULTS, INITIAL, LOOKS_LIKE, OPTIMIZER, PAIRS, Planted
 
 pytestmark = pytest.mark.needs("torch", "flax")
 
@@ -37,6 +37,11 @@ def places(result: PairResult) -> str:
     return "; ".join(words)
 
 
+def explanations(result: PairResult) -> list[str]:
+    """What differences are said to look like."""
+    return [one.explanation.looks_like for one in result.differences if one.explanation and one.explanation.looks_like]
+
+
 @pytest.mark.pairs
 @pytest.mark.parametrize("planted", FAULTS, ids=lambda one: f"{one.pair}-{one.fault}")
 def test_a_fault_is_found(planted: Planted):
@@ -45,6 +50,10 @@ def test_a_fault_is_found(planted: Planted):
     failed = tuple(cell.check for cell in result.cells if cell.status == "different")
     assert set(planted.checks) <= set(failed), report.plain_text(result)
     assert planted.where in places(result), report.plain_text(result)
+    said = explanations(result)
+    expected = LOOKS_LIKE.get((planted.pair, planted.fault))
+    assert bool(said) == bool(expected), report.plain_text(result)
+    assert all(expected in words for words in said if expected), report.plain_text(result)
 
 
 @pytest.mark.pairs
@@ -64,6 +73,11 @@ def test_faults_of_several_kinds_are_found_at_once():
         "initialization: up.bias, constant"
     }
     assert next(one for one in result.differences if one.check == "dropout").values == pytest.approx((0.2, 0.3))
+    said = explanations(result)
+    for words in ("the rate were 0.3", "the weight decay were 0.0001", "values began at 0 everywhere"):
+        assert any(words in one for one in said)
+    assert "looks like" in report.plain_text(result)
+    assert "looks_like" in report.json(result).decode()
 
 
 def test_faults_are_many_and_none_twice():

@@ -1,0 +1,37 @@
+"""GELU by another formula, or something else in its place."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from crosscheck.explain.variant import Case, Variant
+from spec.reference.arithmetic import Array, relu, sigmoid
+
+
+def tanh_gelu(x: Array) -> Array:
+    """Source: Hendrycks and Gimpel (2016); jax.nn.gelu's default."""
+    return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def sigmoid_gelu(x: Array) -> Array:
+    """Source: Hendrycks and Gimpel (2016)."""
+    return x * sigmoid(1.702 * x)
+
+
+def silu(x: Array) -> Array:
+    return x * sigmoid(x)
+
+
+FORMULAS = (
+    ("GELU were the tanh approximation", "PB64", tanh_gelu),
+    ("GELU were x sigmoid(1.702 x)", "PB64", sigmoid_gelu),
+    ("GELU were SiLU, x sigmoid(x)", "", silu),
+    ("GELU were relu", "PB59", relu),
+)
+
+
+def of_experiment(case: Case) -> Iterator[Variant]:
+    if case.computes and case.has(activation="gelu"):
+        for words, source, formula in FORMULAS:
+            yield Variant(words, source, substitutes={"transformer.gelu": formula})

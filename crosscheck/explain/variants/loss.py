@@ -1,0 +1,128 @@
+"""The loss: what is counted, what it is divided by, what labels are, what logits are taken for."""
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import msgspec
+import numpy as np
+
+from crosscheck.explain.variant import Case, Variant, recipe
+from spec.tasks import IGNORED
+
+Values = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(logits (runs, ..., classes), targets (...)) -> losses (runs,)."""
+
+
+def each(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Every target's loss, (runs, ...), targets out of range taken for the last class."""
+    return np.take_along_axis(negative(logits), np.clip(targets, 0, None)[None, ..., None], axis=-1)[..., 0]
+
+
+def negative(logits: np.ndarray) -> np.ndarray:
+    """-log softmax over the last axis."""
+    shifted = logits - np.real(logits).max(axis=-1, keepdims=True)
+    return np.log(np.exp(shifted).sum(axis=-1, keepdims=True)) - shifted
+
+
+def total(logits: np.ndarray, targets: np.ndarray, losses: np.ndarray | None = None) -> np.ndarray:
+    found = each(logits, targets) if losses is None else losses
+    return np.where(targets != IGNORED, found, 0).reshape(len(logits), -1).sum(axis=-1)
+
+
+def over(count: Callable[[np.ndarray], float]) -> Values:
+    return lambda logits, targets: total(logits, targets) / count(targets)
+
+
+def asked(targets: np.ndarray) -> int:
+    return int((targets != IGNORED).sum())
+
+
+def means_of_means(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    counts = (targets != IGNORED).sum(-1)
+    return (np.where(targets != IGNORED, each(logits, targets), 0).sum(-1) / counts).mean(-1)
+
+
+def ignored_counted(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return each(logits, targets).reshape(len(logits), -1).mean(axis=-1)
+
+
+def zero_ignored(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    kept = np.where(targets == 0, IGNORED, targets)
+    with np.errstate(all="ignore"):
+        return total(logits, kept) / asked(kept)
+
+
+def twice(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return total(np.exp(-negative(logits)), targets) / asked(targets)
+
+
+def smoothed(amount: float, others: bool) -> Values:
+    """others: whether the amount is spread over the wrong classes alone."""
+
+    def values(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        classes, right, every = logits.shape[-1], each(logits, targets), negative(logits).sum(-1)
+        if others:
+            losses = (1 - amount) * right + amount / (classes - 1) * (every - right)
+        else:
+            losses = (1 - amount) * right + amount / classes * every
+        return total(logits, targets, losses) / asked(targets)
+
+    return values
+
+
+def scrambled(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return total(logits.swapaxes(-1, -2).reshape(logits.shape), targets) / asked(targets)
+
+
+def rolled(by: int) -> Values:
+    return lambda logits, targets: total(logits, np.roll(targets, by, -1)) / asked(targets)
+
+
+def by(values: Values) -> Callable:
+    """The experiment with that loss."""
+
+    def change(experiment):
+        made = SimpleNamespace(
+            reduction=experiment.training.loss.reduction,
+            values=lambda logits, targets: values(logits.astype(np.result_type(logits, np.float64)), targets),
+            value=lambda logits, targets: float(np.real(values(logits[None].astype(np.float64), targets)[0])),
+        )
+        return experiment.with_training(msgspec.structs.replace(experiment.training, loss=made))
+
+    return change
+
+
+def gradient_scaled(factor: Callable[[np.ndarray], float]) -> Callable:
+    return lambda found, logits, targets, *_: found._replace(logits=found.logits * factor(targets))
+
+
+def of_experiment(case: Case) -> Iterator[Variant]:
+    if case.check != "loss" and not (case.check == "gradients" and case.failure.tensor == "loss"):
+        return
+    reduction = case.experiment.training.loss.reduction
+    other = {"mean": "sum", "sum": "mean"}[reduction]
+    yield recipe(f"the losses were reduced by their {other} ({reduction} in the recipe)", "PB82", loss__reduction=other)
+    formulas: list[tuple[str, str, Values]] = []
+    if reduction == "mean":
+        formulas += [
+            ("the sum were divided by all steps, those that nothing is asked of too", "PB82", over(lambda t: t.size)),
+            ("the sum were divided by the number of sequences", "PB82", over(len)),
+            ("each sequence's mean were taken first", "PB89", means_of_means),
+            ("what is ignored counted as class 0", "PB83", ignored_counted),
+            ("class 0 were ignored", "PB83", zero_ignored),
+            ("softmax were applied before the loss too", "PB85", twice),
+            ("classes and time were reshaped, not transposed", "PB88", scrambled),
+            ("each step were held against the target of the next", "", rolled(-1)),
+            ("each step were held against the target of the step before", "", rolled(1)),
+        ]
+        for amount in (0.1, 0.05, 0.2):
+            formulas += [
+                (f"labels were smoothed by {amount:g}", "PB86", smoothed(amount, False)),
+                (f"labels were smoothed by {amount:g}, over the wrong classes alone", "PB86", smoothed(amount, True)),
+            ]
+    for words, source, values in formulas:
+        yield Variant(words, source, experiment=by(values))
+    if case.check == "loss":
+        factor = asked if reduction == "mean" else (lambda targets: 1 / asked(targets))
+        words = f"the {reduction} were reported, and the gradient were the {other}'s"
+        yield Variant(words, "PB82", answers={"loss_gradient": gradient_scaled(factor)})
