@@ -91,16 +91,20 @@ def _explained(state: State, compared: Sequence[str], steps: int) -> Explanation
     until = state.until()
     start = next(state.points(0)).values
     state.put(start)
-    drawn = [_drawn(state, step, compared, "float64") for step in range(steps)]
-    before = state.mapping.push(start)
-    ours = [
-        state.mapping.push(start | dict(one))
-        for one in state.first.replay(map(state.pulled, drawn), precision="float64")
-    ]
-    theirs = list(state.second.replay(drawn, precision="float64"))
+    drawn = [_kept(_drawn(state, step, compared, "float64"), compared) for step in range(steps)]
+    gradients = [_drawn(state, step, compared, "float64") for step in range(steps)]
+    before = _kept(state.pushed(start), compared)
+    replayed = state.first.replay(map(state.pulled, gradients))
+    ours = [_kept(state.pushed(_over(start, one)), compared) for one in replayed]
+    theirs = [_kept(one, compared) for one in state.second.replay(gradients)]
     state.put(start)
     one, two = (optimizers.moves(before, drawn, side, compared) for side in (ours, theirs))
     return optimizers.explain(one, two, until)
+
+
+def _kept(values: Values, paths: Sequence[str]) -> dict[str, np.ndarray]:
+    """Of a model that is not large, whose arrays may be kept."""
+    return {path: np.array(values[path], np.float64) for path in paths}
 
 
 def _replayed(state: State, precision: Precision, compared: Sequence[str], steps: int) -> list[Comparison]:

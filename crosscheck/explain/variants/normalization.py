@@ -111,7 +111,7 @@ def _of(part: OperationPart, own: Parts, name: str, epsilon: float) -> Iterator[
 def _groups(part: OperationPart) -> Iterator[Candidate]:
     x = part.inputs[0].reshape(part.value.shape)
     gain, bias = (leaf.reshape(-1, *[1] * (x.ndim - 2)) for leaf in part.leaves)
-    channels = len(x[0])
+    channels: int = part.value.shape[1]
     for count in (number for number in range(1, channels + 1) if channels % number == 0):
         for epsilon in EPSILONS:
             plain = _grouped(x, count, epsilon, False) * gain + bias
