@@ -7,7 +7,7 @@ rounding alone makes of the trajectory is seen there, whatever the experiment: n
 
 The envelope's running maximum is taken since errors that have been made stay in parameters and slots, while a deviation
 may pass through zero. The floor is STEP_ROUNDINGS units in the last place of the tensor's largest element so far, since
-a handful of repetitions may agree to the last bit by luck.
+a handful of repetitions may agree to the last bit by luck; and, of a parameter that decays, DECAY_ROUNDINGS a step.
 
 Under Adam that is not enough for an element with hardly any gradient, since Adam divides by the gradient's own size,
 and the perturbed runs see only by luck what that makes of rounding. All gradients come of the differences p - 1 between
@@ -61,10 +61,14 @@ def sizes(values: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(largest.astype(np.float64))
 
 
-def allowed(envelope: np.ndarray, size: np.ndarray, precision: Precision) -> np.ndarray:
-    """FACTOR times the envelope's running maximum or its floor, (steps,); size: see `sizes`."""
-    floor = tolerances.STEP_ROUNDINGS * float(np.finfo(precision).eps) * size
-    return FACTOR * np.maximum(np.maximum.accumulate(envelope), floor)
+def allowed(envelope: np.ndarray, size: np.ndarray, precision: Precision, decays: bool = False) -> np.ndarray:
+    """FACTOR times the envelope's running maximum or its floor, (steps,); size: see `sizes`.
+
+    decays: whether it is of a parameter that every step makes smaller, see DECAY_ROUNDINGS.
+    """
+    unit = float(np.finfo(precision).eps) * size
+    bounds = FACTOR * np.maximum(np.maximum.accumulate(envelope), tolerances.STEP_ROUNDINGS * unit)
+    return np.maximum(bounds, tolerances.DECAY_ROUNDINGS * np.arange(1, len(unit) + 1) * unit) if decays else bounds
 
 
 def loss(envelope: np.ndarray, size: np.ndarray, precision: Precision) -> np.ndarray:

@@ -303,7 +303,8 @@ def _tensors(
             continue
         bounds, measured = np.zeros(steps), first[rounding_spread.PREFIX + name]
         if _fits(first.get(name), shape) and _fits(measured, (steps,)):
-            bounds = trajectories.allowed(measured, trajectories.sizes(first[name]), place.precision)
+            decays = not suffix and getattr(training.optimizer, "weight_decay", 0.0) > 0
+            bounds = trajectories.allowed(measured, trajectories.sizes(first[name]), place.precision, decays)
             if noise is not None:
                 bounds = bounds.reshape(steps, *[1] * len(parameter.shape))
                 slot, own = suffix.removeprefix("."), parameter.name

@@ -109,6 +109,21 @@ def test_the_cap_of_the_loss():
     assert trajectories.loss(np.array([5e-10]), size[:1], "float32")[0] > 1e-9
 
 
+def test_a_decay_that_is_written_otherwise_is_within_its_bound_for_ever():
+    """And beyond what a handful of roundings allow, which is why it has one of its own."""
+    start = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    rate, decay = 1e-3, 0.01
+    sides = [[start], [start]]
+    for _ in range(200):
+        sides[0].append(sides[0][-1] * np.float32(1 - rate * decay))
+        sides[1].append(sides[1][-1] - np.float32(rate * decay) * sides[1][-1])
+    one, two = (np.stack(side[1:]).astype(np.float64) for side in sides)
+    apart = np.abs(one - two).max(axis=1)
+    size, nothing = trajectories.sizes(one), np.zeros(200)
+    assert (apart <= trajectories.allowed(nothing, size, "float32", decays=True)).all()
+    assert apart[-1] > trajectories.allowed(nothing, size, "float32")[-1]
+
+
 def test_the_running_maximum_is_taken():
     bounds = trajectories.allowed(np.array([0.0, 1e-9, 0.0]), np.ones(3), "float64")
     assert bounds == pytest.approx([40 * 2.0**-52, 1e-8, 1e-8])
