@@ -1,7 +1,7 @@
 """How both sides start: draws of many seeds against each other, leaf by leaf, under neither side's stated law."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -11,6 +11,7 @@ from crosscheck.explain import laws
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.result import Difference
 from crosscheck.pair.state import Found, State, from_comparisons
+from spec.pair import Values
 
 SEEDS, SEEDS_LARGE, SEEDS_SMALL = 24, 3, 48
 """Models that are made on each side, of a large one, and of a small one, whose leaves have few numbers to tell by."""
@@ -56,8 +57,10 @@ def initialization(state: State) -> Found:
                 place.limited(name, values, finding.difference, finding.bound, finding.size, finding.note)
             )
     if seeded:
-        drawn = {path: [np.stack([draw[path] for draw in draws]) for draws in (ours, theirs)] for path in paths}
-        differences = [_explained(_in_words(one, count), drawn, state.until()) for one in from_comparisons(comparisons)]
+        differences = [_in_words(one, count) for one in from_comparisons(comparisons)]
+        if not state.large:
+            until = state.until()
+            differences = [_explained(one, (ours, theirs), until) for one in differences]
         return Found(comparisons, differences, f"{count} seeds, two samples of each leaf")
     apart = [one.tensor for one in comparisons if not one.passed]
     said = f"one draw, which decides nothing ({SIDES[0]}(seed) and {SIDES[1]}(seed) would let it be judged)"
@@ -65,12 +68,12 @@ def initialization(state: State) -> Found:
     return Found([], [], said)
 
 
-def _explained(one: Difference, drawn: dict[str, list[np.ndarray]], until: float) -> Difference:
-    """The difference with the laws that both sides' values come from."""
+def _explained(one: Difference, draws: tuple[Sequence[Values], Sequence[Values]], until: float) -> Difference:
+    """The difference with the laws that both sides' values come from. draws: of each side, one a seed."""
     name = one.name.removeprefix("initialization: ").removesuffix(f", {CONSTANT}")
-    if name not in drawn:
+    if name not in draws[0][0]:
         return one
-    ours, theirs = drawn[name]
+    ours, theirs = (np.stack([draw[name] for draw in side]) for side in draws)
     return msgspec.structs.replace(one, explanation=laws.of_port(ours, theirs, until))
 
 
