@@ -162,6 +162,11 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """The learning rate of that optimizer step, counted from 0."""
         return self.optimizer.learning_rate * self.schedule.factor(step)
 
+    @property
+    def decays(self) -> bool:
+        """Whether every step makes every parameter smaller, whatever its gradient."""
+        return isinstance(self.optimizer, AdamW) and self.optimizer.weight_decay > 0
+
     def constants(self, step: int) -> StepConstants:
         """The constants of that optimizer step, counted from 0."""
         if isinstance(self.optimizer, SGD):

@@ -303,7 +303,7 @@ def _tensors(
             continue
         bounds, measured = np.zeros(steps), first[rounding_spread.PREFIX + name]
         if _fits(first.get(name), shape) and _fits(measured, (steps,)):
-            decays = not suffix and getattr(training.optimizer, "weight_decay", 0.0) > 0
+            decays = training.decays and not suffix
             bounds = trajectories.allowed(measured, trajectories.sizes(first[name]), place.precision, decays)
             if noise is not None:
                 bounds = bounds.reshape(steps, *[1] * len(parameter.shape))

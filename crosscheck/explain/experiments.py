@@ -62,13 +62,12 @@ def explain(
     recorded: by case, of all that the failed check has in that precision. seconds: what the run took that found the
     difference.
     """
-    if blame.at_fault in recorded[failure.case] and failure.check == initialization.NAME:
+    # Nothing was recorded by a side that ended, and nothing is departed from by one that gave no answer.
+    if failure.crashed or blame.at_fault not in recorded.get(failure.case, {}):
+        return None
+    if failure.check == initialization.NAME:
         return _of_draws(subject, failure, blame.at_fault, recorded[failure.case], seconds)
-    if (
-        blame.at_fault not in recorded[failure.case]
-        or subject.reference is not reference
-        or failure.check not in CHECKS
-    ):
+    if subject.reference is not reference or failure.check not in CHECKS:
         return None
     begin = time.perf_counter()
     until = begin + SHARE * seconds

@@ -9,6 +9,7 @@ import pytest
 
 from crosscheck.checks import LADDER, ON_REQUEST, Check
 from crosscheck.comparison import Arrays, Place
+from crosscheck.probes import equations
 from crosscheck.request import Request
 from spec.experiment import Experiment, load, override
 from tests.crosscheck import fake_framework
@@ -85,4 +86,5 @@ def judgement(check: Check, asked: Experiment, place: Place, one: Arrays, two: A
             found = check.compare(asked, place, one, two)
         except Exception as error:
             return repr(error)
-    return "red" if any(comparison.failed for comparison in found) else "green"
+    # The fake has equations of its own.
+    return "red" if any(c.failed for c in found if c.other != equations.EXACT) else "green"
