@@ -78,8 +78,7 @@ def looks_like(explanation: Explanation | None) -> list[tuple[str, str]]:
     if explanation is None:
         return []
     if explanation.looks_like:
-        source = f" ({explanation.source})" if explanation.source else ""
-        return [("looks like", explanation.looks_like + source)]
+        return [("looks like", explanation.looks_like)]
     stopped = f"; {explanation.stopped}" if explanation.stopped else ""
     count = len(explanation.tried)
     return [("looks like", f"none of {count} known variants{stopped}")] if count else []

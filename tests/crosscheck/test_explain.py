@@ -252,7 +252,7 @@ def test_what_faults_must_look_like_is_known():
 
 def test_reports_say_what_it_looks_like():
     found = Explanation(looks_like="as if x were y", source="PB00")
-    assert looks_like(found) == [("looks like", "as if x were y (PB00)")]
+    assert looks_like(found) == [("looks like", "as if x were y")]
     assert looks_like(None) == []
     tried = msgspec.structs.replace(found, looks_like="", tried=["a", "b"], stopped="not told apart: a; b")
     assert looks_like(tried) == [("looks like", "none of 2 known variants; not told apart: a; b")]
