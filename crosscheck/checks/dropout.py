@@ -215,7 +215,8 @@ def _values(place: Place, name: str, site: DropoutSite, values: np.ndarray) -> C
     """Every element that was seen is 0 or 1 / (1 - rate)."""
     kept = 1 / (1 - site.rate)
     seen = values[~np.isnan(values)].astype(np.float64)
-    if seen.size < values.size / 2:
+    # A wide site beside a narrow one has more than enough, of which narrow heads under high rates show some alone.
+    if seen.size < min(values.size / 2, VALUES):
         return place.failed(f"{name}, values", f"seen are {seen.size} of {values.size} elements of the mask")
     away = np.minimum(np.abs(seen), np.abs(seen - kept)) / kept
     worst = int(away.argmax())

@@ -19,6 +19,7 @@ from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
 from crosscheck.statistics import bernoulli
 from spec import experiment as experiments
+from spec.dropout import DropoutSite
 from spec.experiment import Experiment, override
 from spec.framework import Settings
 from spec.models import keep_masks
@@ -380,3 +381,16 @@ def test_the_level_is_shared_by_at_least_as_many_tests_as_are_made():
 def test_the_check_stands_between_trajectory_and_outcome():
     assert LADDER[LADDER.index(check) - 1] is trajectory
     assert LADDER.index(check) < LADDER.index(outcome)
+
+
+@pytest.mark.parametrize(
+    ("elements", "seen", "passes"),
+    [(400_000, 90_000, True), (400_000, 70_000, False), (20_000, 10_000, True), (20_000, 9_999, False)],
+)
+def test_enough_of_a_mask_must_be_seen(elements: int, seen: int, passes: bool):
+    """Half of it, or as many elements as any site is asked for."""
+    values = np.zeros(elements)
+    values[seen:] = np.nan
+    place = Place("mine", check.NAME, "float32", "seeds", ("one", "two"))
+    found = check._values(place, "site", DropoutSite((elements,), 0.5), values)
+    assert found.passed == passes
