@@ -244,7 +244,7 @@ def _many(model: Model, size: int) -> list[int]:
     """Lengths, of all kinds, of as many sequences as make a batch of that size of every kind."""
     longest = min(model.max_length or LONG, LONG)
     count = max(math.ceil(size / each) for each in model.sizes(1, longest).values())
-    kinds = (longest, longest // 2, 1, 2, 0, longest - 1)
+    kinds = [min(length, longest) for length in (longest, longest // 2, 1, 2, 0, longest - 1)]
     return [kinds[row % len(kinds)] for row in range(max(count, len(kinds)))]
 
 
@@ -294,7 +294,7 @@ def _lengths(experiment: Experiment, case: str, precision: Precision) -> list[in
     """The lengths of the case's sequences; a batch of one length has no padding."""
     longest = min(LONGEST, getattr(experiment.model, "max_length", None) or LONGEST)
     if case == "ragged":
-        every = [longest, 1, 2, longest, 3, 0, longest - 1]
+        every = [min(length, longest) for length in (longest, 1, 2, longest, 3, 0, longest - 1)]
         return every if precision == "float64" else every[:1] + every[4:5]
     return [min(length, longest) for length in LENGTHS.get(case, [LONGEST, 3, 1])]
 

@@ -88,3 +88,14 @@ def test_the_largest_is_asked_for_by_default_of_a_recurrence_and_an_attention():
         for kind in load(name).model.sizes(1, 1)
     }
     assert found == set(SIZES)
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3])
+def test_no_batch_is_longer_than_the_model_takes(longest: int):
+    allowed = override(
+        load("hello-self-attention"), name="mine", task__source="h" * longest, task__target="o" * longest,
+        model__max_length=longest,
+    )  # fmt: skip
+    for precision in ("float64", "float32"):
+        for case in cases(allowed, precision, True):
+            assert all(point.batch.inputs.shape[1] <= longest for point in points(allowed, case, 0, precision))
