@@ -40,12 +40,21 @@ def check(name: str, implementation: Any, settings: Settings) -> None:
 
 
 def _declared(name: str, implementation: Any) -> dict[str, tuple[str, ...]]:
-    try:
-        declared = {choice: tuple(values) for choice, values in getattr(implementation, ATTRIBUTE, {}).items()}
-        sound = all(isinstance(each, str) for choice, values in declared.items() for each in (choice, *values))
-    # Its methods are the implementation's, and so is what they raise.
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"{name}: {ATTRIBUTE}: expected a mapping to values, got {text.exception(error)}") from error
+    declared = read(name, implementation, ATTRIBUTE, "values")
+    # The type that an object has, not the one that it says.
+    sound = all(issubclass(type(each), str) for choice, values in declared.items() for each in (choice, *values))
     if not sound or not all(declared.values()):
         raise UsageError(f"{name}: {ATTRIBUTE}: expected a mapping from names to one or more, got {declared!r}")
     return declared
+
+
+def read(name: str, implementation: Any, attribute: str, values: str) -> dict[str, tuple[Any, ...]]:
+    """A mapping to sequences that a module declares; empty where it declares none. Raises UsageError for anything else.
+
+    values: what the sequences are of, in words.
+    """
+    try:
+        return {key: tuple(each) for key, each in getattr(implementation, attribute, {}).items()}
+    # Its methods are the implementation's, and so is what they raise.
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{name}: {attribute}: expected a mapping to {values}, got {text.exception(error)}") from error

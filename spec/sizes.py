@@ -10,7 +10,7 @@ cases, in both precisions.
 
 from typing import Any
 
-from spec import text
+from spec.choices import read
 from spec.errors import UsageError
 from spec.models.base import SIZES
 
@@ -27,14 +27,9 @@ SMALL = 5 * 10**4
 def check(name: str, implementation: Any) -> None:
     """Raise UsageError unless the module declares sizes that are asked for on both sides, or none."""
     what = f"{name}: {ATTRIBUTE}"
-    try:
-        declared = {kind: tuple(sizes) for kind, sizes in getattr(implementation, ATTRIBUTE, {}).items()}
-        sound = all(
-            isinstance(size, int) and not isinstance(size, bool) for sizes in declared.values() for size in sizes
-        )
-    # Its methods are the implementation's, and so is what they raise.
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"{what}: expected a mapping to sizes, got {text.exception(error)}") from error
+    declared = read(name, implementation, ATTRIBUTE, "sizes")
+    every = [size for sizes in declared.values() for size in sizes]
+    sound = all(issubclass(type(size), int) and not isinstance(size, bool) for size in every)
     if not sound or not set(declared) <= set(SIZES):
         known = ", ".join(map(repr, SIZES))
         raise UsageError(f"{what}: expected a mapping from some of {known} to whole numbers, got {declared!r}")
