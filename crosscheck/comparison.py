@@ -1,5 +1,6 @@
 """One comparison: what was held against what, where it was worst, and whether that is within its bound."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -53,6 +54,31 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     control: bool = False
 
 
+GROWTH = 128
+"""Steps of a trajectory that are kept of how it went, at most."""
+
+GROWTH_DIGITS = 4
+"""Of the differences and bounds that are kept so: enough for a picture."""
+
+VALUE_DIGITS = 8
+"""Of the values."""
+
+
+class DifferenceGrowth(msgspec.Struct, frozen=True, kw_only=True):
+    """How two trajectories went, for a picture of them; what is judged is all of their steps.
+
+    steps: optimizer steps, from 0, at most `GROWTH` of them: of each stretch the one that comes nearest to its bound.
+    difference: the largest one there, and bound: of its element; infinite where there is none. first, second: the
+    values, where there is one a step, such as the loss.
+    """
+
+    steps: list[int]
+    difference: list[float]
+    bound: list[float]
+    first: list[float] = []
+    second: list[float] = []
+
+
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome for one tensor (or count, or rate) in one case of one check.
 
@@ -67,7 +93,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     elements: how many values were compared; 0 when the comparison could not be made, which is a failure.
     crashed: whether a side gave no answer but an exception, whose text is in `note` and `traceback`.
     evidence: of an ensemble's endpoint, whose `bound` is the margin. underpowered: neither within the margin nor beyond
-    it, so far as the evidence goes; not passed then, and no failure either.
+    it, so far as the evidence goes; not passed then, and no failure either. growth: of a trajectory, how it went.
     """
 
     experiment: str
@@ -95,6 +121,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str = ""
     evidence: Evidence | None = None
     underpowered: bool = False
+    growth: DifferenceGrowth | None = None
 
     @property
     def failed(self) -> bool:
@@ -335,6 +362,7 @@ class Place(NamedTuple):
             bound=float(limit[at, element]),
             ratio=float(ratio.max()),
             note=_extent(judged),
+            growth=_growth(one, two, ratios, limit) if stepwise else None,
         )
 
     def only(self, expected: list[str], first: Arrays, second: Arrays) -> list[Comparison]:
@@ -349,6 +377,30 @@ class Place(NamedTuple):
         place = self._asdict()
         del place["seed"]
         return Comparison(tensor=tensor, **{**place, **fields})
+
+
+def _growth(one: np.ndarray, two: np.ndarray, ratios: np.ndarray, limit: np.ndarray) -> DifferenceGrowth:
+    """How a trajectory went. All (steps, elements)."""
+    steps, every = len(one), np.arange(len(one))
+    difference = np.abs(one - two)
+    # Where nothing has a bound, all ratios are 0, and the largest difference is what there is to show.
+    worst = np.where(ratios.any(axis=1), ratios.argmax(axis=1), difference.argmax(axis=1))
+    ratio = ratios[every, worst]
+    ends = np.linspace(0, steps, min(steps, GROWTH) + 1).astype(int)
+    kept = np.array([begin + int(ratio[begin:end].argmax()) for begin, end in itertools.pairwise(ends)])
+    at = (kept, worst[kept])
+    alone = one.shape[1] == 1
+    return DifferenceGrowth(
+        steps=kept.tolist(),
+        difference=_rounded(difference[at], GROWTH_DIGITS),
+        bound=_rounded(limit[at], GROWTH_DIGITS),
+        first=_rounded(one[at], VALUE_DIGITS) if alone else [],
+        second=_rounded(two[at], VALUE_DIGITS) if alone else [],
+    )
+
+
+def _rounded(values: np.ndarray, digits: int) -> list[float]:
+    return [float(f"{value:.{digits}g}") for value in values.tolist()]
 
 
 def _flat(values: float | np.ndarray) -> np.ndarray:

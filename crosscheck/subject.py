@@ -30,6 +30,11 @@ class Subject(Protocol):
         ...
 
     @property
+    def family(self) -> str:
+        """What kind of model it is, as reports group by; also the name of its class, where sides have one."""
+        ...
+
+    @property
     def training(self) -> Training:
         """The recipe; one of 0 epochs where nothing is trained, whose loss is still that of the gradients."""
         ...

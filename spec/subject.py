@@ -36,6 +36,10 @@ class ExperimentSubject:
         task: AnyTask
         training: Training
 
+    @property
+    def family(self) -> str:
+        return type(self.model).__name__
+
     def parameters(self) -> tuple[Parameter, ...]:
         return self.model.parameters()
 

@@ -75,7 +75,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """One experiment. `failures` begins with the first one of the first check that fails, and `blame` and `explanation`
-    are about that. explanation: None where nothing was tried."""
+    are about that. explanation: None where nothing was tried. family: of its model, see crosscheck.subject; empty where
+    nobody knows what it was."""
 
     experiment: str
     hash: str
@@ -84,6 +85,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     comparisons: list[Comparison]
     blame: Blame | None = None
     explanation: Explanation | None = None
+    family: str = ""
 
     @property
     def failures(self) -> list[Comparison]:
@@ -131,6 +133,7 @@ def judge(subject: Subject, argument: str, wanted: Selection, sides: Sides) -> V
         comparisons=comparisons,
         blame=blame,
         explanation=_explanation(subject, comparisons, sides, blame),
+        family=subject.family,
     )
 
 

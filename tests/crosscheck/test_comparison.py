@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from crosscheck.comparison import Place
+from crosscheck.comparison import GROWTH, Place
 
 PLACE = Place("hello-gru", "forward", "float64", "own", ("first", "second"))
 
@@ -116,3 +116,33 @@ def test_extra_arrays_fail():
 
 def test_a_limit_is_not_met_by_nan():
     assert not PLACE.limited("drift", (math.nan, 0.0), math.nan, 1.0, 1, "").passed
+
+
+def test_how_a_trajectory_went_keeps_the_steps_that_come_nearest_to_their_bounds() -> None:
+    steps = 1000
+    one = np.zeros((steps, 3))
+    two = one.copy()
+    two[:, 1] = 1e-3
+    two[417, 2] = 5.0
+    allowed = np.full(steps, 1.0)
+    allowed[900:] = np.inf
+    growth = PLACE.close("x", one, two, allowed=allowed, stepwise=True).growth
+    assert growth is not None
+    assert len(growth.steps) == GROWTH == len(growth.difference) == len(growth.bound)
+    assert growth.steps == sorted(set(growth.steps))
+    assert growth.difference[growth.steps.index(417)] == 5.0
+    assert {d for d in growth.difference if d != 5.0} == {1e-3}
+    assert {b for s, b in zip(growth.steps, growth.bound, strict=True) if s < 900} == {1.0}
+    assert {b for s, b in zip(growth.steps, growth.bound, strict=True) if s >= 900} == {np.inf}
+    assert growth.first == []
+
+
+def test_values_are_kept_where_there_is_one_a_step() -> None:
+    losses = np.array([2.0, 1.5, 1.25])
+    growth = PLACE.close("loss", losses, losses + 1e-3, allowed=0.1, stepwise=True).growth
+    assert growth is not None
+    assert growth.steps == [0, 1, 2]
+    assert growth.first == losses.tolist()
+    assert growth.second == (losses + 1e-3).tolist()
+    assert growth.difference == [1e-3] * 3
+    assert PLACE.close("loss", losses, losses, allowed=0.1).growth is None

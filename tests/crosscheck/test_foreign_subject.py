@@ -62,6 +62,7 @@ class Stranger(msgspec.Struct, frozen=True, kw_only=True):
     training: Training = RECIPE
     outcome: NotStated = NotStated()
     seeds: int = 1
+    family: str = "Stranger"
     classes: int = CLASSES
     decodes: bool = False
     has_numeric_inputs: bool = True
