@@ -222,6 +222,18 @@ def _pair(options: argparse.Namespace) -> int:
     return command.carry_out(options)
 
 
+def _doctor_parser() -> argparse.ArgumentParser:
+    from crosscheck.cli.doctor import command
+
+    return command.parser()
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from crosscheck.cli.doctor import command
+
+    return command.carry_out(options)
+
+
 def _list() -> int:
     """The experiments that come with ohlol, and the checks."""
     asked = " (only where named in --checks, or with --thorough)"
@@ -409,4 +421,5 @@ COMMANDS: dict[str, Any] = {
     "faults": (_faults_parser, _faults),
     "cache": (_cache_parser, _cache),
     "bench": (_bench_parser, _bench),
+    "doctor": (_doctor_parser, _doctor),
 }
