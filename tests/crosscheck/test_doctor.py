@@ -14,7 +14,7 @@ from crosscheck.cli.command import main
 from crosscheck.cli.doctor import command, frameworks, places, settings, versions
 from crosscheck.cli.doctor.line import DoctorLine
 from crosscheck.cli.doctor.versions import TriedVersions
-from crosscheck.cli.doctor.worker import FrameworkSeen, FrameworkMissed
+from crosscheck.cli.doctor.worker import FrameworkMissed, FrameworkSeen
 from spec.environment import DeviceFound, Environment
 from spec.machine import THREADS
 
