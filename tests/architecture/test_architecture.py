@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "spec": {"numpy", "spec", "msgspec", "safetensors", "rich", "matplotlib"},
     "torch_impl": COMMON | {"torch_impl", "torch", "jaxtyping"},
     "flax_impl": COMMON | {"flax_impl", "jax", "flax", "optax", "jaxtyping"},
-    "crosscheck": COMMON | {"crosscheck", "hypothesis", "msgspec", "scipy", "rich", "matplotlib"},
+    "crosscheck": COMMON
+    | {"crosscheck", "hypothesis", "jinja2", "markupsafe", "msgspec", "scipy", "rich", "matplotlib"},
 }
 
 READERS = {

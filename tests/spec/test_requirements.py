@@ -92,7 +92,7 @@ def test_the_lists_are_those_of_the_distribution() -> None:
         return {one.partition(">")[0] for one in listed}
 
     assert names(PROJECT["dependencies"]) == {*requirements.PACKAGES, "matplotlib"}
-    assert names(PROJECT["optional-dependencies"]["crosscheck"]) == {"hypothesis", "scipy"}
+    assert names(PROJECT["optional-dependencies"]["crosscheck"]) == {"hypothesis", "jinja2", "scipy"}
     assert PROJECT["requires-python"] == f">={'.'.join(map(str, requirements.PYTHON))}"
     assert requirements.EXTRAS.keys() == {"crosscheck", "flax_impl", "torch_impl"}
     for extras in requirements.EXTRAS.values():

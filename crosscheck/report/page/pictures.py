@@ -1,0 +1,254 @@
+"""The pictures of one subject: losses, differences against their bounds, parameters over steps, attention, ensembles.
+
+No text that is not ours is drawn but names of tensors, which are drawn as they are: nothing of them is markup.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crosscheck.comparison import DifferenceGrowth
+from crosscheck.report.page.vector import INKS
+from spec.text import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDE, HIGH, ROW = 350, 210, 13
+"""Points of a picture, and of a heat map's row."""
+
+LEFT = 40
+"""Points that numbers beside an axis take."""
+
+SPAN = 1e-30, 1e10
+"""Differences that a log axis shows; what is smaller or larger stands at its ends."""
+
+DASHES = (0, (3, 3))
+
+LEAST = 1e-4
+"""Share of a bound from which on a heat map tells shares apart."""
+
+SHADES = ((0.93, 0.96, 0.99), (0.72, 0.84, 0.94), (0.42, 0.68, 0.84), (0.19, 0.51, 0.74), (0.03, 0.29, 0.55))
+"""From nothing to the whole of a bound."""
+
+BEYOND, UNBOUNDED = (0.80, 0.12, 0.10), (0.75, 0.75, 0.75)
+
+ROWS = 60
+"""Of a heat map, at most."""
+
+LABEL = 22
+"""Characters of a tensor's name beside its row."""
+
+
+def losses(found: DifferenceGrowth) -> "Figure":
+    """Both sides' losses: the second is dashed, so that the first is seen below it."""
+    figure, axes = _axes("losses", WIDE, HIGH)
+    for values, ink, style, width in ((found.first, "first", "-", 3.0), (found.second, "second", DASHES, 1.8)):
+        axes.plot(found.steps, _finite(values), color=INKS[ink], linestyle=style, linewidth=width, clip_on=False)
+    drawn = np.concatenate([_finite(found.first), _finite(found.second), [0.0]])
+    lowest, highest = float(np.nanmin(drawn)), float(np.nanmax(drawn))
+    axes.set_ylim(lowest, highest + 0.05 * ((highest - lowest) or 1.0))
+    _few(axes, found.steps)
+    return figure
+
+
+def growth(found: Sequence[tuple[str, DifferenceGrowth]]) -> "Figure":
+    """How far differences are from their bounds, on a log axis, which has no place for a difference of zero.
+
+    found: with the precision that each was computed in, those with a bound somewhere or a difference.
+    """
+    figure, axes = _axes("growth", WIDE, HIGH)
+    axes.set_yscale("log")
+    drawn = np.concatenate([_positive(values) for _, each in found for values in (each.bound, each.difference)])
+    drawn = np.clip(drawn, *SPAN)
+    lowest = 10.0 ** np.floor(np.log10(drawn.min()) - 0.3)
+    highest = 10.0 ** np.ceil(np.log10(drawn.max()) + 0.3)
+    for precision, each in found:
+        steps, bound = np.array(each.steps), np.array(each.bound)
+        bound = np.where(np.isfinite(bound) & (bound > 0), np.clip(bound, lowest, highest), np.nan)
+        # Not finite is as far beyond any bound as can be.
+        difference = np.where(np.isfinite(each.difference), each.difference, highest)
+        difference = np.where(difference > 0, np.clip(difference, lowest, highest), 0.0)
+        seen, bounded = difference > 0, np.isfinite(bound)
+        both = seen & bounded
+        below, above = np.minimum(difference, bound)[both], bound[both]
+        outline = np.append(steps[both], steps[both][::-1]), np.append(below, above[::-1])
+        axes.fill(*outline, color=INKS["first"], alpha=0.13, linewidth=0, clip_on=False)
+        axes.plot(steps, bound, color=INKS["ink"], linestyle=(0, (4, 2)), linewidth=1.3, clip_on=False)
+        axes.plot(steps[seen], difference[seen], color=INKS["first"], linewidth=1.7, clip_on=False)
+        over = np.where(difference > bound, difference, np.nan)
+        if np.isfinite(over).any():
+            axes.plot(steps, over, "o-", color=INKS["bad"], markersize=3, linewidth=2.4, clip_on=False)
+        if bounded.any():
+            at = int(np.flatnonzero(bounded)[0])
+            place = {"xytext": (2, 4), "textcoords": "offset points", "fontsize": 10, "color": INKS["ink"]}
+            axes.annotate(f"bound, {precision}", (float(steps[at]), float(bound[at])), **place)
+    axes.set_ylim(lowest, highest)
+    _decades(axes, lowest, highest)
+    _few(axes, found[0][1].steps)
+    return figure
+
+
+def heat_map(found: Sequence[tuple[str, DifferenceGrowth]]) -> "Figure":
+    """Tensors x steps: the share of its bound that each tensor's difference takes. found: with the tensors' names."""
+    columns = max(len(each.steps) for _, each in found)
+    steps = max((each.steps for _, each in found), key=len)
+    rows = np.array([_colours(each, columns) for _, each in found])
+    names = [_short(name) for name, _ in found]
+    left = 5.8 * max(map(len, names)) + 8
+    figure, axes = _axes("heat map", WIDE, ROW * len(rows) + 34, left, grid=False)
+    axes.imshow(rows, aspect="auto", interpolation="none", extent=(0, columns, len(rows), 0), clip_on=False)
+    _fixed(axes.yaxis, [row + 0.5 for row in range(len(rows))], names)
+    ticks = np.unique(np.linspace(0, columns - 1, 5).astype(int))
+    _fixed(axes.xaxis, ticks + 0.5, [str(steps[at]) for at in ticks])
+    return figure
+
+
+def attention(first: np.ndarray, second: np.ndarray) -> "Figure":
+    """Attention weights of either side, (queries, keys), side by side: the darker, the larger."""
+    figure = _figure(WIDE, HIGH)
+    most = max(float(np.nanmax(np.nan_to_num(weights))) for weights in (first, second)) or 1.0
+    for number, weights in enumerate((first, second)):
+        axes = figure.add_axes((0.07 + 0.5 * number, 0.12, 0.42, 0.78))
+        _plain(axes, grid=False)
+        shade = np.clip(np.nan_to_num(weights) / most, 0.0, 1.0)[..., None]
+        light, dark = np.array(SHADES[0]), np.array(SHADES[-1])
+        axes.imshow(light + (dark - light) * shade, interpolation="none", aspect="equal", clip_on=False)
+        for axis, count in ((axes.yaxis, weights.shape[0]), (axes.xaxis, weights.shape[1])):
+            ticks = np.unique(np.linspace(0, count - 1, min(count, 8)).astype(int))
+            _fixed(axis, ticks, map(str, ticks))
+    return figure
+
+
+def ensembles(first: np.ndarray, second: np.ndarray) -> "Figure":
+    """What share of either ensemble, (members,), is at most that: empirical distribution functions."""
+    figure, axes = _axes("ensembles", WIDE, HIGH)
+    for values, ink, style, width in ((first, "first", "-", 3.0), (second, "second", DASHES, 1.8)):
+        ordered = np.sort(values[np.isfinite(values)])
+        chosen = np.unique(np.linspace(0, len(ordered) - 1, 100).astype(int)) if len(ordered) else []
+        shares = (np.asarray(chosen) + 1) / max(len(ordered), 1)
+        axes.plot(ordered[chosen], shares, color=INKS[ink], linestyle=style, linewidth=width, clip_on=False)
+    drawn = np.concatenate([first, second])
+    drawn = drawn[np.isfinite(drawn)]
+    axes.set_xlim(float(drawn.min(initial=0.0)), float(drawn.max(initial=1.0)))
+    axes.set_ylim(0, 1)
+    return figure
+
+
+def can_grow(one: DifferenceGrowth) -> bool:
+    """Whether a log axis has anything to show of it."""
+    return bool(_positive(one.bound).size or _positive(one.difference).size)
+
+
+def largest_share(one: DifferenceGrowth) -> float:
+    """Of its bound, over all steps that have one."""
+    shares = share(one)
+    known = shares[~np.isnan(shares)]
+    return float(known.max()) if known.size else 0.0
+
+
+def share(one: DifferenceGrowth) -> np.ndarray:
+    """Of its bound at each of its steps: infinite beyond a bound of zero, NaN where there is no bound."""
+    difference, bound = np.array(one.difference), np.array(one.bound)
+    found = np.where(difference > 0, np.inf, 0.0)
+    np.divide(difference, bound, out=found, where=np.isfinite(difference) & np.isfinite(bound) & (bound > 0))
+    found = np.where(np.isnan(difference), np.inf, found)
+    return np.where(np.isfinite(bound), found, np.nan)
+
+
+def _colours(one: DifferenceGrowth, columns: int) -> list[tuple[float, float, float]]:
+    """A colour for each column. What is compared once an epoch stands for the epoch's steps."""
+    shares = share(one)
+    at = (np.arange(columns) * len(shares)) // columns
+    return [UNBOUNDED if np.isnan(value) else _shade(float(value)) for value in shares[at]]
+
+
+def _shade(value: float) -> tuple[float, float, float]:
+    if value > 1:
+        return BEYOND
+    place = 0.0 if value <= LEAST else 1.0 - np.log10(value) / np.log10(LEAST)
+    return SHADES[min(int(place * len(SHADES)), len(SHADES) - 1)]
+
+
+def _finite(values: Sequence[float]) -> np.ndarray:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _positive(values: Sequence[float]) -> np.ndarray:
+    found = np.array(values)
+    return found[np.isfinite(found) & (found > 0)]
+
+
+def _figure(width: float, height: float) -> "Figure":
+    # Imported here, since it takes a second, and only a page draws.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / 72, height / 72))
+    figure.patch.set_visible(False)
+    return figure
+
+
+def _axes(kind: str, width: float, height: float, left: float = LEFT, grid: bool = True) -> "tuple[Figure, Axes]":
+    """Axes with nothing in them. The next call for the same kind clears them."""
+    figure, axes = _kept_axes(kind, width, height, left, grid)
+    for artist in (*axes.lines, *axes.patches, *axes.texts, *axes.images):
+        artist.remove()
+    return figure, axes
+
+
+@lru_cache(maxsize=64)
+def _kept_axes(kind: str, width: float, height: float, left: float, grid: bool) -> "tuple[Figure, Axes]":
+    """Making axes takes longer than drawing them. kind: what is drawn, since a scale stays with its axes."""
+    del kind
+    figure = _figure(width, height)
+    axes = figure.add_axes((left / width, 20 / height, 1 - (left + 8) / width, 1 - 30 / height))
+    _plain(axes, grid)
+    return figure, axes
+
+
+def _plain(axes: "Axes", grid: bool) -> None:
+    from matplotlib.ticker import NullLocator
+
+    axes.patch.set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0, labelsize=10, labelcolor=INKS["quiet"])
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_locator(NullLocator())
+    if grid:
+        axes.grid(axis="y", color=INKS["rule"], linewidth=0.7, clip_on=False)
+        axes.set_axisbelow(True)
+
+
+def _few(axes: "Axes", steps: Sequence[int]) -> None:
+    """Ticks at whole steps."""
+    last = max(steps, default=0)
+    axes.set_xlim(-0.02 * (last or 1), 1.02 * (last or 1))
+    ticks = np.unique(np.linspace(0, last, 5).astype(int)).tolist()
+    _fixed(axes.xaxis, ticks, map(str, ticks))
+
+
+def _decades(axes: "Axes", lowest: float, highest: float) -> None:
+    """Ticks at powers of ten, without what a formula's typesetting would take."""
+    low, high = round(np.log10(lowest)), round(np.log10(highest))
+    powers = range(low, high + 1, max(1, (high - low) // 5))
+    _fixed(axes.yaxis, [10.0**power for power in powers], [f"1e{power}" for power in powers])
+
+
+def _fixed(axis: Any, places: Any, labels: Any) -> None:
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
+
+    axis.set_major_locator(FixedLocator(list(places)))
+    axis.set_major_formatter(FixedFormatter(list(labels)))
+    axis.set_minor_formatter(NullFormatter())
+    for label in axis.get_ticklabels():
+        label.set_parse_math(False)
+
+
+def _short(name: str) -> str:
+    """A tensor's name that fits beside its row: the end of it tells more."""
+    shown = visible(name.removeprefix("parameters/"))
+    return shown if len(shown) <= LABEL else f"…{shown[1 - LABEL :]}"
