@@ -34,7 +34,7 @@ comma := ,
 INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck faults test test-pairs test-weights test-maps test-large-pair test-signals tables-optimizers tables-layers tables-pages lint types check format clean
+.PHONY: crosscheck faults test test-pairs test-weights test-maps test-large-pair test-clean-pairs test-signals tables-optimizers tables-layers tables-pages lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
@@ -60,6 +60,10 @@ test-maps: $(VENV)/installed
 # A pair of 110 million parameters: what it takes of two cores and of memory. Takes ten minutes and 14 GB.
 test-large-pair: $(VENV)/installed
 	$(RUN) tests/large_pair.py
+
+# Pairs that are alike, with 100 seeds: 400 runs, in which nothing may differ. Takes hours.
+test-clean-pairs: $(VENV)/installed
+	$(RUN) tests/clean_pairs.py
 
 # Stops the train commands at random moments and resumes them, and stops crosscheck; takes many minutes.
 test-signals: $(VENV)/installed

@@ -34,6 +34,10 @@ from spec.typical import NOT_DRAWN, typical
 SHIPPED = Path(str(resources.files("spec") / "experiments"))
 """Where the experiments that come with ohlol stand."""
 
+DRAWN = SHIPPED / "drawn"
+"""Where those stand that `crosscheck explore` drew and every comparison has, with options that the shipped ones never
+vary. Files, since what a seed draws changes with every new option of the spec."""
+
 COURSE_ROWS = "The course's rows: see the table in docs/experiments.md"
 """Said where descriptions are listed, which name them."""
 
@@ -134,23 +138,28 @@ def shipped() -> list[str]:
     return named_in(SHIPPED)
 
 
+def drawn() -> list[str]:
+    """Names of the experiments that were drawn, in alphabetical order."""
+    return named_in(DRAWN)
+
+
 def named_in(folder: Path) -> list[str]:
     """Names of the experiments of a folder, in alphabetical order."""
     return sorted(path.stem for path in folder.glob("*.toml"))
 
 
 def load(name: str, beside: Path | None = None) -> Experiment:
-    """Load a shipped experiment by name, or any by the path of its TOML file. Raises SpecError.
+    """Load a shipped or drawn experiment by name, or any by the path of its TOML file. Raises SpecError.
 
     beside: a folder of further experiments that are loaded by name.
     """
     path = Path(name)
-    if beside is not None and name in named_in(beside):
-        path = beside / f"{name}.toml"
-    elif path.suffix != ".toml" and "/" not in name:
-        path = SHIPPED / f"{name}.toml"
-        if name not in shipped():
-            close = difflib.get_close_matches(name, shipped(), 3)
+    if path.suffix != ".toml" and "/" not in name:
+        folders = [folder for folder in (beside, SHIPPED, DRAWN) if folder and name in named_in(folder)]
+        if folders:
+            path = folders[0] / f"{name}.toml"
+        else:
+            close = difflib.get_close_matches(name, [*shipped(), *drawn()], 3)
             hint = f" (close: {', '.join(close)})" if close else " (see --list)"
             raise SpecError(name, "experiment", f"a shipped name or the path of a .toml file{hint}", repr(name))
     try:

@@ -1,7 +1,7 @@
 """Does explore find the faults in what shipped experiments never vary, and name the option? Takes minutes.
 
-    python tests/explore_faults.py                   # those of crosscheck/faults/table/unvaried.py, as --seed 0 draws
-    python tests/explore_faults.py --seed 3 --write 'beta*'
+    python tests/explore_faults.py            # those of crosscheck/faults/table with an option, as --seed 0 draws
+    python tests/explore_faults.py --seed 3 --write 'torch_impl/beta*'
 
 Of each fault: how many experiments are drawn until the first that shows it, of those that ten minutes come to; whether
 the smallest that still does names the option; --write keeps that one as the experiment that the fault is planted on.
@@ -26,7 +26,7 @@ from crosscheck.explore.drawing import Drawn, draw  # noqa: E402
 from crosscheck.explore.pair import Pair, Question  # noqa: E402
 from crosscheck.faults import given, plant  # noqa: E402
 from crosscheck.faults.fault import Fault  # noqa: E402
-from crosscheck.faults.table.unvaried import FAULTS  # noqa: E402
+from crosscheck.faults.table import FAULTS  # noqa: E402
 from spec import experiment as experiments  # noqa: E402
 from spec.experiment import Experiment  # noqa: E402
 
@@ -73,14 +73,14 @@ def main() -> int:
     options = parser.parse_args()
     missed = 0
     for fault in FAULTS:
-        if not any(fnmatchcase(fault.name, name) for name in options.names):
+        if not fault.option or not any(fnmatchcase(plant.label(fault), name) for name in options.names):
             continue
         begin = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="explore-faults-") as place:
             both = found(fault, options.seed, Path(place))
         if both is None:
             missed += 1
-            print(f"{fault.name}: not found in {IN_TEN_MINUTES} experiments", flush=True)
+            print(f"{plant.label(fault)}: not found in {IN_TEN_MINUTES} experiments", flush=True)
             continue
         drawn, smallest = both
         about = f"Shrunk by crosscheck explore from seed {options.seed}, number {drawn.experiment.name.split('-')[-1]}"
@@ -91,7 +91,7 @@ def main() -> int:
         told = f"{drawn.experiment.name}, {len(drawn.choices)} choices, shrunk to {len(smallest.choices)}"
         seconds = time.monotonic() - begin
         print(
-            f"{fault.name}: {told}, {'names' if named else 'DOES NOT NAME'} {fault.option!r}, {seconds:.0f} s",
+            f"{plant.label(fault)}: {told}, {'names' if named else 'DOES NOT NAME'} {fault.option!r}, {seconds:.0f} s",
             flush=True,
         )
         if options.write:

@@ -19,9 +19,6 @@ QUESTION: str = "do the loss and its gradients agree, at random points and where
 PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
 SAME_INPUTS: bool = True
 
-ASKED = 10_000
-"""Parameters up to which the equations are asked for their gradients: it takes a forward pass for each."""
-
 LOSS = "loss"
 """What is recorded beside the gradients by the parameters and the batch's inputs."""
 
@@ -61,7 +58,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
             where = f"{point.name} against the first point"
             found += _judge(here, point, where, first, expected, _at(point, arrays))
     if points[0].live:
-        asked = subject.reference is not None and subject.parameter_count <= ASKED
+        asked = subject.reference is not None and equations.affordable(subject, points[0].batch)
         exact = partial(_exact, subject, place) if asked else None
         found += dead(place, subject.parameters(), _at(points[0], first), _at(points[0], second), exact)
     if equations.asked(subject, place):

@@ -13,7 +13,6 @@ from crosscheck.checks.selection import Selection
 from crosscheck.cli import output
 from crosscheck.cli.options import add_implementations, add_report, seconds, whole
 from crosscheck.exit_codes import TABLE
-from crosscheck.explore import sample
 from crosscheck.judging.summary import Summary
 from crosscheck.request import Options, owner
 from spec import cache, crash, signals, text
@@ -239,7 +238,7 @@ def _list() -> int:
     asked = " (only where named in --checks, or with --thorough)"
     for title, rows in (
         ("experiments:", [(name, experiments.load(name).description) for name in experiments.shipped()]),
-        ("drawn by explore:", [(name, sample.load(name).description) for name in sample.names()]),
+        ("drawn by explore:", [(name, experiments.load(name).description) for name in experiments.drawn()]),
         ("checks, from the ground up:", [(r.NAME, r.QUESTION + (asked if r in ON_REQUEST else "")) for r in LADDER]),
     ):
         print(title)
@@ -251,8 +250,8 @@ def _list() -> int:
 
 def _plan(options: argparse.Namespace) -> "Plan":
     chosen: dict[str, Experiment] = {}
-    for argument in options.experiments or [*experiments.shipped(), *sample.names()]:
-        experiment = sample.load(argument)
+    for argument in options.experiments or [*experiments.shipped(), *experiments.drawn()]:
+        experiment = experiments.load(argument)
         if any(experiment.name == other.name for other in chosen.values()):
             raise UsageError(f"{argument}: expected each experiment's name once, got {experiment.name} twice")
         chosen[argument] = experiment

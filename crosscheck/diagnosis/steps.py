@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from crosscheck.bounds.tolerances import largest
@@ -14,7 +15,7 @@ from crosscheck.subject import Subject
 from spec.errors import Unsupported
 from spec.framework import Precision, Settings
 from spec.parameters import Parameters, generator_for
-from spec.training import State, initial_state
+from spec.training import SGD, Adam, AdamW, State, initial_state
 
 STEP_ROUNDINGS = 16
 """Roundings of an optimizer's step: of a decay, a slot, two corrections, a root, a quotient, the rate and a difference,
@@ -82,9 +83,14 @@ def at_step(
         expected = np.array(loss)
         found["loss"] = measure(arrays["loss"][step], expected, rounding(expected, precision), precision)
         spread = _spread(gradients, precision, 1.0 if only is None else FROM_FEW)
+        taken = subject
+        if only is not None and subject.training.clipping is not None:
+            factor = _clipped_by(subject, handed, before, _recorded(handed, arrays, step))
+            gradients, spread = ({n: factor * value for n, value in each.items()} for each in (gradients, spread))
+            taken = subject.with_training(msgspec.structs.replace(subject.training, clipping=None))
 
         def take(gradients: Parameters) -> State:
-            return subject.reference.advance(subject, before, gradients, handed.seed, settings)
+            return subject.reference.advance(taken, before, gradients, handed.seed, settings)
 
     after, up, down = (take({n: g + sign * spread[n] for n, g in gradients.items()}) for sign in (0, 1, -1))
     for prefix, part in (("slots/", "slots"), ("parameters/", "parameters")):
@@ -105,6 +111,41 @@ def at_step(
         bound = rounding(expected, precision)
         found["logits"] = measure(arrays["logits"][epoch - 1], expected, bound, precision)
     return found
+
+
+def _clipped_by(subject: Subject, handed: Given, before: State, after: State) -> float:
+    """The factor by which the equations clip a step's gradients g, of which most are not known.
+
+    What a side has left tells the direction v that it took for g, but for a factor; g . v takes one forward pass for
+    each tensor; and |g| = g . v / |v| where the two are parallel. Where they are not, some elements are off, which is
+    looked at beside this. A v that is off by a small angle changes it by the square of that. Raises Unsupported where
+    v is no number.
+    """
+    clipping, settings = subject.training.clipping, Settings("float64")
+    assert clipping is not None
+    direction = _direction(subject, handed, before, after)
+    size = np.sqrt(sum(np.sum(np.square(value)) for value in direction.values()))
+    if not np.isfinite(size):
+        raise Unsupported("clipping needs all gradients, and those of a side are not finite")
+    if size == 0:
+        return 1.0
+    slopes = subject.reference.slopes_at(subject, before, handed.seed, settings, direction)
+    return min(1.0, clipping.max_norm / (abs(sum(slopes.values())) / size + clipping.epsilon))
+
+
+def _direction(subject: Subject, handed: Given, before: State, after: State) -> Parameters:
+    """What a side added to its averages or, without any, took off its parameters: its gradients, times a factor."""
+    match subject.training.optimizer:
+        case Adam(beta1=share) | AdamW(beta1=share):
+            slot = "exp_avg"
+        case SGD(momentum=share) if share:
+            slot = "momentum_buffer"
+        case _:
+            # Rows of an embedding may be rescaled before the step.
+            still = {name: np.zeros_like(value) for name, value in before.parameters.items()}
+            begun = subject.reference.advance(subject, before, still, handed.seed, Settings("float64")).parameters
+            return {name: begun[name] - value for name, value in after.parameters.items()}
+    return {name: after.slots[f"{name}.{slot}"] - share * before.slots[f"{name}.{slot}"] for name in before.parameters}
 
 
 def at_which_they_differ(

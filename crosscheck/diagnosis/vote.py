@@ -11,14 +11,10 @@ from crosscheck.diagnosis import stages, steps
 from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask
 from crosscheck.diagnosis.distance import Distance, decide, rounding
 from crosscheck.diagnosis.finding import Blame, Departure
+from crosscheck.probes import equations
 from crosscheck.subject import Subject
 from spec import text
 from spec.errors import OhlolError
-from spec.tasks import Batch
-
-LARGEST = 10**9
-"""Multiplications up to which the reference is asked for all of a model's gradients: it takes a forward pass for each.
-Beyond, it is asked for those of the elements at which the sides differ most."""
 
 Recorded = dict[str, Arrays]
 """Each side's arrays of the failed case, by the side's name."""
@@ -97,12 +93,8 @@ def _by_steps(subject: Subject, failure: Comparison, recorded: Recorded, seed: i
     else:
         return _undecided("the reference was not asked to train")
     found, at_failure = {}, {}
-    few = not handed.gradients and _multiplications(subject, subject.batch(seed, 0, "float64")) > LARGEST
-    if few and subject.training.clipping is not None:
-        return _undecided(
-            "clipping needs all gradients, and the reference would multiply more than "
-            f"{LARGEST} times for those of {subject.parameter_count} parameters"
-        )
+    # Beyond, it is asked for those of the elements at which the sides differ most.
+    few = not handed.gradients and not equations.affordable(subject, subject.batch(seed, 0, "float64"))
     for name, arrays in recorded.items():
         last = max((len(array) for key, array in arrays.items() if key.startswith("parameters/")), default=0) - 1
         if last < 0:
@@ -140,7 +132,7 @@ def _by_stages(
         return ask(check, subject, failure, seed, Arbiter(subject.reference, forced))
 
     few = check.NAME == gradients.NAME and any(
-        _multiplications(point.subject, point.batch) > LARGEST
+        not equations.affordable(point.subject, point.batch)
         for point in subject.points(failure.case, seed, failure.precision)
     )
     elements = _elements(subject, failure, list(recorded.values()), seed) if few else None
@@ -192,12 +184,6 @@ def _by_stages(
     found = [stages.stage(deep, name, names, own[name], plain[name]) for name in blamed]
     reason = "each stage from the side's own earlier ones, against the reference's"
     return _blamed(found, reason, value, "no stage of either side is beyond its rounding")
-
-
-def _multiplications(subject: Subject, batch: Batch) -> int:
-    """About, of as many forward passes as there are parameters."""
-    rows, time = batch.inputs.shape[:2]
-    return rows * time * subject.parameter_count**2
 
 
 def _elements(subject: Subject, failure: Comparison, sides: Sequence[Arrays], seed: int) -> list[dict[str, list[int]]]:

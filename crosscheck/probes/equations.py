@@ -17,16 +17,26 @@ from crosscheck.subject import Subject
 from spec.framework import Settings
 from spec.parameters import generator_for
 from spec.points import INITIAL, Point
+from spec.tasks import Batch
 
 LOOKED_AT = "ragged"
 """The case of forward and gradients whose first points are looked at."""
 
 EXACT = "spec.reference"
 
+LARGEST = 10**9
+"""Multiplications up to which the equations are asked for all of a model's gradients: each takes a forward pass."""
+
 
 def asked(subject: Subject, place: Place) -> bool:
     """Whether it is that case, in float64, and somebody knows the equations."""
     return subject.reference is not None and place.case == LOOKED_AT and place.precision == "float64"
+
+
+def affordable(subject: Subject, batch: Batch) -> bool:
+    """Whether they are asked for all gradients of a loss of that batch: as many forward passes as parameters."""
+    rows, time = batch.inputs.shape[:2]
+    return rows * time * subject.parameter_count**2 <= LARGEST
 
 
 def _points(subject: Subject, place: Place) -> list[Point]:

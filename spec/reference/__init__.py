@@ -9,7 +9,16 @@ from spec.experiment import Experiment
 from spec.framework import Settings, Side, side_of
 from spec.reference.contract import describe, forced, forward, gradients, initialize, loss_gradient, round_trip, slopes
 from spec.reference.optimizer import step as optimizer_step
-from spec.reference.training import advance, gradients_at, predict, replay, train, train_ensemble, train_starts
+from spec.reference.training import (
+    advance,
+    gradients_at,
+    predict,
+    replay,
+    slopes_at,
+    train,
+    train_ensemble,
+    train_starts,
+)
 
 __all__ = [
     "advance",
@@ -26,6 +35,7 @@ __all__ = [
     "replay",
     "round_trip",
     "slopes",
+    "slopes_at",
     "train",
     "train_ensemble",
     "train_starts",

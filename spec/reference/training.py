@@ -10,7 +10,7 @@ from spec.framework import Ensemble, Gradients, MaskSource, Replay, Settings, Tr
 from spec.models import keep_masks
 from spec.parameters import Parameters, check, generator_for
 from spec.reference import encoder_decoder
-from spec.reference.contract import Elements, check_settings, evaluate, gradients, initialize
+from spec.reference.contract import Elements, check_settings, evaluate, gradients, initialize, slopes
 from spec.reference.model import Evaluation
 from spec.reference.optimizer import renormalized, step
 from spec.tasks import Batch
@@ -60,6 +60,16 @@ def gradients_at(
     size, time = batch.inputs.shape[:2]
     dropped = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", state.step))
     return gradients(experiment, state.parameters, batch, settings, dropped, only)
+
+
+def slopes_at(
+    experiment: Experiment, state: State, seed: int, settings: Settings, directions: Parameters
+) -> dict[str, float]:
+    """The products of `gradients_at`'s tensors with directions of their shapes, see spec.reference.contract.slopes."""
+    batch = experiment.batch(seed, state.step, settings.precision)
+    size, time = batch.inputs.shape[:2]
+    dropped = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", state.step))
+    return slopes(experiment, state.parameters, batch, settings, directions, dropped)
 
 
 def advance(experiment: Experiment, state: State, found: Parameters, seed: int, settings: Settings) -> State:

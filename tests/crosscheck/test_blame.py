@@ -15,6 +15,7 @@ from crosscheck.checks import LADDER
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.diagnosis import vote
 from crosscheck.diagnosis.finding import Blame
+from crosscheck.probes import equations
 from crosscheck.report.details import blame_facts
 from crosscheck.request import Request
 from spec import reference
@@ -203,7 +204,7 @@ def test_what_no_distance_can_be_measured_of(change: Callable[[Any], Any], value
 def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Whether the model is small enough for the reference to be asked for all of its gradients."""
     if request.param != "all elements":
-        monkeypatch.setattr(vote, "LARGEST", 10)
+        monkeypatch.setattr(equations, "LARGEST", 10)
     return request.param
 
 
@@ -296,18 +297,19 @@ def test_the_step_at_which_an_optimizer_departs(experiment: str, part: str, name
 @pytest.mark.parametrize(
     ("name", "part", "stage", "step", "largest"),
     [
-        ("hello-lstm-adamw-warm-up", "parameters", "update", 0, vote.LARGEST),
-        ("hello-lstm-adamw-warm-up", "parameters", "update", 5, vote.LARGEST),
+        ("hello-lstm-adamw-warm-up", "parameters", "update", 0, equations.LARGEST),
+        ("hello-lstm-adamw-warm-up", "parameters", "update", 5, equations.LARGEST),
         ("hello-lstm-adamw-warm-up", "parameters", "update", 5, 10),
-        ("hello-gru-clipping", "slots", "gradient or slots", 0, vote.LARGEST),
+        ("hello-gru-clipping", "slots", "gradient or slots", 0, equations.LARGEST),
         ("hello-gru", "slots", "gradient or slots", 5, 10),
+        ("hello-gru-clipping", "slots", "gradient or slots", 5, 10),
     ],
 )
 def test_the_step_at_which_a_training_departs(
     name: str, part: str, stage: str, step: int, largest: int, monkeypatch: pytest.MonkeyPatch
 ):
     experiment = override(load(name), training__epochs=12)
-    monkeypatch.setattr(vote, "LARGEST", largest)
+    monkeypatch.setattr(equations, "LARGEST", largest)
 
     def train(original: Any, experiment: Any, state: Any, epochs: int, seed: int, settings: Any, **named: Any) -> Any:
         if state.step > step:  # Resumed later than that.
@@ -390,18 +392,42 @@ def test_where_the_reference_has_nothing_to_say(failure: Comparison, departs: st
     assert blame.reason
 
 
-def test_clipping_is_by_all_gradients(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(vote, "LARGEST", 10)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"name": "Adam", "learning_rate": 0.01},
+        {"name": "SGD", "learning_rate": 0.1},
+        {"name": "SGD", "learning_rate": 0.1, "momentum": 0.5},
+    ],
+)
+@pytest.mark.parametrize("norm", [0.5, 2.0, 1e6])
+def test_clipping_where_most_gradients_are_not_known(
+    optimizer: dict[str, Any], norm: float, monkeypatch: pytest.MonkeyPatch
+):
+    """It is by all of them: half the norm, twice, or none at all."""
+    monkeypatch.setattr(equations, "LARGEST", 10)
+    experiment = override(load("hello-gru-clipping"), training__epochs=3, training__optimizer=optimizer)
+    clipping = experiment.training.clipping
+    assert clipping is not None
+
+    def train(original: Any, experiment: Any, *given: Any, **named: Any) -> Any:
+        return original(override(experiment, training__clipping__max_norm=norm * clipping.max_norm), *given, **named)
+
+    (departure,) = blamed(experiment, "trajectory", Faulty(train=train)).departures
+    assert departure.step == 0
+    assert departure.stage == ("gradient or slots" if experiment.training.optimizer.slots else "gradient or update")
+
+
+def test_a_loss_beside_clipping(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(equations, "LARGEST", 10)
     experiment = override(load("hello-gru-clipping"), training__epochs=3)
 
     def train(original: Any, *given: Any, **named: Any) -> Any:
         made = original(*given, **named)
         return made._replace(losses=made.losses * (1 + 1e-6))
 
-    _, blame = judged(experiment, "trajectory", reference, Faulty(train=train))
-    assert blame is not None
-    assert blame.at_fault == "undecided"
-    assert blame.reason.startswith("clipping needs all gradients")
+    (departure,) = blamed(experiment, "trajectory", Faulty(train=train)).departures
+    assert (departure.step, departure.stage) == (0, "loss")
 
 
 @pytest.mark.parametrize("problem", ["unsupported", "broken"])

@@ -20,7 +20,7 @@ from msgspec import inspect
 
 from crosscheck.cli import command
 from crosscheck.cli.command import main
-from crosscheck.explore import drawing, run, sample, shrinking
+from crosscheck.explore import drawing, run, shrinking
 from crosscheck.explore.coverage import covered, options, settings, taken
 from crosscheck.explore.drawing import Drawn, Impossible, build, draw, replay
 from crosscheck.explore.findings import Looked, conclude
@@ -540,12 +540,12 @@ SAMPLED = {
 
 
 def test_every_comparison_has_a_few_drawn_experiments(capsys: pytest.CaptureFixture[str]):
-    drawn = [sample.load(name) for name in sample.names()]
+    drawn = [experiments.load(name) for name in experiments.drawn()]
     assert 5 <= len(drawn) <= 8
     varied = {what for what, holds in NEVER_VARIED.items() if any(map(holds, drawn))}
     assert varied >= SAMPLED
     parser = command._check_parser()
-    assert set(command._plan(parser.parse_args([])).experiments) == {*experiments.shipped(), *sample.names()}
+    assert set(command._plan(parser.parse_args([])).experiments) == {*experiments.shipped(), *experiments.drawn()}
     assert list(command._plan(parser.parse_args(["drawn-2", "hello-gru"])).experiments) == ["drawn-2", "hello-gru"]
     # None of them is one that a side leaves anything of out, nor one that takes long.
     assert [one.name for one in drawn if one.options(dict.fromkeys(OPTIONS, ""))] == []

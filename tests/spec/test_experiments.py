@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from spec.errors import SpecError
-from spec.experiment import SHIPPED, Experiment, convert, load, override, parse, shipped
+from spec.experiment import DRAWN, SHIPPED, Experiment, convert, drawn, load, override, parse, shipped
 from spec.training import CannotLearn, LearnsSometimes, NotStated, Walk
 
 HELLO = """\
@@ -65,6 +65,12 @@ def test_the_courses_rows_ship_with_their_honest_rates() -> None:
     assert isinstance(load("course-rnn-cell-walk").outcome, Walk)
     assert load("course-rnn-cell").training.loss.reduction == "sum"
     assert load("course-rnn").training.loss.reduction == "mean"
+
+
+@pytest.mark.parametrize("name", drawn())
+def test_what_was_drawn_loads_by_name_and_by_path(name: str) -> None:
+    assert load(name) == load(str(DRAWN / f"{name}.toml"))
+    assert name not in shipped()
 
 
 @pytest.mark.parametrize("name", shipped())

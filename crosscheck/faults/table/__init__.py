@@ -27,6 +27,7 @@ from crosscheck.faults.table import (
     training,
     transformer,
     unvaried,
+    unvaried_flax,
 )
 
 FAULTS: tuple[Fault, ...] = (
@@ -55,6 +56,7 @@ FAULTS: tuple[Fault, ...] = (
     + convergence.FAULTS
     + chance.FAULTS
     + unvaried.FAULTS
+    + unvaried_flax.FAULTS
 )
 """In the order of the ladder, roughly: what a step computes first."""
 
