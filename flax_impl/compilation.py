@@ -107,6 +107,10 @@ LARGE_ENSEMBLE = 3 * 10**8
 """Multiplications from which members trained at once outweigh what `rows_first` adds to the compilation, half a second
 or so: 1,000 trainings of a Transformer take 6 s in place of 9, of an attention 1.6 in place of 2.3."""
 
+SMALL_ENSEMBLE = 3 * 10**7
+"""Multiplications below which members trained at once are over before ENSEMBLE has compiled, which takes 0.6 (RNN) to 3
+seconds (attention) longer than QUICK: 700 trainings of hello-rnn, 270 of hello-gru."""
+
 MANY = 1500
 """Members at once from which that always pays: they are hardly the only chunk."""
 
@@ -130,10 +134,10 @@ def options(settings: Settings, quick: bool) -> Options:
     return right(known(QUICK if quick and not settings.compiled else {}))
 
 
-def ensemble_options(settings: Settings) -> Options:
-    """The same for an ensemble."""
-    if settings.device != "cpu":
-        return options(settings, quick=False)
+def ensemble_options(settings: Settings, small: bool = False) -> Options:
+    """The same for an ensemble. small: see `is_small_ensemble`."""
+    if settings.device != "cpu" or (small and not settings.compiled):
+        return options(settings, quick=small)
     return right(known(THOROUGH if settings.compiled else ENSEMBLE))
 
 
@@ -190,6 +194,12 @@ def is_large(experiment: Experiment, members: int, settings: Settings) -> bool:
     """Whether an ensemble that trains that many members at once pays for products that are rewritten."""
     pays = settings.compiled or members >= MANY or members * multiplications(experiment) >= LARGE_ENSEMBLE
     return settings.device == "cpu" and pays
+
+
+def is_small_ensemble(experiment: Experiment, members: int, settings: Settings) -> bool:
+    """Whether an ensemble that trains that many members at once is over before ENSEMBLE has compiled."""
+    multiplied = members * multiplications(experiment)
+    return multiplied < SMALL_ENSEMBLE and not is_large(experiment, members, settings)
 
 
 def multiplications(experiment: Experiment) -> int:

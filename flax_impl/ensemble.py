@@ -40,8 +40,10 @@ def train_ensemble(
     members = np.array(seeds, np.uint32)
     most = chunk or len(cut(len(members), chunk_size(experiment, settings.precision))[0])
     size = block_size(experiment, most, settings)
+    small = compilation.is_small_ensemble(experiment, most, settings)
+    large = compilation.is_large(experiment, most, settings)
     with computing(settings):
-        train_members = compile_members(experiment, settings, size, compilation.is_large(experiment, most, settings))
+        train_members = compile_members(experiment, settings, size, small, large)
 
     def train_from(start: int) -> Ensemble:
         # JAX's switches are those of a thread.

@@ -24,8 +24,10 @@ from spec.training import StepConstants
 
 
 @cache
-def compile_members(experiment: Experiment, settings: Settings, size: int, large: bool) -> Callable:
+def compile_members(experiment: Experiment, settings: Settings, size: int, small: bool, large: bool) -> Callable:
     """The compiled function that trains `size` members. Ahead of its first call, which several threads might make.
+
+    small, large: what there is to be computed in all, see flax_impl.compilation.
 
     Takes the seeds, the batches (one for all, or of every member, epoch and step), the constants and numbers of every
     step, and the evaluation batch. Returns losses, last logits and first solved epoch, each with an axis of members.
@@ -67,7 +69,8 @@ def compile_members(experiment: Experiment, settings: Settings, size: int, large
         return losses.reshape(-1), logits, solved_at
 
     members = jax.vmap(train_member, in_axes=(0, 0 if task.drawn else None, None, None, None))
-    jitted = compilation.jit(rows_first(members) if large else members, compilation.ensemble_options(settings))
+    options = compilation.ensemble_options(settings, small)
+    jitted = compilation.jit(rows_first(members) if large else members, options)
     alone, batch, *others = make_arguments(experiment, np.zeros(1, np.uint32), settings)
     if task.drawn:
         batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), batch)

@@ -92,6 +92,7 @@ UNLIKE = {
         "compilation.py: flax has ensemble_options",
         "compilation.py: flax has is_large",
         "compilation.py: flax has is_small",
+        "compilation.py: flax has is_small_ensemble",
         "compilation.py: flax has jit",
         "compilation.py: flax has known",
         "compilation.py: flax has listen",

@@ -29,6 +29,7 @@ OPTIONS: dict[str, Callable[[], compilation.Options]] = {
     "full effort": lambda: compilation.options(Settings(), quick=False),
     "--compile": lambda: compilation.options(Settings(compiled=True), quick=True),
     "ensemble": lambda: compilation.ensemble_options(Settings()),
+    "small ensemble": lambda: compilation.ensemble_options(Settings(), small=True),
     "ensemble, --compile": lambda: compilation.ensemble_options(Settings(compiled=True)),
 }
 

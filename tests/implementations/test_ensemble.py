@@ -11,6 +11,7 @@ import pytest
 from kinds import covering
 
 from crosscheck.bounds.rounding_spread import FACTOR, PREFIX, measure, perturbed
+from crosscheck.checks import members
 from spec.ensemble import NEVER, chunk_size, cut, first_solved, join, member_bytes, one_by_one, solved_members
 from spec.experiment import Experiment, load, override, shipped
 from spec.framework import Ensemble, Settings
@@ -299,6 +300,20 @@ def test_one_key_for_all_members_is_seen_in_flax(experiment_name: str, monkeypat
     monkeypatch.undo()
     ensemble.compile_members.cache_clear()
     assert any(w.startswith(f"{SEEDS[1]}:") for w in strangers(flax_impl, experiment, SEEDS, found))
+
+
+def test_by_default_members_are_compiled_with_every_effort() -> None:
+    """What compiles small ensembles is not what compiles large ones, so crosscheck asks for each."""
+    from flax_impl import compilation
+
+    def effort(experiment: Experiment) -> str:
+        asked = (experiment, members.CHUNK, SETTINGS)
+        if compilation.is_large(*asked):
+            return "rows first"
+        return "quick" if compilation.is_small_ensemble(*asked) else "in between"
+
+    asked = [e for e in map(load, TRAINED) if members.MANY in members.cases(e, "float64", False)]
+    assert {effort(experiment) for experiment in asked} == {"quick", "in between", "rows first"}
 
 
 def test_cutting_is_even_and_bounded() -> None:

@@ -215,3 +215,4 @@ def test_compiling_harder_trains_the_same_to_rounding() -> None:
         compilation.options(COMPILED, quick=True).keys() == quick - compilation.known(compilation.QUICK).keys() != quick
     )
     assert compilation.ensemble_options(COMPILED) != compilation.ensemble_options(Settings())
+    assert compilation.ensemble_options(COMPILED, small=True) == compilation.ensemble_options(COMPILED)
