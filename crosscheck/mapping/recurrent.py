@@ -125,15 +125,17 @@ def _classified(
     inputs = shapes[layer.leaves["weight_ih"]][1]
     names = {one.name for one in targets}
     kernels: list[Kernel] = []
-    for target in targets:
-        if not _is_matrix(target, roles):
-            continue
+    matrices = [target for target in targets if _is_matrix(target, roles)]
+    # Input and state joined make one matrix, or one for each gate; apart they make 2, gates + 1 or twice the gates. Sizes
+    # alone do not tell: (gates - 1) inputs may be the hidden size.
+    joined = len(matrices) in (1, gates)
+    for target in matrices:
         size = math.prod(target.shape)
         rest = {
             gates * hidden * (inputs + hidden): ("both", gates == 1),
             hidden * (inputs + hidden): ("both", True),
         }
-        if size in rest and size not in (hidden * inputs, hidden * hidden):
+        if joined and size in rest:
             takes, single = rest[size]
         elif size % (hidden * hidden) == 0 or size % (hidden * inputs) == 0:
             fed = _from_state(entries, by_leaf[target.name][-1], names)

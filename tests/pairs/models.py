@@ -294,20 +294,25 @@ def recurrent(layer: type[nn.RNNBase], cell: Any, *obstacles: str) -> Case:
     )
 
 
-def rows_of_biases_port() -> Any:
+def rows_of_biases_port(inputs: int = 5, hidden: int = 7) -> Any:
     """Gates z, r, n; one array has both biases, a row each."""
 
     def run(p: Any, x: jax.Array) -> jax.Array:
         def step(h: jax.Array, x: jax.Array) -> Any:
             a, b = x @ p["kernel"] + p["bias"][0], h @ p["recurrent"] + p["bias"][1]
-            z, r = jax.nn.sigmoid(a[:, :7] + b[:, :7]), jax.nn.sigmoid(a[:, 7:14] + b[:, 7:14])
-            h = z * h + (1 - z) * jnp.tanh(a[:, 14:] + r * b[:, 14:])
+            (a_z, a_r, a_n), (b_z, b_r, b_n) = jnp.split(a, 3, -1), jnp.split(b, 3, -1)
+            z, r = jax.nn.sigmoid(a_z + b_z), jax.nn.sigmoid(a_r + b_r)
+            h = z * h + (1 - z) * jnp.tanh(a_n + r * b_n)
             return h, h
 
-        h = jnp.zeros((x.shape[0], 7), x.dtype)
+        h = jnp.zeros((x.shape[0], hidden), x.dtype)
         return jnp.moveaxis(jax.lax.scan(step, h, jnp.moveaxis(x, 1, 0))[1], 0, 1)
 
-    return run, {"kernel": jnp.zeros((5, 21)), "recurrent": jnp.zeros((7, 21)), "bias": jnp.zeros((2, 21))}
+    return run, {
+        "kernel": jnp.zeros((inputs, 3 * hidden)),
+        "recurrent": jnp.zeros((hidden, 3 * hidden)),
+        "bias": jnp.zeros((2, 3 * hidden)),
+    }
 
 
 CASES = {
@@ -316,6 +321,10 @@ CASES = {
     "gru": recurrent(nn.GRU, nnx.GRUCell, "not representable", "cannot train alike"),
     "rnn": recurrent(nn.RNN, nnx.SimpleCell, "cannot train alike"),
     "rows of biases": Case(lambda: nn.GRU(5, 7, batch_first=True), rows_of_biases_port, alike(3, 4, 5), outputs_alone),
+    # A gate's matrix of input and state, joined, would have as many numbers as the input's of all gates.
+    "sizes that coincide": Case(
+        lambda: nn.GRU(4, 8, batch_first=True), lambda: rows_of_biases_port(4, 8), alike(3, 4, 4), outputs_alone
+    ),
     "convolutions": Case(Convolutions, ConvolutionsPort, images),
     "encoder layer": Case(lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), EncoderPort, alike(3, 5, 8)),
     "lstm and attention": Case(Attended, attended_port, alike(3, 6, 5), None, ("cannot train alike",)),
