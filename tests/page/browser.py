@@ -100,7 +100,9 @@ def _crosscheck(words: list[str], page: Path, code: int | None) -> None:
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if code is not None and ran.returncode != code:
-        raise SystemExit(f"{' '.join(words)}: expected exit code {code}, got {ran.returncode}: {ran.stdout}{ran.stderr}")
+        raise SystemExit(
+            f"{' '.join(words)}: expected exit code {code}, got {ran.returncode}: {ran.stdout}{ran.stderr}"
+        )
     shutil.copy(out / "report.html", page)
 
 
