@@ -319,7 +319,9 @@ def _pictures(subject: ReportSubject, observed: Observed | None, drawer: Drawer)
 
     if drawable := [(p, losses[p]) for p in sorted(losses, reverse=True) if pictures.can_grow(losses[p])]:
         caption = "; ".join(f"{precision}: {_grown(growth)}" for precision, growth in drawable)
-        yield made(GROWTH, pictures.growth(drawable), f"{caption}.")
+        within = not any(_beyond(growth) is not None for _, growth in drawable)
+        hidden = " What differs does not show in the loss." if subject.status in FAILING and within else ""
+        yield made(GROWTH, pictures.growth(drawable), f"{caption}.{hidden}")
     if precisions and (loss := losses.get(precisions[0])) and loss.first:
         yield made("Loss, over the steps", pictures.losses(loss), f"{_losses(loss)}, in {precisions[0]}.", "sides")
     chosen = [
