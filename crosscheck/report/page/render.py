@@ -331,7 +331,7 @@ def _pictures(subject: ReportSubject, observed: Observed | None, drawer: Drawer)
     ]
     if chosen:
         chosen = _fitting(chosen)
-        beyond = [name for name, growth in chosen if _beyond(growth) is not None]
+        beyond = [name.removeprefix("parameters/") for name, growth in chosen if _beyond(growth) is not None]
         caption = (
             f"Beyond their bounds: {', '.join(beyond[:6])}{' and more' if len(beyond) > 6 else ''}"
             if beyond
