@@ -34,7 +34,7 @@ comma := ,
 INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck faults test test-pairs test-weights test-maps test-large-pair test-clean-pairs test-signals tables-optimizers tables-layers tables-pages lint types check format clean
+.PHONY: crosscheck faults test test-pairs test-page test-weights test-maps test-large-pair test-clean-pairs test-signals tables-optimizers tables-layers tables-pages lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
@@ -48,6 +48,12 @@ test: $(VENV)/installed
 # Pairs of other people's libraries: they need more than `make test` installs, in an environment of its own.
 test-pairs: $(VENV)-pairs/installed
 	$(VENV)-pairs/bin/python -m pytest -n auto --dist worksteal -m 'pairs or not pairs' tests/pairs
+
+# The HTML report in a real browser: $CHROME, chromium or google-chrome, else one out of the npm registry. Needs Node.js.
+# SHOTS=docs makes the pictures of it anew.
+SHOTS ?=
+test-page: $(VENV)/installed
+	$(RUN) tests/page/browser.py $(VENV)-page $(SHOTS)
 
 # Weights of other people's libraries, which write and read what `make test` does not install.
 test-weights: $(VENV)-weights/installed
@@ -95,7 +101,7 @@ format: $(VENV)/installed
 	$(RUN) -m ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-3.* .venv-pairs .venv-weights .venv-tables .venv-flax* .venv-torch* runs crosscheck-report .pytest_cache .ruff_cache
+	rm -rf .venv .venv-3.* .venv-pairs .venv-page .venv-weights .venv-tables .venv-flax* .venv-torch* runs crosscheck-report .pytest_cache .ruff_cache
 
 $(VENV)/installed $(VENV)-pairs/installed $(VENV)-weights/installed: pyproject.toml $(CONSTRAINTS)
 	@command -v $(PYTHON) >/dev/null || { \

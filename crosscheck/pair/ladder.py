@@ -10,6 +10,7 @@ import numpy as np
 
 from crosscheck import mapping as maps
 from crosscheck.comparison import Comparison
+from crosscheck.mapping import words
 from crosscheck.pair import convergence, dropout, initial, numbers, result, structure, training
 from crosscheck.pair.result import CheckCell, Difference, PairResult, SideTold, Status
 from crosscheck.pair.state import Found, NotChecked, State
@@ -34,7 +35,7 @@ CHECKS = (
 """In the order in which they are made and reported."""
 
 KEPT = 200
-"""Comparisons of a run that the report keeps: those that failed, then those nearest to their bounds."""
+"""Comparisons of a run that the report keeps: those that failed, then those nearest to their bounds, and the losses."""
 
 Check = Callable[[State], Found]
 
@@ -77,7 +78,7 @@ def climb(
     runner.run("initialization", initial.initialization)
     runner.run("dropout", dropout.dropout)
     runner.run("convergence", convergence.convergence)
-    words, code = result.conclude(runner.cells, runner.differences, pair.alone)
+    said, code = result.conclude(runner.cells, runner.differences, pair.alone)
     used = {entry for one in runner.differences if (entry := result.matched(one, pair.expected))}
     return PairResult(
         schema_version=result.SCHEMA_VERSION,
@@ -91,9 +92,10 @@ def climb(
         unused=[text.admit(entry, text.NAME) for entry in pair.expected if entry not in used],
         seed=wanted.seed,
         seconds=time.perf_counter() - begin,
-        verdict=words,
+        verdict=said,
         exit_code=code,
         compared=_chosen(runner.comparisons),
+        links=list(words.told(state.mapping)),
     )
 
 
@@ -225,4 +227,5 @@ def _keep_map(state: State, wanted: PairWanted, how: str) -> str:
 
 def _chosen(comparisons: list[Comparison]) -> list[Comparison]:
     ordered = sorted(comparisons, key=lambda one: (one.passed, -(one.ratio or 0.0)))
-    return ordered[:KEPT]
+    # A picture of the loss is wanted however many leaves come nearer to their bounds.
+    return ordered[:KEPT] + [one for one in ordered[KEPT:] if one.growth is not None and one.growth.first]

@@ -8,6 +8,7 @@ import msgspec
 from crosscheck.comparison import Comparison
 from crosscheck.exit_codes import COULD_NOT_RUN, DIFFERENT, PARTLY_CHECKED, SAME
 from crosscheck.explain.explanation import Explanation
+from crosscheck.mapping.words import LinkTold
 
 SCHEMA_VERSION = 1
 
@@ -85,7 +86,7 @@ class SideTold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PairResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a run found. See docs/check_your_port.md."""
+    """Everything that a run found. See docs/check_your_port.md. links: the map, a leaf each."""
 
     schema_version: int
     pair: str
@@ -101,6 +102,7 @@ class PairResult(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     exit_code: int
     compared: list[Comparison] = []
+    links: list[LinkTold] = []
 
 
 class PairVerdict(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 
 from crosscheck.bounds import tolerances
 from crosscheck.bounds.rounding_spread import FACTOR
-from crosscheck.comparison import Comparison
+from crosscheck.comparison import Comparison, DifferenceGrowth
 from crosscheck.explain import optimizers
 from crosscheck.explain.explanation import Explanation
 from crosscheck.mapping.link import join
@@ -223,6 +223,7 @@ class _Trajectory:
         self.start = next(state.points(0)).values
         self.last: Values = state.pushed(self.start)
         self.tightest: dict[str, Comparison] = {}
+        self.grown: dict[str, tuple[list[int], list[float], list[float], list[tuple[float, float]]]] = {}
         self.reached = steps
         self.beyond: set[str] = set()
         self.batches: tuple[list[PairBatch], list[PairBatch]] = ([], [])
@@ -247,7 +248,8 @@ class _Trajectory:
                 if LOSS in self.beyond:
                     self.reached = step
                     break
-        return sorted(self.tightest.values(), key=lambda one: self.steps if one.passed else one.step or 0)
+        found = [self._with_growth(name, one) for name, one in self.tightest.items()]
+        return sorted(found, key=lambda one: self.steps if one.passed else one.step or 0)
 
     def _begun(self, number: int, values: Values | None = None) -> Generator[PairStep, None, None]:
         """A side's run, which begins where its first step is asked for, from these values or those of that moment."""
@@ -309,8 +311,25 @@ class _Trajectory:
                 cap = tolerances.LOSS_CAP["float64"] * max(self.sizes[name], 1.0)
                 allowed = min(allowed, max(cap, FACTOR * far))
             other = np.array([theirs.loss]) if name == LOSS else theirs.values[name]
-            _keep(self.tightest, name, close(self.place, name, one, other, allowed, keep), step)
+            found = close(self.place, name, one, other, allowed, keep)
+            _keep(self.tightest, name, found, step)
+            self._grow(name, step, found, allowed)
         self.last = named
+
+    def _grow(self, name: str, step: int, found: Comparison, allowed: float) -> None:
+        """Note how far apart the sides are, and of the loss its values too: for a picture."""
+        steps, difference, bound, values = self.grown.setdefault(name, ([], [], [], []))
+        steps.append(step)
+        difference.append(math.inf if found.difference is None else float(f"{found.difference:.4g}"))
+        bound.append(float(f"{allowed:.4g}"))
+        if name == LOSS and found.values is not None:
+            values.append((float(found.values[0]), float(found.values[1])))
+
+    def _with_growth(self, name: str, found: Comparison) -> Comparison:
+        steps, difference, bound, values = self.grown[name]
+        first, second = ([pair[side] for pair in values] for side in (0, 1))
+        grown = DifferenceGrowth(steps=steps, difference=difference, bound=bound, first=first, second=second)
+        return msgspec.structs.replace(found, growth=grown)
 
     def _named(self, run: PairStep) -> Values:
         pushed = self.state.pushed(run.values)

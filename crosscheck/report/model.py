@@ -27,6 +27,7 @@ from typing import Literal
 import msgspec
 
 from crosscheck.comparison import Comparison, DifferenceGrowth
+from crosscheck.mapping.words import LinkTold
 
 SCHEMA_VERSION = 4
 """Of report.json; raised when a field changes its meaning or goes away."""
@@ -251,25 +252,12 @@ class Envelopes(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
-class MapRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A leaf of the second side, or one of the first that goes nowhere, whose target is empty.
-
-    sources: what it is made of, in words. kind, proof: see crosscheck.mapping.link. note: why.
-    """
-
-    target: str
-    sources: str
-    kind: str
-    proof: str
-    note: str = ""
-
-
 class MapTold(msgspec.Struct, frozen=True, kw_only=True):
     """A pair's map. file: what became of it. links: how many of each kind. rows: a leaf each."""
 
     file: str
     links: dict[str, int]
-    rows: list[MapRow] = []
+    rows: list[LinkTold] = []
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,10 +70,10 @@ def _predicted(experiment: Experiment, first: Arrays, second: Arrays) -> list[Pr
 
 def _attention(first: Arrays, second: Arrays) -> tuple[np.ndarray, np.ndarray] | None:
     pair = _both(first, second, key_of(PRECISION, "forward", POINT) + ATTENTION)
-    if pair is None or pair[0].shape != pair[1].shape or pair[0].ndim < 3:
+    if pair is None or pair[0].shape != pair[1].shape or pair[0].ndim < 3 or not pair[0].size:
         return None
     one, two = (weights.reshape(-1, *weights.shape[-2:])[0] for weights in pair)
-    return (one, two) if max(one.shape) <= LARGEST_ATTENTION and one.size else None
+    return (one, two) if max(one.shape) <= LARGEST_ATTENTION else None
 
 
 def _both(first: Arrays, second: Arrays, name: str) -> tuple[np.ndarray, np.ndarray] | None:

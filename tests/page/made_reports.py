@@ -6,12 +6,12 @@ from typing import Any
 
 from crosscheck.checks import BY_DEFAULT
 from crosscheck.comparison import Comparison, DifferenceGrowth
+from crosscheck.mapping.words import LinkTold
 from crosscheck.report.model import (
     SCHEMA_VERSION,
     Cause,
     Expected,
     Fact,
-    MapRow,
     MapTold,
     ReportCell,
     ReportSide,
@@ -157,7 +157,7 @@ def full() -> RunReport:
 def pair(**fields: Any) -> RunReport:
     made = subject("encoder.py", True)
     rows = [
-        MapRow(target=f"layers.{n}.kernel", sources=f"layers.{n}.weight, axes [1, 0]", kind="copy", proof="value")
+        LinkTold(target=f"layers.{n}.kernel", sources=f"layers.{n}.weight, axes [1, 0]", kind="copy", proof="value")
         for n in range(5)
     ]
     given = {
@@ -208,7 +208,7 @@ def everywhere(text: str) -> RunReport:
             for _ in SIDES
         ),
         map=MapTold(
-            file=text, links={text: 1}, rows=[MapRow(target=text, sources=text, kind=text, proof=text, note=text)]
+            file=text, links={text: 1}, rows=[LinkTold(target=text, sources=text, kind=text, proof=text, note=text)]
         ),
     )  # fmt: skip
 

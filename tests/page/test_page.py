@@ -63,7 +63,7 @@ class Structure(HTMLParser):
         return [attrs for name, attrs in self.elements if name == tag]
 
 
-FURTHER = [Beside("faults", "Planted faults", "faults.json", "190 of 190 seen", ("fault", "seen by"), [("a", "b")])]
+FURTHER = [Beside("faults", "Planted faults", "faults.json", "190 of 190 seen", ("fault", "seen by"), (("a", "b"),))]
 
 
 def observed(text: str = "Predicted string: ") -> Observed:

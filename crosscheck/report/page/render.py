@@ -34,6 +34,9 @@ LEADS = 5
 OPEN_CAUSES = 3
 """Causes whose details are shown at once."""
 
+GROWTH = "Difference of the loss against its bound, over the steps"
+"""The title of the picture that also stands beside a cause."""
+
 PREDICTED = 12
 """Rows of predictions at most: the first ones, and the last."""
 
@@ -135,7 +138,8 @@ def _rendered(
     script, sheet = _part("page.js"), _part("page.css") + _shades() + drawer.style_sheet
     failing = report.status in FAILING
     statuses = list(dict.fromkeys(status for status in TONES for one in report.subjects if one.status == status))
-    used = {cell.status for one in report.subjects for cell in one.cells} | {one.status for one in report.subjects}
+    cells = [cell for one in report.subjects for cell in one.cells]
+    used = {cell.status for cell in cells} | {one.status for one in report.subjects}
     text = _template().render(
         report=report,
         headline=HEADLINES.get(report.status, PARTLY),
@@ -145,8 +149,12 @@ def _rendered(
         places=list(_places(report, further, failing)),
         numbers={each.subject.name: each.number for each in shown},
         subjects_shown=shown,
+        growths={
+            one.subject.name: one.pictures[0] for one in shown if one.pictures and one.pictures[0].title == GROWTH
+        },
         statuses=statuses,
         used=[status for status in TONES if status in used],
+        cell_notes=dict.fromkeys((cell.check, cell.status, cell.note) for cell in cells if cell.note),
         families=sorted({one.family for one in report.subjects if one.family}),
         environment=list(_environment(report)),
         further=further,
@@ -311,8 +319,9 @@ def _pictures(subject: ReportSubject, observed: Observed | None, drawer: Drawer)
 
     if drawable := [(p, losses[p]) for p in sorted(losses, reverse=True) if pictures.can_grow(losses[p])]:
         caption = "; ".join(f"{precision}: {_grown(growth)}" for precision, growth in drawable)
-        title = "Difference of the loss against its bound, over the steps"
-        yield made(title, pictures.growth(drawable), f"{caption}.")
+        within = not any(_beyond(growth) is not None for _, growth in drawable)
+        hidden = " What differs does not show in the loss." if subject.status in FAILING and within else ""
+        yield made(GROWTH, pictures.growth(drawable), f"{caption}.{hidden}")
     if precisions and (loss := losses.get(precisions[0])) and loss.first:
         yield made("Loss, over the steps", pictures.losses(loss), f"{_losses(loss)}, in {precisions[0]}.", "sides")
     chosen = [
@@ -322,7 +331,7 @@ def _pictures(subject: ReportSubject, observed: Observed | None, drawer: Drawer)
     ]
     if chosen:
         chosen = _fitting(chosen)
-        beyond = [name for name, growth in chosen if _beyond(growth) is not None]
+        beyond = [name.removeprefix("parameters/") for name, growth in chosen if _beyond(growth) is not None]
         caption = (
             f"Beyond their bounds: {', '.join(beyond[:6])}{' and more' if len(beyond) > 6 else ''}"
             if beyond

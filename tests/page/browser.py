@@ -1,0 +1,110 @@
+"""`make test-page`: opens pages in a real browser, see browse.mjs. Needs Node.js; fails where no browser is to be had.
+
+python tests/page/browser.py PACKAGES [SHOTS]: PACKAGES is a folder for what npm installs, SHOTS one for pictures.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT), str(HERE.parent)]
+
+from hostile import HOSTILE  # noqa: E402
+from page import made_reports  # noqa: E402
+
+from crosscheck.report.page.render import render  # noqa: E402
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+"""What a browser is called, beside $CHROME."""
+
+PLANTED = b"""<!DOCTYPE html><title>x</title><img src="http://127.0.0.1:9/x.png"><div style="width:5000px">x</div>
+<script>console.error("x"); alert("x");</script>"""
+"""A page with everything wrong that is looked for."""
+
+COLOURS = 128
+"""Of a picture in docs/, which has few."""
+
+
+def main(packages: Path, shots: Path | None) -> int:
+    """The exit code."""
+    browser = os.environ.get("CHROME") or next(filter(None, map(shutil.which, NAMES)), "")
+    if missing := [name for name in ("node", "npm") if shutil.which(name) is None]:
+        return _fail(f"expected Node.js with npm, got no {missing[0]}")
+    packages.mkdir(parents=True, exist_ok=True)
+    shutil.copy(HERE / "package.json", packages)
+    asked = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *(["--omit=optional"] if browser else [])]
+    if subprocess.run(asked, cwd=packages, check=False).returncode:
+        return _fail("npm could not install what a browser is driven by")
+    if not browser and not (packages / "node_modules" / "@sparticuz").is_dir():
+        return _fail(f"expected a browser as $CHROME or one of {', '.join(NAMES)}, got none, and none from npm")
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        for name, made in made_reports.PAGES.items():
+            (place / f"{name}.html").write_bytes(render(made()))
+        text = " ".join(HOSTILE.values())
+        (place / "hostile.html").write_bytes(render(made_reports.everywhere(text)))
+        (place / "planted.html").write_bytes(PLANTED)
+        _run(place)
+        drive = ["node", str(HERE / "browse.mjs"), str(packages), str(place), *([str(shots)] if shots else [])]
+        given = {**os.environ, "CHROME": browser, "TMPDIR": temporary}
+        code = subprocess.run(drive, env=given, check=False).returncode
+    for picture in shots.glob("page-*.png") if shots else ():
+        _shrink(picture)
+    return code
+
+
+def _fail(words: str) -> int:
+    print(f"error: {words}", file=sys.stderr)
+    return 1
+
+
+def _shrink(picture: Path) -> None:
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        image.convert("RGB").quantize(COLOURS).save(picture, optimize=True)
+
+
+FAULT = "flax_impl/gru-update-gate-negated"
+
+RUNS = {
+    "passing": (["hello-gru", "hello-lstm-attention", "hello-rnn-cell"], 0),
+    "failing": (["hello-gru", "hello-bidirectional-gru", "hello-lstm-attention", "hello-rnn-cell"], 1),
+}
+"""Experiments, and the exit code that they end with; the failing ones are compared with a copy that has the fault."""
+
+
+def _run(place: Path) -> None:
+    """Reports of real runs: of experiments, and of a pair."""
+    from crosscheck.faults import plant
+    from crosscheck.faults.table import FAULTS
+
+    (fault,) = plant.choose(FAULTS, [FAULT])
+    faulty = plant.plant(fault, ROOT / fault.implementation, place / "faulty")
+    for name, (experiments, code) in RUNS.items():
+        sides = ["--implementations", "torch_impl", str(faulty)] if code else []
+        _crosscheck([*experiments, *sides], place / f"run-{name}.html", code)
+    pair = shutil.copy(HERE.parent / "pairs" / "files" / "encoder.py", place)
+    _crosscheck(["pair", str(pair)], place / "run-pair.html", None)
+
+
+def _crosscheck(words: list[str], page: Path, code: int | None) -> None:
+    out = page.with_suffix("")
+    ran = subprocess.run(
+        [sys.executable, "-m", "crosscheck", *words, "--html", "--out", str(out)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if code is not None and ran.returncode != code:
+        raise SystemExit(
+            f"{' '.join(words)}: expected exit code {code}, got {ran.returncode}: {ran.stdout}{ran.stderr}"
+        )
+    shutil.copy(out / "report.html", page)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None))
