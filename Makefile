@@ -90,6 +90,7 @@ tables-pages: $(VENV)/installed
 lint: $(VENV)/installed
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
+	$(VENV)/bin/zizmor --offline --quiet --strict-collection .github
 
 types: $(VENV)/installed
 	$(RUN) -m pyright --pythonpath $(RUN)

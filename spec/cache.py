@@ -17,7 +17,7 @@ LARGEST = 2**30
 ATTEMPTS = 100
 """At deleting a directory into which other processes write, each of which deletes all that is there by then."""
 
-COMPILED, RECORDINGS, EXPLORED = "compiled", "recordings", "explored"
+COMPILED, RECORDINGS, EXPLORED, DURATIONS = "compiled", "recordings", "explored", "durations"
 """What the names of the directories begin with."""
 
 VARIABLE = "OHLOL_COMPILED"
@@ -43,6 +43,12 @@ def explored() -> Path | None:
     """Of the random experiments that crosscheck has found failing. None: see `root`."""
     caches = root()
     return caches and caches / EXPLORED
+
+
+def durations() -> Path | None:
+    """Of what crosscheck's checks were measured to take. None: see `root`."""
+    caches = root()
+    return caches and caches / DURATIONS
 
 
 def wanted() -> bool:
@@ -73,7 +79,7 @@ def parts() -> list[KeptDirectory]:
     caches = root()
     found = []
     for path in sorted(caches.glob("*")) if caches else []:
-        if path.name in (RECORDINGS, EXPLORED) or path.name.startswith(f"{COMPILED}-"):
+        if path.name in (RECORDINGS, EXPLORED, DURATIONS) or path.name.startswith(f"{COMPILED}-"):
             sizes = []
             for entry in _files(path):
                 # Another process may prune, or replace a temporary file.

@@ -17,7 +17,7 @@ from crosscheck.judging.summary import SCHEMA_VERSION, SideSummary, Summary, con
 from crosscheck.judging.verdict import Cell, RecordedSide, Sides, Verdict, judge, settle
 from crosscheck.recording import recording, temporary
 from crosscheck.recording.implementation import origin
-from crosscheck.recording.recording import Manifest, Stale
+from crosscheck.recording.recording import Manifest, Recording, Stale
 from crosscheck.recording.reuse import Shelf
 from crosscheck.recording.worker import Job
 from crosscheck.recording.worker_pool import Result, WorkerPool
@@ -73,7 +73,8 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
         ]
         waiting, known = _share(shelf, implementations, jobs)
         gone: list[Result] = []
-        for result in _results(plan, implementations, place, waiting, known, gone):
+        progress.plan(implementations, _checks_of(plan, waiting))
+        for result in _results(plan, implementations, place, waiting, known, gone, progress):
             name = result.experiment
             done[result.side, name] = result
             progress.recorded(shown[result.side], name, result.seconds, result.lost, bool(result.kept))
@@ -92,6 +93,8 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
                 continue
             verdicts[name] = judge(experiment, argument, plan.wanted, (first, second))
             for implementation, side, made in zip(implementations, (first, second), results, strict=True):
+                if side.recording and not made.kept:
+                    progress.measured(made.side, name, _seconds_of(side.recording))
                 if shelf and side.recording and not made.kept:
                     shelf.keep(implementation, made.job, side.recording, side.arrays, made.sources)
                     progress.unfit(side.name, made.unfit)
@@ -161,7 +164,8 @@ def _record(plan: Plan, implementation: str, directory: Path, progress: Progress
     jobs = [_jobs(plan, implementation, directory.resolve(), token, envelope=True)]
     try:
         with temporary.directory() as logs:
-            for result in _worker_pool(plan, [implementation], logs).run(jobs):
+            progress.plan([implementation], _checks_of(plan, jobs))
+            for result in _worker_pool(plan, [implementation], logs, progress).run(jobs):
                 progress.recorded(implementation, result.experiment, result.seconds, result.lost)
                 if result.lost:
                     lost[result.experiment] = result.lost
@@ -318,10 +322,39 @@ def _jobs(plan: Plan, implementation: str, directory: Path, token: str, envelope
     ]
 
 
-def _worker_pool(plan: Plan, implementations: Sequence[str], logs: Path) -> WorkerPool:
+def _worker_pool(plan: Plan, implementations: Sequence[str], logs: Path, progress: Progress) -> WorkerPool:
     # An accelerator is not shared well by two processes of the same framework.
     size = cores() if plan.device == "cpu" else len(implementations)
-    return WorkerPool(implementations, logs, size, plan.timeout)
+    return WorkerPool(implementations, logs, size, plan.timeout, begun=progress.begun)
+
+
+def _checks_of(plan: Plan, jobs: Sequence[Sequence[Job]]) -> dict[tuple[int, str], tuple[str, ...]]:
+    """By side and experiment, the checks that have to be recorded, each with its precision."""
+    asked = [
+        (check, _costing(check.NAME, precision))
+        for check in LADDER
+        if check.NAME in plan.wanted.checks
+        for precision in check.PRECISIONS
+        if precision in plan.wanted.precisions
+    ]
+    return {
+        (side, job.experiment.name): tuple(name for check, name in asked if not check.inapplicable(job.experiment))
+        for side, of_it in enumerate(jobs)
+        for job in of_it
+    }
+
+
+def _seconds_of(made: Recording) -> dict[str, float]:
+    """What each check took."""
+    taken: dict[str, float] = {}
+    for answer in made.answers:
+        check = _costing(answer.check, answer.precision)
+        taken[check] = taken.get(check, 0.0) + answer.seconds
+    return taken
+
+
+def _costing(check: str, precision: str) -> str:
+    return f"{check} {precision}"
 
 
 def _share(
@@ -344,17 +377,18 @@ def _results(
     waiting: Sequence[Sequence[Job]],
     known: Sequence[Result],
     gone: list[Result],
+    progress: Progress,
 ) -> Iterator[Result]:
     """What becomes of each job: those that have to be done, and those that are known.
 
     gone: to be filled meanwhile with what was known and cannot be read any more, since somebody has cleaned the cache;
     it is done last.
     """
-    yield from _worker_pool(plan, implementations, place).run(waiting, known)
+    yield from _worker_pool(plan, implementations, place, progress).run(waiting, known)
     while gone:
         again = [[result.job for result in gone if result.side == side] for side in range(len(implementations))]
         gone.clear()
-        yield from _worker_pool(plan, implementations, place).run(again)
+        yield from _worker_pool(plan, implementations, place, progress).run(again)
 
 
 def _made(label: str, experiment: Experiment, result: Result) -> RecordedSide:

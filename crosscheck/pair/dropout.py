@@ -144,7 +144,7 @@ def _seeds(state: State, number: int, inputs: object) -> Iterator[Comparison]:
         )
     fresh = any(not np.array_equal(one[output], other[output], equal_nan=True) for output in one)
     note = "whether another seed drops others"
-    yield place.equal(f"fresh masks of {name}", fresh, True, note, (name, "expected"))
+    yield place.equal(f"fresh masks of {name}", str(fresh), str(True), note, (name, "expected"))
 
 
 def _sites(state: State, inputs: tuple[Inputs, Inputs]) -> list[list[Site]]:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -274,6 +274,7 @@ class WorkerPool:
     """All workers of a run: at least one for each implementation, more where there are cores and work enough.
 
     environment: variables that the workers get on top of this process's own; if None, those that keep what is compiled.
+    begun: is told of each job's side and experiment when a worker takes it up, from any thread.
     """
 
     def __init__(
@@ -283,6 +284,7 @@ class WorkerPool:
         size: int,
         timeout: float,
         environment: Mapping[str, str] | None = None,
+        begun: Callable[[int, str], None] = lambda side, experiment: None,
     ):
         # Once for all workers, since it goes through the whole directory.
         self._environment = cache.variables() if environment is None else environment
@@ -290,6 +292,7 @@ class WorkerPool:
         self._logs = logs
         self._size = max(size, len(implementations))
         self._timeout = timeout
+        self._begun = begun
         self._lock = threading.Lock()
         self._workers: set[Worker] = set()
         self._stopped = False
@@ -342,6 +345,7 @@ class WorkerPool:
         try:
             for job in self._take(side):
                 worker = worker or self._start(side, slot)
+                self._begun(side, job.experiment.name)
                 message: Message | str = worker.serve(job, self._timeout)
                 match message:
                     case Done(seconds=seconds, sources=sources, unfit=unfit):

@@ -52,7 +52,8 @@ def _said(cause: Cause, shown: str) -> Iterator[str]:
         yield text.visible(f"at fault: {cause.at_fault}" + (f" ({cause.reason})" if cause.reason else ""))
     if cause.looks_like:
         yield text.visible(f"looks like: {cause.looks_like}")
-    yield from (text.visible(f"{fact.name}: {fact.text}") for fact in cause.facts)
+    said = ("at fault", "looks like") if cause.at_fault or cause.looks_like else ()
+    yield from (text.visible(f"{fact.name}: {fact.text}") for fact in cause.facts if fact.name not in said)
     elsewhere = [source.where for source in cause.sources if source.where != shown]
     if elsewhere:
         yield text.visible(f"see also: {', '.join(elsewhere)}")

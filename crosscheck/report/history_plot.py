@@ -82,7 +82,7 @@ def _seconds(axes: "Axes", runs: Sequence[PastRun]) -> None:
         ]
         if of_it:
             axes.scatter(*zip(*of_it, strict=True), marker=marker, color=color, s=40, label=word, zorder=3)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * max([1.0, *(run.seconds for run in runs)]))
     axes.set_ylabel("seconds")
     every = max(1, -(-len(runs) // TICKS))
     ticks = range(0, len(runs), every)

@@ -40,7 +40,10 @@ def test_a_cause_stands_at_its_line(root: Path) -> None:
             SourceLine(side="flax_impl", file="/elsewhere/site-packages/flax.py", line=3),
             SourceLine(side="flax_impl", file=str(root / "impl" / "gru.py"), line=7, name="GRUCell"),
         ],
-        facts=[Fact(name="difference", text="0.3, bound 1e-15")],
+        facts=[
+            Fact(name="difference", text="0.3, bound 1e-15"),
+            Fact(name="looks like", text="as if z and 1-z were swapped"),
+        ],
         reproduce="python -m crosscheck hello-gru --checks forward",
     )
     (line,) = annotations.render(report(causes=[found], exit_code=1), root)

@@ -211,7 +211,8 @@ def test_a_module_in_the_current_directory(tmp_path: Path, fake: Edit, experimen
     done = subprocess.run(command, cwd=second.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "fake_framework against ./fake_framework.py" in done.stdout
-    assert "short: recorded in" in done.stderr
+    assert "ok short: " in done.stderr
+    assert "recorded in" in done.stderr
 
 
 @pytest.fixture

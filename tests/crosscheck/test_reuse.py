@@ -351,9 +351,10 @@ def test_the_cache_is_shown_and_cleaned(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{home / 'ohlol' / 'compiled-0123'}: 1 files, 2.0 MB"
     assert lines[-2].startswith(f"{home / 'ohlol' / 'recordings'}: 2 files, ")
-    assert lines[-1].startswith(f"{home / 'ohlol'}: 3 files, ")
+    assert lines[1].startswith(f"{home / 'ohlol' / 'durations'}: 1 files, ")
+    assert lines[-1].startswith(f"{home / 'ohlol'}: 4 files, ")
     assert main(["cache", "--clean"]) == 0
-    assert "3 files" in capsys.readouterr().out
+    assert "4 files" in capsys.readouterr().out
     assert [path.name for path in (home / "ohlol").iterdir()] == ["mine"]
     assert reused(run_crosscheck(port, "--checks", "round-trip")) == [0, 0]
 

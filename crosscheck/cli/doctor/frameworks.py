@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crosscheck.cli.doctor.line import DoctorLine
-from crosscheck.cli.doctor.worker import AskedToLook, FrameworkSeen, FrameworkMissed, Sight
+from crosscheck.cli.doctor.worker import AskedToLook, FrameworkMissed, FrameworkSeen, Sight
 from crosscheck.recording import temporary
 from crosscheck.recording.worker_pool import Worker
 from crosscheck.request import DEFAULT_IMPLEMENTATIONS

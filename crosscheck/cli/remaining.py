@@ -1,0 +1,148 @@
+"""How long a run still takes, from what its checks have been measured to cost: in this run, and in earlier ones."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from spec import cache, files
+from spec.errors import UsageError
+from spec.machine import cores
+
+FILE = "seconds.json"
+
+LARGEST = 2**24
+"""Bytes of the file."""
+
+MOST = 50
+"""Implementations that are remembered; the ones that were longest not run go."""
+
+Costs = dict[str, dict[str, dict[str, float]]]
+"""Seconds by implementation, experiment, and check with its precision."""
+
+
+def load() -> Costs:
+    """What earlier runs have measured; nothing where there is no such file, or where it is none."""
+    place = _place()
+    if place is None or not cache.wanted():
+        return {}
+    try:
+        return msgspec.json.decode(files.read(place, LARGEST), type=Costs)
+    except (UsageError, msgspec.MsgspecError):
+        return {}
+
+
+def keep(measured: Costs) -> None:
+    """Remember what was measured for the next run; where that cannot be written, it goes."""
+    place = _place()
+    if place is None or not cache.wanted() or not measured:
+        return
+    known = load()
+    for implementation, experiments in measured.items():
+        # At the end: who comes last was run last.
+        known[implementation] = {**known.pop(implementation, {}), **experiments}
+    kept = dict(list(known.items())[-MOST:])
+    with suppress(UsageError, OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        files.write(place, msgspec.json.encode(kept), lasting=False)
+
+
+def _place() -> Path | None:
+    place = cache.durations()
+    return place and place / FILE
+
+
+class Remaining:
+    """What is left of a run. Jobs are named by side, 0 or 1, and experiment.
+
+    implementations: of the sides. known: what earlier runs have measured.
+    """
+
+    def __init__(self, implementations: Sequence[str], known: Costs):
+        self._implementations = implementations
+        self._known = known
+        self._left: dict[tuple[int, str], tuple[str, ...]] = {}
+        self._begun: dict[tuple[int, str], float] = {}
+        self.measured: Costs = {}
+
+    def plan(self, jobs: Mapping[tuple[int, str], tuple[str, ...]]) -> None:
+        """What is to be done: each job's checks with their precisions."""
+        self._left = dict(jobs)
+
+    def begin(self, side: int, experiment: str) -> None:
+        """A job was begun."""
+        self._begun[side, experiment] = time.monotonic()
+
+    def end(self, side: int, experiment: str) -> None:
+        """A job has ended, whatever became of it."""
+        self._begun.pop((side, experiment), None)
+        self._left.pop((side, experiment), None)
+
+    def measure(self, side: int, experiment: str, seconds: Mapping[str, float]) -> None:
+        """What each check of a job took."""
+        found = self.measured.setdefault(self._implementations[side], {})
+        found[experiment] = {check: round(taken, 4) for check, taken in seconds.items()}
+
+    def seconds(self) -> float | None:
+        """Until all is done, about; None where nothing is known of what is left."""
+        if not self._left:
+            return 0.0
+        slower = self._slower()
+        expected = {job: self._expected(*job, checks, slower) for job, checks in self._left.items()}
+        known = [cost for cost in expected.values() if cost is not None]
+        if not known:
+            return None
+        usual = sum(known) / len(known)
+        now = time.monotonic()
+        left = [
+            # One that takes longer than it should is not done for that.
+            max(whole - (now - self._begun.get(job, now)), whole / 10)
+            for job, whole in ((job, usual if cost is None else cost) for job, cost in expected.items())
+        ]
+        # The longest is the least that it takes, however many cores there are.
+        return max(sum(left) / cores(), *left)
+
+    def _slower(self) -> float:
+        """How much longer checks take now than in the runs that are remembered, of those that both have measured."""
+        now = before = 0.0
+        for implementation, experiments in self.measured.items():
+            for experiment, checks in experiments.items():
+                known = self._known.get(implementation, {}).get(experiment, {})
+                now += sum(seconds for check, seconds in checks.items() if check in known)
+                before += sum(seconds for check, seconds in known.items() if check in checks)
+        return now / before if before > 0 else 1.0
+
+    def _expected(self, side: int, experiment: str, checks: Sequence[str], slower: float) -> float | None:
+        """What a job costs: what it did in an earlier run, else what its checks did in the experiments of this one."""
+        implementation = self._implementations[side]
+        before = self._known.get(implementation, {})
+        here = list(self.measured.get(implementation, {}).values())
+        total, found = 0.0, False
+        for check in checks:
+            cost = before.get(experiment, {}).get(check)
+            if cost is not None:
+                cost *= slower
+            elif others := [each[check] for each in here if check in each]:
+                cost = sum(others) / len(others)
+            elif others := [each[check] for each in before.values() if check in each]:
+                cost = slower * sum(others) / len(others)
+            if cost is not None:
+                total, found = total + cost, True
+        return total if found else None
+
+
+def about(seconds: float | None) -> str:
+    """In words, as round as it is sure; empty where nobody knows."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return "a few seconds left"
+    if seconds < 90:
+        return f"about {round(seconds, -1):.0f} s left"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"about {minutes} min left"
+    hours, minutes = divmod(round(minutes, -1), 60)
+    return f"about {hours} h" + (f" {minutes} min" if minutes else "") + " left"
