@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from spec.errors import Unsupported
 from spec.framework import Precision
 
 Values = Mapping[str, np.ndarray]
@@ -21,6 +22,15 @@ Inputs = Sequence[Any] | Mapping[str, Any]
 
 LARGE = 2_000_000
 """Numbers in the leaves of a model from which its memory counts, and whatever takes it is let go early."""
+
+
+def refused_optimizer(made: Any, expected: str) -> Unsupported:
+    """What a side raises for an optimizer that it cannot step. expected: in words."""
+    kind = f"{type(made).__module__}.{type(made).__qualname__}"
+    why = ""
+    if kind.startswith("keras."):
+        why = ": Keras's step variables of their own, not arrays that are handed over, and are not checked"
+    return Unsupported(f"optimizers: expected {expected}, got {kind}{why}")
 
 
 def narrowed(array: np.ndarray) -> np.ndarray:
@@ -182,6 +192,10 @@ class PairSide(Protocol):
 
     def pinned(self) -> tuple[str, ...]:
         """Source lines at which the last recorded run in float64 read constants that are baked in float32."""
+        ...
+
+    def computed_in(self, inputs: Inputs) -> tuple[str, ...]:
+        """Floating dtypes of what a call in the model's own dtypes computes: ("bfloat16", "float32")."""
         ...
 
     def values(self) -> dict[str, np.ndarray]:

@@ -212,12 +212,12 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
     found += [
         Point(CLEAN, experiment, start, batch),
         Point(PERMUTED, experiment, start, _rows(littered, permutation(len(batch.inputs)))),
-        Point("edges", experiment, start, _edges(experiment, littered)),
+        Point("edges", experiment, start, _edges(experiment, littered), measured=True),
         _far(found[0], precision),
     ]
     if batch.initial:
         states = _states(experiment, _lengths(experiment, case, precision), seed, precision)
-        found.append(Point(INITIAL, experiment, start, littered._replace(initial=states)))
+        found.append(Point(INITIAL, experiment, start, littered._replace(initial=states), measured=True))
     return found
 
 

@@ -9,6 +9,7 @@ hide nothing.
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -21,9 +22,10 @@ from crosscheck.statistics import bernoulli
 from crosscheck.statistics.distributions import Finding
 from crosscheck.subject import Subject
 from spec.dropout import DropoutSite
+from spec.errors import Unsupported
 from spec.framework import Framework, Precision, Settings, Side
 from spec.parameters import Parameters, generator_for
-from spec.tasks import Batch
+from spec.tasks import IGNORED, Batch
 from spec.training import SGD, ConstantSchedule, initial_state
 
 NAME: str = "dropout"
@@ -66,6 +68,9 @@ makes six."""
 PARTS = ("before", "eval", "eval again", "after")
 """Logits of the first seed, of eval mode twice, and of the first seed once more."""
 
+LOSS = "loss"
+"""What is recorded beside the gradients of the first seed by the parameters."""
+
 
 def inapplicable(subject: Subject) -> str:
     if not subject.has_dropout:
@@ -93,6 +98,10 @@ def _forward(framework: Framework, subject: Subject, request: Request) -> Arrays
     found = {f"masks/{site}": np.stack([mask[site] for mask in seen]).astype(np.float32) for site in seen[0]}
     for part, dropout in zip(PARTS, (seeds[0], None, None, seeds[0]), strict=True):
         found[f"logits/{part}"] = side.forward(start, batch, dropout=dropout)["logits"]
+    with suppress(Unsupported):  # The check gradients says so.
+        slopes = side.gradients(start, batch, dropout=seeds[0])
+        found |= {f"gradients/{name}": array for name, array in slopes.parameters.items()}
+        found[f"gradients/{LOSS}"] = np.array([slopes.loss], request.precision)
     inputs = {"inputs": batch.inputs, "targets": batch.targets}
     return {**found, **inputs, **{f"start/{name}": value for name, value in start.items()}}
 
@@ -161,13 +170,16 @@ def _expected(subject: Subject, case: str) -> list[str]:
     if case == "training":
         return ["losses", "logits", "seeds", *start]
     sites = [f"masks/{site}" for site in subject.dropout_sites(1, 1)]
-    return [*sites, *(f"logits/{part}" for part in PARTS), "inputs", "targets", *start]
+    gradients = [f"gradients/{name}" for name in (LOSS, *(parameter.name for parameter in subject.parameters()))]
+    return [*sites, *(f"logits/{part}" for part in PARTS), *gradients, "inputs", "targets", *start]
 
 
 def _judge(subject: Subject, place: Place, arrays: Arrays) -> Iterator[Comparison]:
     """One side's eval mode, its masks site by site, then what it computed with them."""
     side = place.sides[0]
-    if missing := [name for name in _expected(subject, place.case) if name not in arrays]:
+    left_out = f"gradients/{LOSS}" not in arrays
+    expected = [n for n in _expected(subject, place.case) if not (left_out and n.startswith("gradients/"))]
+    if missing := [name for name in expected if name not in arrays]:
         yield place.failed(missing[0], f"missing in {side}", kind="missing")
         return
     batch = Batch(arrays["inputs"], arrays["targets"], None, None)
@@ -201,6 +213,48 @@ def _judge(subject: Subject, place: Place, arrays: Arrays) -> Iterator[Compariso
     if not any(np.isnan(mask).any() for mask in snapped.values()):
         got = arrays[f"logits/{PARTS[0]}"]
         yield _equations(subject, place, "logits in train mode", arrays, batch, snapped, got)
+    if not left_out:
+        yield from _slopes(subject, place, arrays, batch, snapped)
+
+
+def _slopes(
+    subject: Subject, place: Place, arrays: Arrays, batch: Batch, masks: dict[str, np.ndarray]
+) -> Iterator[Comparison]:
+    """`gradients` of a seed are those under the masks of `forward` with that seed.
+
+    The loss is that of the logits which `forward` gave. Along drawn signs each tensor's gradient is the equations' with
+    the masks that were seen; where these are not all known, nobody can say.
+    """
+    side, bound = place.sides[0], tolerances.FORWARD[place.precision]
+    logits, loss = arrays[f"logits/{PARTS[0]}"], arrays[f"gradients/{LOSS}"]
+    # A loss is what is left of logits, and a mean or a sum of many; a gradient, of a probability less one or none.
+    asked = int((batch.targets != IGNORED).sum())
+    summed = subject.training.loss.reduction == "sum"
+    with np.errstate(invalid="ignore"):
+        expected = np.array([subject.training.loss.value(logits.astype(np.float64), batch.targets)])
+    floor = (asked if summed else 1) * tolerances.largest(logits, np.array(bound.floor))
+    here = place.within(side, "gradients of a seed", "forward of it")
+    yield here.close("loss of a seed", loss, expected.astype(place.precision), bound=bound.relative, floor=floor)
+    if any(np.isnan(mask).any() for mask in masks.values()):
+        return
+    start = _start(arrays)
+    signs = {
+        name: generator_for(place.seed, "direction", name).choice((-1.0, 1.0), size=value.shape)
+        for name, value in start.items()
+    }
+    exact = subject.reference.slopes(subject, start, batch, Settings(precision="float64"), signs, masks)
+    found = {name: arrays[f"gradients/{name}"] for name in start}
+    largest = tolerances.largest(*found.values(), np.array(1.0 if summed else 1.0 / asked))
+    here = place.against(side, equations.EXACT)
+    for name, direction in signs.items():
+        if found[name].shape != direction.shape:
+            yield here.failed(f"{name}, of a seed", f"expected shape {direction.shape}, got {found[name].shape}")
+            continue
+        # Each element may be off by as much as the largest gradient's rounding.
+        one = np.array([np.sum(found[name].astype(np.float64) * direction)], place.precision)
+        other = np.array([exact[name]], place.precision)
+        allowed = found[name].size * bound.relative * largest
+        yield here.close(f"{name}, of a seed, along a direction", one, other, allowed=allowed)
 
 
 def tests(sites: Mapping[str, DropoutSite]) -> int:

@@ -67,6 +67,9 @@ class Remote:
     def pinned(self) -> tuple[str, ...]:
         return tuple(self._ask("pinned"))
 
+    def computed_in(self, inputs: Inputs) -> tuple[str, ...]:
+        return tuple(self._ask("computed_in", {"inputs": inputs}))
+
     def values(self) -> dict[str, np.ndarray]:
         return dict(self._ask("values"))
 

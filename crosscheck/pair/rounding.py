@@ -45,15 +45,21 @@ class Unit(NamedTuple):
     factor: float
 
 
-def unit_of(precision: Precision, leaves: Sequence[Leaf], pinned: bool) -> Unit:
-    """Of a precision, for two models with these leaves; pinned: whether constants are held in float32."""
+def unit_of(precision: Precision, leaves: Sequence[Leaf], pinned: bool, computed: Iterable[str] = ()) -> Unit:
+    """Of a precision, for two models with these leaves; pinned: whether constants are held in float32.
+
+    computed: dtypes of what is computed where leaves have their own. Who computes in bfloat16 with leaves in float32
+    has rounded these to bfloat16 first: a unit of float32 in them is lost there, and one of bfloat16 is what rounding
+    moves.
+    """
     numbers = sum(int(np.prod(leaf.shape)) for leaf in leaves) / 2
     runs, factor = (FEW, 2 * FACTOR) if numbers > LARGE else (RUNS, FACTOR)
     runs = 1 if numbers > HUGE else runs
     if precision == "float64":
         eps = EPS["float32"] if pinned else EPS["float64"]
         return Unit(eps, np.sqrt(eps), runs, factor)
-    eps = max((EPS.get(leaf.dtype, EPS["float32"]) for leaf in leaves if leaf.dtype != "float64"), default=0.0)
+    dtypes = [*(leaf.dtype for leaf in leaves), *computed]
+    eps = max((EPS.get(dtype, EPS["float32"]) for dtype in dtypes if dtype != "float64"), default=0.0)
     return Unit(max(eps, EPS["float32"]), tolerances.HORIZON, runs, factor)
 
 

@@ -79,7 +79,13 @@ class State:
         return now + SHARE * (now - self._began)
 
     def unit(self, precision: Precision) -> Unit:
-        return rounding.unit_of(precision, self.leaves, self.pinned)
+        return rounding.unit_of(precision, self.leaves, self.pinned, self.computed if precision == "float32" else ())
+
+    @cached_property
+    def computed(self) -> tuple[str, ...]:
+        """In which dtypes either side computes, where its leaves have their own."""
+        sides = zip((self.first, self.second), self.pair.make_inputs(self.random(0)), strict=True)
+        return tuple(sorted({dtype for side, inputs in sides for dtype in side.computed_in(inputs)}))
 
     def perturbed(self, values: Values, unit: Unit, doing: str) -> Iterator[Values]:
         """As rounding.nudged. doing: what it is for; of a large model, whose runs take seconds, each is said."""

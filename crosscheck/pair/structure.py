@@ -12,6 +12,7 @@ from crosscheck.mapping import bench
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.leafwise import Computed
 from crosscheck.pair.result import Difference
+from crosscheck.pair.rounding import EPS
 from crosscheck.pair.state import Found, State, cast, from_comparisons
 from spec import parameters
 from spec.errors import ParameterMismatch, UsageError
@@ -40,6 +41,9 @@ def _find_map(state: State, file: Path | None) -> str:
     state.pinned = state.report.tolerance > bench.EXACT
     if state.pinned:
         state.notes.append("constants are held in float32: bounds in float64 are those of a unit of float32")
+    if narrow := [dtype for dtype in state.computed if EPS.get(dtype, 0.0) > EPS["float32"]]:
+        words = f"computed in {' and '.join(narrow)}: what is run is held to units of that"
+        state.notes.append(f"{words}; formulas are compared in float64, where all of it is widened")
     state.notes += [_named(one) for one in state.report.notes]
     return said
 

@@ -62,10 +62,19 @@ def apart(state: State) -> set[str]:
     return {leaf.path for leaf in state.second.leaves if leaf.path in named or leaf.path in by_source}
 
 
+def _need_optimizers(state: State) -> None:
+    """Raise NotChecked where there are none on either side."""
+    sides = (state.first, state.second)
+    if all("optimizer" in side.can for side in sides):
+        return
+    keras = any("Keras" in side.kind for side in sides)
+    words = "; Keras's own are not checked, torch's and optax's are" if keras else ""
+    raise NotChecked(f"the pair gives no optimizers{words}", scope=True)
+
+
 def optimizer(state: State) -> Found:
     """Both optimizers on the same gradients, drawn for the second side's leaves and brought over by the map."""
-    if not all("optimizer" in side.can for side in (state.first, state.second)):
-        raise NotChecked("the pair gives no optimizers", scope=True)
+    _need_optimizers(state)
     linked = {path for path, link in state.mapping.links.items() if link.parts}
     left = apart(state)
     compared = [leaf.path for leaf in state.second.leaves if leaf.trainable and leaf.path in linked - left]
@@ -180,8 +189,7 @@ def _over(values: Values, others: Values) -> Values:
 
 def trajectory(state: State) -> Found:
     """Both trained from the same start on the same batches, against the first side's own perturbed runs."""
-    if not all("optimizer" in side.can for side in (state.first, state.second)):
-        raise NotChecked("the pair gives no optimizers", scope=True)
+    _need_optimizers(state)
     if parted := [one for one in ("forward", "loss", "gradients", "train mode", "optimizer") if one in state.parted]:
         raise NotChecked(f"it builds on {', '.join(parted)}, where the sides differ", scope=True)
     if left := apart(state):
@@ -303,7 +311,9 @@ class _Trajectory:
                 self.gone[name] = self.gone.get(name, 0.0) + way
             # What rounded constants do to a step comes back through the gradients, as all else does.
             constants = CONSTANTS[self.precision] * self.gone.get(name, 0.0)
-            allowed = self.unit.factor * max(far, floor, constants)
+            # Ten times the floor is a third of the size in bfloat16, which says nothing.
+            floor = floor if self.unit.eps > rounding.EPS["float32"] else self.unit.factor * floor
+            allowed = max(self.unit.factor * max(far, constants), floor)
             if allowed > tolerances.HORIZON * self.sizes[name] and self.sizes[name] > 0:
                 self.beyond.add(name)
                 continue

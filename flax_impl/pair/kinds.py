@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -113,6 +114,9 @@ def _nnx(made: nnx.Module, call: Callable[..., Any] | None) -> ModelFunction:
         state = [(path, one(name, variable)) for name, (path, variable) in zip(names, flat, strict=True)]
         model = nnx.merge(graph, nnx.from_flat_state(state))
         modules = [(".".join(map(str, path)), one) for path, one in nnx.iter_modules(model)]
+        if _is_wide(values):
+            for _, module in modules:
+                _widen(module)
         with _named_calls(modules, {type(one) for _, one in modules}):
             (model.train if train else model.eval)()
             output = _called(call, (model,), inputs, train, key)
@@ -170,6 +174,19 @@ def _owner(made: Any, path: tuple[Any, ...]) -> Any:
     return made
 
 
+def _is_wide(values: Mapping[str, Array]) -> bool:
+    """Whether the model is asked what it computes in float64."""
+    return any(one.dtype == jnp.float64 for one in values.values())
+
+
+def _widen(module: Any) -> None:
+    """Have a module that is told to compute in a narrow dtype do so in float64: JAX rounds a literal to the dtype of
+    what it meets, and no later widening brings its digits back. For a module that is made for one call."""
+    dtype = getattr(module, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jnp.floating):
+        object.__setattr__(module, "dtype", jnp.float64)
+
+
 class _named_calls:  # noqa: N801 (used as a function is)
     """Meanwhile the calls of a model's modules are named by their paths, for whoever reads the trace.
 
@@ -224,7 +241,15 @@ def _linen(module: Any, variables: Any, call: Callable[..., Any] | None) -> Mode
         found = {names[path]: one for path, one in flat.items() if path in names}
         return {name: jnp.asarray(one) for name, one in found.items() if name in arrays}
 
+    def widened(call: Callable[..., Any], args: Any, kwargs: Any, context: linen.module.InterceptorContext) -> Any:
+        _widen(context.module)
+        return call(*args, **kwargs)
+
     def apply(values: Mapping[str, Array], inputs: Any, train: bool, key: Array) -> tuple[Any, dict[str, Array]]:
+        with linen.intercept_methods(widened) if _is_wide(values) else nullcontext():
+            return applied(values, inputs, train, key)
+
+    def applied(values: Mapping[str, Array], inputs: Any, train: bool, key: Array) -> tuple[Any, dict[str, Array]]:
         given = unflatten_dict({path: values.get(names[path], one) for path, one in flat.items()})
         if call is not None:
             output, changed = _parted(_called(call, (module, given), inputs, train, key), lambda one: _some(one, kept))

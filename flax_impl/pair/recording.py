@@ -84,6 +84,20 @@ def evaluate(
     return Evaluated([one.value for one in found], run.intermediates, run.pinned, [one.by for one in found])
 
 
+def widths(jaxpr: Any) -> set[str]:
+    """Floating dtypes of what a jaxpr's equations give, those of functions within included."""
+    found: set[str] = set()
+    for equation in jaxpr.eqns:
+        dtypes = [getattr(one.aval, "dtype", None) for one in equation.outvars]
+        found |= {str(one) for one in dtypes if one is not None and jnp.issubdtype(one, jnp.floating)}
+        for parameter in equation.params.values():
+            inner = [
+                getattr(one, "jaxpr", one) for one in (parameter if isinstance(parameter, tuple) else (parameter,))
+            ]
+            found = found.union(*(widths(one) for one in inner if hasattr(one, "eqns")))
+    return found
+
+
 class _Run:
     def __init__(self, wide: bool, record: bool, replaced: Mapping[int, np.ndarray]) -> None:
         self.wide, self.record, self.replaced, self.place = wide, record, replaced, ""

@@ -12,7 +12,7 @@ from jax import Array
 
 from flax_impl import compilation
 from flax_impl.pair import kinds
-from flax_impl.pair.recording import NARROW, Evaluated, evaluate
+from flax_impl.pair.recording import NARROW, Evaluated, evaluate, widths
 from flax_impl.pair.trees import brought_in, floating, taken_out
 from spec.errors import OhlolError, ParameterMismatch, Unsupported, UsageError
 from spec.framework import Precision, Settings
@@ -29,6 +29,7 @@ from spec.pair import (
     RecurrentLayer,
     Values,
     narrowed,
+    refused_optimizer,
 )
 from spec.text import exception
 
@@ -106,6 +107,10 @@ class Side:
     def pinned(self) -> tuple[str, ...]:
         return self._pinned
 
+    def computed_in(self, inputs: Inputs) -> tuple[str, ...]:
+        traced, _ = self._forward(inputs, "float32", False, 0)
+        return tuple(sorted(widths(traced.closed.jaxpr)))
+
     def values(self) -> dict[str, np.ndarray]:
         return {path: value.copy() for path, value in self._kept.items()}
 
@@ -138,13 +143,8 @@ class Side:
         train: bool = False,
         seed: int = 0,
     ) -> Forward:
-        def run(leaves: Mapping[str, Array], entered: Any, key: Array) -> Any:
-            output, changed = self._called(leaves, entered, train, key)
-            return floating(output), changed
-
         wide = precision == "float64"
-        arguments = (self._entering(precision), self._entered(inputs, precision), self._key(seed))
-        traced = self._traced("forward", run, arguments, precision, train)
+        traced, arguments = self._forward(inputs, precision, train, seed)
         if not record:
             outputs, state = traced(arguments, wide)
             return Forward(_plain(outputs), self._state(state, wide))
@@ -155,6 +155,14 @@ class Side:
         by, _ = jax.tree.unflatten(traced.structure, [max(_numbers(one), default=-1) for one in found.sources])
         sources = {name: number for name, number in by.items() if number >= 0}
         return Forward(_plain(outputs), self._state(state, wide), tuple(found.intermediates), sources)
+
+    def _forward(self, inputs: Inputs, precision: Precision, train: bool, seed: int) -> tuple[_Traced, tuple[Any, ...]]:
+        def run(leaves: Mapping[str, Array], entered: Any, key: Array) -> Any:
+            output, changed = self._called(leaves, entered, train, key)
+            return floating(output), changed
+
+        arguments = (self._entering(precision), self._entered(inputs, precision), self._key(seed))
+        return self._traced("forward", run, arguments, precision, train), arguments
 
     def gradients(
         self,
@@ -224,7 +232,7 @@ class Side:
     def _traced(self, what: Any, run: Callable[..., Any], arguments: Any, precision: Precision, train: bool) -> _Traced:
         """Traced in float64 where the model's own dtypes allow that, so that no literal was rounded; else in float32.
 
-        In train mode always in the model's own dtypes: random numbers of another width are others.
+        In train mode with random numbers always in the model's own dtypes: those of another width are others.
         """
         flat, structure = jax.tree.flatten(arguments)
         key = (what, precision, train, str(structure), *((np.shape(one), str(one.dtype)) for one in flat))
@@ -240,7 +248,7 @@ class Side:
     def _trace(self, run: Callable[..., Any], arguments: Any, precision: Precision, train: bool) -> _Traced:
         wide = precision == "float64"
         own = any(dtype == jnp.float64 for dtype in self._dtypes.values())
-        if wide and self._double and not train:
+        if wide and self._double and not (train and "rng" in self.can):
             try:
                 return _Traced(run, arguments, True)
             except Unsupported:
@@ -311,7 +319,11 @@ class Side:
         made = self._options.optimizer
         if made is None:
             raise Unsupported(f"{self.kind}: no optimizer is given")
-        return made if hasattr(made, "update") else made()
+        if not hasattr(made, "update") and not hasattr(made, "update_step"):
+            made = made()
+        if not callable(getattr(made, "init", None)) or not callable(getattr(made, "update", None)):
+            raise refused_optimizer(made, "optax's")
+        return made
 
     def _begun(self, trained: Any) -> Any:
         with jax.enable_x64(True):

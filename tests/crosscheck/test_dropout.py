@@ -20,6 +20,7 @@ from crosscheck.request import Request
 from crosscheck.statistics import bernoulli
 from spec import experiment as experiments
 from spec.dropout import DropoutSite
+from spec.errors import Unsupported
 from spec.experiment import Experiment, override
 from spec.framework import Settings
 from spec.models import keep_masks
@@ -67,6 +68,9 @@ class Numpy:
         wide = {name: value.astype(np.float64) for name, value in parameters.items()}
         found = spec.reference.forward(experiment, wide, batch, Settings(precision="float64"), given)
         return {name: value.astype(np.float32) for name, value in found.items()}
+
+    def gradients(self, *_: Any, **__: Any) -> Any:
+        raise Unsupported("forward alone")
 
 
 def honest(model: Any, batch: int, time: int, seed: int) -> dict[str, np.ndarray]:
@@ -263,6 +267,24 @@ def test_a_remembered_seed_is_found():
     experiment, calls = experiments.load(LSTM), iter(range(10**6))
     framework = Numpy(lambda model, b, t, seed: honest(model, b, t, seed + next(calls)))
     assert "logits, train mode after eval mode" in failures(experiment, record(framework, experiment))
+
+
+@pytest.mark.parametrize(
+    ("change", "tensor"),
+    [
+        (lambda a: a.update({"gradients/loss": a["gradients/loss"] * 1.0001}), "loss of a seed"),
+        (lambda a: a.update({"gradients/rnn.bias_hh_l0": -a["gradients/rnn.bias_hh_l0"]}), "rnn.bias_hh_l0, of a seed"),
+        (lambda a: a.update({"gradients/head.bias": a["gradients/head.bias"][1:]}), "head.bias, of a seed"),
+        (lambda a: a.pop("gradients/head.bias"), "gradients/head.bias"),
+    ],
+)
+def test_gradients_of_a_seed(change: Callable[[dict[str, np.ndarray]], object], tensor: str):
+    experiment = experiments.load(LSTM)
+    arrays = dict(record(importlib.import_module("torch_impl"), experiment))
+    assert failures(experiment, arrays) == []
+    change(arrays)
+    (found,) = failures(experiment, arrays)
+    assert found.startswith(tensor)
 
 
 @pytest.mark.parametrize(

@@ -124,3 +124,19 @@ def test_a_call_that_does_not_give_its_state_is_said():
     assert asked.second.forward(x).outputs.keys() == {"output"}
     with pytest.raises(OhlolError, match=r"expected \(output, stats\) of a call in train mode"):
         asked.second.forward(x, train=True)
+
+
+def test_optimizers_that_step_their_own_variables_are_not_checked():
+    from flax_impl.pair.side import open_side as open_flax
+    from spec.errors import Unsupported
+    from spec.pair import PairOptions
+    from torch_impl.pair.side import open_side as open_torch
+
+    foreign = type("Adam", (), {"__module__": "keras.src.optimizers.adam", "update_step": lambda *_: None})()
+    ours = open_torch(nn.Linear(2, 2), PairOptions(optimizer=lambda parameters: foreign))
+    port = open_flax((lambda p, x: x @ p["w"], {"w": jnp.zeros((2, 2))}), PairOptions(optimizer=foreign))
+    said = r"got keras\.src\.optimizers\.adam\.Adam: Keras's step variables of their own, .* and are not checked"
+    for side, expected in ((ours, "torch's"), (port, "optax's")):
+        gradients = {leaf.path: np.zeros(leaf.shape) for leaf in side.leaves}
+        with pytest.raises(Unsupported, match=f"expected {expected}.*{said}"):
+            next(side.replay([gradients]))

@@ -234,6 +234,19 @@ class Recorder(TorchDispatchMode):  # pyright: ignore[reportGeneralTypeIssues]
         return value
 
 
+class Widths(TorchDispatchMode):  # pyright: ignore[reportGeneralTypeIssues]
+    """Sees while it is entered in which floating dtypes operations give their results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.found |= {str(one.dtype).partition(".")[2] for one in _tensors(result) if one.is_floating_point()}
+        return result
+
+
 def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value

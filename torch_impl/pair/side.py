@@ -21,13 +21,14 @@ from spec.pair import (
     PairStep,
     Values,
     narrowed,
+    refused_optimizer,
 )
 from spec.text import exception
 from torch_impl.arrays import to_tensor
 from torch_impl.pair import keras_models, kinds
 from torch_impl.pair.copies import copied
 from torch_impl.pair.keras_models import KerasModule
-from torch_impl.pair.recording import Recorder, plain_layers, widened
+from torch_impl.pair.recording import Recorder, Widths, plain_layers, widened
 from torch_impl.pair.trees import brought_in, floating, taken_out
 
 DEFAULTS = PairOptions()
@@ -60,6 +61,13 @@ class Side:
 
     def pinned(self) -> tuple[str, ...]:
         return self._pinned
+
+    def computed_in(self, inputs: Inputs) -> tuple[str, ...]:
+        seen = Widths()
+        entered = self._entered(inputs, "float32")
+        with torch.no_grad(), plain_layers(), seen:
+            self._call(self._copy("float32"), entered, False, 0)
+        return tuple(sorted(seen.found))
 
     def values(self) -> dict[str, np.ndarray]:
         return {path: value.copy() for path, value in self._kept.items()}
@@ -263,7 +271,11 @@ class Side:
         if self._options.optimizer is None:
             raise Unsupported(f"{self.kind}: no optimizer is given")
         made = self._options.optimizer([array for array in module.parameters() if array.requires_grad])
-        return list(made) if isinstance(made, tuple | list) else [made]
+        found = list(made) if isinstance(made, tuple | list) else [made]
+        for one in found:
+            if not callable(getattr(one, "step", None)):
+                raise refused_optimizer(one, "torch's, made of the parameters")
+        return found
 
 
 def _both(recorder: Recorder, wide: bool = True) -> Any:

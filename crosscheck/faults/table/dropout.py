@@ -52,6 +52,59 @@ FAULTS: tuple[Fault, ...] = (
         precision="float32",
     ),
     Fault(
+        name="gradients-of-a-seed-drop-nothing",
+        what="`gradients` of a seed are those of eval mode; `forward` of it drops units.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "contract.py:gradients",
+                "with mode(model, dropout):\n            loss",
+                "with mode(model, None if isinstance(dropout, int) else dropout):\n            loss",
+            ),
+        ),
+        experiment="hello-stacked-lstm-dropout",
+        check="dropout",
+        tensor="head.bias, of a seed, along a direction",
+        precision="float32",
+    ),
+    Fault(
+        name="gradients-of-the-next-seed",
+        what="`gradients` of a seed have the masks that `forward` has with the next.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "contract.py:gradients",
+                "_compute(experiment, parameters, batch, settings, dropout)",
+                "_compute(\n        experiment, parameters, batch, settings,"
+                " dropout + 1 if isinstance(dropout, int) else dropout\n    )",
+            ),
+        ),
+        experiment="hello-stacked-lstm-dropout",
+        check="dropout",
+        tensor="loss of a seed",
+        precision="float32",
+    ),
+    Fault(
+        name="gradients-of-a-seed-not-rescaled",
+        what="What was kept is divided by 1 - rate in the forward pass of a seed, and not in its backward pass.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "dropout.py:Dropout.__call__",
+                "        return super().__call__(inputs, deterministic=deterministic, rngs=rngs)\n",
+                "        dropped = super().__call__(inputs, deterministic=deterministic, rngs=rngs)\n"
+                "        if self.deterministic or not self.rate:\n"
+                "            return dropped\n"
+                "        slower = (1 - self.rate) * dropped\n"
+                "        return slower + jax.lax.stop_gradient(dropped - slower)\n",
+            ),
+        ),
+        experiment="hello-stacked-lstm-dropout",
+        check="dropout",
+        tensor="rnn.*, of a seed, along a direction",
+        precision="float32",
+    ),
+    Fault(
         name="one-key-for-every-step",
         what="The key does not depend on the step: the same units are dropped for the whole training.",
         implementation="flax_impl",
