@@ -85,7 +85,7 @@ def at_step(
         spread = _spread(gradients, precision, 1.0 if only is None else FROM_FEW)
         taken = subject
         if only is not None and subject.training.clipping is not None:
-            factor = _clipped_by(subject, handed, before, _recorded(handed, arrays, step))
+            factor = _clipped_by(subject, handed, before, state_after(handed, arrays, step))
             gradients, spread = ({n: factor * value for n, value in each.items()} for each in (gradients, spread))
             taken = subject.with_training(msgspec.structs.replace(subject.training, clipping=None))
 

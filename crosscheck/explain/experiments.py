@@ -15,11 +15,12 @@ import msgspec
 import numpy as np
 
 from crosscheck.bounds import rounding_spread
-from crosscheck.checks import LADDER, initialization, trajectory
+from crosscheck.checks import LADDER, initialization, shipped_path, trajectory
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask, widened
-from crosscheck.diagnosis.finding import Blame
-from crosscheck.explain import catalogue, known, laws, trajectories
+from crosscheck.diagnosis.finding import Blame, Departure
+from crosscheck.explain import catalogue, laws, repetitions, trajectories
+from crosscheck.explain import known as tables
 from crosscheck.explain.explanation import STOPPED, Budget, Explanation, Fit, OutOfTime, settled
 from crosscheck.explain.variant import Case, Variant, Varied, applied
 from spec import reference
@@ -67,15 +68,15 @@ def explain(
         return None
     if failure.check == initialization.NAME:
         return _of_draws(subject, failure, blame.at_fault, recorded[failure.case], seconds)
-    if subject.reference is not reference or failure.check not in (*CHECKS, trajectory.NAME):
+    known = (*CHECKS, *repetitions.LOOKS, trajectory.NAME)
+    if subject.reference is not reference or failure.check not in known:
         return None
     budget = Budget(seconds)
     departure = next((one for one in blame.departures if one.side == blame.at_fault), None)
     try:
         with np.errstate(all="ignore"):
-            if failure.check == trajectory.NAME:
-                sides = recorded[failure.case]
-                return departure and trajectories.explain(subject, failure, departure, sides, seed, budget)
+            if failure.check not in CHECKS:
+                return _of_runs(subject, failure, departure, recorded[failure.case], seed, budget)
             trial = Inquiry(subject, failure, blame.at_fault, recorded[failure.case], seed, budget)
             stage = departure.stage if departure else failure.tensor
             others = {case: arrays for case, arrays in recorded.items() if case != failure.case and _whole(arrays)}
@@ -84,6 +85,19 @@ def explain(
         # An explanation is beside a verdict and must never take its place.
         return None
     return found and msgspec.structs.replace(found, seconds=budget.spent, share=budget.share)
+
+
+def _of_runs(
+    subject: Any, failure: Comparison, departure: Departure | None, recorded: Recorded, seed: int, budget: Budget
+) -> Explanation | None:
+    """Of whole trainings, and of masks: patterns in what was recorded, and steps of the reference."""
+    if departure is None:
+        return None
+    seen = repetitions.explain(subject, failure, departure.side, recorded[departure.side], budget)
+    if failure.check == trajectory.NAME or (failure.check == shipped_path.NAME and not (seen and seen.looks_like)):
+        stepped = trajectories.explain(subject, failure, departure, recorded, seed, budget)
+        seen = stepped or seen
+    return seen and msgspec.structs.replace(seen, seconds=budget.spent, share=budget.share)
 
 
 def _of_draws(subject: Any, failure: Comparison, side: str, recorded: Recorded, seconds: float) -> Explanation | None:
@@ -175,7 +189,7 @@ class Inquiry:
                 tried.append(variant.words)
                 ratio = self.ratio(variant)
                 if ratio <= 1 and self._fits_elsewhere(variant, others):
-                    beside = known.beside(variant.differs[0], variant.differs[1:]) if variant.differs else ""
+                    beside = tables.beside(variant.differs[0], variant.differs[1:]) if variant.differs else ""
                     fits.append(Fit(file=file, words=variant.words, source=variant.source, ratio=ratio, known=beside))
         except OutOfTime:
             stopped = STOPPED

@@ -11,24 +11,30 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from crosscheck.checks import trajectory
+from crosscheck.checks import shipped_path, trajectory
 from crosscheck.comparison import Arrays, Comparison
 from crosscheck.diagnosis import steps
-from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask
+from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask, widened
 from crosscheck.diagnosis.distance import measure, rounding
 from crosscheck.diagnosis.finding import Departure
 from crosscheck.diagnosis.steps import Given
 from crosscheck.explain import catalogue
 from crosscheck.explain.explanation import STOPPED, Budget, Explanation, Fit, OutOfTime, settled
 from crosscheck.explain.variant import Case, Variant, applied
+from crosscheck.probes import equations
+from crosscheck.request import Request
 from spec import reference
 from spec.framework import Precision, Settings
+from spec.training import initial_state
 
 BEHIND = 2
 """Steps behind the one at which a side departs that have to agree too."""
 
 OPENING = (trajectory.TOGETHER, f"{trajectory.RESUMED}loss")
 """Runs of which no state was recorded."""
+
+UNRECORDED = f"{shipped_path.START}/plain/loss"
+"""Of a training that records nothing, in the check shipped-path."""
 
 FINAL, GIVEN_BACK = "final ", "given back"
 """Before the names of what a training gives back; the answer of a variant that is made of what it recorded last."""
@@ -80,16 +86,26 @@ def _judge(
 ) -> Judge | None:
     name = failure.recorded
     if name.startswith(FINAL):
-        return lambda variant: _given_back(arrays, variant)
+        return lambda variant: _given_back(arrays, failure.precision, variant)
+    if failure.check == shipped_path.NAME:
+        # Own masks are not known, and with them no loss.
+        if name != UNRECORDED or subject.has_dropout or name not in arrays:
+            return None
+        start = Request(failure.precision, "cpu", seed).start(subject)
+        begun = Given(initial_state(subject.training.optimizer, widened(start)), seed, [])
+        return lambda variant: _opening(subject, begun, failure, arrays, variant)
     arbiter = Arbiter(reference, stop="train")
     with suppress(Intercepted):
         ask(trajectory, subject, failure, seed, arbiter)
     handed = steps.given(subject, arbiter.calls[-1])
     if name in OPENING:
         return lambda variant: _opening(subject, handed, failure, arrays, variant)
-    if failure.step is None or name not in arrays:
+    # Clipping needs the norm of all gradients.
+    of_all = subject.training.clipping is not None
+    affordable = not of_all or equations.affordable(subject, subject.batch(seed, 0, "float64"))
+    if failure.step is None or name not in arrays or not affordable:
         return None
-    return _Steps(subject, handed, failure, departure, arrays, sides).ratio
+    return _Steps(subject, handed, failure, departure, arrays, sides, of_all).ratio
 
 
 class _Steps:
@@ -103,6 +119,7 @@ class _Steps:
         departure: Departure,
         arrays: Arrays,
         sides: Sequence[Arrays],
+        of_all: bool,
     ):
         self._subject, self._handed, self._arrays = subject, handed, arrays
         self._precision: Precision = failure.precision
@@ -111,11 +128,8 @@ class _Steps:
         begun = {failure.step, failure.step if departure.step is None else departure.step}
         looked = {step + apart * further for step in begun for further in range(BEHIND + 1)}
         self._looked = sorted(step for step in looked if step < len(arrays["loss"]))
-        # Clipping needs the norm of all gradients.
-        all_of_them = subject.training.clipping is not None
         self._only = {
-            step: None if all_of_them else steps.at_which_they_differ(subject, sides, step, failure)
-            for step in self._looked
+            step: None if of_all else steps.at_which_they_differ(subject, sides, step, failure) for step in self._looked
         }
 
     def ratio(self, variant: Variant) -> float:
@@ -147,19 +161,21 @@ def _of_loss(subject: Any, handed: Given, before: Any, loss: np.ndarray, precisi
 def _opening(subject: Any, handed: Given, failure: Comparison, arrays: Arrays, variant: Variant) -> float:
     """Of the first loss of a run that began from a known state."""
     before = handed.state
-    if failure.recorded != trajectory.TOGETHER:
+    if failure.recorded == f"{trajectory.RESUMED}loss":
         before = steps.state_after(handed, arrays, resumed_from(subject) - 1)
     with applied(variant):
         return _of_loss(subject, handed, before, arrays[failure.recorded][0], failure.precision)
 
 
-def _given_back(arrays: Arrays, variant: Variant) -> float:
-    """The state that a training gives back, as it follows from what it recorded: 0 or infinite, as it is a copy."""
+def _given_back(arrays: Arrays, precision: Precision, variant: Variant) -> float:
+    """The state that a training gives back, as it follows from what it recorded."""
     kept = {name: array for name, array in arrays.items() if name.startswith(trajectory.KINDS)}
     made = variant.answers.get(GIVEN_BACK)
     expected = made(kept) if made else {name: array[-1] for name, array in kept.items()}
-    same = all(np.array_equal(arrays["final/" + n.partition("/")[2]], value) for n, value in expected.items())
-    return 0.0 if same else np.inf
+    return max(
+        measure(arrays["final/" + name.partition("/")[2]], value, rounding(value, precision), precision).ratio
+        for name, value in expected.items()
+    )
 
 
 def resumed_from(subject: Any) -> int:
