@@ -69,7 +69,7 @@ def at_step(
 
     only: flat indices of the elements of each tensor that are looked at, where that is not all.
     """
-    before = _recorded(handed, arrays, step - 1)
+    before = state_after(handed, arrays, step - 1)
     found: Found = {}
     if handed.gradients:
         gradients = handed.gradients[step]
@@ -85,7 +85,7 @@ def at_step(
         spread = _spread(gradients, precision, 1.0 if only is None else FROM_FEW)
         taken = subject
         if only is not None and subject.training.clipping is not None:
-            factor = _clipped_by(subject, handed, before, _recorded(handed, arrays, step))
+            factor = _clipped_by(subject, handed, before, state_after(handed, arrays, step))
             gradients, spread = ({n: factor * value for n, value in each.items()} for each in (gradients, spread))
             taken = subject.with_training(msgspec.structs.replace(subject.training, clipping=None))
 
@@ -105,7 +105,7 @@ def at_step(
             found[prefix + name] = measure(now, new, bound, precision)
     epoch, rest = divmod(handed.state.step + step + 1, subject.training.steps_per_epoch)
     if "logits" in arrays and not handed.gradients and not rest and epoch <= len(arrays["logits"]):
-        reached, settings = _recorded(handed, arrays, step), Settings("float64")
+        reached, settings = state_after(handed, arrays, step), Settings("float64")
         batch = subject.evaluation_batch(settings.precision)
         expected = subject.reference.open(subject, settings).predict(reached.parameters, batch)
         bound = rounding(expected, precision)
@@ -233,7 +233,7 @@ def departure(side: str, failure: Comparison, step: int, found: Found) -> Depart
     )
 
 
-def _recorded(handed: Given, arrays: Arrays, step: int) -> State:
+def state_after(handed: Given, arrays: Arrays, step: int) -> State:
     """The side's own state after that step; the start before the first. Raises KeyError where it lacks a tensor."""
     if step < 0:
         return handed.state

@@ -15,12 +15,13 @@ import msgspec
 import numpy as np
 
 from crosscheck.bounds import rounding_spread
-from crosscheck.checks import LADDER, initialization
+from crosscheck.checks import LADDER, initialization, shipped_path, trajectory
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask, widened
-from crosscheck.diagnosis.finding import Blame
-from crosscheck.explain import catalogue, laws
-from crosscheck.explain.explanation import SHARE, Explanation, Fit, OutOfTime, settled
+from crosscheck.diagnosis.finding import Blame, Departure
+from crosscheck.explain import catalogue, laws, repetitions, trajectories
+from crosscheck.explain import known as tables
+from crosscheck.explain.explanation import STOPPED, Budget, Explanation, Fit, OutOfTime, settled
 from crosscheck.explain.variant import Case, Variant, Varied, applied
 from spec import reference
 from spec.framework import Settings
@@ -67,26 +68,41 @@ def explain(
         return None
     if failure.check == initialization.NAME:
         return _of_draws(subject, failure, blame.at_fault, recorded[failure.case], seconds)
-    if subject.reference is not reference or failure.check not in CHECKS:
+    known = (*CHECKS, *repetitions.LOOKS, trajectory.NAME)
+    if subject.reference is not reference or failure.check not in known:
         return None
-    begin = time.perf_counter()
-    until = begin + SHARE * seconds
+    budget = Budget(seconds)
+    departure = next((one for one in blame.departures if one.side == blame.at_fault), None)
     try:
         with np.errstate(all="ignore"):
-            trial = Inquiry(subject, failure, blame.at_fault, recorded[failure.case], seed, until)
+            if failure.check not in CHECKS:
+                return _of_runs(subject, failure, departure, recorded[failure.case], seed, budget)
+            trial = Inquiry(subject, failure, blame.at_fault, recorded[failure.case], seed, budget)
+            stage = departure.stage if departure else failure.tensor
             others = {case: arrays for case, arrays in recorded.items() if case != failure.case and _whole(arrays)}
-            found = trial.explanation(begin, others if failure.check in WIDE else {})
+            found = trial.explanation(others if failure.check in WIDE else {}, stage)
     except Exception:
         # An explanation is beside a verdict and must never take its place.
         return None
-    if found is None:
+    return found and msgspec.structs.replace(found, seconds=budget.spent, share=budget.share)
+
+
+def _of_runs(
+    subject: Any, failure: Comparison, departure: Departure | None, recorded: Recorded, seed: int, budget: Budget
+) -> Explanation | None:
+    """Of whole trainings, and of masks: patterns in what was recorded, and steps of the reference."""
+    if departure is None:
         return None
-    took = time.perf_counter() - begin
-    return msgspec.structs.replace(found, seconds=took, share=took / seconds if seconds else 0.0)
+    seen = repetitions.explain(subject, failure, departure.side, recorded[departure.side], budget)
+    if failure.check == trajectory.NAME or (failure.check == shipped_path.NAME and not (seen and seen.looks_like)):
+        stepped = trajectories.explain(subject, failure, departure, recorded, seed, budget)
+        seen = stepped or seen
+    return seen and msgspec.structs.replace(seen, seconds=budget.spent, share=budget.share)
 
 
 def _of_draws(subject: Any, failure: Comparison, side: str, recorded: Recorded, seconds: float) -> Explanation | None:
     """From which law the tensor's values come that are not of the table's."""
+    budget = Budget(seconds)
     name = failure.tensor.partition(",")[0]
     parameter = next((one for one in subject.parameters() if one.name == name), None)
     values = recorded[side].get(name)
@@ -97,12 +113,11 @@ def _of_draws(subject: Any, failure: Comparison, side: str, recorded: Recorded, 
     try:
         if laws.follows(values, parameter.law):
             return None  # What is wrong with them is no law.
-        until = time.perf_counter() + SHARE * seconds
-        found = laws.explain(values, law_words(parameter.law), parameter.blocks, side, until)
+        found = laws.explain(values, law_words(parameter.law), parameter.blocks, side, budget)
     except Exception:
         # An explanation is beside a verdict and must never take its place.
         return None
-    return msgspec.structs.replace(found, share=found.seconds / seconds if seconds else 0.0)
+    return msgspec.structs.replace(found, seconds=budget.spent, share=budget.share)
 
 
 def law_words(law: Law) -> str:
@@ -130,10 +145,10 @@ class Inquiry:
         side: str,
         recorded: Recorded,
         seed: int,
-        until: float,
+        budget: Budget,
         point: str | None = None,
     ):
-        self._subject, self._failure, self._side, self._seed, self._until = subject, failure, side, seed, until
+        self._subject, self._failure, self._side, self._seed, self._budget = subject, failure, side, seed, budget
         self._check = next(check for check in LADDER if failure.check == check.NAME)
         self._first = side == next(iter(recorded))
         self._arrays = recorded[side]
@@ -148,15 +163,15 @@ class Inquiry:
         self._looked: Any = _At(subject, self._point) if evaluated else subject
         self._place = Place(subject.name, failure.check, failure.precision, failure.case, (names[0], names[-1]), seed)
 
-    def explanation(self, begin: float, others: dict[str, Recorded]) -> Explanation | None:
-        """See `explain`. others: the check's other cases, in which what fits must fit too."""
-        began = time.perf_counter()
+    def explanation(self, others: dict[str, Recorded], stage: str) -> Explanation | None:
+        """See `explain`. others: the check's other cases, in which what fits must fit too. stage: that departs."""
+        began = time.process_time()
         plain = self._asked(PLAIN)
         before = self._ratio(plain)
         if before <= 1:
             return None
         # What is begun has to end in time too.
-        self._price = time.perf_counter() - began
+        self._price = time.process_time() - began
         case = Case(
             self._subject.variant(self._failure.case),
             self._failure.check,
@@ -164,6 +179,7 @@ class Inquiry:
             self._arrays,
             plain,
             self.solve,
+            stage,
         )
         fits: list[Fit] = []
         tried: list[str] = []
@@ -173,19 +189,23 @@ class Inquiry:
                 tried.append(variant.words)
                 ratio = self.ratio(variant)
                 if ratio <= 1 and self._fits_elsewhere(variant, others):
-                    fits.append(Fit(file=file, words=variant.words, source=variant.source, ratio=ratio))
+                    beside = tables.beside(variant.differs[0], variant.differs[1:]) if variant.differs else ""
+                    fits.append(Fit(file=file, words=variant.words, source=variant.source, ratio=ratio, known=beside))
         except OutOfTime:
-            stopped = "a third of the run's time is used up"
+            stopped = STOPPED
         if stopped:
             # What was left untried might fit as well, and then nothing is told apart.
             fits = []
-        return settled(fits, tried, stopped, self._side, before, time.perf_counter() - begin)
+        return settled(fits, tried, stopped, self._side, before, self._budget.spent)
 
     def _fits_elsewhere(self, variant: Variant, others: dict[str, Recorded]) -> bool:
         """In the check's other cases, so far as the side agrees with itself there."""
         for case, recorded in others.items():
             failure = msgspec.structs.replace(self._failure, case=case, point="")
-            if Inquiry(self._subject, failure, self._side, recorded, self._seed, self._until).ratio(variant, False) > 1:
+            if (
+                Inquiry(self._subject, failure, self._side, recorded, self._seed, self._budget).ratio(variant, False)
+                > 1
+            ):
                 return False
         return True
 
@@ -193,22 +213,17 @@ class Inquiry:
         """The largest distance of the side from the variant, in units of the bound; infinite where it has no answer.
 
         rough: what decides most is looked at before all else."""
-        self._in_time(0.0)
+        self._budget.check()
         try:
             if rough and self._roughly(variant) > 1:
                 return math.inf
-            self._in_time(self._price)
+            self._budget.check(self._price)
             return self._ratio(self._asked(variant))
         except OutOfTime:
             raise
         except Exception:
             # A variant that makes no sense here has no answer.
             return math.inf
-
-    def _in_time(self, price: float) -> None:
-        """Raise OutOfTime where what takes so long would end too late."""
-        if time.perf_counter() + price > self._until:
-            raise OutOfTime
 
     def solve(self, make: Callable[[float], Variant], start: float) -> float | None:
         """The constant under which the variant gives the side's number where the sides part most; None for none.
@@ -224,7 +239,7 @@ class Inquiry:
         wanted = self._number(self._arrays)
 
         def away(value: float) -> float:
-            self._in_time(0.0)
+            self._budget.check()
             return self._number(self._soon(make(value))) - wanted
 
         one, two = start, start * 1.25 if start else 1e-3
@@ -271,7 +286,9 @@ class Inquiry:
     @cached_property
     def _at_point(self) -> "Inquiry":
         recorded = {self._side: self._arrays} if self._first else {"": self._spread, self._side: self._arrays}
-        return Inquiry(self._subject, self._failure, self._side, recorded, self._seed, self._until, self._failure.point)
+        return Inquiry(
+            self._subject, self._failure, self._side, recorded, self._seed, self._budget, self._failure.point
+        )
 
     def _slope(self, variant: Variant) -> Arrays:
         """The gradient by the failed number alone, which takes one forward pass."""

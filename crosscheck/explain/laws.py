@@ -5,13 +5,12 @@ known one, as the test of Kolmogorov and Smirnov sees it.
 """
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from crosscheck.explain.explanation import Explanation, Fit, OutOfTime, settled
+from crosscheck.explain.explanation import STOPPED, Budget, Explanation, Fit, OutOfTime, settled
 from spec.parameters import Constant, Law, Normal, Uniform
 
 LIKELY = 1e-3
@@ -34,6 +33,9 @@ FIXED = ("at ", "orthogonal")
 """How what is said begins of values that are no independent draws."""
 
 
+UNLIMITED = Budget(math.inf)
+
+
 class DrawnLaw(NamedTuple):
     """kind: "uniform", "normal", "truncated normal". size: bound or standard deviation. formula: of the size."""
 
@@ -48,43 +50,42 @@ class DrawnLaw(NamedTuple):
         return f"{within.get(self.kind, 'truncated normal of deviation')} {self.formula}{size}"
 
 
-def explain(values: np.ndarray, expected: str, blocks: int = 1, side: str = "", until: float = math.inf) -> Explanation:
-    """What a side's draws look like. values: (seeds, *shape). expected: the law that they should have, in words.
+def explain(
+    values: np.ndarray, expected: str, blocks: int = 1, side: str = "", budget: Budget = UNLIMITED
+) -> Explanation:
+    """What a side's draws look like. values: (seeds, *shape). expected: the law that they should have, in words."""
+    return _said(values, blocks, side, lambda found: f"values began {found} ({expected} in the table)", budget)
 
-    until: by the performance counter.
-    """
-    return _said(values, blocks, side, lambda found: f"values began {found} ({expected} in the table)", until)
 
-
-def of_port(ours: np.ndarray, theirs: np.ndarray, until: float = math.inf) -> Explanation:
+def of_port(ours: np.ndarray, theirs: np.ndarray, budget: Budget = UNLIMITED) -> Explanation:
     """What a port's draws look like beside the original's, (seeds, *shape) both, under no law that is stated.
 
     What is no law of draws, such as zero everywhere, is named whatever the original draws from.
     """
     try:
-        original = told(ours, 1, until)
+        original = told(ours, 1, budget)
     except OutOfTime:
-        return Explanation(stopped="a third of the run's time is used up")
+        return Explanation(stopped=STOPPED)
 
     def words(found: str) -> str:
         if not original and not found.startswith(FIXED):
             return ""
         return f"values began {found} in the port ({original or 'drawn'} in the original)" if found != original else ""
 
-    return _said(theirs, 1, "", words, until)
+    return _said(theirs, 1, "", words, budget)
 
 
-def _said(values: np.ndarray, blocks: int, side: str, words: Callable[[str], str], until: float) -> Explanation:
-    begin = time.perf_counter()
+def _said(values: np.ndarray, blocks: int, side: str, words: Callable[[str], str], budget: Budget) -> Explanation:
+    begin = budget.spent
     tried = [law.words() for law in known(values.shape[1:], blocks)]
     tried += ["the same everywhere", "orthogonal", "a block moved by a whole number"]
     try:
-        found = told(values, blocks, until)
+        found = told(values, blocks, budget)
         said = words(found) if found else ""
     except OutOfTime:
-        return Explanation(tried=tried, side=side, stopped="a third of the run's time is used up")
+        return Explanation(tried=tried, side=side, stopped=STOPPED)
     fits = [Fit(file="laws", words=said, source="PB23", ratio=0.0)] if said else []
-    return settled(fits, tried, "", side, math.inf, time.perf_counter() - begin)
+    return settled(fits, tried, "", side, math.inf, budget.spent - begin)
 
 
 def follows(values: np.ndarray, law: Law) -> bool:
@@ -100,7 +101,7 @@ def follows(values: np.ndarray, law: Law) -> bool:
             return probability(flat, DrawnLaw("normal", deviation, "")) > UNLIKELY
 
 
-def told(values: np.ndarray, blocks: int = 1, until: float = math.inf) -> str:
+def told(values: np.ndarray, blocks: int = 1, budget: Budget = UNLIMITED) -> str:
     """The law in words; empty where none is told from the others."""
     values = values.astype(np.float64)
     if (values == values.flat[0]).all():
@@ -108,14 +109,14 @@ def told(values: np.ndarray, blocks: int = 1, until: float = math.inf) -> str:
     shape = values.shape[1:]
     if _orthogonal(values):
         return "orthogonal"
-    if law := single(values, shape, blocks, until):
+    if law := single(values, shape, blocks, budget):
         return law.words()
     if blocks > 1 and shape[0] % blocks == 0:
-        return _moved(values, shape, blocks, until)
+        return _moved(values, shape, blocks, budget)
     return ""
 
 
-def single(values: np.ndarray, shape: Sequence[int], blocks: int, until: float) -> DrawnLaw | None:
+def single(values: np.ndarray, shape: Sequence[int], blocks: int, budget: Budget) -> DrawnLaw | None:
     """The one known law that the values are compatible with."""
     flat = values.ravel()
     flat = flat[:: -(-flat.size // MOST)]
@@ -123,8 +124,7 @@ def single(values: np.ndarray, shape: Sequence[int], blocks: int, until: float) 
         return None
     likely, open_still = [], 0
     for law in known(shape, blocks):
-        if time.perf_counter() > until:
-            raise OutOfTime
+        budget.check()
         p = probability(flat, law)
         if p >= LIKELY:
             likely.append(law)
@@ -203,7 +203,7 @@ def _orthogonal(values: np.ndarray) -> bool:
     return bool(np.allclose(products, np.eye(products.shape[-1]), atol=1e-4))
 
 
-def _moved(values: np.ndarray, shape: Sequence[int], blocks: int, until: float) -> str:
+def _moved(values: np.ndarray, shape: Sequence[int], blocks: int, budget: Budget) -> str:
     """One block's law is that of the others, moved by a whole number."""
     parts = np.split(values, blocks, axis=1)
     moves = [round(float(part.mean())) for part in parts]
@@ -211,7 +211,7 @@ def _moved(values: np.ndarray, shape: Sequence[int], blocks: int, until: float) 
     if len(changed) != 1:
         return ""
     calm = np.concatenate([part - move for part, move in zip(parts, moves, strict=True)], axis=1)
-    law = single(calm, shape, blocks, until)
+    law = single(calm, shape, blocks, budget)
     if law is None:
         return ""
     (number,) = changed

@@ -5,14 +5,15 @@ is free. Only where both are explained to rounding is it said in what they diffe
 """
 
 import itertools
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from crosscheck.explain.explanation import Explanation, Fit, OutOfTime, settled
+from crosscheck.explain import known as tables
+from crosscheck.explain.explanation import STOPPED, Budget, Explanation, Fit, OutOfTime, settled
 from crosscheck.explain.pairs import written
+from crosscheck.libraries.optimizers import rows_of
 
 ELEMENTS = 48
 """Of a tensor, so many are looked at."""
@@ -61,32 +62,34 @@ class Told(NamedTuple):
     decay: float
 
 
-def explain(ours: Sequence[Moves], theirs: Sequence[Moves], until: float) -> Explanation | None:
+def explain(ours: Sequence[Moves], theirs: Sequence[Moves], budget: Budget) -> Explanation | None:
     """In what two optimizers differ; None where one of them is of no known kind. Raises nothing.
 
-    ours, theirs: of the same tensors. until: by the performance counter.
+    ours, theirs: of the same tensors.
     """
-    begin = time.perf_counter()
     tried = [f"the optimizer were {kind}" for kind in KINDS]
     try:
         with np.errstate(all="ignore"):
             pairs = []
             for one, two in zip(ours, theirs, strict=True):
-                told = identified(one, until, pairs[-1][0] if pairs else None)
-                pairs.append((told, identified(two, until, told) if told else None))
+                told = identified(one, budget, pairs[-1][0] if pairs else None)
+                pairs.append((told, identified(two, budget, told) if told else None))
     except OutOfTime:
-        return Explanation(tried=tried, stopped="a third of the run's time is used up")
+        return Explanation(tried=tried, stopped=STOPPED, seconds=budget.spent)
     except Exception:
         return None
     if any(one is None or two is None for one, two in pairs):
-        return Explanation(tried=tried, seconds=time.perf_counter() - begin)
+        return Explanation(tried=tried, seconds=budget.spent)
     known = [(one, two) for one, two in pairs if one is not None and two is not None]
     axes = [moves.axes for moves in ours]
     said = list(dict.fromkeys(_words(known, axes)))
-    fits = [Fit(file="optimizers", words=said[0], source="PB71", ratio=0.0)] if len(said) == 1 else []
+    fits = []
+    if len(said) == 1:
+        ((words, what, values),) = said
+        fits = [Fit(file="optimizers", words=words, source="PB71", ratio=0.0, known=_beside(known, what, values))]
     # Two causes at once are less likely than a formula that is not known.
-    stopped = f"not told apart: {'; '.join(said)}" if len(said) > 1 else ""
-    return settled(fits, tried, stopped, "", 1.0, time.perf_counter() - begin)
+    stopped = f"not told apart: {'; '.join(words for words, *_ in said)}" if len(said) > 1 else ""
+    return settled(fits, tried, stopped, "", 1.0, budget.spent)
 
 
 KINDS = {
@@ -170,11 +173,10 @@ def fitted(formula: Formula, moves: Moves) -> Told | None:
     return Told(formula, np.where(sure, rates, np.nan), 0.0 if abs(decay) < 1e-9 + 1e2 * noise else decay)
 
 
-def identified(moves: Moves, until: float, like: Told | None = None) -> Told | None:
+def identified(moves: Moves, budget: Budget, like: Told | None = None) -> Told | None:
     """The first formula that explains the moves. like: the other side's, which this one's is likely to be near."""
     for formula in itertools.chain(_near(like) if like else (), _formulas()):
-        if time.perf_counter() > until:
-            raise OutOfTime
+        budget.check()
         # The first steps tell most that do not fit.
         if fitted(formula, _cut(moves, 3)) is None:
             continue
@@ -228,27 +230,50 @@ def _formulas() -> Iterator[Formula]:
             yield Formula("adam", first, second, epsilon, decay, clip)
 
 
-def _words(known: Sequence[tuple[Told, Told]], axes: Sequence[int]) -> Iterator[str]:
+Said = tuple[str, str, tuple[float, ...]]
+"""Words; in what two sides differ, and its values, where that may be a library's default."""
+
+
+def _beside(pairs: Sequence[tuple[Told, Told]], what: str, values: tuple[float, ...]) -> str:
+    """What the tables say of it: defaults, and with which arguments torch's and optax's are equal."""
+    name = {"rmsprop": "RMSprop", "adam": "AdamW" if what == DECAY else ""}.get(_family(pairs[0][0].formula), "")
+    equal = [row for row in rows_of(name) if row.verdict == "equal with arguments" and row.best is not None]
+    same = f"{equal[0].torch} is {equal[0].best.code}" if equal and equal[0].best and what in IN_ARGUMENTS else ""
+    return "; ".join(one for one in (tables.beside(what, values), same) if one)
+
+
+DECAY, SHARE_KEPT, PLACE = "the weight decay", "the share that squares keep", "where RMSprop's epsilon stands"
+
+IN_ARGUMENTS = (DECAY, SHARE_KEPT, PLACE)
+"""In what torch's and optax's defaults differ."""
+
+
+def _family(formula: Formula) -> str:
+    return formula.kind.partition(",")[0]
+
+
+def _words(known: Sequence[tuple[Told, Told]], axes: Sequence[int]) -> Iterator[Said]:
     """In what each pair differs."""
     for (one, two), count in zip(known, axes, strict=True):
         a, b = one.formula, two.formula
         if b.coupled and not a.coupled and _same(one.decay, b.coupled) and not two.decay:
-            yield f"the decay of {b.coupled:g} were added to the gradients in the port (L2)"
+            yield f"the decay of {b.coupled:g} were added to the gradients in the port (L2)", "", ()
             two = two._replace(decay=one.decay, formula=b._replace(coupled=0.0))
             b = two.formula
         if a.kind != b.kind:
-            yield f"the optimizer were {KINDS[b.kind]} in the port ({KINDS[a.kind]} in the original)"
+            what = PLACE if _family(a) == _family(b) == "rmsprop" else ""
+            yield f"the optimizer were {KINDS[b.kind]} in the port ({KINDS[a.kind]} in the original)", what, ()
         sgd = a.kind.startswith("sgd")
         for what, here, there in (
             ("the momentum" if sgd else "beta1", a.first, b.first),
-            ("the share that squares keep" if a.kind.startswith("rmsprop") else "beta2", a.second, b.second),
+            (SHARE_KEPT if _family(a) == "rmsprop" else "beta2", a.second, b.second),
             ("the optimizer's epsilon", a.epsilon, b.epsilon),
             ("the decay added to gradients", a.coupled, b.coupled),
         ):
             if here != there:
-                yield f"{what} were {there:g} in the port ({here:g} in the original)"
+                yield f"{what} were {there:g} in the port ({here:g} in the original)", what, (here, there)
         if a.clip != b.clip:
-            yield f"gradients were clipped to {b.clip:g} in the port ({a.clip or 'not'} in the original)"
+            yield f"gradients were clipped to {b.clip:g} in the port ({a.clip or 'not'} in the original)", "", ()
         if not _same(one.decay, two.decay):
             alone = (
                 two.decay == 0
@@ -260,9 +285,9 @@ def _words(known: Sequence[tuple[Told, Told]], axes: Sequence[int]) -> Iterator[
                 )
             )
             here, there = (f"{written(value) or value:g}" if value else "0" for value in (one.decay, two.decay))
-            which = "the weight decay of tensors of one axis" if alone else "the weight decay"
-            yield f"{which} were {there} in the port ({here} in the original)"
-        yield from _rates(one, two)
+            which = f"{DECAY} of tensors of one axis" if alone else DECAY
+            yield f"{which} were {there} in the port ({here} in the original)", which, (float(here), float(there))
+        yield from ((words, "", ()) for words in _rates(one, two))
 
 
 def _same(one: float, two: float) -> bool:

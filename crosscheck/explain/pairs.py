@@ -4,14 +4,13 @@ A formula is taken for an operation's only where it gives that operation's own v
 then said of another formula only where that gives the other side's value to rounding.
 """
 
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from crosscheck.explain import catalogue
-from crosscheck.explain.explanation import Explanation, Fit, OutOfTime, settled
+from crosscheck.explain import catalogue, known
+from crosscheck.explain.explanation import STOPPED, Budget, Explanation, Fit, OutOfTime, settled
 from crosscheck.mapping.results import OperationPart
 
 
@@ -32,12 +31,9 @@ class Candidate(NamedTuple):
         return f"{self.what} were {port} in the port ({original} in the original)"
 
 
-def explain(parts: Sequence[OperationPart], until: float) -> Explanation | None:
-    """What a difference of a forward pass looks like; None where nothing was tried. until: by the performance counter.
-
-    Raises nothing.
-    """
-    begin = time.perf_counter()
+def explain(parts: Sequence[OperationPart], budget: Budget) -> Explanation | None:
+    """What a difference of a forward pass looks like; None where nothing was tried. Raises nothing."""
+    begin = budget.spent
     fits: list[Fit] = []
     tried: list[str] = []
     stopped = ""
@@ -47,26 +43,22 @@ def explain(parts: Sequence[OperationPart], until: float) -> Explanation | None:
             for part in parts:
                 before = max(before, distance(part.value, part.other, part.tolerance))
                 for file, candidate in catalogue.of_pair(part):
-                    _in_time(until)
+                    budget.check()
                     if distance(candidate.own, part.value, part.tolerance) > 1:
                         continue
                     words = candidate.words(part.first)
                     tried.append(words)
                     ratio = distance(candidate.other, part.other, part.tolerance)
                     if ratio <= 1:
-                        fits.append(Fit(file=file, words=words, source=candidate.source, ratio=ratio))
+                        beside = known.beside(candidate.what, (candidate.here, candidate.there))
+                        fits.append(Fit(file=file, words=words, source=candidate.source, ratio=ratio, known=beside))
     except OutOfTime:
-        fits, stopped = [], "a third of the run's time is used up"
+        fits, stopped = [], STOPPED
     except Exception:
         return None
     if not tried or before <= 1:
         return None
-    return settled(fits, list(dict.fromkeys(tried)), stopped, "", before, time.perf_counter() - begin)
-
-
-def _in_time(until: float) -> None:
-    if time.perf_counter() > until:
-        raise OutOfTime
+    return settled(fits, list(dict.fromkeys(tried)), stopped, "", before, budget.spent - begin)
 
 
 def distance(one: Any, other: np.ndarray, tolerance: float) -> float:

@@ -21,7 +21,8 @@ class Variant(NamedTuple):
     words: what follows "as if". source: its number in the catalogue of porting bugs, where it has one.
     experiment: the same with other options. substitutes: what stands in the place of functions of spec.reference,
     "transformer.gelu". prepare: changes an evaluation of the model before it begins: parameters, batch, `valid`, masks.
-    forward, gradients, initialize, round_trip: what is made of the answer of that name.
+    answers: by the name of a function, or "given back" of a training: what is made of its answer. differs: in what, and
+    its values by the equations and here, where that may be a library's default.
     """
 
     words: str
@@ -30,11 +31,12 @@ class Variant(NamedTuple):
     substitutes: Mapping[str, Any] = {}
     prepare: Callable[[Evaluation], None] | None = None
     answers: Mapping[str, Callable[..., Any]] = {}
+    differs: tuple[str, Any, Any] | None = None
 
 
 class Case(NamedTuple):
     """Where two sides part. experiment: at the depth that the case looks at. side, plain: what the side that departs
-    recorded, and what the equations make of the same. solve: see `Inquiry.solve`."""
+    recorded, and what the equations make of the same. solve: see `Inquiry.solve`. stage: that departs in itself."""
 
     experiment: Experiment
     check: str
@@ -42,6 +44,7 @@ class Case(NamedTuple):
     side: Arrays
     plain: Arrays
     solve: Callable[[Callable[[float], Variant], float], float | None]
+    stage: str = ""
 
     @property
     def model(self) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from crosscheck.libraries.defaults import Defaults
 from crosscheck.libraries.layers import Attention, Bias, Holds, Layers, Recurrent
 from crosscheck.libraries.made import Made
 from crosscheck.libraries.optimizers import Counterpart, Optimizers, Section, Tried
@@ -87,6 +88,30 @@ def _parted(one: Tried) -> tuple[str, str, str]:
         return ("never", "", "")
     where = f"step {one.parts_at}" if isinstance(one.parts_at, int) else one.parts_at
     return (where, _share(one.size), _share(one.at_end))
+
+
+def defaults(table: Defaults) -> str:
+    """docs/defaults.md."""
+    lines = [
+        "# Defaults by name",
+        "",
+        *_head(table.made, "crosscheck/libraries/defaults.json"),
+        "",
+        "What the signatures of libraries' layers, functions and optimizers state. Arguments without a default, or",
+        "with one that is no number, word or truth value, are left out. Explanations name those that differ between",
+        "the sides: [What a difference looks like](explain.md).",
+        "",
+        *_table(("library", "called", "defaults"), _defaults(table)),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _defaults(table: Defaults) -> Iterable[tuple[str, ...]]:
+    for library, signatures in table.libraries.items():
+        for number, (name, given) in enumerate(signatures.items()):
+            told = ", ".join(f"`{argument}={value!r}`" for argument, value in given.items())
+            yield library if not number else "", _code(name), told
 
 
 def layers(table: Layers) -> str:

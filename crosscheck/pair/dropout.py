@@ -9,17 +9,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from crosscheck.comparison import Comparison
 from crosscheck.explain.explanation import Explanation
+from crosscheck.explain.laws import LIKELY
 from crosscheck.mapping.pools import widened
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.initial import LEVEL
 from crosscheck.pair.result import Difference, SourcePlace
 from crosscheck.pair.state import Found, NotChecked, State, from_comparisons
 from crosscheck.statistics import bernoulli
-from spec.pair import Forward, Inputs, Intermediate, Values
+from spec.pair import Forward, Inputs, Intermediate, PairSide, Values
 
 BEHIND = 3
 """Operations behind a value among which the one may be that it was dropped from: a division, a cast, a selection."""
@@ -52,7 +54,8 @@ class Site(NamedTuple):
     """number: of the intermediate. rate: that is meant, 1 - 1 / c. dropped: in all runs. size: of what one run draws,
     so far as it was seen. together: how many numbers fall together, on average. sure: whether that is no chance.
 
-    whole: whether all of it was seen. mask: whether it is the mask itself, 0 or c, and not what was dropped.
+    whole: whether all of it was seen. mask: whether it is the mask itself, 0 or c, and not what was dropped. shape: of
+    the value. shared: axes along which all fall together.
     """
 
     number: int
@@ -67,6 +70,8 @@ class Site(NamedTuple):
     sure: bool
     whole: bool
     mask: bool
+    shape: tuple[int, ...] = ()
+    shared: tuple[int, ...] = ()
 
     @property
     def where(self) -> str:
@@ -92,6 +97,8 @@ def dropout(state: State) -> Found:
         comparisons += _seeds(state, number, inputs[number])
     sites = _sites(state, inputs)
     differences = list(_of_sites(*sites))
+    if differences and len(sites[0]) != len(sites[1]):
+        differences[0] = msgspec.structs.replace(differences[0], explanation=_without(state, inputs, sites, random))
     if not differences:
         differences += _elsewhere(state, inputs, sites)
     tests = max(sum(map(len, sites)), 1)
@@ -267,7 +274,7 @@ def sites_of(runs: Sequence[Sequence[Intermediate]]) -> Iterator[Site]:
         sure = seen == size or seen * rate >= ENOUGH
         places = entry.module, entry.source, entry.op
         counts = dropped, size // len(held), len(held), seen / size
-        yield Site(entry.number, *places, rate, *counts, sure, whole, mask)
+        yield Site(entry.number, *places, rate, *counts, sure, whole, mask, entry.value.shape, _together(*both))
 
 
 def _masks(entries: Sequence[Intermediate], again: Mapping[int, np.ndarray]) -> Iterator[_Mask]:
@@ -312,6 +319,17 @@ def _counted(dropped: np.ndarray, kept: np.ndarray) -> tuple[int, int]:
         if dropped.shape[axis] > 1 and not (each[0] & each[1]).any():
             dropped, kept = each
     return int(dropped.sum()), int((dropped | kept).sum())
+
+
+def _together(dropped: np.ndarray, kept: np.ndarray) -> tuple[int, ...]:
+    """Axes of a value, which has those of `_counted` but for the first, along which all fall together."""
+    found = []
+    for axis in range(1, dropped.ndim):
+        each = tuple(np.asarray(one.any(axis=axis, keepdims=True)) for one in (dropped, kept))
+        if dropped.shape[axis] > 1 and not (each[0] & each[1]).any():
+            dropped, kept = each
+            found.append(axis - 1)
+    return tuple(found)
 
 
 def _as_mask(value: np.ndarray) -> float | None:
@@ -385,6 +403,7 @@ def _of_sites(ours: list[Site], theirs: list[Site]) -> Iterator[Difference]:
                 text=f"{where}: {counts}: on the {falls} some fall together",
                 first=_place(one),
                 second=_place(two),
+                explanation=_shared(one, two),
             )
 
 
@@ -394,6 +413,83 @@ def _looks_like(one: float, two: float) -> Explanation:
     if abs(1 - one - two) <= 1e-3 < abs(one - two):
         words = f"as if units were kept with probability {one:.3g} in the port, and dropped otherwise"
     return Explanation(looks_like=words, variant="rate", source="PB59")
+
+
+def _shared(one: Site, two: Site) -> Explanation | None:
+    """Along which axes a mask is the same on one side alone, where both were seen whole."""
+    tried = ["one mask served several numbers"]
+    if not (one.whole and two.whole) or bool(one.shared) == bool(two.shared):
+        return Explanation(tried=tried)
+    number, site = (1, two) if two.shared else (0, one)
+    axes = " and ".join(f"{axis}" for axis in site.shared)
+    words = f"one mask served all along ax{'es' if len(site.shared) > 1 else 'is'} {axes} of {site.shape}"
+    words += f" in the {SIDES[number]}"
+    return Explanation(looks_like=f"as if {words}", variant="rate", source="PB59", tried=tried)
+
+
+def _without(
+    state: State, inputs: tuple[Inputs, Inputs], sites: list[list[Site]], random: tuple[bool, bool]
+) -> Explanation | None:
+    """Why one side has no sites: nothing in it is random, or what is kept is as it was, which no factor tells."""
+    lacking = [number for number, found in enumerate(sites) if not found]
+    if len(lacking) != 1:
+        return None
+    (number,) = lacking
+    tried = ["nothing were dropped", "what is kept were not divided by 1 - rate"]
+    words = ""
+    if not random[number]:
+        words = tried[0]
+    elif _kept_as_it_was((state.first, state.second)[number], inputs[number], state.seed, sites[1 - number]):
+        words = tried[1]
+    if not words:
+        return Explanation(tried=tried)
+    return Explanation(looks_like=f"as if {words} in the {SIDES[number]}", variant="rate", source="PB59", tried=tried)
+
+
+def _kept_as_it_was(side: PairSide, inputs: Inputs, seed: int, sites: Sequence[Site]) -> bool:
+    """Whether there are as many places where something is dropped, at the rates of the other side's sites."""
+    one, two = (
+        side.forward(inputs, precision="float32", record=True, train=True, seed=seed + 1 + run).intermediates
+        for run in range(2)
+    )
+    counts = unscaled(one, two)
+    if len(counts) != len(sites):
+        return False
+    found = [
+        bernoulli.dropped(np.arange(size) < dropped, site.rate, LIKELY)
+        for (dropped, size), site in zip(counts, sites, strict=True)
+    ]
+    return all(one.difference <= one.bound for one in found)
+
+
+def unscaled(entries: Sequence[Intermediate], again: Sequence[Intermediate]) -> list[tuple[int, int]]:
+    """Where something was dropped and what is kept left as it is: how many were dropped, and of how many.
+
+    entries, again: of two runs with other seeds.
+    """
+    by_number = {entry.number: entry for entry in entries}
+    others = {entry.number: entry.value for entry in again}
+    found: list[tuple[int, int]] = []
+    known: set[int] = set()
+    for entry in entries:
+        value, other = widened(entry.value), others.get(entry.number)
+        if other is None or other.shape != value.shape or value.size < FEWEST:
+            continue
+        if known.intersection(entry.operands):
+            known.add(entry.number)
+            continue
+        zero = value == 0
+        if not 0 < np.count_nonzero(zero) < value.size or np.array_equal(zero, other == 0):
+            continue
+        for behind in _behind(entry, by_number):
+            before = widened(behind.value)
+            if before.shape != value.shape or (before[zero] == 0).all():
+                continue
+            if np.array_equal(np.where(zero, 0, before), value):
+                known.add(entry.number)
+                found.append((int((zero & (before != 0)).sum()), int((before != 0).sum())))
+                break
+    return found
 
 
 def _places(count: int) -> str:

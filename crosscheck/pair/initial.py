@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from crosscheck.explain import laws
+from crosscheck.explain.explanation import Budget
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.result import Difference
 from crosscheck.pair.state import Found, State, from_comparisons
@@ -59,8 +60,8 @@ def initialization(state: State) -> Found:
     if seeded:
         differences = [_in_words(one, count) for one in from_comparisons(comparisons)]
         if not state.large:
-            until = state.until()
-            differences = [_explained(one, (ours, theirs), until) for one in differences]
+            budget = state.budget()
+            differences = [_explained(one, (ours, theirs), budget) for one in differences]
         return Found(comparisons, differences, f"{count} seeds, two samples of each leaf")
     apart = [one.tensor for one in comparisons if not one.passed]
     said = f"one draw, which decides nothing ({SIDES[0]}(seed) and {SIDES[1]}(seed) would let it be judged)"
@@ -68,13 +69,13 @@ def initialization(state: State) -> Found:
     return Found([], [], said)
 
 
-def _explained(one: Difference, draws: tuple[Sequence[Values], Sequence[Values]], until: float) -> Difference:
+def _explained(one: Difference, draws: tuple[Sequence[Values], Sequence[Values]], budget: Budget) -> Difference:
     """The difference with the laws that both sides' values come from. draws: of each side, one a seed."""
     name = one.name.removeprefix("initialization: ").removesuffix(f", {CONSTANT}")
     if name not in draws[0][0]:
         return one
     ours, theirs = (np.stack([draw[name] for draw in side]) for side in draws)
-    return msgspec.structs.replace(one, explanation=laws.of_port(ours, theirs, until))
+    return msgspec.structs.replace(one, explanation=laws.of_port(ours, theirs, budget))
 
 
 def _in_words(one: Difference, seeds: int) -> Difference:

@@ -4,11 +4,16 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from crosscheck.bounds import tolerances
+from crosscheck.bounds.rounding_spread import FACTOR
 from crosscheck.comparison import Comparison
+from crosscheck.explain import losses, running
 from crosscheck.explain import pairs as explain
+from crosscheck.explain.explanation import Budget
+from crosscheck.explain.losses import LossSeen
 from crosscheck.mapping.results import Divergence, Location
 from crosscheck.pair.codec import arrays_in
 from crosscheck.pair.given import SIDES
@@ -21,6 +26,9 @@ from spec.pair import Forward, Inputs, LeafGradients, Values
 
 ASKED_AGAIN, TRAIN, STATISTICS = "asked again", "train mode", "statistics after train mode"
 """Cases."""
+
+FORMULA = 1e-10
+"""Relative difference up to which a number is what a formula gives, at least: of sums of thousands of terms."""
 
 DRAWN = 2
 """Random points beside the values that the model was made with."""
@@ -36,7 +44,8 @@ def forward(state: State) -> Found:
     looked = [f"{1 if state.large else DRAWN} random points and as made", "batch of 1"]
     state.put(next(state.points(0)).values)
     comparisons += list(_padding(state))
-    differences = [_difference(state, one) for one in state.report.divergences] if state.report else []
+    budget = state.budget()
+    differences = [_difference(one, budget) for one in state.report.divergences] if state.report else []
     failed = from_comparisons(comparisons)
     # Where places are known, what comes of them is not listed beside them.
     differences += [one for one in failed if not differences or one.case in ("padding", ASKED_AGAIN)]
@@ -154,7 +163,47 @@ def train_mode(state: State) -> Found:
     state.put(next(state.points(0)).values)
     state.statistics = {one.tensor for one in statistics if not one.passed}
     comparisons = [*outputs, *statistics]
-    return Found(comparisons, from_comparisons(comparisons), f"{len({one.tensor for one in statistics})} statistics")
+    differences = from_comparisons(comparisons)
+    if differences and not state.large:
+        differences = _explained_in_train_mode(state, differences)
+        state.put(next(state.points(0)).values)
+    return Found(comparisons, differences, f"{len({one.tensor for one in statistics})} statistics")
+
+
+def _explained_in_train_mode(state: State, differences: list[Difference]) -> list[Difference]:
+    """The statistics with what became of them on both sides; the outputs where train mode is eval mode."""
+    budget, tolerance = state.budget(), _equal(state)
+    point = next(state.points(0))
+    ours, theirs = state.pair.make_inputs(state.random(3))
+    with budget.elsewhere():
+        state.put(point.values)
+        one, two = (
+            side.forward(given, train=True, record=not number)
+            for number, (side, given) in enumerate(((state.first, ours), (state.second, theirs)))
+        )
+        quiet = state.first.forward(ours).outputs, state.second.forward(theirs).outputs
+    kept, after = state.pushed(point.values), state.pushed(point.values | dict(one.state))
+    apart = {path for path in kept if not np.array_equal(kept[path], after[path])}
+    moved = {
+        path: running.Moved(kept[path], after[path], np.asarray(two.state.get(path, kept[path])))
+        for path in apart
+        if kept[path].ndim == 1
+    }
+    found = running.explain(moved, [entry.value for entry in one.intermediates], tolerance, budget)
+    still = [
+        max(explain.distance(loud.outputs[name], value, tolerance) for name, value in calm.items())
+        for loud, calm in zip((one, two), quiet, strict=True)
+    ]
+    words = running.mode(still[0], still[1])
+    return [
+        msgspec.structs.replace(
+            difference,
+            explanation=found.get(difference.name.removeprefix("train mode: "))
+            if difference.case == STATISTICS
+            else words,
+        )
+        for difference in differences
+    ]
 
 
 def _train_mode(state: State) -> Iterator[Comparison]:
@@ -211,9 +260,43 @@ def gradients(state: State) -> tuple[Found, Found]:
             state.say(f"gradients, {point.name}, {precision}")
             for one in _gradients(state, point, precision, number):
                 (losses if one.check == "loss" else leaves).append(one)
+    found = from_comparisons(losses), from_comparisons(leaves)
+    if any(found) and not state.large:
+        _explain_gradients(state, *found)
     state.put(next(state.points(0)).values)
     of = "of the pair's loss" if has_loss(state) else "of the mean square distance to random targets"
-    return Found(losses, from_comparisons(losses)), Found(leaves, from_comparisons(leaves), of)
+    return Found(losses, found[0]), Found(leaves, found[1], of)
+
+
+def _explain_gradients(state: State, of_loss: list[Difference], of_leaves: list[Difference]) -> None:
+    """Say in place what the first difference looks like: that of the loss, from which its gradients follow."""
+    budget, tolerance = state.budget(), _equal(state)
+    seen: list[LossSeen] = []
+    ours: dict[str, np.ndarray] = {}
+    theirs: dict[str, np.ndarray] = {}
+    named = {one.name.removeprefix("gradients: ") for one in of_leaves} & {leaf.path for leaf in state.first.leaves}
+    with budget.elsewhere():
+        for number, point in enumerate(state.points(1)):
+            inputs = state.pair.make_inputs(state.random(4, number))
+            state.put(point.values)
+            both = state.objectives(inputs, state.random(5, number))
+            one, two = state.first.gradients(inputs[0], both[0]), state.second.gradients(inputs[1], both[1])
+            outputs = state.first.forward(inputs[0]).outputs
+            seen.append(LossSeen(outputs, _flat(inputs[0]), one.loss, two.loss))
+            pulled = state.pulled(two.leaves)
+            for path in named & one.leaves.keys():
+                ours[f"{path}, {point.name}"], theirs[f"{path}, {point.name}"] = one.leaves[path], pulled[path]
+    if of_loss:
+        found = losses.explain(seen, tolerance, budget)
+        of_loss[0] = msgspec.structs.replace(of_loss[0], explanation=found)
+    elif ours and len(ours) == len(named) * len(seen):
+        found = losses.of_gradients(ours, theirs, tolerance, budget)
+        of_leaves[0] = msgspec.structs.replace(of_leaves[0], explanation=found)
+
+
+def _equal(state: State) -> float:
+    """What values may differ by that a formula takes for equal, relative."""
+    return max(FORMULA, FACTOR * tolerances.ROUNDINGS * state.unit("float64").eps)
 
 
 def has_loss(state: State) -> bool:
@@ -283,7 +366,7 @@ def _flat(value: Any, name: str = "") -> dict[str, np.ndarray]:
     return {name: np.asarray(value)} if isinstance(value, np.ndarray | np.generic) else {}
 
 
-def _difference(state: State, one: Divergence) -> Difference:
+def _difference(one: Divergence, budget: Budget) -> Difference:
     where = one.first.module or one.first.op
     lost = "" if one.second else f"; no value of the {SIDES[1]} answers to it"
     return Difference(
@@ -296,7 +379,7 @@ def _difference(state: State, one: Divergence) -> Difference:
         values=one.values,
         size=one.size,
         precision="float64",
-        explanation=explain.explain(one.parts, state.until()),
+        explanation=explain.explain(one.parts, budget),
     )
 
 

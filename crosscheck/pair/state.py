@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crosscheck.comparison import Comparison, Place
-from crosscheck.explain.explanation import SHARE
+from crosscheck.explain.explanation import Budget
 from crosscheck.mapping import Map, Report
 from crosscheck.mapping.link import join
 from crosscheck.mapping.points import draw, roles
@@ -73,10 +73,9 @@ class State:
         self._random: tuple[bool, bool] | None = None
         self._began = time.perf_counter()
 
-    def until(self) -> float:
-        """By the performance counter, when an explanation must have ended that begins now: a third of what it took."""
-        now = time.perf_counter()
-        return now + SHARE * (now - self._began)
+    def budget(self) -> Budget:
+        """What an explanation may take that begins now."""
+        return Budget(time.perf_counter() - self._began)
 
     def unit(self, precision: Precision) -> Unit:
         return rounding.unit_of(precision, self.leaves, self.pinned, self.computed if precision == "float32" else ())

@@ -1,14 +1,15 @@
 """The first two checks: the map between the leaves, with what stands in its way, and values that go there and back."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from crosscheck import mapping as maps
 from crosscheck.comparison import Comparison
-from crosscheck.mapping import bench
+from crosscheck.libraries import recognised
+from crosscheck.mapping import Map, bench
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.leafwise import Computed
 from crosscheck.pair.result import Difference
@@ -53,15 +54,38 @@ def _named(note: str) -> str:
     return note.replace("first side", SIDES[0]).replace("second side", SIDES[1])
 
 
+def _known(state: State, paths: Sequence[str]) -> Iterator[str]:
+    """What the table of other people's layers says of those that are in the way, and of their counterparts."""
+    mapping = state.mapping
+    for leaves, linked in ((mapping.first, paths), (mapping.second, [*paths, *_beside(mapping, paths)])):
+        shapes = {leaf.path: leaf.shape for leaf in leaves}
+        yield from recognised.facts(shapes, [path for path in linked if path in shapes])
+
+
+def _beside(mapping: Map, paths: Sequence[str]) -> list[str]:
+    """Leaves of the second side that hold what stands in the first side's module of one of the paths."""
+    modules = {path.rpartition(".")[0] for path in paths}
+    return [
+        target
+        for target, link in mapping.links.items()
+        for part in link.parts
+        if any(piece.source.rpartition(".")[0] in modules for piece in part.pieces)
+    ]
+
+
 def structure(state: State) -> Found:
     """Every leaf of both sides accounted for; and why they may not be trained alike all the same."""
     report, mapping = state.report, state.mapping
     assert report is not None
+    known = [list(_known(state, one.leaves)) for one in report.obstacles]
     differences = [
         Difference(
-            name=f"structure: {' + '.join(one.leaves)}", check="structure", kind=one.verdict, text=_named(one.reason)
+            name=f"structure: {' + '.join(one.leaves)}",
+            check="structure",
+            kind=one.verdict,
+            text="; ".join([_named(one.reason), *known[number]]),
         )
-        for one in report.obstacles
+        for number, one in enumerate(report.obstacles)
     ]
     for one in report.ambiguities:
         groups = "; ".join(" <-> ".join(group) for group in one.groups)

@@ -97,18 +97,19 @@ def optimizer(state: State) -> Found:
 
 def _explained(state: State, compared: Sequence[str], steps: int) -> Explanation | None:
     """In what the optimizers differ, by their steps in float64 on the same gradients."""
-    until = state.until()
+    budget = state.budget()
     start = next(state.points(0)).values
-    state.put(start)
-    drawn = [_kept(_drawn(state, step, compared, "float64"), compared) for step in range(steps)]
-    gradients = [_drawn(state, step, compared, "float64") for step in range(steps)]
-    before = _kept(state.pushed(start), compared)
-    replayed = state.first.replay(map(state.pulled, gradients))
-    ours = [_kept(state.pushed(_over(start, one)), compared) for one in replayed]
-    theirs = [_kept(one, compared) for one in state.second.replay(gradients)]
-    state.put(start)
+    with budget.elsewhere():
+        state.put(start)
+        drawn = [_kept(_drawn(state, step, compared, "float64"), compared) for step in range(steps)]
+        gradients = [_drawn(state, step, compared, "float64") for step in range(steps)]
+        before = _kept(state.pushed(start), compared)
+        replayed = state.first.replay(map(state.pulled, gradients))
+        ours = [_kept(state.pushed(_over(start, one)), compared) for one in replayed]
+        theirs = [_kept(one, compared) for one in state.second.replay(gradients)]
+        state.put(start)
     one, two = (optimizers.moves(before, drawn, side, compared) for side in (ours, theirs))
-    return optimizers.explain(one, two, until)
+    return optimizers.explain(one, two, budget)
 
 
 def _kept(values: Values, paths: Sequence[str]) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from spec.arguments import LARGEST_SEED, Parser, at_least, path_argument, seed
 from spec.command import ensemble
 from spec.command.ending import Interrupted, Unwritten
 from spec.command.ensemble_directory import EnsembleDirectory
-from spec.command.events import End
+from spec.command.events import End, WeightsFitted
 from spec.command.implementation import describe, load_implementation
 from spec.command.listing import list_experiments, show
 from spec.command.progress import LINES, JSONLines, Lines, Reporter, Unread, silence
@@ -203,8 +203,8 @@ def run_one(
     if not plan.walking:
         check_options(implementation_name, framework, plan.experiment)
     signals.check()
-    for sentence in plan.said:
-        reporter.note(f"weights: {sentence}")
+    if plan.said:
+        reporter.weights(WeightsFitted(said=plan.said))
     versions = describe(framework, plan.settings)
     request = Request(implementation_name, plan.experiment, plan.seed, plan.settings, versions)
     if plan.resumed:

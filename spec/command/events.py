@@ -35,6 +35,12 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="e
         return msgspec.structs.replace(self, checksum=digest(encode(msgspec.structs.replace(self, checksum=""))))
 
 
+class WeightsFitted(msgspec.Struct, frozen=True, kw_only=True, tag="weights", tag_field="event"):
+    """Before the start, what was done to the weights that were given, a sentence each; nothing where nothing was."""
+
+    said: tuple[str, ...]
+
+
 class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag="epoch", tag_field="event"):
     """One epoch, counted from 1.
 
@@ -132,7 +138,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="event
     error: str | None = None
 
 
-Event = Start | Epoch | Step | EnsembleStart | Members | Summary | End
+Event = Start | WeightsFitted | Epoch | Step | EnsembleStart | Members | Summary | End
 
 
 def encode(event: Event) -> bytes:

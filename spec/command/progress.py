@@ -8,7 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
-from spec.command.events import End, EnsembleStart, Epoch, Event, Members, Start, Step, Summary, encode
+from spec.command.events import (
+    End,
+    EnsembleStart,
+    Epoch,
+    Event,
+    Members,
+    Start,
+    Step,
+    Summary,
+    WeightsFitted,
+    encode,
+)
 from spec.errors import one_line
 from spec.text import fold, of_json, visible, width
 
@@ -25,6 +36,10 @@ class Reporter(Protocol):
 
     def note(self, text: str) -> None:
         """Something a person may want to know."""
+        ...
+
+    def weights(self, event: WeightsFitted) -> None:
+        """What was done to the weights that were given."""
         ...
 
     @contextmanager
@@ -72,6 +87,10 @@ class Lines:
         tell(f"seed {event.seed} draws otherwise in each framework; --init-weights starts two alike")
         if event.directory is not None:
             tell(f"run directory {event.directory}")
+
+    def weights(self, event: WeightsFitted) -> None:
+        for sentence in event.said:
+            tell_lines(f"weights: {sentence}", indent=0)
 
     def note(self, text: str) -> None:
         # Paragraphs that are lines already: further in, a line would look like one of its own.
@@ -131,6 +150,9 @@ class JSONLines:
         self.log_every = log_every or 1
 
     def start(self, event: Start) -> None:
+        self._write(event)
+
+    def weights(self, event: WeightsFitted) -> None:
         self._write(event)
 
     def note(self, text: str) -> None:

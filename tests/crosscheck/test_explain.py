@@ -212,7 +212,7 @@ def named_in(module: Any, experiment: Experiment) -> Variant:
 @pytest.mark.parametrize("name", spec_experiments.shipped())
 def test_every_file_can_be_asked_about_every_experiment(name: str):
     experiment = load(name)
-    for check in experiments.CHECKS:
+    for check in (*experiments.CHECKS, "trajectory"):
         found = variants(experiment, check)
         assert all(variant.words for _, variant in found)
 
@@ -220,7 +220,7 @@ def test_every_file_can_be_asked_about_every_experiment(name: str):
 def test_words_stand_in_one_file():
     files: dict[str, set[str]] = {}
     for name in ("hello-gru", "hello-transformer", "hello-lstm-attention", "hello-multi-head-attention"):
-        for check in experiments.CHECKS:
+        for check in (*experiments.CHECKS, "trajectory"):
             for file, variant in variants(load(name), check):
                 files.setdefault(variant.words, set()).add(file)
     assert {words: found for words, found in files.items() if len(found) > 1} == {}
@@ -248,6 +248,28 @@ def test_what_faults_must_look_like_is_known():
     sources = "".join(inspect.getsource(module) for module in catalogue.files().values())
     assert len(EXPLAINED) > 150
     assert "GELU were the tanh approximation" in sources
+
+
+def test_files_that_are_likely_are_tried_first():
+    experiment = load("hello-transformer-norm-first")
+    failure = Comparison(
+        experiment=experiment.name,
+        check="forward",
+        precision="float64",
+        case="own",
+        tensor="",
+        sides=SIDES,
+        passed=False,
+        elements=1,
+    )
+
+    def order(stage: str) -> list[str]:
+        case = Case(experiment, "forward", failure, {}, {}, lambda *_: None, stage)
+        return list(dict.fromkeys(file for file, _ in catalogue.of_experiment(case)))
+
+    assert order("encoder.layers.0.norm1")[0] == "layer_norm"
+    assert order("encoder.layers.0.linear2")[0] == "gelu"
+    assert sorted(order("encoder.layers.0.norm1")) == sorted(order("logits"))
 
 
 def test_reports_say_what_it_looks_like():

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crosscheck.explain import laws, optimizers, pairs
-from crosscheck.explain.explanation import Explanation
+from crosscheck.explain import laws, losses, optimizers, pairs, running
+from crosscheck.explain.explanation import Budget, Explanation, OutOfTime
 from crosscheck.explain.variants import gelu, normalization, softmax
 from crosscheck.mapping.results import OperationPart
 from crosscheck.report.details import looks_like
@@ -15,7 +15,10 @@ from spec.parameters import Constant, Normal, Uniform
 
 RANDOM = np.random.default_rng(0)
 X, GAIN, BIAS = RANDOM.standard_normal((5, 12)), RANDOM.standard_normal(12), RANDOM.standard_normal(12)
-LATER = time.perf_counter() + 3600
+
+
+def hours() -> Budget:
+    return Budget(1e4)
 
 
 def part(op: str, value: np.ndarray, other: np.ndarray, *inputs: np.ndarray, **fields: Any) -> OperationPart:
@@ -27,8 +30,8 @@ def norm(epsilon: float, x: np.ndarray = X) -> np.ndarray:
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + epsilon) * GAIN + BIAS
 
 
-def said(*parts: OperationPart, until: float = LATER) -> str:
-    found = pairs.explain(parts, until)
+def said(*parts: OperationPart, run: float = 1e4) -> str:
+    found = pairs.explain(parts, Budget(run))
     return found.looks_like if found else ""
 
 
@@ -44,7 +47,7 @@ def test_an_epsilon_is_solved_for_on_both_sides(epsilon: float):
 
 def test_what_is_no_known_formula_is_not_named():
     noise = norm(1e-5) * (1 + 1e-6 * RANDOM.standard_normal(X.shape))
-    found = pairs.explain([part("native_layer_norm", norm(1e-5), noise, X, leaves=(GAIN, BIAS))], LATER)
+    found = pairs.explain([part("native_layer_norm", norm(1e-5), noise, X, leaves=(GAIN, BIAS))], hours())
     assert found is not None
     assert not found.looks_like
     assert len(found.tried) > 5
@@ -53,14 +56,14 @@ def test_what_is_no_known_formula_is_not_named():
 
 
 def test_nothing_is_tried_where_nothing_differs():
-    assert pairs.explain([part("native_layer_norm", norm(1e-5), norm(1e-5), X, leaves=(GAIN, BIAS))], LATER) is None
-    assert pairs.explain([], LATER) is None
+    assert pairs.explain([part("native_layer_norm", norm(1e-5), norm(1e-5), X, leaves=(GAIN, BIAS))], hours()) is None
+    assert pairs.explain([], hours()) is None
 
 
 def test_without_time_nothing_is_named():
     one = part("gelu", gelu.silu(X), gelu.tanh_gelu(X), X)
     assert said(part("gelu", gelu.tanh_gelu(X), gelu.silu(X), X))
-    assert said(one, until=0.0) == ""
+    assert said(one, run=0.0) == ""
 
 
 def test_activations_scalars_and_masks():
@@ -136,9 +139,9 @@ def trained(
     return found
 
 
-def told(theirs: list[dict[str, np.ndarray]], until: float = LATER) -> Explanation | None:
-    sides = (optimizers.moves(START, GRADIENTS, side, list(SHAPES)) for side in (trained(), theirs))
-    return optimizers.explain(*sides, until)
+def told(theirs: list[dict[str, np.ndarray]], run: float = 1e4) -> Explanation | None:
+    one, two = (optimizers.moves(START, GRADIENTS, side, list(SHAPES)) for side in (trained(), theirs))
+    return optimizers.explain(one, two, Budget(run))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +172,7 @@ def test_optimizers_that_are_not_told_apart_are_not_named():
     assert not two.looks_like
     assert "not told apart" in two.stopped
     noisy = [{name: value * (1 + 1e-6) for name, value in step.items()} for step in trained()]
-    found = told(noisy, time.perf_counter() + 1.0)
+    found = told(noisy, 3.0)
     assert found is not None
     assert not found.looks_like
 
@@ -201,3 +204,166 @@ def test_draws_of_the_right_law_are_not_explained():
     found = laws.of_port(ours, np.zeros_like(ours))
     assert "at 0 everywhere in the port (uniform within 1 / sqrt(6)" in found.looks_like
     assert looks_like(found)[0][0] == "looks like"
+
+
+CLASSES = 5
+PLAIN = losses.LossFormula("cross-entropy", "mean", 0.1)
+
+
+def seen(ours: losses.LossFormula, theirs: Any, points: int = 2) -> list[losses.LossSeen]:
+    """theirs: a formula, or a function of the original's loss."""
+    random = np.random.default_rng(3)
+    found = []
+    for _ in range(points):
+        logits, targets = random.standard_normal((4, 6, CLASSES)), random.integers(0, CLASSES, (4, 6))
+        one = losses.cross_entropy(ours, logits, targets)
+        two = losses.cross_entropy(theirs, logits, targets) if isinstance(theirs, losses.LossFormula) else theirs(one)
+        inputs = {"0": random.standard_normal((4, 6, 3)), "1": targets}
+        found.append(losses.LossSeen({"0": logits}, inputs, one, two))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"reduction": "sum"}, "reduced by their sum in the port (their mean in the original)"),
+        ({"reduction": "rows"}, "reduced by their sum over the number of rows in the port"),
+        ({"smoothing": 0.0}, "labels were smoothed by 0 in the port (by 0.1 in the original)"),
+        ({"others": True}, "labels were smoothed over the wrong classes alone in the port"),
+        ({"twice": True}, "softmax were applied before the loss too in the port"),
+        ({"ignored": 0}, "the class ignored were 0 in the port (none in the original)"),
+    ],
+)
+def test_losses_are_told_apart_by_their_numbers(fields: dict[str, Any], words: str):
+    for one, two, side in ((PLAIN, PLAIN._replace(**fields), "port"), (PLAIN._replace(**fields), PLAIN, "original")):
+        found = losses.explain(seen(one, two), 1e-10, hours())
+        assert found is not None
+        assert found.looks_like, found.stopped
+        assert side == "original" or words in found.looks_like
+
+
+def test_losses_that_are_no_formula_are_not_named():
+    two_things = PLAIN._replace(reduction="sum", smoothing=0.0)
+    for theirs in (two_things, lambda loss: loss + 1e-6, lambda loss: loss**2):
+        found = losses.explain(seen(PLAIN, theirs), 1e-10, hours())
+        assert found is not None
+        assert not found.looks_like
+        assert len(found.tried) > 50
+    assert losses.explain(seen(PLAIN, PLAIN), 1e-10, hours()) is None
+    # One point alone may be chance.
+    assert losses.explain(seen(PLAIN, lambda loss: 2 * loss, 1), 1e-10, hours()) is None
+    found = losses.explain(seen(PLAIN, PLAIN._replace(reduction="sum")), 1e-10, Budget(0.0))
+    assert found is not None
+    assert not found.looks_like
+
+
+def test_a_loss_of_no_known_formula_is_a_multiple():
+    unknown = [one._replace(ours=one.ours + 0.3, theirs=2 * one.ours + 0.6) for one in seen(PLAIN, PLAIN)]
+    found = losses.explain(unknown, 1e-10, hours())
+    assert found is not None
+    assert "the loss were 2 times the original's in the port" in found.looks_like
+
+
+def test_regressions_are_told_apart():
+    random = np.random.default_rng(4)
+    points = []
+    for _ in range(2):
+        x, y = random.standard_normal((2, 4, 3))
+        points.append(
+            losses.LossSeen({"0": x}, {"y": y}, float(((x - y) ** 2).mean()), float(((x - y) ** 2).sum() / 2))
+        )
+    halved = [one._replace(theirs=one.ours / 2) for one in points]
+    summed = [one._replace(theirs=one.theirs * 2) for one in points]
+    for given, words in (
+        (halved, "half the square of the difference in the port"),
+        (summed, "their sum in the port (their mean in the original)"),
+        (points, ""),
+    ):
+        found = losses.explain(given, 1e-10, hours())
+        assert found is not None
+        assert words in found.looks_like
+        assert bool(words) == bool(found.looks_like)
+
+
+def test_gradients_that_do_not_come_back():
+    given = {"a": RANDOM.standard_normal((3, 4)), "b": RANDOM.standard_normal(4)}
+
+    def said_of(theirs: dict[str, np.ndarray]) -> str:
+        found = losses.of_gradients(given, theirs, 1e-10, hours())
+        return found.looks_like if found else ""
+
+    assert "no gradient came to a, b in the port" in said_of({n: 0 * g for n, g in given.items()})
+    assert "gradients were -1 times" in said_of({n: -g for n, g in given.items()})
+    assert said_of({"a": 2 * given["a"], "b": 3 * given["b"]}) == ""
+    assert said_of({n: g + 1e-6 for n, g in given.items()}) == ""
+    assert losses.of_gradients(given, given, 1e-10, hours()) is None
+
+
+def running_of(after: Any) -> dict[str, Explanation]:
+    """BatchNorm's statistics by a share of 0.1, and on the other side by `after`, of (before, batch's values)."""
+    random = np.random.default_rng(5)
+    x = 2 + random.standard_normal((7, 6, 3))
+    before = {"mean": random.standard_normal(6), "var": 1 + random.random(6)}
+    batch = {"mean": x.mean((0, 2)), "var": x.var((0, 2), ddof=1)}
+    ours = {name: 0.9 * before[name] + 0.1 * batch[name] for name in before}
+    theirs = after(before, batch, x)
+    moved = {name: running.Moved(before[name], ours[name], theirs[name]) for name in before}
+    return running.explain(moved, [random.standard_normal((7, 5)), x], 1e-10, hours())
+
+
+def share(by: float, kind: Any = None) -> Any:
+    def after(before: Any, batch: Any, x: Any) -> dict[str, np.ndarray]:
+        taken = batch if kind is None else batch | {"var": kind(x, before)}
+        return {name: (1 - by) * before[name] + by * taken[name] for name in before}
+
+    return after
+
+
+def test_running_statistics():
+    turned = running_of(share(0.9))
+    for name in ("mean", "var"):
+        assert "took 0.9 of each batch's in the port (0.1 in the original" in turned[name].looks_like
+        assert "the momentum the other way round" in turned[name].looks_like
+    biased = running_of(share(0.1, lambda x, before: x.var((0, 2))))
+    assert "divided by n in the port" in biased["var"].looks_like
+    assert "mean" not in biased
+    about = running_of(share(0.1, lambda x, before: ((x - before["mean"][:, None]) ** 2).mean((0, 2))))
+    assert "squares about the running mean in the port" in about["var"].looks_like
+    x = RANDOM.standard_normal((9, 4))
+    still, squares = np.zeros(4), np.ones(4)
+    moved = {
+        "mean": running.Moved(still, 0.1 * x.mean(0), 0.1 * x.mean(0)),
+        "var": running.Moved(squares, 0.9 + 0.1 * x.var(0), 0.9 + 0.1 * (x**2).mean(0)),
+    }
+    assert "about the running mean, which is zero" in running.explain(moved, [x], 1e-10, hours())["var"].looks_like
+    assert "stood still" in running_of(lambda before, batch, x: before)["mean"].looks_like
+
+
+def test_running_statistics_of_no_known_kind_are_not_named():
+    for after in (
+        lambda before, batch, x: {name: value * 1.001 for name, value in batch.items()},
+        share(0.137391),
+        share(0.9, lambda x, before: x.var((0, 2))),  # Two things at once.
+    ):
+        found = running_of(after)
+        assert not found["var"].looks_like
+        assert found["var"].tried
+
+
+def test_train_mode_that_is_eval_mode():
+    assert running.mode(1e6, 0.5).looks_like == "as if train mode computed as eval mode does in the port"
+    assert running.mode(0.5, 1e6).looks_like.endswith("in the original")
+    assert running.mode(1e6, 1e6).looks_like == ""
+
+
+def test_a_budget_is_of_this_process_s_time():
+    budget = Budget(3e-2)
+    time.sleep(0.05)
+    budget.check()
+    assert budget.spent < 1e-2
+    with budget.elsewhere():
+        time.sleep(0.05)
+    assert budget.spent > 4e-2
+    assert budget.share > 1
+    with pytest.raises(OutOfTime):
+        budget.check()

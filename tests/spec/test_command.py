@@ -217,6 +217,20 @@ def test_weights_go_out_and_come_in(run: Run, fake: ModuleType) -> None:
     assert 0 < np.abs(moved["head.bias"] - exported["head.bias"]).max() < 0.1
 
 
+def test_what_was_done_to_given_weights_is_told_to_programs_too(run: Run) -> None:
+    run("hello-gru", "--seed", 4, "--epochs", 1, "--export-weights", "w.safetensors")
+    held, _ = parameters.load(Path("w.safetensors"))
+    np.savez("wrapped.npz", **{f"module.{name}": value for name, value in held.items()})
+    first, second, *_ = run("hello-gru", "--init-weights", "wrapped.npz", "--epochs", 1, "--json").events
+    assert first["event"] == "weights"
+    assert any("module." in sentence for sentence in first["said"])
+    assert second["event"] == "start"
+    said = run("hello-gru", "--init-weights", "wrapped.npz", "--epochs", 1).out
+    assert all(f"weights: {sentence}" in " ".join(said.split()) for sentence in first["said"])
+    # Nothing was done to these.
+    assert run("hello-gru", "--init-weights", "w.safetensors", "--epochs", 1, "--json").events[0]["event"] == "start"
+
+
 def test_a_walk_exports_the_weights_it_shows(run: Run) -> None:
     first = run("course-rnn-cell-walk", "--seed", 8, "--export-weights", "w.safetensors", "--json").events
     again = run("course-rnn-cell-walk", "--init-weights", "w.safetensors", "--json").events

@@ -1,11 +1,11 @@
-"""Writes docs/optimizers.md and docs/layers.md out of the tables, and runs nothing: make tables-pages."""
+"""Writes the pages of docs/ out of the tables, and runs nothing: make tables-pages."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from crosscheck.libraries import layers, optimizers, pages
+from crosscheck.libraries import defaults, layers, optimizers, pages
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,6 +14,7 @@ def main() -> None:
     for name, text in (
         ("optimizers.md", pages.optimizers(optimizers.table())),
         ("layers.md", pages.layers(layers.table())),
+        ("defaults.md", pages.defaults(defaults.table())),
     ):
         (ROOT / "docs" / name).write_text(text)
 

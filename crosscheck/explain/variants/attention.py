@@ -10,6 +10,8 @@ from crosscheck.explain.variant import Case, Variant, everywhere
 from spec.reference.arithmetic import Array, one_hot, softmax
 from spec.reference.model import Evaluation
 
+STAGES = ("attn", "attention", "context")
+
 PLACES = ("attention.softmax", "transformer.softmax", "encoder_decoder.softmax")
 
 Softmax = Callable[[Array, Array], Array]

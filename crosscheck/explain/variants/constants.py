@@ -49,6 +49,6 @@ def _made(field: str, now: float) -> Callable[[float], Variant]:
     def make(value: float) -> Variant:
         words = f"{WORDS[field]} were {value:g} ({now:g} in the recipe)"
         source = {"weight_decay": "PB71", "epsilon": "PB70"}.get(field, "")
-        return recipe(words, source, **{f"optimizer__{field}": value})
+        return recipe(words, source, **{f"optimizer__{field}": value})._replace(differs=(WORDS[field], now, value))
 
     return make

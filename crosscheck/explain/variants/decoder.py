@@ -12,6 +12,8 @@ from spec.reference.model import Evaluation
 from spec.reference.recurrent import State
 from spec.tasks import IGNORED, predictions
 
+STAGES = ("decoder",)
+
 encode, decode, read_out = encoder_decoder._encode, encoder_decoder._decode, encoder_decoder._read_out
 
 

@@ -8,6 +8,8 @@ from crosscheck.explain.variant import Case, Variant, everywhere
 from spec.reference import optimizer
 from spec.reference.model import Evaluation
 
+STAGES = ("embedding",)
+
 WEIGHT = "embedding.weight"
 
 

@@ -11,6 +11,8 @@ from spec.reference.arithmetic import Array, linear, sigmoid
 from spec.reference.model import Evaluation
 from spec.reference.recurrent import State, run
 
+STAGES = ("rnn", "cell")
+
 Step = Callable[[Array, Array, State, Array, Array], State]
 """As spec.reference.recurrent.Cell, and the recurrent weight and bias, (perturbations, gates hidden, ...)."""
 

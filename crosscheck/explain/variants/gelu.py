@@ -8,6 +8,8 @@ import numpy as np
 from crosscheck.explain.variant import Case, Variant
 from spec.reference.arithmetic import Array, relu, sigmoid
 
+STAGES = ("linear2",)
+
 
 def tanh_gelu(x: Array) -> Array:
     """Source: Hendrycks and Gimpel (2016); jax.nn.gelu's default."""
@@ -34,4 +36,5 @@ FORMULAS = (
 def of_experiment(case: Case) -> Iterator[Variant]:
     if case.computes and case.has(activation="gelu"):
         for words, source, formula in FORMULAS:
-            yield Variant(words, source, substitutes={"transformer.gelu": formula})
+            differs = ("the activation", "GELU by erf", "GELU by tanh") if formula is tanh_gelu else None
+            yield Variant(words, source, substitutes={"transformer.gelu": formula}, differs=differs)

@@ -7,6 +7,8 @@ import numpy as np
 from crosscheck.explain.variant import Case, Variant
 from spec.reference.model import Evaluation
 
+STAGES = ("logits", "head")
+
 
 def without_bias(at: Evaluation) -> None:
     at.parameters = {**at.parameters, "head.bias": np.zeros_like(at.parameters["head.bias"])}

@@ -8,6 +8,8 @@ from crosscheck.explain.variant import Case, Variant, option
 from spec.reference.arithmetic import Array
 from spec.reference.model import Evaluation
 
+STAGES = ("norm",)
+
 EPSILONS = (1e-12, 1e-8, 1e-6, 1e-5, 1e-3, 0.0)
 """Those that libraries and well-known models have; others are solved for."""
 
@@ -16,7 +18,8 @@ PLACE = "transformer.layer_norm"
 
 def epsilon(case: Case, value: float) -> Variant:
     words = f"LayerNorm's epsilon were {value:g} ({case.model.layer_norm_epsilon:g} in the equations)"
-    return option(words, "PB61", layer_norm_epsilon=value)
+    made = option(words, "PB61", layer_norm_epsilon=value)
+    return made._replace(differs=("LayerNorm's epsilon", case.model.layer_norm_epsilon, value))
 
 
 def beside_the_root(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:

@@ -7,6 +7,8 @@ import numpy as np
 from crosscheck.explain.variant import Case, Variant
 from spec.reference.model import Evaluation
 
+STAGES = ("dropout",)
+
 
 def each(change: Callable[[str, np.ndarray], np.ndarray | None]) -> Callable[[Evaluation], None]:
     """None for a site whose mask is not applied."""

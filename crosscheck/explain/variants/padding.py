@@ -8,6 +8,8 @@ from crosscheck.explain.variant import Case, Variant
 from spec.reference import recurrent
 from spec.reference.model import Evaluation
 
+STAGES = ("rnn",)
+
 Change = Callable[[Evaluation], None]
 
 

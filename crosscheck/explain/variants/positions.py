@@ -10,6 +10,8 @@ from spec.reference import transformer
 from spec.reference.arithmetic import Array
 from spec.reference.model import Evaluation
 
+STAGES = ("positions", "input")
+
 plain = transformer.TransformerEncoder
 
 Table = Callable[[int, int, float], np.ndarray]

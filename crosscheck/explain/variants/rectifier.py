@@ -7,6 +7,8 @@ import numpy as np
 from crosscheck.explain.variant import Case, Variant, everywhere, option
 from spec.reference.arithmetic import Array
 
+STAGES = ("linear2", "rnn")
+
 PLACES = ("rnn.relu", "transformer.relu")
 
 

@@ -11,6 +11,8 @@ from spec.reference.arithmetic import Array
 from spec.reference.model import Evaluation
 from spec.reference.recurrent import run
 
+STAGES = ("rnn",)
+
 
 class Stack(NamedTuple):
     """Layers of recurrence as spec.reference.recurrent.forward has them, but for what is said here.

@@ -9,6 +9,8 @@ from spec.reference.arithmetic import Array, gelu, layer_norm, relu
 from spec.reference.model import Evaluation
 from spec.reference.transformer import _attention
 
+STAGES = ("output", "norm")
+
 Layer = Callable[[Evaluation, object, str, Array], Array]
 
 

@@ -6,16 +6,17 @@ found takes the place of what the table has of them.
 """
 
 import platform
-import subprocess
 import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
+from environments import environment
 from judge import FEATURES, HIDDEN, INPUTS, AttentionJudge, Library, RecurrentJudge, random
 
 from crosscheck.libraries import layers, made, pages
@@ -39,17 +40,6 @@ TORCH = {"rnn": "nn.RNN", "gru": "nn.GRU", "lstm": "nn.LSTM", "attention": "nn.M
 
 
 RELU = "nn.RNN, nonlinearity='relu'"
-
-
-def environment(folder: Path, name: str) -> Path:
-    """The interpreter of a library's environment, which is made where it is not there."""
-    python = folder / name / "bin" / "python"
-    if not python.exists():
-        print(f"installing {name}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", folder / name], check=True)
-        requirements = HERE / "requirements" / f"{name}.txt"
-        subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
-    return python
 
 
 def drawn(shapes: dict[str, Any]) -> dict[str, np.ndarray]:
