@@ -2,10 +2,13 @@
 
 import importlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from spec.errors import Unsupported
 from spec.framework import Settings
@@ -47,8 +50,20 @@ def check_gradients(spec: Spec) -> None:
 def _without_values(model_class: type[Model], spec: Spec) -> Model:
     """The module as its constructor leaves it. Its parameters have shapes alone, so no random numbers are drawn only to
     be overwritten."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         return model_class(spec)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out what has no effect on the meta device: there torch imports its compiler, a second of CPU time, to draw
+    the rows of an embedding."""
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        del types
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if func is nn.init.normal_ and "tensor" in kwargs else func(*args, **kwargs)
 
 
 @cache

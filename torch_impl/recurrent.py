@@ -1,12 +1,12 @@
 """Stacked recurrent networks: stock `torch.nn.RNN`, `LSTM`, `GRU`. See spec.models.recurrent."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from spec.models.recurrent import Recurrent as Spec
@@ -131,8 +131,9 @@ def unroll(
         for direction, suffix in enumerate(suffixes):
             names = {n: f"{n}_l{layer}{suffix}" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
             weights = {cell_name: getattr(layers, layer_name) for cell_name, layer_name in names.items()}
+            cell = _cell_like(layers, inputs.shape[-1], weights)
             start = tuple(s[layer * len(suffixes) + direction] for s in initial) if initial else None
-            states = unroll_cell(_cell_like(layers, inputs.shape[-1]), weights, inputs, valid, bool(suffix), start)
+            states = unroll_cell(cell, inputs, valid, bool(suffix), start)
             for state, values in zip(("h", "c"), states, strict=False):
                 trace[f"{state}_l{layer}{suffix}"] = zero_padding(values, valid)
             outputs.append(zero_padding(states[0], valid))
@@ -145,7 +146,6 @@ def unroll(
 
 def unroll_cell(
     cell: nn.RNNCellBase,
-    weights: dict[str, Tensor],
     inputs: Float[Tensor, "batch time features"],
     valid: Bool[Tensor, "batch time"] | None = None,
     reverse: bool = False,
@@ -157,7 +157,7 @@ def unroll_cell(
     trace = []
     steps = range(inputs.shape[1])
     for time in reversed(steps) if reverse else steps:
-        stepped = functional_call(cell, weights, (inputs[:, time], _as_argument(state)))
+        stepped = cell(inputs[:, time], _as_argument(state))
         new = stepped if isinstance(stepped, tuple) else (stepped,)
         if valid is not None:
             new = tuple(torch.where(valid[:, time, None], n, s) for n, s in zip(new, state, strict=True))
@@ -171,12 +171,20 @@ def _as_argument(state: State | None) -> Tensor | State | None:
     return state[0] if state is not None and len(state) == 1 else state
 
 
-def _cell_like(layers: nn.RNNBase, features: int) -> nn.RNNCellBase:
-    """A stock cell of the layers' kind, without values of its own."""
-    stock: Any = (
-        nn.RNNCell if isinstance(layers, nn.RNN) else nn.LSTMCell if isinstance(layers, nn.LSTM) else nn.GRUCell
-    )
+def _cell_like(layers: nn.RNNBase, features: int, weights: Mapping[str, Tensor]) -> nn.RNNCellBase:
+    """A stock cell of the layers' kind that computes with these weights."""
     options = {"nonlinearity": layers.nonlinearity} if isinstance(layers, nn.RNN) else {}
-    # Even on the meta device torch would draw initial values, which vmap does not allow.
-    blank = type(stock.__name__, (stock,), {"reset_parameters": lambda _: None})
-    return blank(features, layers.hidden_size, device="meta", **options)
+    cell = _blank(type(layers))(features, layers.hidden_size, device="meta", **options)
+    for name, weight in weights.items():
+        # Under vmap it is no parameter, and what is registered as one takes nothing else.
+        delattr(cell, name)
+        setattr(cell, name, weight)
+    return cell
+
+
+@cache
+def _blank(layers: type[nn.RNNBase]) -> Any:
+    """The stock cell of that kind of layers, without values of its own: torch would draw some even on the meta device,
+    which vmap does not allow."""
+    stock = nn.RNNCell if issubclass(layers, nn.RNN) else nn.LSTMCell if issubclass(layers, nn.LSTM) else nn.GRUCell
+    return type(stock.__name__, (stock,), {"reset_parameters": lambda _: None})
