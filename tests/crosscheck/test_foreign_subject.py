@@ -26,6 +26,7 @@ from crosscheck.recording.recording import FORMAT, Recording
 from crosscheck.recording.worker import ask
 from crosscheck.request import Request
 from crosscheck.subject import Subject
+from flax_impl.compilation import QUICK, jit, known
 from flax_impl.settings import computing
 from spec.dropout import DropoutSite
 from spec.errors import Unsupported
@@ -300,9 +301,9 @@ class FlaxSide:
 
     def __init__(self, make: Callable[..., nnx.Module], epsilon: float = EPSILON):
         self._graph, self._state = nnx.split(make(epsilon, rngs=nnx.Rngs(0)))
-        self._gradient = jax.jit(jax.value_and_grad(self._loss, (0, 1)))
-        self._outputs = jax.jit(self._stages)
-        self._loss_gradient = jax.jit(jax.value_and_grad(self._cross_entropy))
+        self._gradient = jit(jax.value_and_grad(self._loss, (0, 1)), known(QUICK))
+        self._outputs = jit(self._stages, known(QUICK))
+        self._loss_gradient = jit(jax.value_and_grad(self._cross_entropy), known(QUICK))
 
     def describe(self, settings: Settings) -> dict[str, str]:
         return {"jax": jax.__version__}
