@@ -26,6 +26,7 @@ from crosscheck.explore.drawing import Drawn, Impossible, build, draw, replay
 from crosscheck.explore.findings import Looked, conclude
 from crosscheck.faults import plant, table
 from crosscheck.faults.fault import Edit
+from spec import cache
 from spec import experiment as experiments
 from spec.experiment import Experiment
 from spec.models import Embedding, Features
@@ -348,9 +349,10 @@ def narrowed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Experiment]
 
 @pytest.fixture
 def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A cache directory of the test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    """Where failing experiments are kept, for the test alone."""
+    # Not by the environment, which workers that are lent have in common.
+    monkeypatch.setattr(cache, "explored", lambda: tmp_path / "explored")
+    return tmp_path / "explored"
 
 
 def planted(file: str, old: str, new: str, directory: Path) -> str:
@@ -396,7 +398,7 @@ INPUTS = "    inputs = batch.inputs.astype(settings.precision)\n"
 def test_a_run_begins_with_what_failed_before(narrowed: Any, no_cache: Path, tmp_path: Path, fake: Edited):
     smallest = next(one for one in (draw(0, number) for number in range(500)) if kind(one.experiment) == "GRU")
     narrowed(lambda e: kind(e) == "RNNCell")
-    shrinking.FailingBefore(no_cache / "ohlol" / "explored").keep(smallest)
+    shrinking.FailingBefore(no_cache).keep(smallest)
     copy = fake((INPUTS, INPUTS + "    inputs = inputs * (1 + hasattr(experiment.model, 'num_layers'))\n"))
     sides = ["--implementations", copy, str(FAKE), "--checks", "forward", "--precision", "float64"]
     code, report = explore(tmp_path / "out", "--experiments", "1", *sides)
