@@ -31,11 +31,13 @@ def _traits(part: msgspec.Struct) -> Iterator[Trait]:
 
 def covering(names: Sequence[str]) -> list[str]:
     """Some of them, in their order, that have all traits which any has: smaller ones where there is a choice."""
-    left = {name: traits(load(name)) for name in names}
+    experiments = {name: load(name) for name in names}
+    left = {name: traits(experiment) for name, experiment in experiments.items()}
+    sizes = {name: experiment.model.parameter_count for name, experiment in experiments.items()}
     missing = set().union(*left.values())
     chosen = []
     while missing:
-        name = max(left, key=lambda name: (len(left[name] & missing), -load(name).model.parameter_count))
+        name = max(left, key=lambda name: (len(left[name] & missing), -sizes[name]))
         missing -= left.pop(name)
         chosen.append(name)
     return [name for name in names if name in chosen]

@@ -40,23 +40,33 @@ STREAMS = ("steps", "replay")
 def main(source: str, side: str, directory: str) -> int:
     """Serve calls until standard input ends."""
     with channel.opened() as (calls, answers):
-        worker: SideWorker | None = None
+        service = Service(source, int(side), Path(directory))
         for line in calls:
-            call = msgspec.json.decode(line, type=SideCall)
-            try:
-                if worker is None:
-                    worker = SideWorker(msgspec.json.decode(source, type=Source), int(side), Path(directory))
-                message: Message = worker.answer(call)
-            except Unsupported as error:
-                message = Raised(message=text.admit(str(error)), exit_code=error.exit_code, unsupported=True)
-            except OhlolError as error:
-                message = Raised(message=text.admit(str(error) + _at(error.__cause__)), exit_code=_exit_code(error))
-            # Also SystemExit: a model may do anything.
-            except BaseException as error:
-                traceback.print_exc()
-                message = Raised(message=f"{given_by.SIDES[int(side)]}: {_where(error)}", exit_code=COULD_NOT_RUN)
-            _send(answers, message)
+            _send(answers, service.answer(msgspec.json.decode(line, type=SideCall)))
     return 0
+
+
+class Service:
+    """Answers every call, whatever the model does; the first has it made."""
+
+    def __init__(self, source: str, side: int, directory: Path) -> None:
+        self._given = source, side, directory
+        self._worker: SideWorker | None = None
+
+    def answer(self, call: SideCall) -> Message:
+        source, side, directory = self._given
+        try:
+            if self._worker is None:
+                self._worker = SideWorker(msgspec.json.decode(source, type=Source), side, directory)
+            return self._worker.answer(call)
+        except Unsupported as error:
+            return Raised(message=text.admit(str(error)), exit_code=error.exit_code, unsupported=True)
+        except OhlolError as error:
+            return Raised(message=text.admit(str(error) + _at(error.__cause__)), exit_code=_exit_code(error))
+        # Also SystemExit: a model may do anything.
+        except BaseException as error:
+            traceback.print_exc()
+            return Raised(message=f"{given_by.SIDES[side]}: {_where(error)}", exit_code=COULD_NOT_RUN)
 
 
 def _exit_code(error: OhlolError) -> int:

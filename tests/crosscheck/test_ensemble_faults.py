@@ -17,6 +17,8 @@ from spec import experiment as experiments
 from tests.crosscheck.test_convergence import ENSEMBLE
 from tests.crosscheck.test_faults import FAKE, LOSS_DOUBLED, Outcome, forward
 
+DRAWS = ensembles.DRAWS
+
 LOSSES = "np.exp(0.2 * drawn + 0.0)"
 
 
@@ -43,6 +45,8 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     """Plant faults in tiny implementations that have ensembles; `losses` stands in for one's where it is given."""
     # The fake has equations of its own, so that the reference would blame both sides.
     monkeypatch.setattr("crosscheck.judging.verdict._blame", lambda *_: None)
+    # Power is counted after each of them, and looked at after two.
+    monkeypatch.setattr(ensembles, "DRAWS", 5)
 
     def go(*faults: Fault, options: tuple[str, ...] = (), losses: dict[str, str] | None = None) -> Outcome:
         sources = {}
@@ -82,7 +86,8 @@ def test_each_is_recorded_with_its_own_checks_and_nothing_else(run: Any, tmp_pat
     assert "![curves](faults-power.png)" in (tmp_path / "out" / "faults.md").read_text()
 
 
-def test_power_rises_with_the_members_and_with_the_effect(run: Any):
+def test_power_rises_with_the_members_and_with_the_effect(run: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ensembles, "DRAWS", DRAWS)
     outcome = run(slower("slower", 0.12), slower("much-slower", 0.3))
     curves = {}
     for name, effect in (("slower", 0.6), ("much-slower", 1.5)):

@@ -26,6 +26,7 @@ from crosscheck.explore.drawing import Drawn, Impossible, build, draw, replay
 from crosscheck.explore.findings import Looked, conclude
 from crosscheck.faults import plant, table
 from crosscheck.faults.fault import Edit
+from spec import cache
 from spec import experiment as experiments
 from spec.experiment import Experiment
 from spec.models import Embedding, Features
@@ -43,12 +44,12 @@ ROOT = Path(__file__).parents[2]
 IN_TEN_MINUTES = 150
 """Experiments that --minutes 10 comes to on two cores, at 8 s each on one of them: see docs/crosscheck.md."""
 
-SEEDS = range(10)
+SEEDS = range(6)
 
 
 @pytest.fixture(scope="session")
 def samples() -> list[list[Experiment]]:
-    """What ten minutes come to with each of ten seeds; no more of it than shows all that is looked for."""
+    """What ten minutes come to with each of a few seeds; no more of it than shows all that is looked for."""
 
     def one(seed: int) -> list[Experiment]:
         missing, found = list(NEVER_VARIED.values()), []
@@ -129,7 +130,7 @@ NEVER_VARIED: dict[str, Callable[[Experiment], bool]] = {
 @pytest.mark.parametrize("what", NEVER_VARIED)
 def test_ten_minutes_come_to_what_was_never_varied(samples: list[list[Experiment]], what: str):
     seen = sum(any(map(NEVER_VARIED[what], sample)) for sample in samples)
-    assert seen >= 9
+    assert seen >= len(SEEDS) - 1
 
 
 def test_every_option_of_the_spec_is_drawn_and_takes_more_than_one_value(samples: list[list[Experiment]]):
@@ -313,7 +314,7 @@ PLANTED = {
         ("layer_norm_eps=spec.layer_norm_epsilon", "layer_norm_eps=1e-5"),
         "forward",
         # torch is handed no masks of attention weights, and leaves the rest of forward out.
-        lambda e: kind(e) == "TransformerEncoder" and e.model.parameter_count < 300 and not e.model.attention_dropout,
+        lambda e: kind(e) == "TransformerEncoder" and e.model.parameter_count < 2000 and not e.model.attention_dropout,
         ('name = "TransformerEncoder"', "layer_norm_epsilon = "),
     ),
     "positions come before an embedding's features": Planted(
@@ -338,7 +339,7 @@ def narrowed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Experiment]
     def narrow(holds: Callable[[Experiment], bool]) -> None:
         found = (one for one in (draw(0, number) for number in range(2000)) if holds(one.experiment))
         monkeypatch.setattr(run, "draw", lambda seed, number: next(found))
-        monkeypatch.setattr(run, "SHRINKING", 5.0)
+        monkeypatch.setattr(run, "SHRINKING", 2.0)
         monkeypatch.setattr(run, "SHRUNK", 1)
         # Workers of one pair are enough, and to start others takes longer than what they would do.
         monkeypatch.setattr(run, "cores", lambda: 1)
@@ -348,9 +349,10 @@ def narrowed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Experiment]
 
 @pytest.fixture
 def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A cache directory of the test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    """Where failing experiments are kept, for the test alone."""
+    # Not by the environment, which workers that are lent have in common.
+    monkeypatch.setattr(cache, "explored", lambda: tmp_path / "explored")
+    return tmp_path / "explored"
 
 
 def planted(file: str, old: str, new: str, directory: Path) -> str:
@@ -396,7 +398,7 @@ INPUTS = "    inputs = batch.inputs.astype(settings.precision)\n"
 def test_a_run_begins_with_what_failed_before(narrowed: Any, no_cache: Path, tmp_path: Path, fake: Edited):
     smallest = next(one for one in (draw(0, number) for number in range(500)) if kind(one.experiment) == "GRU")
     narrowed(lambda e: kind(e) == "RNNCell")
-    shrinking.FailingBefore(no_cache / "ohlol" / "explored").keep(smallest)
+    shrinking.FailingBefore(no_cache).keep(smallest)
     copy = fake((INPUTS, INPUTS + "    inputs = inputs * (1 + hasattr(experiment.model, 'num_layers'))\n"))
     sides = ["--implementations", copy, str(FAKE), "--checks", "forward", "--precision", "float64"]
     code, report = explore(tmp_path / "out", "--experiments", "1", *sides)

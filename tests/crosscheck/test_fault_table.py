@@ -122,9 +122,11 @@ def test_the_quick_choice_is_small_and_the_same_every_time():
 
 
 @pytest.mark.needs("torch", "flax")
-def test_the_quick_choice_is_caught(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Takes half a minute of one core: 12 copies, each up to the check that should see its fault."""
-    code = main(["faults", "--quick", "--out", str(tmp_path)])
+def test_some_of_the_quick_choice_are_caught(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Two copies of either side, each up to the check that should see its fault; `make faults` plants all of them."""
+    chosen = [f for f in quick(FAULTS) if f.check in ("loss", "gradients")]
+    assert {fault.implementation for fault in chosen} == {"torch_impl", "flax_impl"}
+    code = main(["faults", *map(plant.label, chosen), "--first", "--out", str(tmp_path)])
     output = capsys.readouterr().out
     assert code == 0, output
-    assert f"ALL CAUGHT: {len(quick(FAULTS))} planted faults" in output
+    assert f"ALL CAUGHT: {len(chosen)} planted faults" in output

@@ -26,6 +26,7 @@ from crosscheck.recording.recording import FORMAT, Recording
 from crosscheck.recording.worker import ask
 from crosscheck.request import Request
 from crosscheck.subject import Subject
+from flax_impl.compilation import QUICK, jit, known
 from flax_impl.settings import computing
 from spec.dropout import DropoutSite
 from spec.errors import Unsupported
@@ -301,12 +302,24 @@ class FlaxSide:
 
     def __init__(self, make: Callable[..., nnx.Module], epsilon: float = EPSILON):
         self._graph, self._state = nnx.split(make(epsilon, rngs=nnx.Rngs(0)))
-        self._gradient = jax.jit(jax.value_and_grad(self._loss, (0, 1)))
-        self._outputs = jax.jit(self._stages)
-        self._loss_gradient = jax.jit(jax.value_and_grad(self._cross_entropy))
+        self._gradient = jit(jax.value_and_grad(self._loss, (0, 1)), known(QUICK))
+        self._outputs = jit(self._stages, known(QUICK))
+        self._draws: dict[Settings, Callable[[jax.Array], dict[str, jax.Array]]] = {}
+        self._loss_gradient = jit(jax.value_and_grad(self._cross_entropy), known(QUICK))
 
     def describe(self, settings: Settings) -> dict[str, str]:
         return {"jax": jax.__version__}
+
+    def _drawn(self, table: tuple[Parameter, ...], settings: Settings) -> Callable[[jax.Array], dict[str, jax.Array]]:
+        """What draws all parameters; compiled once, since starts of a hundred seeds and more are asked for."""
+
+        def draw_all(key: jax.Array) -> dict[str, jax.Array]:
+            keys = jax.random.split(key, len(table))
+            return {p.name: drawn(p, k, settings) for p, k in zip(table, keys, strict=True)}
+
+        if settings not in self._draws:
+            self._draws[settings] = jit(draw_all, known(QUICK))
+        return self._draws[settings]
 
     def _stages(self, parameters: Any, inputs: Any) -> dict[str, jax.Array]:
         module = nnx.merge(self._graph, self._state)
@@ -331,8 +344,7 @@ class FlaxSide:
             return {name: np.array(value) for name, value in found.items()}
 
         def initialize(seed: int) -> Parameters:
-            keys = jax.random.split(jax.random.key(seed), len(subject.parameters()))
-            return {p.name: np.asarray(drawn(p, k, settings)) for p, k in zip(subject.parameters(), keys, strict=True)}
+            return arrays(self._drawn(subject.parameters(), settings)(jax.random.key(seed)))
 
         def gradients(parameters: Parameters, batch: Batch, dropout: Any = None) -> Gradients:
             loss, (found, inputs) = self._gradient(parameters, batch.inputs, batch.targets)

@@ -263,15 +263,21 @@ def busy(fake: Edit) -> str:
     return hostile(fake, "forward", DEAF + FORKS + SETSID + CLEARS + HANGS)
 
 
+INTERRUPTED = (signal.SIGINT, 130, "interrupted")
+TERMINATED = (signal.SIGTERM, 143, "terminated")
+HUNG_UP = (signal.SIGHUP, 129, "hung up")
+
+
 @pytest.mark.parametrize(
-    ("number", "code", "said"),
+    ("command", "number", "code", "said"),
     [
-        (signal.SIGINT, 130, "interrupted"),
-        (signal.SIGTERM, 143, "terminated"),
-        (signal.SIGHUP, 129, "hung up"),
+        *(("check", *one) for one in (INTERRUPTED, TERMINATED, HUNG_UP)),
+        # What a signal does is decided in one place for all commands.
+        ("record", *HUNG_UP),
+        *(("bench", *one) for one in (INTERRUPTED, TERMINATED)),
+        *(("faults", *one) for one in (INTERRUPTED, HUNG_UP)),
     ],
 )
-@pytest.mark.parametrize("command", ["check", "record", "bench", "faults"])
 def test_a_signal_ends_everything(
     command: str,
     number: signal.Signals,

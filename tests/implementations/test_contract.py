@@ -31,6 +31,12 @@ VARIED = [
     "last-step-classifier",
     "ragged-lstm",
 ]
+LEAVING_TRACES = [
+    *("course-rnn-cell", "hello-embedding-max-norm", "hello-gru-clipping", "hello-lstm-adamw-warm-up"),
+    *("hello-stacked-lstm-dropout", "hello-transformer-dropout", "last-step-classifier", "ragged-lstm"),
+]
+"""Those of which a step leaves more for the next than other parameters. What resumes is held against what does not in
+crosscheck's check of the shipped path, of every experiment."""
 SETTINGS = Settings("float64")
 
 
@@ -72,7 +78,7 @@ def test_initialize_depends_on_the_seed_alone(implementation: Any) -> None:
     assert np.all(first["embedding.weight"][1:])
 
 
-@pytest.mark.parametrize("name", VARIED)
+@pytest.mark.parametrize("name", LEAVING_TRACES)
 def test_training_in_two_stretches_is_training_in_one(implementation: Any, name: str) -> None:
     experiment = load(name)
     start = start_of(experiment)

@@ -1,6 +1,7 @@
 """What JAX and torch do not document may go away: then runs go on, slower. Each test takes something away."""
 
 from collections.abc import Iterator
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -42,14 +43,27 @@ def test_this_jax_has_everything(wide: bool, tried_anew: None) -> None:
         assert products.usable()
 
 
+@pytest.fixture(scope="module")
+def expected() -> Ensemble:
+    """The members of an ensemble whose products are as they come."""
+    from flax_impl import ensemble
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ensemble.compilation, "ENSEMBLE", ensemble.compilation.QUICK)
+        found = ensemble.train_ensemble(SHORT, range(ensemble.WORTH_COMPILING), SETTINGS)
+        ensemble.compile_members.cache_clear()
+    return found
+
+
 @pytest.mark.parametrize("name", ["Jaxpr", "jaxpr_as_fun", "dot_general_p"])
-def test_products_stay_as_they_are(name: str, tried_anew: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_stay_as_they_are(
+    name: str, expected: Ensemble, tried_anew: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from flax_impl import ensemble
     from flax_impl.fast import jaxprs, products
 
     seeds = range(ensemble.WORTH_COMPILING)
-    expected = ensemble.train_ensemble(SHORT, seeds, SETTINGS)
-    ensemble.compile_members.cache_clear()
+    monkeypatch.setattr(ensemble.compilation, "ENSEMBLE", ensemble.compilation.QUICK)
     monkeypatch.setattr(ensemble.compilation, "is_large", lambda *_: True)
     monkeypatch.setattr(jaxprs, name, jaxprs.Missing)
     if name == "jaxpr_as_fun":  # without the others nothing is found that is to be written otherwise
@@ -87,6 +101,11 @@ def derivative(formulation: str) -> str:
         return str(jax.make_jaxpr(jax.grad(loss))(parameters, jax.numpy.ones((1, 4, 2))))
 
 
+@cache
+def as_scanned() -> str:
+    return derivative("scan")
+
+
 @pytest.mark.parametrize("formulation", ["fused", "recomputed"])
 @pytest.mark.parametrize(
     ("place", "name"),
@@ -102,7 +121,7 @@ def test_recurrences_are_scanned(
 ) -> None:
     from flax_impl.fast import choice
 
-    scanned = derivative("scan")
+    scanned = as_scanned()
     assert derivative(formulation) != scanned
     choice.usable.cache_clear()
     monkeypatch.delattr(f"{place}.{name}")

@@ -96,8 +96,10 @@ def test_operands_that_are_swapped_are_seen(
     assert not np.allclose(expected[1], found[1], rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["hello-transformer", "hello-gru", "hello-lstm-attention"])
+@pytest.mark.parametrize("name", ["hello-transformer", "hello-lstm-attention"])
 def test_members_are_the_same_either_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is rewritten is there before XLA tries hard.
+    monkeypatch.setattr(ensemble.compilation, "ENSEMBLE", ensemble.compilation.QUICK)
     experiment = override(load(name), training__epochs=3)
     settings, seeds = Settings("float64"), range(ensemble.WORTH_COMPILING)
     found = {}

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kinds import covering
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -114,7 +115,7 @@ class Stock(nn.Module):
         return self.encoder(x)
 
 
-@pytest.mark.parametrize("name", [n for n in shipped() if n != "hello-embedding-sparse"])
+@pytest.mark.parametrize("name", [n for n in covering(shipped()) if n != "hello-embedding-sparse"])
 def test_flax_weights_in_stock_modules(name: str, tmp_path: Path) -> None:
     experiment, settings = load(name), Settings("float64")
     parameters = flax_impl.initialize(experiment, 4, settings)

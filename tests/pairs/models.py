@@ -1,6 +1,7 @@
 """Pairs of models that people could have written, each small; and faults to be planted in the second of them."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import torch
 from flax import linen, nnx
 from torch import nn
 
+from crosscheck.mapping import Map, Report, propose, verify
 from flax_impl.pair.side import open_side as open_flax
 from spec.pair import PairOptions, PairSide
 from torch_impl.pair.side import open_side as open_torch
@@ -339,3 +341,11 @@ CASES = {
     "positions added": Case(Positions, positions_port, tokens),
     "perceptron": Case(Perceptron, PerceptronPort, alike(4, 8)),
 }
+
+
+@cache
+def verified(name: str) -> tuple[Map, Report]:
+    """A case's map, and what was found when it was proven; computed once."""
+    case = CASES[name]
+    first, second = case.sides()
+    return verify(propose(first, second, case.inputs), first, second, case.inputs)

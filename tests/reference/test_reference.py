@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from kinds import covering
 
 import spec.reference as reference
 import torch_impl
@@ -31,7 +32,7 @@ def close(first: dict[str, np.ndarray], second: dict[str, np.ndarray], tolerance
         )
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", covering(shipped()))
 def test_it_computes_what_stock_torch_computes(name: str) -> None:
     experiment = load(name)
     model = experiment.model
@@ -67,7 +68,9 @@ def test_it_computes_what_stock_torch_computes(name: str) -> None:
 def test_it_trains_as_torch_trains(name: str) -> None:
     experiment = load(name)
     start = initial_state(experiment.training.optimizer, draw(experiment.model.parameters(), 3, "float64", 0.1))
-    epochs = 2 if experiment.training.steps_per_epoch > 1 else 12
+    epochs = 6
+    if experiment.training.steps_per_epoch > 1:
+        experiment, epochs = override(experiment, training__steps_per_epoch=3), 2
     theirs, ours = (x.train(experiment, start, epochs, 0, SETTINGS, record=True) for x in (torch_impl, reference))
     np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-11)
     np.testing.assert_allclose(ours.logits, theirs.logits, rtol=1e-9, atol=1e-11)

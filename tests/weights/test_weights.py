@@ -3,9 +3,15 @@
 What takes libraries that `make test` does not install is run by `make test-weights`.
 """
 
+import contextlib
+import importlib
+import io
+import subprocess
 import sys
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,12 +24,32 @@ from rows import BAD, GOOD, MARKER, Bad, Good, predictions
 from spec.command.run_directory import load_parameters
 from spec.errors import OhlolError
 from spec.experiment import load
+from spec.weights import conversion
 
 ROUNDING = 1e-12
 """Both sides compute in float64, some ten operations deep, with values of about 1: 2^-53 times 10^4."""
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras's own
+
+
+@pytest.fixture(autouse=True)
+def converted_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a framework alone reads is converted in this process, by the same converter: to start another takes seconds.
+
+    test_formats.py has a file of either framework read in a process of its own.
+    """
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        module, *arguments = command[2:]
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            code = importlib.import_module(module).main(arguments)
+        return subprocess.CompletedProcess(command, code, "", said.getvalue())
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")  # which the converter sets
+    monkeypatch.setattr(conversion, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
 
 
 def marked(rows: Iterable[Any]) -> list[Any]:
