@@ -126,8 +126,8 @@ def _classified(
     names = {one.name for one in targets}
     kernels: list[Kernel] = []
     matrices = [target for target in targets if _is_matrix(target, roles)]
-    # Input and state joined make one matrix, or one for each gate; apart they make 2, gates + 1 or twice the gates. Sizes
-    # alone do not tell: (gates - 1) inputs may be the hidden size.
+    # Input and state joined make one matrix, or one for each gate; apart they make 2, gates + 1 or twice the gates.
+    # Sizes alone do not tell: (gates - 1) inputs may be the hidden size.
     joined = len(matrices) in (1, gates)
     for target in matrices:
         size = math.prod(target.shape)
