@@ -2,10 +2,11 @@
 
 Two experiments fail alike where the same check fails first, on the same side, at the same stage, in the same kind of
 model. Of several kinds it is one cause as well where what they fail at is not the model's own (an optimizer, a loss),
-where all look like the same known variant, or where no kind is spared.
+where all look like the same known variant, whatever the stage is called, or where no kind is spared.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ NUMBERS = re.compile(r"\d+")
 class Failing(NamedTuple):
     """An experiment's first failure, and what is known of it. kind: of cause; family: the model's kind.
 
-    variant: of its explanation, empty where it has none.
+    variant: what it looks like, without numbers; empty where nobody knows.
     """
 
     verdict: Verdict
@@ -60,11 +61,15 @@ class Failing(NamedTuple):
 
 Group = list[Failing]
 
+Asked = dict[tuple[str, str], set[str]]
+"""Kinds of models of which a check compared a tensor, or anything where that has no name."""
+
 
 def causes_of(summary: Summary) -> list[Cause]:
     """What keeps the run from "the same": what concerns most experiments first, of what is known to be wrong; then what
     is open."""
-    groups = _groups([_failing(verdict) for verdict in summary.experiments if verdict.failures], summary)
+    failing = [_failing(verdict) for verdict in summary.experiments if verdict.failures]
+    groups = _groups(failing, _asked(summary)) if failing else []
     sources = {side.name: Sources(side.implementation, side.name) for side in summary.sides}
     found = [_cause(group, summary, sources) for group in groups]
     order: Sequence[ReportStatus] = ("different", "crashed")
@@ -87,7 +92,9 @@ def _failing(verdict: Verdict) -> Failing:
         status="crashed" if first.crashed else "different",
         at_fault=blame.at_fault if blame else "",
         stage=text.admit(stage),
-        variant=explained.variant if explained and explained.looks_like else "",
+        variant=NUMBERS.sub("#", f"{explained.variant}: {explained.looks_like}")
+        if explained and explained.looks_like
+        else "",
     )
 
 
@@ -96,7 +103,7 @@ def _tensor(tensor: str, first: Comparison) -> str:
     return tensor.removesuffix(f" ({first.point})") if first.point else tensor
 
 
-def _groups(failing: Sequence[Failing], summary: Summary) -> list[Group]:
+def _groups(failing: Sequence[Failing], asked: Asked) -> list[Group]:
     alike: dict[tuple[str, ...], list[Group]] = {}
     families: dict[tuple[str, ...], dict[str, Group]] = {}
     for one in failing:
@@ -104,8 +111,9 @@ def _groups(failing: Sequence[Failing], summary: Summary) -> list[Group]:
         families.setdefault(place, {}).setdefault(one.family, []).append(one)
     for place, of_family in families.items():
         groups = [group for members in of_family.values() for group in _by_variant(members)]
-        alike[place] = _joined(groups, summary)
-    return _without_exception([group for groups in alike.values() for group in groups], summary)
+        alike[place] = _joined(groups, asked)
+    joined = _of_one_variant([group for groups in alike.values() for group in groups])
+    return _without_exception(joined, asked)
 
 
 def _by_variant(members: Group) -> list[Group]:
@@ -122,7 +130,17 @@ def _variants(groups: Iterable[Group]) -> set[str]:
     return {one.variant for group in groups for one in group} - {""}
 
 
-def _joined(groups: list[Group], summary: Summary) -> list[Group]:
+def _of_one_variant(groups: list[Group]) -> list[Group]:
+    """Those that look like the same are one, whatever the stage is called in each kind of model."""
+    found: dict[object, Group] = {}
+    for number, group in enumerate(groups):
+        one, variants = group[0], _variants([group])
+        place = (one.status, one.first.check, one.at_fault, *variants) if variants else number
+        found.setdefault(place, []).extend(group)
+    return list(found.values())
+
+
+def _joined(groups: list[Group], asked: Asked) -> list[Group]:
     """Those of several kinds of models at the same stage, where one cause explains all."""
     if len(groups) < 2 or len(_variants(groups)) > 1:
         by_variant: dict[str, list[Group]] = {}
@@ -137,28 +155,28 @@ def _joined(groups: list[Group], summary: Summary) -> list[Group]:
     first = groups[0][0]
     everywhere = first.status == "crashed" or first.first.check not in OWN_OF_MODELS
     explained = all(_variants([group]) for group in groups)
-    if everywhere or explained or _spares_none(groups, summary, first.first.recorded):
+    if everywhere or explained or _spares_none(groups, asked, first.first.recorded):
         return [[one for group in groups for one in group]]
     return groups
 
 
-def _spares_none(groups: Iterable[Group], summary: Summary, tensor: str = "") -> bool:
+def _spares_none(groups: Iterable[Group], asked: Asked, tensor: str = "") -> bool:
     """Whether every kind of model that was asked is among them. tensor: of those alone that have it."""
     failing = [one for group in groups for one in group]
     check, hit = failing[0].first.check, {one.family for one in failing}
-    return len(hit) >= SPARED and _asked(summary, check, tensor) <= hit
+    return len(hit) >= SPARED and asked[check, tensor] <= hit
 
 
-def _asked(summary: Summary, check: str, tensor: str = "") -> set[str]:
-    """Kinds of models of which the check compared something, or that tensor."""
-    return {
-        verdict.family
-        for verdict in summary.experiments
-        if any(c.check == check and (not tensor or c.recorded == tensor) for c in verdict.comparisons)
-    }
+def _asked(summary: Summary) -> Asked:
+    found: Asked = {}
+    for verdict in summary.experiments:
+        for place in {(comparison.check, comparison.recorded) for comparison in verdict.comparisons}:
+            found.setdefault(place, set()).add(verdict.family)
+            found.setdefault((place[0], ""), set()).add(verdict.family)
+    return found
 
 
-def _without_exception(groups: list[Group], summary: Summary) -> list[Group]:
+def _without_exception(groups: list[Group], asked: Asked) -> list[Group]:
     """One group where no kind of model is spared by a check, whatever each of them calls what is wrong."""
     found: list[Group] = []
     together: dict[tuple[str, ...], list[Group]] = {}
@@ -167,7 +185,7 @@ def _without_exception(groups: list[Group], summary: Summary) -> list[Group]:
         together.setdefault((one.status, one.first.check, one.at_fault), []).append(group)
     for same in together.values():
         one = same[0][0]
-        if one.status == "different" and len(_variants(same)) <= 1 and _spares_none(same, summary):
+        if one.status == "different" and len(_variants(same)) <= 1 and _spares_none(same, asked):
             found.append([member for group in same for member in group])
         else:
             found += same
@@ -177,11 +195,13 @@ def _without_exception(groups: list[Group], summary: Summary) -> list[Group]:
 def _cause(group: Group, summary: Summary, sources: Mapping[str, Sources]) -> Cause:
     order = [verdict.experiment for verdict in summary.experiments]
     group = sorted(group, key=lambda one: order.index(one.verdict.experiment))
-    example = min(group, key=lambda one: (not one.variant, _size(one.verdict)))
+    shapes = Counter(one.shape for one in group)
+    example = min(group, key=lambda one: (not one.variant, -shapes[one.shape], _size(one.verdict)))
     verdict, first, blame = example.verdict, example.first, example.verdict.blame
     explained = verdict.explanation
     known = [*details.facts(first), *(details.blame_facts(blame) if blame else []), *details.looks_like(explained)]
     families = list(dict.fromkeys(one.family for one in group if one.family))
+    alike = [one.family for one in group if one.family and one.shape == example.shape]
     spread = _Spread(group, summary, first.check)
     found = verdict.failures
     also = [text.admit(details.line(comparison)) for comparison in found[1 : ALSO + 1]]
@@ -191,9 +211,8 @@ def _cause(group: Group, summary: Summary, sources: Mapping[str, Sources]) -> Ca
         for cell in one.verdict.cells
         if cell.status in ("different", "crashed") and cell.check != first.check
     ]
-    stages = {one.shape for one in group}
     return Cause(
-        title=text.admit(spread.title(first, example.stage if len(stages) == 1 else "")),
+        title=text.admit(spread.title(first, example.stage if len(shapes) == 1 else "")),
         status=example.status,
         check=first.check,
         subjects=[named(one.verdict) for one in group],
@@ -205,7 +224,7 @@ def _cause(group: Group, summary: Summary, sources: Mapping[str, Sources]) -> Ca
         stage=example.stage,
         looks_like=text.admit(explained.looks_like) if explained else "",
         tried=[text.admit(one) for one in explained.tried[:TRIED]] if explained and not explained.looks_like else [],
-        sources=_sources(example, families, sources),
+        sources=_sources(example, list(dict.fromkeys(alike)), sources),
         example=named(verdict),
         facts=[Fact(name=text.admit(name, text.NAME), text=text.admit(words)) for name, words in known],
         comparison=first,

@@ -139,11 +139,11 @@ def _cause(report: RunReport, cause: Cause, heading: str) -> str:
 
 
 def _before_table(report: RunReport, marks: str) -> str:
-    lines = [f"\n{marks}# Checks\n", *(f"{inline(line)}." for line in report.legend)]
+    lines = [f"{inline(line)}." for line in report.legend]
     for note in dict.fromkeys(cell.note for subject in report.subjects for cell in subject.cells if cell.note):
         which = dict.fromkeys(cell.check for subject in report.subjects for cell in subject.cells if cell.note == note)
         lines.append(f"ok in {', '.join(map(inline, which))} beside failures: {inline(note)}.")
-    return "  \n".join(lines) + "\n"
+    return f"\n{marks}# Checks\n\n" + "  \n".join(lines) + "\n"
 
 
 def _table(report: RunReport) -> list[str]:

@@ -367,6 +367,19 @@ def test_kinds_that_look_like_the_same_variant_are_one() -> None:
     assert title.startswith("every GRU and LSTM, forward, from rnn.h_l0 on: 6 experiments; RNN, ")
 
 
+def test_what_looks_like_the_same_is_one_cause_whatever_its_stage_is_called() -> None:
+    faults = {"GRU": Fault(looks_like="as if x of 3"), "LSTM": Fault(stage="encoder.h_l0", looks_like="as if x of 4")}
+    made = everyone(**faults)
+    (cause,) = report_of(summary(*made)).causes
+    assert cause.title == "every GRU and LSTM, forward: 6 experiments; RNN, TransformerEncoder fine"
+    # Where most of them have it.
+    assert (cause.stage, cause.sources[0].name) == ("rnn.h_l0", "GRU")
+    assert (
+        len(report_of(summary(*everyone(**faults | {"LSTM": Fault("gradients", looks_like="as if x of 3")}))).causes)
+        == 2
+    )
+
+
 def test_the_same_stage_that_looks_like_two_variants_is_two_causes() -> None:
     found = [verdict("hello-gru", Fault(looks_like="as if x")), verdict("ragged-gru", Fault(looks_like="as if y"))]
     found[1] = msgspec.structs.replace(found[1], explanation=Explanation(looks_like="as if y", variant="padding"))
