@@ -6,7 +6,6 @@ against the 10 minutes; threads that wait for work sleep meanwhile.
 As a command: python tests/large_pair.py [LAYERSxWIDTH]
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,8 @@ import threading
 import time
 from collections import defaultdict
 from pathlib import Path
+
+import reports
 
 FILE = Path(__file__).parent / "pairs" / "files" / "bert.py"
 FULL = "12x768"
@@ -95,13 +96,13 @@ def main(size: str) -> int:
         each = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in sorted(tree.by_name.items()) if size)
         print(f"{wall:.0f} s, {tree.seconds:.0f} s of CPU, {tree.peak / 1e9:.2f} GB at most ({each})")
         assert process.returncode == 0, process.returncode
-        report = json.loads((out / "report.json").read_text())
+        report = reports.load(out)
     cells = {cell["check"]: cell for cell in report["cells"]}
     checked = ("structure", "forward", "loss", "gradients", "optimizer", "trajectory", "initialization")
     assert all(cells[name]["status"] == "same" for name in checked), cells
-    assert cells["trajectory"]["text"].startswith("5 steps"), cells["trajectory"]
+    assert cells["trajectory"]["reason"].startswith("5 steps"), cells["trajectory"]
     runs = "1 perturbed run" if size == FULL else "2 perturbed runs"
-    assert runs in cells["trajectory"]["text"], cells["trajectory"]
+    assert runs in cells["trajectory"]["reason"], cells["trajectory"]
     assert sum(line.startswith("[") for line in complained) == len(cells), "a line of progress for each check"
     if size == FULL:
         assert report["sides"][0]["numbers"] > PARAMETERS, report["sides"]

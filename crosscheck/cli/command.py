@@ -29,8 +29,8 @@ from spec.limits import LARGEST_RUNS
 if TYPE_CHECKING:
     from crosscheck.cli.run import Plan
 
-FILES = ("report.md", "report.json")
-"""What a comparison leaves in its directory."""
+FILES = ("report.json", "report.md", "report-details.json.gz", "junit.xml")
+"""What a comparison leaves in its directory, see crosscheck.report.files."""
 
 ENDED = {row.code: row.word for row in SIGNALS}
 """What is said of the signal that ended a command, by the exit code that it gives."""
@@ -272,6 +272,7 @@ def _plan(options: argparse.Namespace) -> "Plan":
         options.timeout,
         options.seeds,
         _options(options),
+        asked=tuple(options.experiments),
     )
 
 
@@ -302,11 +303,12 @@ def _checks(names: str | None, thorough: bool = False) -> list[str]:
 
 
 def _report(summary: Summary, options: argparse.Namespace) -> int:
-    from crosscheck.report import data, markdown, terminal
+    from crosscheck.report import data, files, terminal
+    from crosscheck.report.experiments import report_of
 
-    rendered = data.render(summary)
-    contents = {"report.json": lambda: rendered, "report.md": lambda: markdown.render(summary).encode()}
-    output.conclude(options, rendered, lambda console: terminal.show(summary, console), contents)
+    report = report_of(summary)
+    rendered = data.render(report)
+    output.conclude(options, rendered, lambda console: terminal.show(report, console), files.contents(report, rendered))
     return summary.exit_code
 
 

@@ -13,7 +13,7 @@ from crosscheck.checks.selection import Selection
 from crosscheck.cli import output
 from crosscheck.cli.progress import Progress
 from crosscheck.comparison import Comparison, Place
-from crosscheck.judging.summary import SCHEMA_VERSION, SideSummary, Summary, conclude, narrows
+from crosscheck.judging.summary import SideSummary, Summary, conclude, narrows
 from crosscheck.judging.verdict import Cell, RecordedSide, Sides, Verdict, judge, settle
 from crosscheck.recording import recording, temporary
 from crosscheck.recording.implementation import origin
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
 
     timeout: seconds that an experiment may take on one side. seeds: members of an ensemble. options: those of both
     sides. keep: whether this run's recordings are kept, and an earlier run's used in their place;
-    fresh: the former alone.
+    fresh: the former alone. asked: the experiments that were named; none for all that there are.
     """
 
     experiments: dict[str, Experiment]
@@ -49,6 +49,7 @@ class Plan(NamedTuple):
     options: Options = Options()
     keep: bool = False
     fresh: bool = False
+    asked: tuple[str, ...] = ()
 
 
 def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Summary:
@@ -105,7 +106,6 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
     ordered = settle(chosen, [verdicts[experiment.name] for experiment in chosen], shown)
     exit_code, verdict = conclude(ordered, narrows(plan.wanted, verdicts))
     return Summary(
-        schema_version=SCHEMA_VERSION,
         sides=_side_summaries(implementations, shown, all_sides),
         checks=list(plan.wanted.checks),
         precisions=list(plan.wanted.precisions),
@@ -118,6 +118,7 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
         exit_code=exit_code,
         verdict=verdict + _alike(implementations),
         experiments=ordered,
+        asked=list(plan.asked),
         thorough=plan.wanted.thorough,
     )
 
@@ -246,7 +247,6 @@ def compare(
     exit_code, verdict = conclude(verdicts, narrows(wanted, [verdict.experiment for verdict in verdicts]))
     recordings = [side.recording for pair in all_sides for side in pair if side.recording]
     return Summary(
-        schema_version=SCHEMA_VERSION,
         sides=_side_summaries(implementations, shown, all_sides),
         checks=list(checks),
         precisions=list(precisions),
@@ -260,6 +260,7 @@ def compare(
         exit_code=exit_code,
         verdict=verdict + _alike(implementations),
         experiments=verdicts,
+        asked=list(names),
         directories=[str(directory) for directory in directories],
         thorough=wanted.thorough,
     )

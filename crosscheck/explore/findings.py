@@ -11,7 +11,7 @@ from crosscheck.judging.summary import Summary
 from crosscheck.judging.verdict import Status, Verdict
 from spec.exit_codes import COULD_NOT_RUN
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of explore.json; raised when a field changes its meaning or goes away."""
 
 LISTED = 5

@@ -8,6 +8,7 @@ from crosscheck.explore.coverage import Coverage
 from crosscheck.explore.findings import Explored, left_out
 from crosscheck.report import markdown as comparison
 from crosscheck.report import rows, terminal
+from crosscheck.report.experiments import report_of
 from crosscheck.report.markup import code, fence, head, inline, row
 from crosscheck.report.rows import LABELS, say
 
@@ -29,7 +30,7 @@ def show(findings: Explored, console: Console) -> None:
     if findings.failures:
         rows.show(console, [rows.row(verdict) for verdict in findings.summary.experiments])
         say(console, "")
-        terminal.show_failures(findings.summary, console)
+        terminal.show_causes(report_of(findings.summary), console)
         for failure in findings.failures:
             begun, smallest = failure.sizes
             say(console, f"{failure.smallest}: {begun} choices, shrunk to {smallest} in {failure.tried} attempts")
@@ -79,12 +80,7 @@ def _lines(findings: Explored) -> Iterator[str]:
         if failure.experiments[1:]:
             yield f"\nThe same check fails in {', '.join(map(inline, failure.experiments[1:]))}."
     if findings.failures:
-        # One level further down, below this report's own title.
-        yield (
-            comparison.render(findings.summary)
-            .replace("\n## ", "\n### ")
-            .replace("# crosscheck:", "## As compared:", 1)
-        )
+        yield comparison.render(report_of(findings.summary), "As compared", level=2)
     if reasons := left_out(findings.looked):
         yield "\n## Left out\n"
         yield head("experiments", "by whom, and why")

@@ -18,7 +18,6 @@ from crosscheck.explore.pair import Pair, Question
 from crosscheck.explore.progress import DrawingProgress
 from crosscheck.explore.shrinking import FailingBefore, alike, shrink
 from crosscheck.explore.team import Answered, Team
-from crosscheck.judging import summary as judging
 from crosscheck.judging.summary import SideSummary, Summary
 from crosscheck.judging.verdict import Verdict
 from crosscheck.recording import temporary
@@ -213,7 +212,6 @@ class _Work:
                 )
             )
         return Summary(
-            schema_version=judging.SCHEMA_VERSION,
             sides=sides,
             checks=list(self._plan.wanted.checks),
             precisions=list(self._plan.wanted.precisions),
@@ -223,6 +221,7 @@ class _Work:
             exit_code=exit_code,
             verdict=verdict,
             experiments=verdicts,
+            asked=[verdict.argument for verdict in verdicts],
         )
 
 

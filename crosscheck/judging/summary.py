@@ -18,9 +18,6 @@ from spec.convergence import CONVERGENCE
 from spec.exit_codes import COULD_NOT_RUN
 from spec.framework import Precision
 
-SCHEMA_VERSION = 3
-"""Of report.json; raised when a field changes its meaning or goes away."""
-
 
 class SideSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One implementation. implementation: what was asked for. seconds: spent in its workers, all together.
@@ -42,10 +39,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A run. directories: of the recordings, where it compared two and recorded nothing itself.
 
     comparing: seconds of `seconds` in which recordings were read and compared, while workers went on.
+    asked: the experiments that were named on the command line; none for all that there are.
     thorough: whether all cases were asked for. seeds: members a side of the ensembles that were asked for.
     """
 
-    schema_version: int
     sides: list[SideSummary]
     checks: list[str]
     precisions: list[str]
@@ -56,6 +53,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     experiments: list[Verdict]
     directories: list[str] = []
+    asked: list[str] = []
     thorough: bool = False
     seeds: int = CONVERGENCE.seeds
     options: Options = Options()

@@ -9,19 +9,20 @@ from rich.console import Console
 
 from crosscheck.cli import output
 from crosscheck.cli.options import add_report, seconds
-from crosscheck.pair import ladder, report, subject
+from crosscheck.pair import ladder, subject
 from crosscheck.pair.given import NEEDED, OPTIONAL, Source
 from crosscheck.pair.ladder import CHECKS, PairWanted
+from crosscheck.pair.report import report_of, reported_cell
 from crosscheck.pair.result import CheckCell, PairResult
 from crosscheck.pair.verdicts import TABLE
+from crosscheck.report import data, files, rows, terminal
 from crosscheck.report.rows import say
+from spec import text
 from spec.arguments import Parser, path_argument, seed
 from spec.exit_codes import epilog
 from spec.files import check_writable
 from spec.text import visible
 from spec.weights import reading
-
-FILES = ("report.md", "report.json")
 
 MAP = ".map.toml"
 """What the map's file is called after the pair's."""
@@ -66,17 +67,30 @@ def carry_out(options: argparse.Namespace) -> int:
         if path is not None:
             check_writable(path, name)
     progress = PairProgress(quiet=options.json)
-    with output.reports(options.out, FILES), progress, subject.opened(Source(file=str(file)), options.timeout) as pair:
+    with (
+        output.reports(options.out, files.NAMES),
+        progress,
+        subject.opened(Source(file=str(file)), options.timeout) as pair,
+    ):
         result = ladder.climb(pair, wanted, progress.say, progress.done)
     return leave(result, options)
 
 
 def leave(result: PairResult, options: argparse.Namespace) -> int:
     """Print the report and write its files."""
-    rendered = report.json(result)
-    contents = {"report.json": lambda: rendered, "report.md": lambda: report.markdown(result).encode()}
-    output.conclude(options, rendered, lambda console: report.terminal(result, console), contents)
+    report = report_of(result, _command(options))
+    rendered = data.render(report)
+    output.conclude(options, rendered, lambda console: terminal.show(report, console), files.contents(report, rendered))
     return result.exit_code
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What runs it again. What wrote files, a map for one, need not do so again."""
+    words = ["python", "-m", "crosscheck", "pair", str(options.pair)]
+    for name, value in (("--weights", options.weights), ("--map", options.map)):
+        words += [name, str(value)] if value else []
+    words += ["--seed", str(options.seed)] if options.seed else []
+    return text.command(words)
 
 
 class PairProgress:
@@ -105,7 +119,7 @@ class PairProgress:
         """A check has ended."""
         self._count += 1
         if not self._status:
-            row = report.cell_row(cell)
+            row = rows.cell_row(reported_cell(cell))
             say(
                 self._console,
                 f"[{self._count}/{len(CHECKS)}] {row.word} {row.name} in {cell.seconds:.1f} s: {row.details}",

@@ -1,85 +1,248 @@
-"""A pair's result in three formats: on a terminal, as Markdown, as JSON. What sides say of themselves shapes none."""
+"""From a pair's result to its report."""
 
+import io
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
-import msgspec
 from rich.console import Console
 
+from crosscheck.exit_codes import DIFFERENT, PARTLY_CHECKED, SAME
 from crosscheck.pair.given import SIDES
-from crosscheck.pair.result import CheckCell, Difference, PairResult, SourcePlace
-from crosscheck.report import data
+from crosscheck.pair.result import CheckCell, Difference, PairResult, SideTold, SourcePlace
+from crosscheck.report import terminal
 from crosscheck.report.details import looks_like
-from crosscheck.report.markup import code, folded, head, inline, row
-from crosscheck.report.rows import Row, say, show
+from crosscheck.report.model import (
+    FAILING,
+    SCHEMA_VERSION,
+    Cause,
+    Fact,
+    MapTold,
+    PairDifference,
+    ReportCell,
+    ReportSide,
+    ReportStatus,
+    ReportSubject,
+    RunReport,
+    SourceLine,
+)
+from spec import text
+from spec.exit_codes import COULD_NOT_RUN
+from spec.framework import Precision
 
-SHOWN = 4
-"""So many differences of a check are listed on a terminal; report.json has them all."""
+LEGEND = "ok: no difference is beyond its bound; the figure is the largest, in units of its bound"
 
-WIDTH = 11
-"""Columns of the names of facts."""
+ALSO = 20
+"""Further differences of a check that are listed, each in a line."""
 
-WORDS = {
-    "same": ("ok", "green"),
-    "different": ("FAIL", "bold red"),
-    "not representable": ("NOT REPRESENTABLE", "bold red"),
-    "cannot train alike": ("CANNOT TRAIN ALIKE", "bold red"),
-    "crashed": ("CRASH", "bold red"),
-    "ambiguous": ("AMBIGUOUS", "bold magenta"),
-    "partly": ("PARTLY", "bold magenta"),
-    "expected": ("expected", "magenta"),
-    "not checked": ("not checked", "magenta"),
-}
-"""How a status is shown, and in which style, which never says it alone."""
+TRIED = 100
+"""Variants tried in vain that are listed."""
+
+PRECISIONS: tuple[Precision, ...] = ("float64", "float32")
+
+ORDER: tuple[ReportStatus, ...] = ("different", "not representable", "cannot train alike", "crashed", "ambiguous")
+"""In which causes are told."""
 
 
-def terminal(result: PairResult, console: Console) -> None:
-    """Print the checks, the first difference with its place, the others, the map and the verdict."""
-    one, two = result.sides
-    say(console, f"{one.name} ({one.kind}) against {two.name} ({two.kind})", "bold")
-    count = " and ".join(f"{side.leaves} leaves, {side.numbers:,} numbers" for side in result.sides)
-    say(console, f"{result.pair}, seed {result.seed}: {count}")
-    say(console, "")
-    show(console, [cell_row(cell) for cell in result.cells])
-    say(console, "")
-    _differences(result, console)
-    for note in result.notes:
-        say(console, f"note: {note}")
-    for entry in result.unused:
-        say(console, f"note: expected, and not found: {entry}")
-    say(console, f"map: {result.map_file}")
+def report_of(result: PairResult, command: str = "", asked: tuple[str, str] = ("", "")) -> RunReport:
+    """Everything that renderings show of a pair. command: what runs it again. asked: of each side, what was given."""
+    causes = list(_causes(result, command))
+    name = text.admit(result.pair, text.NAME)
+    status = _status(result, causes)
     compared = sum(cell.comparisons for cell in result.cells), sum(cell.elements for cell in result.cells)
-    say(console, f"{compared[0]} comparisons of {compared[1]} values in {result.seconds:.0f} s")
-    say(console, result.verdict, "bold green" if result.exit_code == 0 else "bold red")
+    one, two = result.sides
+    return RunReport(
+        schema_version=SCHEMA_VERSION,
+        kind="pair",
+        title=text.admit(f"{name}: {one.name} ({one.kind}) against {two.name} ({two.kind})"),
+        verdict=text.admit(result.verdict),
+        status=status,
+        exit_code=result.exit_code,
+        command=command,
+        sides=(_side(one, asked[0]), _side(two, asked[1])),
+        checks=[cell.check for cell in result.cells],
+        precisions=list(PRECISIONS),
+        subjects=[
+            ReportSubject(
+                name=name,
+                status=status,
+                cells=[reported_cell(cell, causes) for cell in result.cells],
+                failures=sum(not one.expected and one.kind != "ambiguous" for one in result.differences),
+                causes=list(range(len(causes))),
+                comparisons=result.compared,
+            )
+        ],
+        causes=causes,
+        seed=result.seed,
+        seconds=result.seconds,
+        made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        comparisons=compared[0],
+        elements=compared[1],
+        legend=[LEGEND],
+        notes=[
+            *(text.admit(note) for note in result.notes),
+            *(text.admit(f"expected, and not found: {entry}") for entry in result.unused),
+        ],
+        differences=[_difference(one, causes) for one in result.differences],
+        map=MapTold(file=text.admit(result.map_file), links=result.map),
+    )
 
 
-def cell_row(cell: CheckCell) -> Row:
-    """A check's row."""
-    word, style = WORDS[cell.status]
-    ratio = ""
-    if cell.ratio and cell.status == "same":
-        ratio = f"{cell.ratio:.2g} of the bound"
-    return Row(word, style, cell.check, "; ".join(one for one in (ratio, cell.text) if one))
+def _side(side: SideTold, asked: str) -> ReportSide:
+    return ReportSide(
+        name=text.admit(side.name, text.NAME),
+        given=text.admit(asked or side.kind, text.NAME),
+        versions=text.descriptions(side.versions),
+        leaves=side.leaves,
+        numbers=side.numbers,
+    )
 
 
-def _differences(result: PairResult, console: Console) -> None:
-    found = [one for one in result.differences if not one.expected]
-    known = [one for one in result.differences if one.expected]
-    if found:
-        first = found[0]
-        say(console, f"first difference: {first.name}", "bold red")
-        for name, words in facts(first):
-            say(console, f"  {name:<{WIDTH}} {words}", indent=WIDTH + 1)
-    for check in dict.fromkeys(one.check for one in found):
-        others = [one for one in found[1:] if one.check == check]
-        for one in others[:SHOWN]:
-            say(console, f"also: {one.name}: {_line(one)}", indent=6)
-        if len(others) > SHOWN:
-            say(console, f"and {len(others) - SHOWN} more in {check}, all in report.json")
-    for one in known[:SHOWN]:
-        say(console, f"expected: {one.name}: {one.expected}", indent=10)
-    if found or known:
-        say(console, "")
+def _difference(one: Difference, causes: list[Cause]) -> PairDifference:
+    status = _kind(one)
+    own = (number for number, cause in enumerate(causes) if (cause.check, cause.status) == (one.check, status))
+    told = [text.admit(value) if isinstance(value, str) else float(value) for value in one.values or ()]
+    return PairDifference(
+        name=text.admit(one.name, text.NAME),
+        check=one.check,
+        text=text.admit(one.text),
+        status=status,
+        reason=text.admit(one.expected),
+        cause=None if one.expected else next(own, None),
+        sources=_lines(one),
+        index=one.index,
+        values=(told[0], told[1]) if told else None,
+        size=one.size,
+        bound=one.bound,
+        precision=one.precision,
+        case=one.case,
+        looks_like=text.admit(one.explanation.looks_like) if one.explanation else "",
+    )
+
+
+def _kind(one: Difference) -> ReportStatus:
+    return "partly checked" if one.kind in ("partly", "not checked") else one.kind
+
+
+def _lines(one: Difference) -> list[SourceLine]:
+    places = zip(SIDES, (one.first, one.second), strict=True)
+    return [line for side, place in places if place is not None and (line := _line(side, place)) is not None]
+
+
+def _status(result: PairResult, causes: list[Cause]) -> ReportStatus:
+    """Of the whole, by the exit code that crosscheck.pair.result.conclude gave."""
+    if result.exit_code == SAME:
+        return "same"
+    if result.exit_code == COULD_NOT_RUN:
+        return "crashed"
+    if result.exit_code == PARTLY_CHECKED:
+        return "ambiguous" if any(cause.status == "ambiguous" for cause in causes) else "partly checked"
+    assert result.exit_code == DIFFERENT, result.exit_code
+    statuses: list[ReportStatus] = [cause.status for cause in causes if cause.status in FAILING]
+    return statuses[0] if statuses else "different"
+
+
+def reported_cell(cell: CheckCell, causes: Sequence[Cause] = ()) -> ReportCell:
+    """A check's cell, with its causes among those."""
+    status: ReportStatus = "partly checked"
+    if cell.status != "partly":
+        status = "not asked" if cell.status == "not checked" and cell.scope else cell.status
+    return ReportCell(
+        check=cell.check,
+        status=status,
+        ratio=cell.ratio,
+        comparisons=cell.comparisons,
+        elements=cell.elements,
+        reason=text.admit(cell.text),
+        seconds=(cell.seconds, 0.0),
+        causes=[number for number, cause in enumerate(causes) if cell.check in (cause.check, *cause.later)],
+    )
+
+
+def _causes(result: PairResult, command: str) -> Iterator[Cause]:
+    """Differences of one check and kind that look alike, and what was not checked: the lowest check first."""
+    groups: dict[tuple[str, str, str], list[Difference]] = {}
+    for one in result.differences:
+        if not one.expected:
+            variant = one.explanation.variant if one.explanation else ""
+            groups.setdefault((one.kind, one.check, variant), []).append(one)
+    merged = _unexplained_with_explained(groups)
+    known = [_of_differences(result, group, command) for group in merged]
+    known += [_of_cell(result, cell, "crashed", command) for cell in result.cells if cell.status == "crashed"]
+    checks = [cell.check for cell in result.cells]
+    known.sort(key=lambda cause: (ORDER.index(cause.status), checks.index(cause.check)))
+    yield from known
+    for cell in result.cells:
+        if cell.status == "not checked" and not cell.scope:
+            yield _of_cell(result, cell, "partly checked", command)
+
+
+def _unexplained_with_explained(groups: dict[tuple[str, str, str], list[Difference]]) -> list[list[Difference]]:
+    """Explanations are of a check's first difference: others of its kind go with the only one that there is."""
+    merged: dict[tuple[str, str], list[list[Difference]]] = {}
+    for (kind, check, _), found in groups.items():
+        merged.setdefault((kind, check), []).append(found)
+    lists = []
+    for same in merged.values():
+        lists += same if len(same) > 2 else [[one for found in same for one in found]]
+    return lists
+
+
+def _of_differences(result: PairResult, found: list[Difference], command: str) -> Cause:
+    first = next((one for one in found if one.explanation and one.explanation.looks_like), found[0])
+    others = [one for one in found if one is not first]
+    explained = first.explanation
+    status = _kind(first)
+    compared = [one for one in result.compared if one.check == first.check and one.failed]
+    title = f"{first.name}" if first.name.startswith(first.check) else f"{first.check}: {first.name}"
+    title += f", and {len(others)} more" if others else ""
+    later = [cell.check for cell in result.cells if cell.status in FAILING and cell.check != first.check]
+    checks = [cell.check for cell in result.cells]
+    return Cause(
+        title=text.admit(title),
+        status=status,
+        check=first.check,
+        subjects=[text.admit(result.pair, text.NAME)],
+        stage=text.admit((first.first.module or first.first.op) if first.first else first.name, text.NAME),
+        looks_like=text.admit(explained.looks_like) if explained else "",
+        tried=[text.admit(one) for one in explained.tried[:TRIED]] if explained and not explained.looks_like else [],
+        sources=[line for line in _lines(first) if line.file],
+        example=text.admit(result.pair, text.NAME),
+        facts=[Fact(name=name, text=text.admit(words)) for name, words in facts(first)],
+        comparison=compared[0] if compared else None,
+        reproduce=command,
+        failures=len(found),
+        later=[check for check in later if checks.index(check) > checks.index(first.check)],
+        also=[text.admit(f"{one.name}: {sentence(one)}") for one in others[:ALSO]],
+        more=max(len(others) - ALSO, 0),
+    )
+
+
+def _of_cell(result: PairResult, cell: CheckCell, status: ReportStatus, command: str) -> Cause:
+    said = "no answer" if status == "crashed" else "not checked"
+    return Cause(
+        title=text.admit(f"{cell.check}: {said}{f': {cell.text}' if cell.text else ''}"),
+        status=status,
+        check=cell.check,
+        subjects=[text.admit(result.pair, text.NAME)],
+        example=text.admit(result.pair, text.NAME),
+        facts=[Fact(name="reason", text=text.admit(cell.text))] if cell.text else [],
+        reproduce=command,
+    )
+
+
+def _line(side: str, place: SourcePlace) -> SourceLine | None:
+    """The place, whose source is "model.py:31" where that is known."""
+    file, _, number = place.source.rpartition(":")
+    if not (place.source or place.module or place.op):
+        return None
+    known = bool(file) and number.isdigit()
+    return SourceLine(
+        side=side,
+        file=text.admit(file if known else place.source, text.NAME),
+        line=int(number) if known else 0,
+        name=text.admit(place.module or place.op, text.NAME),
+    )
 
 
 def facts(one: Difference) -> Iterator[tuple[str, str]]:
@@ -104,15 +267,13 @@ def where(place: SourcePlace) -> str:
     return ", ".join(word for word in (place.source, place.module, place.op) if word) or "(unknown)"
 
 
-def _line(one: Difference) -> str:
+def sentence(one: Difference) -> str:
+    """A difference in a line, without its name."""
     places = [where(place) for place in (one.first, one.second) if place is not None]
     values = f"; {' and '.join(_value(value) for value in one.values)}" if one.values is not None else ""
-    like = "".join(f"; {name}: {words}" for name, words in looks_like(one.explanation) if _named(one))
+    named = one.explanation is not None and bool(one.explanation.looks_like)
+    like = "".join(f"; {name}: {words}" for name, words in looks_like(one.explanation) if named)
     return one.text + values + (f"; at {' / '.join(places)}" if places else "") + like
-
-
-def _named(one: Difference) -> bool:
-    return one.explanation is not None and bool(one.explanation.looks_like)
 
 
 def _value(value: object) -> str:
@@ -121,53 +282,8 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def markdown(result: PairResult) -> str:
-    """report.md."""
-    return "\n".join(_blocks(result)) + "\n"
-
-
-def _blocks(result: PairResult) -> Iterator[str]:
-    one, two = result.sides
-    yield f"# crosscheck pair: {code(result.pair)}"
-    yield f"\n**{inline(result.verdict)}**\n"
-    for side in (one, two):
-        versions = ", ".join(f"{name} {version}" for name, version in side.versions.items())
-        yield f"- {side.name}: {code(side.kind)}, {side.leaves} leaves, {side.numbers:,} numbers; {inline(versions)}"
-    yield f"- map: {code(result.map_file)}\n"
-    yield head("check", "", "largest, in bounds", "what", "seconds")
-    for cell in result.cells:
-        word = WORDS[cell.status][0]
-        ratio = "" if cell.ratio is None else f"{cell.ratio:.2g}"
-        yield row(
-            cell.check, f"**{word}**" if word.isupper() else word, ratio, inline(cell.text), f"{cell.seconds:.1f}"
-        )
-    open_still = [one for one in result.differences if not one.expected]
-    if open_still:
-        yield "\n## Differences, in order\n"
-        for number, found in enumerate(open_still):
-            yield f"- {code(found.name)}"
-            if number <= SHOWN:
-                yield from (f"  - {name}: {code(words)}" for name, words in facts(found))
-                if found.explanation and not found.explanation.looks_like:
-                    yield from folded("tried", found.explanation.tried)
-    if known := [one for one in result.differences if one.expected]:
-        yield "\n## Expected\n"
-        yield from (f"- {code(found.name)}: {code(found.expected)}" for found in known)
-    if result.notes or result.unused:
-        yield "\n## Notes\n"
-        yield from (f"- {code(note)}" for note in result.notes)
-        yield from (f"- expected, and not found: {code(entry)}" for entry in result.unused)
-
-
-def json(result: PairResult) -> bytes:
-    """report.json: the fields of crosscheck.pair.result.Result."""
-    return data.encode(msgspec.to_builtins(result)) + b"\n"
-
-
 def plain_text(result: PairResult) -> str:
     """What a terminal of 80 columns shows, for an exception's message."""
-    import io
-
     written = io.StringIO()
-    terminal(result, Console(file=written, width=80, force_terminal=True, color_system=None))
+    terminal.show(report_of(result), Console(file=written, width=80, force_terminal=True, color_system=None))
     return written.getvalue().rstrip()

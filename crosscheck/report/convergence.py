@@ -1,21 +1,14 @@
-"""What the ensembles came to, in words and rows, for the terminal and for Markdown."""
+"""What the ensembles came to."""
 
-import statistics
 from collections.abc import Iterator
 
 from crosscheck.comparison import Comparison, Evidence
 from crosscheck.judging.summary import Summary
 from crosscheck.judging.verdict import Cell, Verdict
 from crosscheck.report.details import number
+from crosscheck.report.model import Endpoint, Speed
 from spec.convergence import CONVERGENCE
-
-Row = tuple[str, ...]
-
-ENDPOINTS: Row = (
-    "experiment", "endpoint", "of", "", "", "difference", "margin", "p for SAME", "p for DIFFERENT", "n", "verdict",
-)  # fmt: skip
-"""The header of `endpoints`. p for SAME: the chance of such evidence where the difference is the margin or more; p for
-DIFFERENT: where it is the margin or less."""
+from spec.text import NAME, admit
 
 
 def legend(summary: Summary) -> list[str]:
@@ -51,26 +44,26 @@ def sentence(comparison: Comparison) -> str:
     return words
 
 
-def endpoints(summary: Summary) -> Iterator[Row]:
-    """A row for each endpoint."""
+def endpoints(summary: Summary) -> Iterator[Endpoint]:
+    """Each endpoint that was judged."""
     for verdict in summary.experiments:
         for comparison in verdict.comparisons:
             evidence = comparison.evidence
             if evidence is None or comparison.difference is None or comparison.bound is None:
                 continue
             first, second = (number(value) for value in comparison.values or ("", ""))
-            yield (
-                verdict.experiment,
-                comparison.tensor,
-                " / ".join(comparison.sides),
-                first,
-                second,
-                f"{comparison.difference:.4f}",
-                f"{comparison.bound:.4f}",
-                f"{evidence.same:.2g}",
-                f"{evidence.different:.2g}",
-                " and ".join(map(str, evidence.members)),
-                _word(comparison, evidence),
+            yield Endpoint(
+                subject=admit(verdict.experiment, NAME),
+                endpoint=admit(comparison.tensor, NAME),
+                sides=(admit(comparison.sides[0], NAME), admit(comparison.sides[1], NAME)),
+                first=first,
+                second=second,
+                difference=comparison.difference,
+                margin=comparison.bound,
+                same=evidence.same,
+                different=evidence.different,
+                members=list(evidence.members),
+                word=_word(comparison, evidence),
             )
 
 
@@ -83,18 +76,14 @@ def _word(comparison: Comparison, evidence: Evidence) -> str:
     return "not different" if evidence.control else "SAME"
 
 
-def speeds(summary: Summary) -> Iterator[Row]:
-    """Trainings per second of either side on each experiment, their ratio, and the median of the ratios."""
-    ratios = []
+def speeds(summary: Summary) -> Iterator[Speed]:
+    """Trainings per second of either side on each experiment."""
     for verdict in summary.experiments:
         for cell in verdict.cells:
             members = _members(verdict, cell)
             if members and min(cell.seconds) > 0:
                 first, second = (count / seconds for count, seconds in zip(members, cell.seconds, strict=True))
-                ratios.append(second / first)
-                yield (verdict.experiment, f"{first:.0f}", f"{second:.0f}", f"{second / first:.2f}")
-    if ratios:
-        yield ("median", "", "", f"{statistics.median(ratios):.2f}")
+                yield Speed(subject=admit(verdict.experiment, NAME), first=first, second=second)
 
 
 def _members(verdict: Verdict, cell: Cell) -> tuple[int, ...] | None:

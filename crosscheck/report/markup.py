@@ -4,7 +4,6 @@ Names and sentences of letters, digits and a little punctuation are shown as the
 """
 
 import re
-from collections.abc import Iterator, Sequence
 
 from spec.text import visible, visible_lines
 
@@ -54,8 +53,6 @@ def _longest(text: str) -> int:
     return max(map(len, re.findall("`+", text)), default=0)
 
 
-def folded(title: str, entries: Sequence[str]) -> Iterator[str]:
-    """A list that is shown when its title is clicked."""
-    yield f"\n<details><summary>{title}</summary>\n"
-    yield from (f"- {code(entry)}" for entry in entries)
-    yield "\n</details>\n"
+def folded(title: str, inside: str) -> str:
+    """Markdown that is shown when its title, a text of ours, is clicked."""
+    return f"\n<details><summary>{title}</summary>\n\n{inside}\n\n</details>\n"

@@ -1,6 +1,6 @@
 """What a run came to, in one record of which every rendering is made: nothing is judged, grouped or counted after it.
 
-`crosscheck.report.experiments.report_of` makes it of a comparison's `Summary`, `crosscheck.pair.reported.report_of` of
+`crosscheck.report.experiments.report_of` makes it of a comparison's `Summary`, `crosscheck.pair.report.report_of` of
 a `PairResult`: an experiment is a subject there, and a pair the only one. `crosscheck.report.data` writes it as
 report.json and reads it again.
 
@@ -26,8 +26,11 @@ from typing import Literal
 
 import msgspec
 
-from crosscheck.comparison import Comparison, DifferenceGrowth
+from crosscheck.comparison import Comparison, DifferenceGrowth, Value
+from crosscheck.diagnosis.finding import Blame
+from crosscheck.explain.explanation import Explanation
 from crosscheck.mapping.words import LinkTold
+from crosscheck.request import Options
 
 SCHEMA_VERSION = 4
 """Of report.json; raised when a field changes its meaning or goes away."""
@@ -50,7 +53,8 @@ ReportStatus = Literal[
     "not asked",
 ]
 """Of a check, a subject, a cause or a run. The first eight are those of crosscheck.judging.verdict, the others a
-pair's: expected: it differs as the pair says it does; not asked: the pair gives nothing for it, which is no lack."""
+pair's: expected: it differs as the pair says it does; not asked: the pair gives nothing for it, or it builds on what
+differs, which is no lack."""
 
 FAILING: tuple[ReportStatus, ...] = ("different", "not representable", "cannot train alike", "crashed")
 """What is known to be wrong."""
@@ -62,8 +66,9 @@ OPEN: tuple[ReportStatus, ...] = ("underpowered", "ambiguous", "partly checked")
 class SourceLine(msgspec.Struct, frozen=True, kw_only=True):
     """A place in somebody's source.
 
-    side: whose. file: relative to the working directory where it is below that, else absolute. line: from 1; 0 where it
-    is not known. name: of the class, the function or the operation there.
+    side: whose. file: relative to the working directory where it is below that, else absolute; of a pair as it was
+    written, and empty where it is not known, which no cause's is. line: from 1; 0 where it is not known. name: of the
+    class, the function, the module or the operation there.
     """
 
     side: str
@@ -149,9 +154,9 @@ class ReportCell(msgspec.Struct, frozen=True, kw_only=True):
 class ReportSubject(msgspec.Struct, frozen=True, kw_only=True):
     """An experiment, or the pair. family: its kind of model, such as "GRU"; empty where nobody says.
 
-    cells: a check each, in the order of `RunReport.checks`. failures: comparisons that failed. causes: places in
-    `RunReport.causes`. comparisons: all that were made, or those that a pair keeps; in files, those of
-    report-details.json.gz.
+    cells: a check each, in the order of `RunReport.checks`. argument: what names it on a command line. failures:
+    comparisons that failed; blame and explanation: of the first. causes: places in `RunReport.causes`. comparisons: all
+    that were made, or those that a pair keeps; in files, those of report-details.json.gz.
     """
 
     name: str
@@ -159,7 +164,10 @@ class ReportSubject(msgspec.Struct, frozen=True, kw_only=True):
     cells: list[ReportCell]
     family: str = ""
     hash: str = ""
+    argument: str = ""
     failures: int = 0
+    blame: Blame | None = None
+    explanation: Explanation | None = None
     causes: list[int] = []
     comparisons: list[Comparison] = []
 
@@ -198,11 +206,27 @@ class Unchecked(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Expected(msgspec.Struct, frozen=True, kw_only=True):
-    """A difference that a pair says it has, and why."""
+class PairDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is not the same on a pair's two sides. See crosscheck.pair.result.Difference.
+
+    name: as `expected` in a pair file may have it. reason: the one that the pair gives for it; empty where it gives
+    none. cause: its place in `RunReport.causes`; None where it is expected.
+    """
 
     name: str
-    reason: str
+    check: str
+    text: str
+    status: ReportStatus
+    reason: str = ""
+    cause: int | None = None
+    sources: list[SourceLine] = []
+    index: tuple[int, ...] = ()
+    values: tuple[Value, Value] | None = None
+    size: float | None = None
+    bound: float | None = None
+    precision: str = ""
+    case: str = ""
+    looks_like: str = ""
 
 
 class Headroom(msgspec.Struct, frozen=True, kw_only=True):
@@ -267,7 +291,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     made: when, UTC, as ISO 8601. comparing: of `seconds`, those in which recordings were compared. legend: what words
     and figures in cells mean. notes: what else has to be said, each in a line. comparisons, elements: how many were
     made, of how many values. subjects: all. causes: what keeps the run from "the same", the ones that concern most
-    first; empty where nothing does.
+    first; empty where nothing does. differences: a pair's, in the order in which they were found.
     """
 
     schema_version: int
@@ -285,6 +309,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     seeds: int = 0
     device: str = ""
+    thorough: bool = False
+    options: Options = Options()
     seconds: float = 0.0
     comparing: float = 0.0
     made: str = ""
@@ -293,12 +319,17 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     legend: list[str] = []
     notes: list[str] = []
     unchecked: list[Unchecked] = []
-    expected: list[Expected] = []
+    differences: list[PairDifference] = []
     headroom: list[Headroom] = []
     endpoints: list[Endpoint] = []
     speeds: list[Speed] = []
     envelopes: list[Envelopes] = []
     map: MapTold | None = None
+
+    @property
+    def expected(self) -> list[PairDifference]:
+        """Differences that the pair says it has."""
+        return [one for one in self.differences if one.reason]
 
     @property
     def counts(self) -> dict[ReportStatus, int]:

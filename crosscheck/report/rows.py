@@ -1,4 +1,4 @@
-"""An experiment's verdict in words, for whatever shows lines: the report on a terminal, and the progress of a run."""
+"""A verdict in words, for whatever shows lines: the report on a terminal, and the progress of a run."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -7,7 +7,10 @@ from rich.console import Console
 from rich.text import Text
 
 from crosscheck.judging.verdict import Cell, Verdict, cell_text
+from crosscheck.report.model import ReportCell, ReportStatus, ReportSubject
 from spec import text
+
+AnyCell = Cell | ReportCell
 
 
 class Label(NamedTuple):
@@ -18,15 +21,20 @@ class Label(NamedTuple):
     meaning: str
 
 
-LABELS: dict[str, Label] = {
+LABELS: dict[ReportStatus, Label] = {
     "different": Label("FAIL", "bold red", "the sides differ in the checks that are named, the lowest first"),
+    "not representable": Label("NOT REPRESENTABLE", "bold red", "one side has what the other has no place for"),
+    "cannot train alike": Label("CANNOT TRAIN ALIKE", "bold red", "alike as they are, and other ones after a step"),
     "crashed": Label("CRASH", "bold red", "a side gave no answer in the checks that are named"),
+    "ambiguous": Label("AMBIGUOUS", "bold magenta", "the same, and would be under another map of parameters too"),
     "underpowered": Label("UNDERPOWERED", "bold magenta", "too few seeds to tell; the number is how many would do"),
     "partly checked": Label("PARTLY CHECKED", "bold magenta", "too little was compared to call the sides the same"),
     "not checked": Label("NOT CHECKED", "bold magenta", "a side leaves out the checks that are named"),
+    "expected": Label("EXPECTED", "magenta", "the sides differ as the pair says that they do"),
     "left out": Label("LEFT OUT", "magenta", "a side declares that it has no such option"),
     "same": Label("ok", "green", "no difference is beyond its bound; the figure is the largest, in units of its bound"),
     "not applicable": Label("-", "dim", "there is nothing to ask in any of the checks"),
+    "not asked": Label("NOT ASKED", "dim", "no lack: the pair gives nothing for it, or it builds on what differs"),
 }
 """One for each status, those first that matter most."""
 
@@ -49,35 +57,65 @@ class Row(NamedTuple):
 
 def row(verdict: Verdict) -> Row:
     """An experiment's row."""
-    word, style, _ = LABELS[verdict.status]
-    return Row(word, style, verdict.experiment, details(verdict))
+    return _row(verdict.experiment, verdict.status, verdict.cells)
 
 
-def details(verdict: Verdict) -> str:
+def row_of(subject: ReportSubject) -> Row:
+    """The same of the report's subject."""
+    return _row(subject.name, subject.status, subject.cells)
+
+
+def _row(name: str, status: ReportStatus, cells: Sequence[AnyCell]) -> Row:
+    word, style, _ = LABELS[status]
+    return Row(word, style, name, details(status, cells))
+
+
+def cell_row(cell: ReportCell) -> Row:
+    """A row of its own for a check, where there is one subject."""
+    word, style, _ = LABELS[cell.status]
+    ratio = f"{cell.ratio:.2g} of the bound" if cell.ratio and cell.status == "same" else ""
+    return Row(word, style, cell.check, "; ".join(one for one in (ratio, cell.reason, cell.note) if one))
+
+
+def details(status: ReportStatus, cells: Sequence[AnyCell]) -> str:
     """Which checks make the verdict, and what became of the others."""
     parts = []
-    for status in LABELS:
-        cells = [cell for cell in verdict.cells if cell.status == status]
-        if not cells or status in UNNAMED:
+    for other in LABELS:
+        found = [cell for cell in cells if cell.status == other]
+        if not found or other in UNNAMED:
             continue
-        names = ", ".join(_named(cell) for cell in cells)
-        parts.append(f"in {names}" if status == verdict.status else f"{LABELS[status].word} in {names}")
-    same = [cell for cell in verdict.cells if cell.status == "same"]
+        names = ", ".join(_named(cell) for cell in found)
+        parts.append(f"in {names}" if other == status else f"{LABELS[other].word} in {names}")
+    same = [cell for cell in cells if cell.status == "same"]
     if same:
         parts.append(_passed(same, alone=not parts))
     return "; ".join(parts)
 
 
-def _named(cell: Cell) -> str:
+def in_short(cell: AnyCell) -> str:
+    """A cell of a table: the largest difference in units of its bound, where checks measure one."""
+    if isinstance(cell, Cell):
+        return cell_text(cell)
+    if cell.shown and cell.status in ("same", "different"):
+        return f"{cell.status.upper()} {cell.ratio or 0.0:.1f}"
+    word = LABELS[cell.status].word
+    if cell.status == "underpowered":
+        return f"{word} {cell.needed or ''}".strip()
+    if cell.status == "same":
+        return f"{word} {cell.ratio:.0e}" if cell.ratio else word
+    return word if cell.causes else cell.status if word != "-" else word
+
+
+def _named(cell: AnyCell) -> str:
     if cell.shown or cell.status in FIGURES:
-        return f"{cell.check} ({cell_text(cell)})"
+        return f"{cell.check} ({in_short(cell)})"
     return cell.check
 
 
-def _passed(cells: list[Cell], alone: bool) -> str:
+def _passed(cells: Sequence[AnyCell], alone: bool) -> str:
     """How many checks agree, and how near the nearest comes to its bound."""
     count = f"{len(cells)} check{'s' if len(cells) > 1 else ''}" + ("" if alone else " ok")
-    shown = [f"{cell.check} {cell_text(cell)}" for cell in cells if cell.shown]
+    shown = [f"{cell.check} {in_short(cell)}" for cell in cells if cell.shown]
     if shown:
         return f"{count}: {', '.join(shown)}"
     measured = [cell for cell in cells if cell.ratio]
@@ -89,8 +127,16 @@ def _passed(cells: list[Cell], alone: bool) -> str:
 
 def legend(verdicts: Sequence[Verdict]) -> Iterator[str]:
     """What the words mean that are used, of experiments and of checks among their details."""
-    used = {verdict.status for verdict in verdicts}
-    used |= {cell.status for verdict in verdicts for cell in verdict.cells if cell.status not in UNNAMED}
+    used: set[ReportStatus] = {verdict.status for verdict in verdicts}
+    cells = [cell for verdict in verdicts for cell in verdict.cells]
+    used |= {cell.status for cell in cells if cell.status not in UNNAMED}
+    if any(cell.ratio for cell in cells if cell.status == "same"):
+        used.add("same")
+    yield from meanings(used)
+
+
+def meanings(used: set[ReportStatus]) -> Iterator[str]:
+    """What those words mean."""
     yield from (f"{label.word}: {label.meaning}" for status, label in LABELS.items() if status in used)
 
 

@@ -1,63 +1,100 @@
-"""The report on a terminal, or in a log: rows in words, which are folded where it is narrow and never cut."""
+"""The report on a terminal, or in a log: causes first, then rows in words, which are folded and never cut."""
 
 from rich.console import Console
 
-from crosscheck.judging.summary import Summary
-from crosscheck.report import convergence, rows
-from crosscheck.report.details import blame_facts, facts, failures, line, looks_like, reused, unchecked, unsteady
+from crosscheck.report import rows
+from crosscheck.report.model import FAILING, Cause, RunReport
 from crosscheck.report.rows import LABELS, say
 from spec.text import visible
 
 SHOWN = 5
-"""So many further failures of an experiment are listed; report.json has them all."""
+"""So many further failures of a cause are listed; report-details.json.gz has them all."""
+
+CAUSES = 10
+"""So many causes are shown; report.json has them all."""
+
+SUBJECTS = 8
+"""So many of a cause's experiments are named."""
 
 NAMES = 24
 """Columns of the names of facts, at most: two are of sides, which may be paths."""
 
 
-def show(summary: Summary, console: Console) -> None:
-    """Print the legend, the table, the failures and the verdict."""
-    say(console, " against ".join(side.name for side in summary.sides), "bold")
-    say(console, f"checks: {', '.join(summary.checks)}")
-    for text in (*rows.legend(summary.experiments), *convergence.legend(summary)):
-        say(console, text)
+def show(report: RunReport, console: Console) -> None:
+    """Print the causes, the table with its legend, the sides and the verdict."""
+    say(console, report.title, "bold")
+    if report.kind == "pair":
+        count = " and ".join(f"{side.leaves} leaves, {side.numbers:,} numbers" for side in report.sides)
+        say(console, f"seed {report.seed}: {count}")
+    else:
+        say(console, f"checks: {', '.join(report.checks)}")
     say(console, "")
-    rows.show(console, [rows.row(verdict) for verdict in summary.experiments])
+    show_causes(report, console)
+    for line in report.legend:
+        say(console, line)
     say(console, "")
-    for experiment, checks, reason in unchecked(summary):
-        say(console, f"not checked: {experiment} ({', '.join(checks)}): {reason}", LABELS["not checked"].style)
-    for text in unsteady(summary):
-        say(console, text, LABELS["not checked"].style)
-    show_failures(summary, console)
-    for verdict, comparison in convergence.underpowered(summary):
-        style = LABELS["underpowered"].style
-        say(console, f"underpowered: {verdict.experiment}: {convergence.sentence(comparison)}", style)
-    for side in summary.sides:
-        versions = ", ".join(f"{name} {version}" for name, version in side.describe.items())
-        say(console, f"{side.name}: {side.seconds:.0f} s in workers; {versions}")
-    for text in reused(summary):
-        say(console, text)
-    say(console, f"{summary.comparisons} comparisons of {summary.elements} values in {summary.seconds:.0f} s")
-    say(console, summary.verdict, "bold green" if summary.exit_code == 0 else "bold red")
+    if report.kind == "pair":
+        rows.show(console, [rows.cell_row(cell) for cell in report.subjects[0].cells])
+    else:
+        rows.show(console, [rows.row_of(subject) for subject in report.subjects])
+    say(console, "")
+    for note in dict.fromkeys(cell.note for subject in report.subjects for cell in subject.cells if cell.note):
+        which = dict.fromkeys(cell.check for subject in report.subjects for cell in subject.cells if cell.note == note)
+        if report.kind != "pair":
+            say(console, f"ok in {', '.join(which)} beside failures: {note}")
+    for left in report.unchecked:
+        words = f"not checked: {left.subject} ({', '.join(left.checks)}): {left.reason}"
+        say(console, words, LABELS["not checked"].style)
+    for known in report.expected:
+        say(console, f"expected: {known.name}: {known.reason}", indent=10)
+    for note in report.notes:
+        say(console, f"note: {note}" if report.kind == "pair" else note)
+    if report.map:
+        say(console, f"map: {report.map.file}")
+    for side in report.sides:
+        versions = ", ".join(f"{name} {version}" for name, version in side.versions.items())
+        worked = f"{side.seconds:.0f} s in workers; " if report.kind == "experiments" else ""
+        if versions or worked:
+            say(console, f"{side.name}: {worked}{versions}")
+    say(console, f"{report.comparisons} comparisons of {report.elements} values in {report.seconds:.0f} s")
+    if len(report.causes) and report.kind == "experiments":
+        count = len(report.causes)
+        first = f"the first of {count} causes" if count > 1 else "the cause"
+        say(console, f"{first}: {report.causes[0].title}", "bold")
+    say(console, report.verdict, "bold green" if report.exit_code == 0 else "bold red")
 
 
-def show_failures(summary: Summary, console: Console) -> None:
-    """The first failure of each experiment with all that is known of it, and some of the others."""
-    for verdict, found in failures(summary):
-        say(console, f"{verdict.experiment}: first failure", "bold red")
-        known = [*facts(found[0]), *(blame_facts(verdict.blame) if verdict.blame else [])]
-        known += looks_like(verdict.explanation)
-        width = min(max(len(visible(name)) for name, _ in known), NAMES, console.width // 4)
-        for name, text in known:
-            say(
-                console,
-                f"  {visible(name):<{width}} {text}",
-                "bold" if name in ("at fault", "looks like") else None,
-                indent=width + 1,
-            )
-        say(console, f"  {'reproduce':<{width}} {summary.reproduce(verdict, found[0])}", whole=True)
-        for comparison in found[1 : SHOWN + 1]:
-            say(console, f"  also {line(comparison)}")
-        if len(found) > SHOWN + 1:
-            say(console, f"  and {len(found) - SHOWN - 1} more, all in report.json")
+def show_causes(report: RunReport, console: Console) -> None:
+    """What keeps the run from "the same", each with all that is known of one example."""
+    for number, cause in enumerate(report.causes[:CAUSES], 1):
+        _cause(report, cause, number, console)
+    if len(report.causes) > CAUSES:
+        say(console, f"and {len(report.causes) - CAUSES} more causes, all in report.json")
         say(console, "")
+
+
+def _cause(report: RunReport, cause: Cause, number: int, console: Console) -> None:
+    style = LABELS[cause.status].style
+    say(console, f"{number}. {LABELS[cause.status].word}: {cause.title}", style, indent=3)
+    known = [(fact.name, fact.text) for fact in cause.facts]
+    if report.kind == "experiments":
+        known = [("source", f"{line.where} ({line.name})") for line in cause.sources] + known
+    if len(cause.subjects) > 1:
+        more = f" and {len(cause.subjects) - SUBJECTS} more" if len(cause.subjects) > SUBJECTS else ""
+        say(console, f"  in {', '.join(cause.subjects[:SUBJECTS])}{more}", indent=2)
+        if cause.status in FAILING:
+            say(console, f"  of these {cause.example}:", indent=2)
+    if cause.later:
+        known.append(("also fail", ", ".join(cause.later)))
+    width = min(max((len(visible(name)) for name, _ in known), default=0), NAMES, console.width // 4)
+    for name, words in known:
+        bold = "bold" if name in ("at fault", "looks like", "source") else None
+        say(console, f"  {visible(name):<{width}} {words}", bold, indent=width + 1)
+    if cause.reproduce:
+        say(console, f"  {'reproduce':<{width}} {cause.reproduce}", whole=True)
+    for line in cause.also[:SHOWN]:
+        say(console, f"  also {line}")
+    left = len(cause.also) - SHOWN + cause.more
+    if left > 0:
+        say(console, f"  and {left} more, all in report-details.json.gz")
+    say(console, "")

@@ -1,12 +1,12 @@
 """Experiments that take milliseconds, and copies of implementations with a fault planted in them."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import reports
 from lent_workers import Pool
 
 from crosscheck.cli.command import main
@@ -137,7 +137,6 @@ def run_crosscheck(
         names = experiments or (str(experiment),)
         code = main([*names, "--implementations", first, second, "--out", str(out), *options])
         captured = capsys.readouterr()
-        report = json.loads((out / "report.json").read_text()) if (out / "report.json").exists() else {}
-        return Outcome(code, captured.out, captured.err, report)
+        return Outcome(code, captured.out, captured.err, reports.load(out))
 
     return run

@@ -1,6 +1,5 @@
 """Faults planted in copies of torch_impl and flax_impl: the report blames the copy, at the right stage and step."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from crosscheck.cli.command import main
 from crosscheck.faults import plant
 from crosscheck.faults.fault import Edit, Fault
 from crosscheck.faults.table import FAULTS
+from tests import reports
 
 pytestmark = pytest.mark.needs("torch", "flax")
 
@@ -124,8 +124,7 @@ def copied(fault: Fault, directory: Path) -> str:
 def checked(directory: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     """The exit code, and the only experiment of the report."""
     code = main([*arguments, "--out", str(directory / "report")])
-    report = json.loads((directory / "report" / "report.json").read_text())
-    return code, report["experiments"][0]
+    return code, reports.load(directory / "report")["experiments"][0]
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: plant.label(planted.fault))

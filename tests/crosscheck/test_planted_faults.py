@@ -3,7 +3,6 @@
 The whole table of such bugs is crosscheck.faults.table; see test_fault_table.py.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from crosscheck.cli.command import main
 from crosscheck.faults import plant, table
 from crosscheck.faults.fault import Edit, Fault
+from tests import reports
 
 pytestmark = pytest.mark.needs("torch", "flax")
 
@@ -60,7 +60,7 @@ def judge(tmp_path: Path, torch_recording: Path) -> Judge:
         directories = [str(torch_recording), str(tmp_path / "recording")]
         report = tmp_path / "report"
         code = main(["compare", *directories, "--experiments", experiment, *chosen, "--out", str(report)])
-        return code, json.loads((report / "report.json").read_text())
+        return code, reports.load(report)
 
     return run
 

@@ -1,6 +1,5 @@
 """Recordings: of this run and no other, and as good on another day as at once."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from spec import parameters
 from spec.errors import UsageError
 from spec.experiment import load
 from spec.lock import locked
+from tests import reports
 
 FAKE = Path(__file__).parent / "fake_framework.py"
 
@@ -45,7 +45,7 @@ def recorded(tmp_path: Path, experiment: Path, capsys: pytest.CaptureFixture[str
 
 def compared(tmp_path: Path, *arguments: object) -> tuple[int, dict[str, Any]]:
     code = main(["compare", *map(str, arguments), "--out", str(tmp_path / "report")])
-    return code, json.loads((tmp_path / "report" / "report.json").read_text())
+    return code, reports.load(tmp_path / "report")
 
 
 def statuses(report: dict[str, Any]) -> list[str]:

@@ -1,6 +1,5 @@
 """Experiments of every kind pass in float64, from their structure to their whole recipe; `make` compares them all."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from kinds import covering
 
 from crosscheck.cli.command import main
 from spec.experiment import drawn, load, shipped
+from tests import reports
 
 pytestmark = pytest.mark.needs("torch", "flax")
 
@@ -21,7 +21,7 @@ CHOSEN = [*covering(shipped()), *drawn()[:2]]
 def test_experiments_of_every_kind_pass(tmp_path: Path) -> None:
     checks = "structure,round-trip,forward,gradients,trajectory"
     code = main([*CHOSEN, "--precision", "float64", "--checks", checks, "--out", str(tmp_path)])
-    report = json.loads((tmp_path / "report.json").read_text())
+    report = reports.load(tmp_path)
     assert code == 0, report["verdict"]
     assert report["verdict"].endswith(", 1 experiment's training left out by flax_impl: sparse embedding gradients")
     assert [experiment["experiment"] for experiment in report["experiments"]] == CHOSEN

@@ -1,7 +1,6 @@
 """Pairs that people could bring: what is right is called so, and what is planted is found, at its place."""
 
 import importlib.util
-import json
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 from crosscheck import pair
 from crosscheck.cli import command
 from spec import parameters
+from tests import reports
 
 FILES = Path(__file__).parent / "files"
 ROOT = Path(__file__).parents[2]
@@ -36,8 +36,7 @@ class Ran:
         capsys.readouterr()
         self.code = command.main(["pair", str(self.file), "--out", str(folder / "out"), *options])
         self.printed, self.complained = capsys.readouterr()
-        report = folder / "out" / "report.json"
-        self.report = json.loads(report.read_text()) if report.exists() else {}
+        self.report = reports.load(folder / "out")
 
     def status(self, check: str) -> str:
         return next(cell["status"] for cell in self.report["cells"] if cell["check"] == check)
@@ -83,10 +82,11 @@ def test_an_epsilon_is_found_at_its_place(tmp_path: Path, capsys: pytest.Capture
     assert ran.names() == ["forward: norm"]
     (found,) = ran.report["differences"]
     line = next(i for i, text in enumerate(ran.file.read_text().splitlines(), 1) if "nnx.relu(self.norm" in text)
-    assert found["second"] == {"source": f"perceptron.py:{line}", "module": "norm", "op": found["second"]["op"]}
-    assert found["first"]["module"] == "norm"
+    first, second = found["sources"]
+    assert (second["side"], second["file"], second["line"], second["name"]) == ("port", "perceptron.py", line, "norm")
+    assert (first["side"], first["name"]) == ("original", "norm")
     assert 1e-7 < found["size"] < 1e-3
-    assert [ran.status(check) for check in ("loss", "gradients", "trajectory")] == ["not checked"] * 3
+    assert [ran.status(check) for check in ("loss", "gradients", "trajectory")] == ["not asked"] * 3
     assert [ran.status(check) for check in ("optimizer", "initialization", "dropout")] == ["same"] * 3
     assert "DIFFERENT in forward" in ran.printed
     assert not (tmp_path / "perceptron.map.toml").exists()

@@ -1,13 +1,13 @@
 """Models of other people's libraries: `make test-pairs` installs what they need; elsewhere they are left out."""
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crosscheck.cli import command
+from tests import reports
 
 FILES = Path(__file__).parent / "public"
 
@@ -65,7 +65,7 @@ def reported(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, edit: tup
     file = folder / f"{name}.py"
     file.write_text(after.join(text.rsplit(before, 1)) if before else text)
     code = command.main(["pair", str(file), "--out", str(folder / "out")])
-    return code, json.loads((folder / "out" / "report.json").read_text())
+    return code, reports.load(folder / "out")
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -73,7 +73,7 @@ def test_a_public_pair(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     _, code, kinds = PAIRS[name]
     found, report = reported(name, tmp_path, monkeypatch)
     assert found == code, report["verdict"]
-    assert [one["kind"] for one in report["differences"]] == kinds
+    assert [one["status"] for one in report["differences"]] == kinds
     by_check = {cell["check"]: cell["status"] for cell in report["cells"]}
     assert by_check["forward"] == by_check["gradients"] == "same"
 
@@ -84,7 +84,7 @@ def test_a_fault_in_a_public_pair(name: str, fault: str, tmp_path: Path, monkeyp
     code, report = reported(name, tmp_path, monkeypatch, (before, after))
     assert code == 1
     found = [one for one in report["differences"] if one["check"] == check]
-    places = [place["module"] for one in found for place in (one["first"], one["second"]) if place is not None]
+    places = [place["name"] for one in found for place in one["sources"]]
     assert any(where in (*places, one["name"].removeprefix(f"{check}: ")) for one in found), report["differences"]
     others = {one["check"] for one in report["differences"]} - {check}
     assert not others, report["differences"]
