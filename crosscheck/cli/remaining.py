@@ -133,6 +133,38 @@ class Remaining:
         return total if found else None
 
 
+class StepsLeft:
+    """What is left of steps that are taken one after the other, by what they took the last time.
+
+    name: of all of them, by which that is remembered.
+    """
+
+    def __init__(self, name: str, steps: Sequence[str]):
+        self._name = name
+        self._left = dict.fromkeys(steps)
+        self._known = load().get(name, {}).get("", {})
+        self._taken: dict[str, float] = {}
+
+    def took(self, step: str, seconds: float) -> None:
+        """A step has been taken."""
+        self._left.pop(step, None)
+        self._taken[step] = seconds
+
+    def seconds(self) -> float | None:
+        """Until all are taken, about; None where nobody has taken those that are left."""
+        known = [self._known[step] for step in self._left if step in self._known]
+        if not known:
+            return None if self._left else 0.0
+        before = sum(self._known.get(step, 0.0) for step in self._taken)
+        now = sum(seconds for step, seconds in self._taken.items() if step in self._known)
+        return sum(known) * (now / before if before > 0 and now > 0 else 1.0)
+
+    def keep(self) -> None:
+        """Remember what they took."""
+        if self._taken:
+            keep({self._name: {"": {**self._known, **self._taken}}})
+
+
 def about(seconds: float | None) -> str:
     """In words, as round as it is sure; empty where nobody knows."""
     if seconds is None:

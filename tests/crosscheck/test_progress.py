@@ -204,3 +204,34 @@ def test_a_log_has_a_line_an_experiment(run_crosscheck: RunCrosscheck) -> None:
     (line,) = outcome.errors.splitlines()
     assert line.startswith("[1/1] ok short: 1 check; ")
     assert line.count("recorded in") == 2
+
+
+def test_a_pair_s_checks_are_estimated_by_the_last_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: io.StringIO
+) -> None:
+    from crosscheck.pair.command import PairProgress
+    from crosscheck.pair.ladder import CHECKS
+    from crosscheck.pair.result import CheckCell
+
+    console = Console(file=terminal, width=80, force_terminal=True, color_system=None, _environ={})
+    monkeypatch.setattr("crosscheck.pair.command.Console", lambda **given: console)
+    first = PairProgress(tmp_path / "my_pair.py")
+    assert first._left.seconds() is None
+    for check in CHECKS:
+        first.done(CheckCell(check=check, status="same", seconds=10.0))
+    assert first._left.seconds() == 0.0
+    assert terminal.getvalue() == ""
+    first.__exit__()
+    second = PairProgress(tmp_path / "my_pair.py")
+    assert second._left.seconds() == 10.0 * len(CHECKS)
+    # Slower than the last time, and all of it will be.
+    second.done(CheckCell(check=CHECKS[0], status="different", seconds=20.0, text="parts"))
+    assert second._left.seconds() == 20.0 * (len(CHECKS) - 1)
+    (line,) = [line for line in terminal.getvalue().splitlines() if line.strip()]
+    assert line.startswith(f"[1/{len(CHECKS)}] FAIL {CHECKS[0]} in 20.0 s: parts")
+    assert second._status is not None
+    second.say("forward [of both]")
+    terminal.truncate(0)
+    console.print(second._status.renderable)
+    assert f"[2/{len(CHECKS)}] forward [of both]; about 3 min left" in terminal.getvalue()
+    assert PairProgress(tmp_path / "another.py")._left.seconds() is None
