@@ -95,7 +95,8 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
             verdicts[name] = judge(experiment, argument, plan.wanted, (first, second))
             for implementation, side, made in zip(implementations, (first, second), results, strict=True):
                 if side.recording and not made.kept:
-                    progress.measured(made.side, name, _seconds_of(side.recording))
+                    starting = side.recording.overhead.get("starting", 0.0)
+                    progress.measured(made.side, name, _seconds_of(side.recording), starting)
                 if shelf and side.recording and not made.kept:
                     shelf.keep(implementation, made.job, side.recording, side.arrays, made.sources)
                     progress.unfit(side.name, made.unfit)

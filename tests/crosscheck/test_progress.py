@@ -70,6 +70,22 @@ def test_an_earlier_run_is_known_from_the_start_and_scaled_by_this_one(clock: li
     assert left.seconds() == 0.0
 
 
+def test_starting_counts_until_a_side_has_answered(clock: list[float]) -> None:
+    known = {
+        name: {"a": {"forward float64": 4.0}, remaining.STARTING: {remaining.STARTING: 6.0}} for name in ("one", "two")
+    }
+    left = Remaining(("one", "two"), known)
+    left.plan({(side, "a"): ("forward float64",) for side in (0, 1)})
+    assert left.seconds() == pytest.approx((4 + 6 + 4 + 6) / 2)
+    clock[0] += 3
+    assert left.seconds() == pytest.approx((4 + 3 + 4 + 3) / 2)
+    left.end(0, "a")
+    left.measure(0, "a", {"forward float64": 4.0}, starting=5.0)
+    # It was quicker by a tenth, so that the other is to be as well.
+    assert left.seconds() == pytest.approx(4.0 * 9 / 10)
+    assert left.measured["one"][remaining.STARTING] == {remaining.STARTING: 5.0}
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
@@ -114,6 +130,7 @@ def test_a_run_leaves_what_its_checks_cost(
     costs = json.loads((tmp_path / "cache" / "ohlol" / cache.DURATIONS / remaining.FILE).read_text())
     assert costs[str(FAKE)]["short"].keys() >= {"forward float32", "forward float64", "round-trip float64"}
     assert all(seconds >= 0 for seconds in costs[str(FAKE)]["short"].values())
+    assert costs[str(FAKE)][remaining.STARTING][remaining.STARTING] > 0
 
 
 def shown(progress: Progress) -> list[str]:
