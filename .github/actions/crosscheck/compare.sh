@@ -3,18 +3,22 @@
 set -uo pipefail
 
 python="${PYTHON_GIVEN:-python}"
-# Split at white space, and read by no shell: what is in an input is a word, not a command.
-words=()
-while read -r -a line; do
-  words+=("${line[@]+"${line[@]}"}")
-done <<<"$ARGUMENTS"
 
+# Split at white space, and read by no shell: what is in an input is a word, not a command.
+split() {
+  words=()
+  while read -r -a line; do
+    words+=("${line[@]+"${line[@]}"}")
+  done <<<"$1"
+}
+
+split "$ARGUMENTS"
 set -- --out "$OUT" "${words[@]+"${words[@]}"}"
 if [ -n "$PAIR" ]; then
   set -- pair "$PAIR" "$@"
 else
-  read -r -a names <<<"$EXPERIMENTS"
-  set -- "${names[@]+"${names[@]}"}" "$@"
+  split "$EXPERIMENTS"
+  set -- "${words[@]+"${words[@]}"}" "$@"
 fi
 "$python" -m crosscheck "$@"
 echo "exit-code=$?" >>"$GITHUB_OUTPUT"
