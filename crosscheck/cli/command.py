@@ -225,6 +225,18 @@ def _pair(options: argparse.Namespace) -> int:
     return command.carry_out(options)
 
 
+def _report_parser() -> argparse.ArgumentParser:
+    from crosscheck.cli import reports
+
+    return reports.Chosen()
+
+
+def _made_report(options: argparse.Namespace) -> int:
+    from crosscheck.cli import reports
+
+    return reports.carry_out(options)
+
+
 def _doctor_parser() -> argparse.ArgumentParser:
     from crosscheck.cli.doctor import command
 
@@ -431,5 +443,6 @@ COMMANDS: dict[str, Any] = {
     "faults": (_faults_parser, _faults),
     "cache": (_cache_parser, _cache),
     "bench": (_bench_parser, _bench),
+    "report": (_report_parser, _made_report),
     "doctor": (_doctor_parser, _doctor),
 }

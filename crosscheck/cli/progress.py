@@ -131,11 +131,11 @@ class Progress(OnStandardError):
             else:
                 rows.say(self._console, f"{label} {experiment}: {how}")
 
-    def measured(self, side: int, experiment: str, seconds: Mapping[str, float]) -> None:
-        """What each check took of a side's recording."""
+    def measured(self, side: int, experiment: str, seconds: Mapping[str, float], starting: float = 0.0) -> None:
+        """What each check took of a side's recording, and what its worker took to start, where it did."""
         with self._lock:
             if self._remaining:
-                self._remaining.measure(side, experiment, seconds)
+                self._remaining.measure(side, experiment, seconds, starting)
 
     def unfit(self, label: str, reason: str) -> None:
         """Why a side's recordings are not kept for later runs, if there is a reason; told once."""

@@ -19,6 +19,9 @@ LARGEST = 2**24
 MOST = 50
 """Implementations that are remembered; the ones that were longest not run go."""
 
+STARTING = "starting"
+"""In the place of an experiment and of its check: what a worker takes to import its framework."""
+
 Costs = dict[str, dict[str, dict[str, float]]]
 """Seconds by implementation, experiment, and check with its precision."""
 
@@ -65,11 +68,13 @@ class Remaining:
         self._known = known
         self._left: dict[tuple[int, str], tuple[str, ...]] = {}
         self._begun: dict[tuple[int, str], float] = {}
+        self._planned = time.monotonic()
         self.measured: Costs = {}
 
     def plan(self, jobs: Mapping[tuple[int, str], tuple[str, ...]]) -> None:
         """What is to be done: each job's checks with their precisions."""
         self._left = dict(jobs)
+        self._planned = time.monotonic()
 
     def begin(self, side: int, experiment: str) -> None:
         """A job was begun."""
@@ -80,10 +85,12 @@ class Remaining:
         self._begun.pop((side, experiment), None)
         self._left.pop((side, experiment), None)
 
-    def measure(self, side: int, experiment: str, seconds: Mapping[str, float]) -> None:
-        """What each check of a job took."""
+    def measure(self, side: int, experiment: str, seconds: Mapping[str, float], starting: float = 0.0) -> None:
+        """What each check of a job took. starting: what its worker took to import its framework, where it did."""
         found = self.measured.setdefault(self._implementations[side], {})
         found[experiment] = {check: round(taken, 4) for check, taken in seconds.items()}
+        if starting:
+            found[STARTING] = {STARTING: round(starting, 4)}
 
     def seconds(self) -> float | None:
         """Until all is done, about; None where nothing is known of what is left."""
@@ -101,8 +108,15 @@ class Remaining:
             max(whole - (now - self._begun.get(job, now)), whole / 10)
             for job, whole in ((job, usual if cost is None else cost) for job, cost in expected.items())
         ]
+        left += [max(each * slower - (now - self._planned), 0.0) for each in self._starting()]
         # The longest is the least that it takes, however many cores there are.
         return max(sum(left) / cores(), *left)
+
+    def _starting(self) -> list[float]:
+        """What sides took to start of which this run has measured nothing yet."""
+        waiting = {side for side, _ in self._left if self._implementations[side] not in self.measured}
+        known = [self._known.get(self._implementations[side], {}).get(STARTING, {}) for side in sorted(waiting)]
+        return [costs[STARTING] for costs in known if STARTING in costs]
 
     def _slower(self) -> float:
         """How much longer checks take now than in the runs that are remembered, of those that both have measured."""
@@ -131,6 +145,38 @@ class Remaining:
             if cost is not None:
                 total, found = total + cost, True
         return total if found else None
+
+
+class StepsLeft:
+    """What is left of steps that are taken one after the other, by what they took the last time.
+
+    name: of all of them, by which that is remembered.
+    """
+
+    def __init__(self, name: str, steps: Sequence[str]):
+        self._name = name
+        self._left = dict.fromkeys(steps)
+        self._known = load().get(name, {}).get("", {})
+        self._taken: dict[str, float] = {}
+
+    def took(self, step: str, seconds: float) -> None:
+        """A step has been taken."""
+        self._left.pop(step, None)
+        self._taken[step] = seconds
+
+    def seconds(self) -> float | None:
+        """Until all are taken, about; None where nobody has taken those that are left."""
+        known = [self._known[step] for step in self._left if step in self._known]
+        if not known:
+            return None if self._left else 0.0
+        before = sum(self._known.get(step, 0.0) for step in self._taken)
+        now = sum(seconds for step, seconds in self._taken.items() if step in self._known)
+        return sum(known) * (now / before if before > 0 and now > 0 else 1.0)
+
+    def keep(self) -> None:
+        """Remember what they took."""
+        if self._taken:
+            keep({self._name: {"": {**self._known, **self._taken}}})
 
 
 def about(seconds: float | None) -> str:

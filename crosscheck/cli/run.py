@@ -106,7 +106,8 @@ def run(
                 observed[name] = observe(experiment, first.arrays, second.arrays)
             for implementation, side, made in zip(implementations, (first, second), results, strict=True):
                 if side.recording and not made.kept:
-                    progress.measured(made.side, name, _seconds_of(side.recording))
+                    starting = side.recording.overhead.get("starting", 0.0)
+                    progress.measured(made.side, name, _seconds_of(side.recording), starting)
                 if shelf and side.recording and not made.kept:
                     shelf.keep(implementation, made.job, side.recording, side.arrays, made.sources)
                     progress.unfit(side.name, made.unfit)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from crosscheck.cli import output
 from crosscheck.cli.options import PAGE, add_html, add_report, seconds
+from crosscheck.cli.remaining import StepsLeft, about
 from crosscheck.pair import ladder, subject
 from crosscheck.pair.given import NEEDED, OPTIONAL, Source
 from crosscheck.pair.ladder import CHECKS, PairWanted
@@ -67,7 +68,7 @@ def carry_out(options: argparse.Namespace) -> int:
     for path, name in ((wanted.emit, "--emit"), (wanted.map_file, "--map")):
         if path is not None:
             check_writable(path, name)
-    progress = PairProgress(quiet=options.json)
+    progress = PairProgress(file, quiet=options.json)
     with (
         output.reports(options.out, files.NAMES),
         progress,
@@ -97,13 +98,22 @@ def _command(options: argparse.Namespace) -> str:
     return text.command(words)
 
 
-class PairProgress:
-    """What is being done, on standard error: on a terminal one line that is written over, else a line a check."""
+TOLD = ("different", "crashed", "not representable", "cannot train alike", "ambiguous")
+"""Statuses of checks that a terminal shows before the report."""
 
-    def __init__(self, quiet: bool = False) -> None:
+
+class PairProgress:
+    """What is being done, on standard error: on a terminal one line that is written over, with about how long is left,
+    and a line for each check that is not the same as soon as that is known; else a line a check.
+
+    file: the pair's, by which is remembered what its checks take.
+    """
+
+    def __init__(self, file: Path, quiet: bool = False) -> None:
         self._console = Console(file=cast(TextIO, output.Forgiving(sys.stderr)), quiet=quiet, highlight=False)
         self._status = self._console.status("starting both sides") if self._console.is_terminal and not quiet else None
         self._count = 0
+        self._left = StepsLeft(f"pair {file.resolve()}", CHECKS)
 
     def __enter__(self) -> "PairProgress":
         if self._status:
@@ -113,16 +123,20 @@ class PairProgress:
     def __exit__(self, *_: object) -> None:
         if self._status:
             self._status.stop()
+        self._left.keep()
 
     def say(self, words: str) -> None:
         """What is being done now."""
         if self._status:
-            self._status.update(f"[{self._count + 1}/{len(CHECKS)}] {visible(words)}".replace("[", "\\["))
+            left = about(self._left.seconds())
+            told = f"[{self._count + 1}/{len(CHECKS)}] {visible(words)}" + (f"; {left}" if left else "")
+            self._status.update(told.replace("[", "\\["))
 
     def done(self, cell: CheckCell) -> None:
         """A check has ended."""
         self._count += 1
-        if not self._status:
+        self._left.took(cell.check, cell.seconds)
+        if not self._status or cell.status in TOLD:
             row = rows.cell_row(reported_cell(cell))
             say(
                 self._console,

@@ -40,7 +40,7 @@ class Flip(msgspec.Struct, frozen=True, kw_only=True):
     sense: Sense
 
 
-class Moved(msgspec.Struct, frozen=True, kw_only=True):
+class MovedFigure(msgspec.Struct, frozen=True, kw_only=True):
     """A figure. Of headroom: how often the largest difference fits into its bound, in all of a check's; else the ratio
     of a cell. subject: of headroom, where it is nearest now.
     """
@@ -65,7 +65,7 @@ class VersionChange(msgspec.Struct, frozen=True, kw_only=True):
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """From one report to a later one. before, after: the two verdicts. worse: whether a verdict got worse.
 
-    added, removed: subjects; checks_added, checks_removed: of all subjects. headroom, ratios: see `Moved`.
+    added, removed: subjects; checks_added, checks_removed: of all subjects. headroom, ratios: see `MovedFigure`.
     before_made, after_made, before_title, after_title: which reports they are.
     """
 
@@ -78,8 +78,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     after_title: str = ""
     worse: bool
     flips: list[Flip] = []
-    headroom: list[Moved] = []
-    ratios: list[Moved] = []
+    headroom: list[MovedFigure] = []
+    ratios: list[MovedFigure] = []
     versions: list[VersionChange] = []
     added: list[str] = []
     removed: list[str] = []
@@ -148,12 +148,12 @@ def _flips(before: RunReport, after: RunReport) -> Iterator[Flip]:
                 yield from _flip(subject.name, cell.check, cells[cell.check].status, cell.status)
 
 
-def _headroom(before: RunReport, after: RunReport) -> Iterator[Moved]:
+def _headroom(before: RunReport, after: RunReport) -> Iterator[MovedFigure]:
     earlier = {(each.check, each.precision): each.times for each in before.headroom}
     for each in after.headroom:
         was = earlier.get((each.check, each.precision))
         if was is not None and _has_moved(was, each.times) and min(was, each.times) <= 1 / WORTH_TELLING:
-            yield Moved(
+            yield MovedFigure(
                 subject=each.subject,
                 check=each.check,
                 precision=each.precision,
@@ -163,7 +163,7 @@ def _headroom(before: RunReport, after: RunReport) -> Iterator[Moved]:
             )
 
 
-def _ratios(before: RunReport, after: RunReport) -> Iterator[Moved]:
+def _ratios(before: RunReport, after: RunReport) -> Iterator[MovedFigure]:
     earlier = {(subject.name, cell.check): cell.ratio for subject in before.subjects for cell in subject.cells}
     found = []
     for subject in after.subjects:
@@ -174,7 +174,7 @@ def _ratios(before: RunReport, after: RunReport) -> Iterator[Moved]:
             if _has_moved(was, cell.ratio):
                 sense = _sense(was, cell.ratio)
                 found.append(
-                    Moved(
+                    MovedFigure(
                         subject=subject.name,
                         check=cell.check,
                         precision="",
@@ -220,7 +220,7 @@ def of_recordings(report: RunReport) -> Changes:
                 flips += _flip(subject.name, cell.check, "same", cell.status)
             if cell.ratio is not None and not cell.ratio < WORTH_TELLING:
                 ratio = {"before": 0.0, "after": cell.ratio, "sense": "worse"}
-                moved.append(Moved(subject=subject.name, check=cell.check, precision="", **ratio))
+                moved.append(MovedFigure(subject=subject.name, check=cell.check, precision="", **ratio))
     one, two = report.sides
     names = (_names(one.versions, two.versions), _names(one.machine, two.machine))
     return Changes(

@@ -70,6 +70,22 @@ def test_an_earlier_run_is_known_from_the_start_and_scaled_by_this_one(clock: li
     assert left.seconds() == 0.0
 
 
+def test_starting_counts_until_a_side_has_answered(clock: list[float]) -> None:
+    known = {
+        name: {"a": {"forward float64": 4.0}, remaining.STARTING: {remaining.STARTING: 6.0}} for name in ("one", "two")
+    }
+    left = Remaining(("one", "two"), known)
+    left.plan({(side, "a"): ("forward float64",) for side in (0, 1)})
+    assert left.seconds() == pytest.approx((4 + 6 + 4 + 6) / 2)
+    clock[0] += 3
+    assert left.seconds() == pytest.approx((4 + 3 + 4 + 3) / 2)
+    left.end(0, "a")
+    left.measure(0, "a", {"forward float64": 4.0}, starting=5.0)
+    # It was quicker by a tenth, so that the other is to be as well.
+    assert left.seconds() == pytest.approx(4.0 * 9 / 10)
+    assert left.measured["one"][remaining.STARTING] == {remaining.STARTING: 5.0}
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
@@ -114,6 +130,7 @@ def test_a_run_leaves_what_its_checks_cost(
     costs = json.loads((tmp_path / "cache" / "ohlol" / cache.DURATIONS / remaining.FILE).read_text())
     assert costs[str(FAKE)]["short"].keys() >= {"forward float32", "forward float64", "round-trip float64"}
     assert all(seconds >= 0 for seconds in costs[str(FAKE)]["short"].values())
+    assert costs[str(FAKE)][remaining.STARTING][remaining.STARTING] > 0
 
 
 def shown(progress: Progress) -> list[str]:
@@ -204,3 +221,34 @@ def test_a_log_has_a_line_an_experiment(run_crosscheck: RunCrosscheck) -> None:
     (line,) = outcome.errors.splitlines()
     assert line.startswith("[1/1] ok short: 1 check; ")
     assert line.count("recorded in") == 2
+
+
+def test_a_pair_s_checks_are_estimated_by_the_last_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: io.StringIO
+) -> None:
+    from crosscheck.pair.command import PairProgress
+    from crosscheck.pair.ladder import CHECKS
+    from crosscheck.pair.result import CheckCell
+
+    console = Console(file=terminal, width=80, force_terminal=True, color_system=None, _environ={})
+    monkeypatch.setattr("crosscheck.pair.command.Console", lambda **given: console)
+    first = PairProgress(tmp_path / "my_pair.py")
+    assert first._left.seconds() is None
+    for check in CHECKS:
+        first.done(CheckCell(check=check, status="same", seconds=10.0))
+    assert first._left.seconds() == 0.0
+    assert terminal.getvalue() == ""
+    first.__exit__()
+    second = PairProgress(tmp_path / "my_pair.py")
+    assert second._left.seconds() == 10.0 * len(CHECKS)
+    # Slower than the last time, and all of it will be.
+    second.done(CheckCell(check=CHECKS[0], status="different", seconds=20.0, text="parts"))
+    assert second._left.seconds() == 20.0 * (len(CHECKS) - 1)
+    (line,) = [line for line in terminal.getvalue().splitlines() if line.strip()]
+    assert line.startswith(f"[1/{len(CHECKS)}] FAIL {CHECKS[0]} in 20.0 s: parts")
+    assert second._status is not None
+    second.say("forward [of both]")
+    terminal.truncate(0)
+    console.print(second._status.renderable)
+    assert f"[2/{len(CHECKS)}] forward [of both]; about 3 min left" in terminal.getvalue()
+    assert PairProgress(tmp_path / "another.py")._left.seconds() is None
