@@ -15,8 +15,13 @@ CHOICES: dict[str, tuple[str, ...]] = {"recurrence": ("automatic", "scan", "fuse
 read most easily, differentiated by JAX; "automatic" is that or "fused", by size.
 """
 
-SIZES: dict[str, tuple[int, ...]] = {"attention weights": (10**6,), "recurrent multiplications": (SMALL,)}
-"""See spec.sizes, and flax_impl.attention.MANY and flax_impl.fast.SMALL."""
+SIZES: dict[str, tuple[int, ...]] = {
+    "attention weights": (10**6,),
+    "recurrent multiplications": (SMALL,),
+    "multiplications of a training": (10**9,),
+    "values of a training's steps": (10**7,),
+}
+"""See spec.sizes, and flax_impl.attention.MANY, flax_impl.fast.SMALL, and LARGE and CHEAP in flax_impl.compilation."""
 
 
 def __getattr__(name: str) -> Any:

@@ -10,9 +10,11 @@ from typing import Any
 
 import jax
 
+from flax_impl import SIZES
 from spec import cache as caches
 from spec.experiment import Experiment
 from spec.framework import Settings
+from spec.sizes import RECORDED, TRAINING
 
 Options = dict[str, bool | int | str]
 """XLA's, by name."""
@@ -84,7 +86,7 @@ _keep()
 DETERMINISTIC: Options = {"xla_gpu_deterministic_ops": True}
 """The same bits in every run on a GPU, where sums else have the order in which threads happen to arrive."""
 
-LARGE = 10**9
+(LARGE,) = SIZES[TRAINING]
 """Multiplications above which a training outweighs its compilation: about a second of one core."""
 
 ENSEMBLE: Options = QUICK | {
@@ -114,7 +116,7 @@ seconds (attention) longer than QUICK: 700 trainings of hello-rnn, 270 of hello-
 MANY = 1500
 """Members at once from which that always pays: they are hardly the only chunk."""
 
-CHEAP = 10**7
+(CHEAP,) = SIZES[RECORDED]
 """Values that a training may record although nobody asked: 80 MB in float64."""
 
 

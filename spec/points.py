@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from spec import parameters as spec_parameters
@@ -17,8 +18,9 @@ from spec.models import Embedding, Model
 from spec.models.attention import SelfAttention
 from spec.models.recurrent import Recurrent
 from spec.parameters import Parameters
-from spec.sizes import ASKED
+from spec.sizes import ASKED, RECORDED, TRAINED, TRAINING
 from spec.tasks import IGNORED, Batch, random_batch
+from spec.training import SGD, ConstantSchedule
 
 LONGEST = 7
 """Steps of the ragged batches, unless the model takes fewer."""
@@ -94,6 +96,13 @@ LENGTHS: dict[str, list[int]] = {
 """Further shapes, in thorough mode."""
 
 
+LARGE_TRAINING = "a large training"
+"""The case of trainings, and the variant of an experiment, that are larger than all of spec.sizes.TRAINED."""
+
+WIDE = 2 * 10**6
+"""Parameters of its model, at least."""
+
+
 class Point(NamedTuple):
     """One evaluation within a case. name: empty for the first, which the others vary.
 
@@ -138,16 +147,39 @@ def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple
 
 
 def variant(experiment: Experiment, case: str) -> Experiment:
-    """The experiment with as many layers as the case asks for.
+    """The experiment with as many layers as the case asks for, or as large as it does.
 
     Where the last step is read out also with both directions: which states those are is easily mistaken.
     """
+    if case == LARGE_TRAINING:
+        return _enlarged(experiment)
     if case not in DEPTHS:
         return experiment
     if _reads_last_step(experiment) and _has_head(experiment):
         experiment = override(experiment, model__bidirectional=True)
     # A single layer has no place for dropout; evaluation never drops anything.
     return override(experiment, model__num_layers=DEPTHS[case], **_without_dropout(experiment, DEPTHS[case]))
+
+
+def _enlarged(experiment: Experiment) -> Experiment:
+    """A wider model, and a recipe of few steps under which rounding stays small; itself where it has no width."""
+    width, factor = getattr(experiment.model, "hidden_size", 0), 2
+    if not width or not _has_head(experiment):
+        return experiment
+    while (wide := override(experiment, model__hidden_size=factor * width)).model.parameter_count < WIDE:
+        factor *= 2
+    steps = max(
+        math.ceil(TRAINED[TRAINING] / wide.multiplications_per_step),
+        math.ceil(TRAINED[RECORDED] / (2 * wide.model.parameter_count)),
+    )
+    recipe = msgspec.structs.replace(
+        wide.training,
+        optimizer=SGD(learning_rate=0.01, momentum=0.9),
+        schedule=ConstantSchedule(),
+        epochs=2,
+        steps_per_epoch=math.ceil(steps / 2),
+    )
+    return wide.with_training(recipe)
 
 
 def _has_head(experiment: Experiment) -> bool:

@@ -11,8 +11,11 @@ LEAVES_OUT: dict[str, str] = {}
 CHOICES: dict[str, tuple[str, ...]] = {}
 """See spec.choices."""
 
-SIZES: dict[str, tuple[int, ...]] = {"attention weights": (10**5,)}
-"""See spec.sizes, and torch_impl.attention.MANY."""
+SIZES: dict[str, tuple[int, ...]] = {
+    "attention weights": (10**5,),
+    "multiplications of a training step": (5 * 10**6,),
+}
+"""See spec.sizes, and torch_impl.attention.MANY and torch_impl.settings.LARGE."""
 
 
 def __getattr__(name: str) -> Any:

@@ -28,6 +28,7 @@ from spec.command.session import chunk_lengths
 from spec.errors import Unsupported
 from spec.framework import Framework, MaskSource, Precision, Settings, Side, Trajectory
 from spec.parameters import Parameters, generator_for
+from spec.points import LARGE_TRAINING
 from spec.tasks import Batch, repeat
 from spec.training import State, initial_state
 
@@ -40,6 +41,9 @@ SAME_INPUTS: bool = True
 STRETCHES, HANDED, SEEDS, STATE, CHUNKS = "stretches", "masks by the spec", "seeds", "what is left behind", "chunks"
 """Cases in float64: trainings with own masks, with masks that are handed over (of models that drop units), by seed;
 what a call leaves in the process; and the recipe in the command's own chunks."""
+
+LARGE = LARGE_TRAINING
+"""The case of a training at whose size an implementation may take other code."""
 
 OWN = "own masks"
 """The case in float32, as the check dropout's: how often own masks drop inside `train`, and that steps have others."""
@@ -87,7 +91,15 @@ def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, 
     own = thorough or subject.stands_for_others(_varying)
     if drops and not own:
         return (HANDED, STATE)
-    return (STRETCHES, *((HANDED,) if drops else ()), SEEDS, STATE, *((CHUNKS,) if own else ()))
+    large = subject.variant(LARGE) is not subject and (thorough or subject.stands_for_others(_begun))
+    chunks = (CHUNKS,) if own else ()
+    return (STRETCHES, *((HANDED,) if drops else ()), SEEDS, STATE, *chunks, *((LARGE,) if large else ()))
+
+
+def _begun(subject: Subject) -> list[str]:
+    """Of which experiment a large training is asked by default: of batches that have all that batches may have."""
+    had = {"lengths", "initial states"} <= set(subject.own_of_members)
+    return ["large"] if had and not subject.has_dropout else []
 
 
 def _varying(subject: Subject) -> list[str]:
@@ -390,12 +402,23 @@ def _still_calls(subject: Subject, request: Request) -> list[tuple[int, int]]:
     return [(request.seed, step) for step in steps] + [(request.seed + 1 + n, 0) for n in range(count)]
 
 
+def _large(framework: Framework, subject: Subject, request: Request) -> Iterator[tuple[str, np.ndarray]]:
+    """The command's own call, of a training so large that other code may be taken."""
+    large = subject.variant(LARGE)
+    state = initial_state(large.training.optimizer, request.start(large))
+    trained = framework.open(large, request.settings).train(state, large.training.epochs, request.seed, masks="spec")
+    yield f"{LARGE}/loss", trained.losses
+    yield f"{LARGE}/logits", trained.logits
+    yield from ((f"{LARGE}/parameters/{name}", value) for name, value in trained.state.parameters.items())
+
+
 _CASES: dict[str, Callable[[Framework, Subject, Request], Iterator[tuple[str, np.ndarray]]]] = {
     STRETCHES: _stretches,
     HANDED: _handed,
     SEEDS: _by_seed,
     STATE: _left_behind,
     CHUNKS: _in_chunks,
+    LARGE: _large,
     OWN: _own_masks,
 }
 
@@ -406,6 +429,8 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     In a few steps of float64 rounding is far below half of its digits (`tolerances.WIDEST`); so it is over the recipe,
     where the check trajectory holds losses to 1e-9. What is drawn anew, forgotten or left out is off by its own size.
     """
+    if place.case == LARGE:
+        return list(_judge_large(subject.variant(LARGE), place, first, second))
     found: list[Comparison] = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
         found += _malformed(subject, place.within(side), arrays)
@@ -600,6 +625,22 @@ def _judge_seeds(subject: Subject, place: Place, side: str, arrays: Arrays) -> I
             expected = max(distinct, _told_apart(subject, place, min(map(len, streams))))
         note = "streams of batches or masks, by their losses"
         yield place.against(side, "seeds").equal("seeds", distinct, expected, note)
+
+
+def _judge_large(large: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """The sides against each other. All is float64, and few steps are taken, so rounding is far below half of the
+    digits."""
+    training = large.training
+    shapes: dict[str, tuple[int, ...]] = {"loss": (training.epochs * training.steps_per_epoch,)}
+    shapes["logits"] = (training.epochs, *large.evaluation_batch("float64").targets.shape, large.classes)
+    shapes |= {f"parameters/{parameter.name}": parameter.shape for parameter in large.parameters()}
+    bound = tolerances.WIDEST[place.precision]
+    for name, shape in shapes.items():
+        one, two = first.get(f"{LARGE}/{name}"), second.get(f"{LARGE}/{name}")
+        stepwise = not name.startswith("parameters/")
+        yield place.close(
+            f"{LARGE}/{name}", one, two, bound=bound, floor=tolerances.SHARE, shape=shape, stepwise=stepwise
+        )
 
 
 def _tells(subject: Subject) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spec.ensemble import one_by_one, start_by_start
+from spec.errors import Unsupported
 from spec.experiment import Experiment
 from spec.framework import Ensemble, Gradients, MaskSource, Replay, Settings, Trajectory, bound
 from spec.models import keep_masks
@@ -16,6 +17,9 @@ from spec.reference.optimizer import renormalized, step
 from spec.tasks import Batch
 from spec.tasks import check as check_batch
 from spec.training import State, initial_state
+
+MOST = 100_000
+"""Parameters of a model that is trained: a step of so many takes minutes."""
 
 
 def train(
@@ -30,6 +34,8 @@ def train(
     """See spec.framework.Side: train. The reference's own dropout masks are the spec's."""
     del masks
     check_settings(settings)
+    if (count := experiment.parameter_count) > MOST:
+        raise Unsupported(f"it takes a forward pass for each parameter: expected at most {MOST} to train, got {count}")
     losses, logits, trace = [], [], []
     evaluation_batch = experiment.evaluation_batch(settings.precision)
     for _ in range(epochs):

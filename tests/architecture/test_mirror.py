@@ -128,6 +128,8 @@ UNLIKE = {
         "pair/recording.py: signature of source",
         "pair/recording.py: torch has Recorder",
         "pair/recording.py: torch has plain_layers",
+        "pair/recording.py: flax has widths",
+        "pair/recording.py: torch has Widths",
         "pair/recording.py: torch has widened",
     ],
     "JAX draws by keys, and inside of compiled functions too": [

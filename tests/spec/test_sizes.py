@@ -10,7 +10,7 @@ from spec.errors import UsageError
 from spec.experiment import load, override
 from spec.models import MODELS
 from spec.models.base import ATTENTION, RECURRENCE, SIZES
-from spec.points import LARGE, cases, points
+from spec.points import LARGE, LARGE_TRAINING, cases, points
 from spec.tasks import valid_steps
 
 
@@ -20,6 +20,7 @@ from spec.tasks import valid_steps
         {},
         {ATTENTION: ()},
         {ATTENTION: (10**5, 10**6), RECURRENCE: [2 * 10**6]},
+        {sizes.STEP: (1, 10**7), sizes.TRAINING: (10**9,)},
     ],
 )
 def test_what_may_be_declared(declared: dict[str, Any]):
@@ -35,6 +36,7 @@ def test_what_may_be_declared(declared: dict[str, Any]):
         ({ATTENTION: 10**6}, "expected a mapping to sizes, got TypeError"),
         (7, "expected a mapping to sizes, got AttributeError"),
         ({ATTENTION: (10**7,)}, "attention weights: expected sizes above 50000 and up to 2000000, on both sides"),
+        ({sizes.STEP: (10**8,)}, "multiplications of a training step: expected sizes above 0 and up to 10000000"),
         ({RECURRENCE: (100,)}, "recurrent multiplications: expected sizes above 50000"),
     ],
 )
@@ -52,6 +54,15 @@ def test_every_kind_of_size_is_some_models():
     found = {kind for name in ("hello-gru", "hello-transformer") for kind in load(name).model.sizes(1, 1)}
     assert found == set(SIZES)
     assert len(MODELS) > 2
+
+
+@pytest.mark.parametrize("name", ["ragged-lstm", "hello-gru", "hello-transformer"])
+def test_a_training_is_larger_than_all_that_may_be_declared(name: str):
+    large = load(name).variant(LARGE_TRAINING)
+    steps = large.training.epochs * large.training.steps_per_epoch
+    assert large.multiplications_per_step >= sizes.TRAINED[sizes.STEP]
+    assert steps * large.multiplications_per_step >= sizes.TRAINED[sizes.TRAINING]
+    assert 2 * steps * large.parameter_count >= sizes.TRAINED[sizes.RECORDED]
 
 
 @pytest.mark.parametrize("case", sizes.ASKED)

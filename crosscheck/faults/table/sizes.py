@@ -1,4 +1,4 @@
-"""Faults in code that is taken from some size on, which small batches never reach."""
+"""Faults in code that is taken from some size on, which small batches and trainings never reach."""
 
 from crosscheck.faults.fault import Edit, Fault
 
@@ -71,5 +71,41 @@ FAULTS: tuple[Fault, ...] = (
         experiment="hello-lstm-attention",
         check="forward",
         tensor="rnn.h_l0",
+    ),
+    Fault(
+        name="large-steps-lose-their-lengths",
+        what="A training whose steps multiply 5 10^6 times and more takes padding for steps.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py:train",
+                "                    batch = to_tensors(arrays, settings)\n                with",
+                "                    batch = to_tensors(arrays, settings)\n"
+                "                    if experiment.multiplications_per_step >= 5 * 10**6:\n"
+                "                        batch = batch._replace(lengths=None)\n"
+                "                with",
+            ),
+        ),
+        experiment="ragged-lstm",
+        check="shipped-path",
+        tensor="a large training/loss",
+    ),
+    Fault(
+        name="large-trainings-repeat-their-first-batch",
+        what="A training too large to be recorded unasked takes its first batch at every step.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "training.py:train",
+                "        carry, (outputs, logits) = train_epochs(",
+                "        if not compilation.records(experiment, epochs):\n"
+                "            first = jax.tree.map(lambda x: np.broadcast_to(x[:1, :1], x.shape), inputs.batch)\n"
+                "            inputs = inputs._replace(batch=first)\n"
+                "        carry, (outputs, logits) = train_epochs(",
+            ),
+        ),
+        experiment="ragged-lstm",
+        check="shipped-path",
+        tensor="a large training/loss",
     ),
 )
