@@ -307,7 +307,7 @@ def running_of(after: Any) -> dict[str, Explanation]:
     batch = {"mean": x.mean((0, 2)), "var": x.var((0, 2), ddof=1)}
     ours = {name: 0.9 * before[name] + 0.1 * batch[name] for name in before}
     theirs = after(before, batch, x)
-    moved = {name: running.Moved(before[name], ours[name], theirs[name]) for name in before}
+    moved = {name: running.MovedStatistic(before[name], ours[name], theirs[name]) for name in before}
     return running.explain(moved, [random.standard_normal((7, 5)), x], 1e-10, hours())
 
 
@@ -332,8 +332,8 @@ def test_running_statistics():
     x = RANDOM.standard_normal((9, 4))
     still, squares = np.zeros(4), np.ones(4)
     moved = {
-        "mean": running.Moved(still, 0.1 * x.mean(0), 0.1 * x.mean(0)),
-        "var": running.Moved(squares, 0.9 + 0.1 * x.var(0), 0.9 + 0.1 * (x**2).mean(0)),
+        "mean": running.MovedStatistic(still, 0.1 * x.mean(0), 0.1 * x.mean(0)),
+        "var": running.MovedStatistic(squares, 0.9 + 0.1 * x.var(0), 0.9 + 0.1 * (x**2).mean(0)),
     }
     assert "about the running mean, which is zero" in running.explain(moved, [x], 1e-10, hours())["var"].looks_like
     assert "stood still" in running_of(lambda before, batch, x: before)["mean"].looks_like
