@@ -78,6 +78,10 @@ def test_activations_scalars_and_masks():
     keep = np.arange(4) < np.array([4, 2])[:, None, None]
     masked = np.where(keep, scores, -np.inf)
     right = softmax.along(masked, 2)
+    causal = softmax.along(np.where(np.tril(np.ones((4, 4), bool)), scores, -np.inf), 2)
+    plain = softmax.along(scores, 2)
+    assert "the mask were causal in the port (none in the original)" in said(part("_softmax", plain, causal, scores))
+    assert said(part("_softmax", plain, causal[:, ::-1], scores)) == ""
     for other, words in (
         (softmax.along(scores, 2), "the mask were left out"),
         (softmax.along(scores + keep, 2), "the mask were added to the scores as 0 and 1"),
