@@ -71,8 +71,8 @@ test-large-pair: $(VENV)/installed
 test-clean-pairs: $(VENV)/installed
 	$(RUN) tests/clean_pairs.py
 
-# What explanations name of every planted fault, each recorded by the check that should see it. Takes half an hour of one
-# core. FAULTS="gru-* lstm-*" counts these alone.
+# What explanations name of every planted fault, each recorded by the check that should see it. Takes twenty minutes of
+# one core. FAULTS="gru-* lstm-*" counts these alone.
 test-explain: $(VENV)/installed
 	$(RUN) tests/explained_faults.py $(FAULTS)
 

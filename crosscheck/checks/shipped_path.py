@@ -122,7 +122,7 @@ class TrainingWindow(NamedTuple):
     state: State
 
 
-def _windows(subject: Subject, request: Request) -> Iterator[TrainingWindow]:
+def windows(subject: Subject, request: Request) -> Iterator[TrainingWindow]:
     """The first steps; and those around each border, from a state that no training has led to."""
     yield TrainingWindow(START, initial_state(subject.training.optimizer, request.start(subject)))
     for name, border in _borders(subject).items():
@@ -190,7 +190,7 @@ def _stretches(framework: Framework, subject: Subject, request: Request) -> Iter
     train = _trainer(framework, subject, request)
     masks: MaskSource = "own" if subject.has_dropout else "spec"
     first: State | None = None
-    for window in _windows(subject, request):
+    for window in windows(subject, request):
         recorded = train(window.state, record=True, masks=masks)
         yield from _named(f"{window.name}/recorded", recorded, train.asked(window.state))
         if not _asked_plainly(subject, window.name):
@@ -247,7 +247,7 @@ def _named(at: str, trajectory: Trajectory, asked: np.ndarray) -> Iterator[tuple
 def _handed(framework: Framework, subject: Subject, request: Request) -> Iterator[tuple[str, np.ndarray]]:
     """With masks that are handed over, recorded and not."""
     train = _trainer(framework, subject, request)
-    for window in _windows(subject, request):
+    for window in windows(subject, request):
         recorded = train(window.state, record=True, masks="spec")
         yield from _named(f"{window.name}/recorded", recorded, train.asked(window.state))
         if window.name == START:

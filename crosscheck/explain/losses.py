@@ -12,6 +12,7 @@ import numpy as np
 
 from crosscheck.explain.explanation import STOPPED, Budget, Explanation, Fit, OutOfTime, settled
 from crosscheck.explain.pairs import written
+from spec import text
 
 POINTS = 2
 """At which a formula has to give the loss, at least."""
@@ -261,7 +262,9 @@ def of_gradients(
         return Explanation(tried=tried, before=before)
     words = f"gradients were {factor:g} times the original's in the port"
     if not factor:
-        named = ", ".join(list(ours)[:3]) + (f" and {len(ours) - 3} more" if len(ours) > 3 else "")
+        named = ", ".join(text.admit(path, text.NAME) for path in list(ours)[:3]) + (
+            f" and {len(ours) - 3} more" if len(ours) > 3 else ""
+        )
         words = f"no gradient came to {named} in the port"
     fit = Fit(file="losses", words=words, source="", ratio=0.0)
     return settled([fit], tried, "", "", before, budget.spent - begin)

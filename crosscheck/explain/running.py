@@ -16,7 +16,7 @@ CHANNELS = 3
 """Of a statistic, at least: one number is solved for, and the others must agree with it."""
 
 
-class RunningStatistic(NamedTuple):
+class MovedStatistic(NamedTuple):
     """A statistic before a call in train mode, and after it on both sides: (channels,) each."""
 
     before: np.ndarray
@@ -32,7 +32,7 @@ class ShareTaken(NamedTuple):
 
 
 def explain(
-    moved: Mapping[str, RunningStatistic], values: Sequence[np.ndarray], tolerance: float, budget: Budget
+    moved: Mapping[str, MovedStatistic], values: Sequence[np.ndarray], tolerance: float, budget: Budget
 ) -> dict[str, Explanation]:
     """What each statistic that differs looks like. values: the original's intermediates. Raises nothing."""
     found: dict[str, Explanation] = {}
@@ -65,8 +65,8 @@ def mode(ours: float, theirs: float) -> Explanation:
 
 
 def _of(
-    one: RunningStatistic,
-    moved: Mapping[str, RunningStatistic],
+    one: MovedStatistic,
+    moved: Mapping[str, MovedStatistic],
     values: Sequence[np.ndarray],
     tolerance: float,
     budget: Budget,

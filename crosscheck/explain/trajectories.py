@@ -25,7 +25,6 @@ from crosscheck.probes import equations
 from crosscheck.request import Request
 from spec import reference
 from spec.framework import Precision, Settings
-from spec.training import initial_state
 
 BEHIND = 2
 """Steps behind the one at which a side departs that have to agree too."""
@@ -35,6 +34,9 @@ OPENING = (trajectory.TOGETHER, f"{trajectory.RESUMED}loss")
 
 UNRECORDED = f"{shipped_path.START}/plain/loss"
 """Of a training that records nothing, in the check shipped-path."""
+
+RECORDED = "recorded/"
+"""Behind the name of a window, of a training that records its steps."""
 
 FINAL, GIVEN_BACK = "final ", "given back"
 """Before the names of what a training gives back; the answer of a variant that is made of what it recorded last."""
@@ -88,12 +90,7 @@ def _judge(
     if name.startswith(FINAL):
         return lambda variant: _given_back(arrays, failure.precision, variant)
     if failure.check == shipped_path.NAME:
-        # Own masks are not known, and with them no loss.
-        if name != UNRECORDED or subject.has_dropout or name not in arrays:
-            return None
-        start = Request(failure.precision, "cpu", seed).start(subject)
-        begun = Given(initial_state(subject.training.optimizer, widened(start)), seed, [])
-        return lambda variant: _opening(subject, begun, failure, arrays, variant)
+        return _of_window(subject, failure, departure, arrays, sides, seed)
     arbiter = Arbiter(reference, stop="train")
     with suppress(Intercepted):
         ask(trajectory, subject, failure, seed, arbiter)
@@ -106,6 +103,36 @@ def _judge(
     if failure.step is None or name not in arrays or not affordable:
         return None
     return _Steps(subject, handed, failure, departure, arrays, sides, of_all).ratio
+
+
+def _of_window(
+    subject: Any, failure: Comparison, departure: Departure, arrays: Arrays, sides: Sequence[Arrays], seed: int
+) -> Judge | None:
+    """A few steps of the check shipped-path, from a state that both sides were handed."""
+    # Own masks are not known, and with them no loss.
+    if subject.has_dropout and failure.case != shipped_path.HANDED:
+        return None
+    at, _, rest = failure.recorded.partition("/")
+    request = Request(failure.precision, "cpu", seed)
+    begun = next((window.state for window in shipped_path.windows(subject, request) if window.name == at), None)
+    if begun is None:
+        return None
+    handed = Given(widened(begun), seed, [])
+    if failure.recorded == UNRECORDED:
+        return lambda variant: _opening(subject, handed, failure, arrays, variant)
+    prefix = f"{at}/{RECORDED}"
+    if not rest.startswith(RECORDED) or failure.step is None or subject.training.clipping is not None:
+        return None
+    mine, *others = (
+        {n.removeprefix(prefix): a for n, a in side.items() if n.startswith(prefix)} for side in (arrays, *sides)
+    )
+    kept = {name: array for name, array in mine.items() if name == "loss" or name.startswith(trajectory.KINDS)}
+    # No more steps than states were recorded of.
+    kept["loss"] = kept["loss"][: min(map(len, kept.values()))]
+    here = msgspec.structs.replace(failure, tensor=rest.removeprefix(RECORDED), array="")
+    if here.recorded not in kept or failure.step >= len(kept["loss"]):
+        return None
+    return _Steps(subject, handed, here, departure, kept, others, False).ratio
 
 
 class _Steps:

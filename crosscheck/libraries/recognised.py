@@ -12,7 +12,7 @@ from crosscheck.libraries.layers import Recurrent, table
 Shape = tuple[int, ...]
 
 FEWEST = 3
-"""Arrays of a layer, at least: two of them may be any linear layer's."""
+"""Arrays of a layer, at least, that is told without its module's name: two of them may be any linear layer's."""
 
 
 @cache
@@ -23,15 +23,15 @@ def _patterns() -> list[tuple[Recurrent, dict[str, tuple[str, ...]]]]:
         held = {}
         for one in row.kernels:
             name, _, sizes = one.rpartition(" (")
-            held[_own(name)] = tuple(size.strip() for size in sizes.rstrip(")").split(","))
+            held[_own(name, len(row.kernels))] = tuple(size.strip() for size in sizes.rstrip(")").split(","))
         found.append((row, held))
     return found
 
 
-def _own(name: str) -> str:
-    """An array's name with dots; Haiku's without the module's own name, which the user may choose."""
+def _own(name: str, count: int) -> str:
+    """An array's name with dots; Haiku's without the module's own name, which the user may choose, where it can be."""
     parts = name.split("/")
-    return ".".join(parts[1:]) if len(parts) > 1 else name
+    return ".".join(parts[1:] if len(parts) > 1 and count >= FEWEST else parts)
 
 
 def holding(shapes: Mapping[str, Shape], path: str) -> tuple[list[Recurrent], str]:
@@ -41,12 +41,16 @@ def holding(shapes: Mapping[str, Shape], path: str) -> tuple[list[Recurrent], st
     """
     found: list[Recurrent] = []
     before = ""
+    dotted, path = {name.replace("/", "."): shape for name, shape in shapes.items()}, path.replace("/", ".")
     for row, held in _patterns():
         own = next((name for name in held if path == name or path.endswith(f".{name}")), None)
-        if own is None or len(held) < FEWEST:
+        if own is None:
             continue
         prefix = path[: len(path) - len(own)]
-        beside = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+        beside = {name.removeprefix(prefix): shape for name, shape in dotted.items() if name.startswith(prefix)}
+        if len(held) < FEWEST:
+            # Beside it may be others, where its module's name is among its own.
+            beside = {name: shape for name, shape in beside.items() if name in held}
         if beside.keys() == held.keys() and _fit(beside, held):
             found.append(row)
             before = prefix.rstrip(".")
@@ -62,7 +66,7 @@ def _fit(shapes: Mapping[str, Shape], held: Mapping[str, tuple[str, ...]]) -> bo
             and all(size == _size(one, inputs, hidden) for size, one in zip(shapes[name], wanted, strict=True))
             for name, wanted in held.items()
         )
-        for hidden in sizes | {size // 2 for size in sizes}
+        for hidden in sizes | {size // gates for size in sizes for gates in (2, 3, 4)}
         for inputs in sizes | {size - hidden for size in sizes if size > hidden}
     )
 

@@ -185,7 +185,7 @@ def _explained_in_train_mode(state: State, differences: list[Difference]) -> lis
     kept, after = state.pushed(point.values), state.pushed(point.values | dict(one.state))
     apart = {path for path in kept if not np.array_equal(kept[path], after[path])}
     moved = {
-        path: running.RunningStatistic(kept[path], after[path], np.asarray(two.state.get(path, kept[path])))
+        path: running.MovedStatistic(kept[path], after[path], np.asarray(two.state.get(path, kept[path])))
         for path in apart
         if kept[path].ndim == 1
     }

@@ -212,7 +212,7 @@ def named_in(module: Any, experiment: Experiment) -> Variant:
 @pytest.mark.parametrize("name", spec_experiments.shipped())
 def test_every_file_can_be_asked_about_every_experiment(name: str):
     experiment = load(name)
-    for check in (*experiments.CHECKS, "trajectory"):
+    for check in (*experiments.CHECKS, "trajectory", "shipped-path"):
         found = variants(experiment, check)
         assert all(variant.words for _, variant in found)
 
@@ -220,7 +220,7 @@ def test_every_file_can_be_asked_about_every_experiment(name: str):
 def test_words_stand_in_one_file():
     files: dict[str, set[str]] = {}
     for name in ("hello-gru", "hello-transformer", "hello-lstm-attention", "hello-multi-head-attention"):
-        for check in (*experiments.CHECKS, "trajectory"):
+        for check in (*experiments.CHECKS, "trajectory", "shipped-path"):
             for file, variant in variants(load(name), check):
                 files.setdefault(variant.words, set()).add(file)
     assert {words: found for words, found in files.items() if len(found) > 1} == {}

@@ -78,6 +78,10 @@ def test_activations_scalars_and_masks():
     keep = np.arange(4) < np.array([4, 2])[:, None, None]
     masked = np.where(keep, scores, -np.inf)
     right = softmax.along(masked, 2)
+    causal = softmax.along(np.where(np.tril(np.ones((4, 4), bool)), scores, -np.inf), 2)
+    plain = softmax.along(scores, 2)
+    assert "the mask were causal in the port (none in the original)" in said(part("_softmax", plain, causal, scores))
+    assert said(part("_softmax", plain, causal[:, ::-1], scores)) == ""
     for other, words in (
         (softmax.along(scores, 2), "the mask were left out"),
         (softmax.along(scores + keep, 2), "the mask were added to the scores as 0 and 1"),
@@ -307,7 +311,7 @@ def running_of(after: Any) -> dict[str, Explanation]:
     batch = {"mean": x.mean((0, 2)), "var": x.var((0, 2), ddof=1)}
     ours = {name: 0.9 * before[name] + 0.1 * batch[name] for name in before}
     theirs = after(before, batch, x)
-    moved = {name: running.RunningStatistic(before[name], ours[name], theirs[name]) for name in before}
+    moved = {name: running.MovedStatistic(before[name], ours[name], theirs[name]) for name in before}
     return running.explain(moved, [random.standard_normal((7, 5)), x], 1e-10, hours())
 
 
@@ -332,8 +336,8 @@ def test_running_statistics():
     x = RANDOM.standard_normal((9, 4))
     still, squares = np.zeros(4), np.ones(4)
     moved = {
-        "mean": running.RunningStatistic(still, 0.1 * x.mean(0), 0.1 * x.mean(0)),
-        "var": running.RunningStatistic(squares, 0.9 + 0.1 * x.var(0), 0.9 + 0.1 * (x**2).mean(0)),
+        "mean": running.MovedStatistic(still, 0.1 * x.mean(0), 0.1 * x.mean(0)),
+        "var": running.MovedStatistic(squares, 0.9 + 0.1 * x.var(0), 0.9 + 0.1 * (x**2).mean(0)),
     }
     assert "about the running mean, which is zero" in running.explain(moved, [x], 1e-10, hours())["var"].looks_like
     assert "stood still" in running_of(lambda before, batch, x: before)["mean"].looks_like

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crosscheck.checks import shipped_path
 from crosscheck.comparison import Arrays, Comparison
 from crosscheck.diagnosis.finding import Departure
 from crosscheck.explain import trajectories
@@ -125,23 +126,27 @@ def first_difference(experiment: Experiment, one: Arrays, two: Arrays) -> tuple[
     return None
 
 
-def explained(experiment: Experiment, kind: type[Loop], run: float = 1e4) -> Explanation | None:
-    sides = {"honest": recorded(experiment, Loop), "other": recorded(experiment, kind)}
-    place = first_difference(experiment, *sides.values())
-    if place is None:
-        return None
-    name, step = place
-    failure = Comparison(
-        experiment=experiment.name,
-        check="trajectory",
+def failed(check: str, name: str, step: int | None, case: str) -> Comparison:
+    return Comparison(
+        experiment="any",
+        check=check,
         precision="float64",
-        case="recipe",
+        case=case,
         tensor=name,
         sides=("honest", "other"),
         passed=False,
         elements=1,
         step=step,
     )
+
+
+def explained(experiment: Experiment, kind: type[Loop], run: float = 1e4) -> Explanation | None:
+    sides = {"honest": recorded(experiment, Loop), "other": recorded(experiment, kind)}
+    place = first_difference(experiment, *sides.values())
+    if place is None:
+        return None
+    name, step = place
+    failure = failed("trajectory", name, step, "recipe")
     departure = Departure(side="other", stage="loss", tensor=name, step=step)
     with np.errstate(all="ignore"):
         return trajectories.explain(experiment, failure, departure, sides, 0, Budget(run))
@@ -257,6 +262,67 @@ def test_a_fault_of_the_loop_is_named(name: str, kind: type[Loop], words: str):
     assert found is not None
     assert words in found.looks_like, (found.tried, found.stopped)
     assert found.side == "other"
+
+
+class EightBits(Loop):
+    def advance(self, state: State, found: Any) -> State:
+        return super().advance(state._replace(step=state.step % 256), found)._replace(step=state.step + 1)
+
+
+class BeginsAgain(Loop):
+    """Past the recipe's end, with the first steps' batches."""
+
+    def batch(self, at: int) -> Batch:
+        return super().batch(at % (self.each * self.experiment.training.epochs))
+
+
+class RoughFarOn(Loop):
+    def advance(self, state: State, found: Any) -> State:
+        after = super().advance(state, found)
+        return State({name: value + 1e-6 for name, value in after.parameters.items()}, after.slots, after.step)
+
+
+@pytest.mark.parametrize(
+    ("window", "kind", "words"),
+    [
+        ("step 256", EightBits, "the optimizer counted steps in 8 bits"),
+        ("the recipe's end", BeginsAgain, "batches of the first steps came again after the recipe's last"),
+        ("step 256", RoughFarOn, ""),
+        ("start", ReadsPadding, "training read padding"),
+    ],
+)
+def test_a_window_of_the_shipped_path(window: str, kind: type[Loop], words: str):
+    experiment = small("ragged-lstm")
+    begun = {one.name: one.state for one in shipped_path.windows(experiment, Request("float64", "cpu", 0))}[window]
+    sides: dict[str, Arrays] = {}
+    for side, each in (("honest", Loop), ("other", kind)):
+        run = each(experiment, 0).train(begun, 2)
+        if window == "start":
+            sides[side] = {"start/plain/loss": run.losses}
+            continue
+        parts = ("slots/", run.slots), ("parameters/", run.parameters), ("", {"loss": run.losses})
+        sides[side] = {f"{window}/recorded/{part}{n}": a for part, held in parts for n, a in held.items()}
+    name, step = ("start/plain/loss", 0) if window == "start" else differs(sides)
+    failure = failed("shipped-path", name, step, shipped_path.STRETCHES)
+    departure = Departure(side="other", stage="loss", tensor=name, step=step)
+    with np.errstate(all="ignore"):
+        found = trajectories.explain(experiment, failure, departure, sides, 0, Budget(1e4))
+    assert found is not None
+    assert words in found.looks_like
+    assert bool(words) == bool(found.looks_like)
+
+
+def differs(sides: dict[str, Arrays]) -> tuple[str, int]:
+    """The first step at which the two sides part, and where."""
+    one, two = sides.values()
+    found = [
+        (step, name)
+        for name in one
+        for step in range(len(one[name]))
+        if np.abs(one[name][step] - two[name][step]).max() > 1e-9 * np.abs(one[name][step]).max()
+    ]
+    step, name = min(found)
+    return name, step
 
 
 class Rough(Loop):

@@ -58,8 +58,11 @@ def test_what_is_laid_out_otherwise_is_not_recognised(change: dict[str, Shape]) 
 
 
 def test_a_layer_of_two_arrays_is_no_recurrent_one() -> None:
-    # Haiku's LSTM has a linear layer's names and shapes.
+    # Haiku's LSTM has a linear layer's names and shapes, and is told by its module's name too.
     assert recognised.facts({"linear.w": (7, 16), "linear.b": (16,)}, ["linear.w"]) == []
+    held: dict[str, Shape] = {"lstm/linear.w": (7, 16), "lstm/linear.b": (16,), "linear.w": (4, 2), "linear.b": (2,)}
+    (said,) = recognised.facts(held, ["lstm/linear.b"])
+    assert "is laid out as haiku's hk.LSTM, which has one bias where torch's nn.LSTM has two" in said
     assert recognised.facts(NNX_GRU, ["head.kernel", "head.bias"]) == []
     # torch's own, which is what others are held against.
     shapes = {"a.weight_ih_l0": (12, 3), "a.weight_hh_l0": (12, 4), "a.bias_ih_l0": (12,), "a.bias_hh_l0": (12,)}

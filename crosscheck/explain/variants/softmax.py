@@ -28,6 +28,9 @@ def of_pair(part: OperationPart) -> Iterator[Candidate]:
                 yield Candidate(
                     "the softmax", f"over axis {axis} of {x.ndim}", f"over {there}", own, along(x, other), "PB52"
                 )
+        if axis == x.ndim - 1 and np.isfinite(x).all() and x.shape[-1] == x.shape[-2]:
+            causal = softmax(x, np.broadcast_to(np.tril(np.ones(x.shape[-2:], bool)), x.shape))
+            yield Candidate("the mask", "none", "causal", own, causal)
         if axis == x.ndim - 1 and len(part.behind) == 1 and part.behind[0].size == x.size:
             yield from _masks(x, part.behind[0].reshape(x.shape), own)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from crosscheck.checks import shipped_path
 from crosscheck.explain.trajectories import FINAL, GIVEN_BACK, OPENING, resumed_from
 from crosscheck.explain.variant import Case, Variant
 from spec import reference
@@ -83,11 +84,13 @@ def judged(change: Callable[[Any], Batch], words: str) -> Variant:
 
 
 def of_experiment(case: Case) -> Iterator[Variant]:
+    steps = case.experiment.training.steps_per_epoch
     if case.check == "shipped-path":
         yield from _batches(case)
+        yield from _far_on(case, steps)
     if case.check != "trajectory":
         return
-    name, steps = case.failure.recorded, case.experiment.training.steps_per_epoch
+    name = case.failure.recorded
     if name.startswith(FINAL):
         yield from _given_back(case)
     elif name in OPENING:
@@ -131,6 +134,41 @@ def _orders(case: Case, steps: int) -> Iterator[Variant]:
         ("every step had the first one's batch", "", lambda at: 0),
     ):
         yield Variant(words, source, substitutes=other(of(number)))
+
+
+def _far_on(case: Case, steps: int) -> Iterator[Variant]:
+    """Past the recipe's end, and past step numbers of few bits."""
+    whole = steps * case.experiment.training.epochs
+    if case.experiment.has_drawn_batches:
+        words = "batches of the first steps came again after the recipe's last"
+        yield Variant(words, "PB68", substitutes=other(of(lambda at: at % whole)))
+    if case.experiment.has_dropout:
+        words = "masks of the first steps came again after the recipe's last"
+        yield Variant(words, "PB67", substitutes=other(masks=lambda at: at % whole))
+    begins = [0, *(max(1, border - shipped_path.STRETCH) for border in (whole, *shipped_path.FAR.values()))]
+    for bits in (8, 16):
+
+        def counted(at: int, limit: int = 2**bits) -> int:
+            return at % limit
+
+        def loaded(at: int, limit: int = 2**bits) -> int:
+            """Where the step alone from which a training goes on is cut, and counting goes on from there."""
+            begun = max(step for step in begins if step <= at)
+            return begun % limit + at - begun
+
+        words = f"the optimizer counted steps in {bits} bits"
+        yield Variant(words, "PB80", substitutes={"advance": _counting(counted)})
+        yield Variant(f"{words} where it goes on", "PB80", substitutes={"advance": _counting(loaded)})
+
+
+def _counting(number: Callable[[int], int]) -> Callable[..., State]:
+    """The optimizer's own step number is another one; the batch's is not."""
+
+    def advance(experiment: Any, state: State, found: Parameters, seed: int, settings: Settings) -> State:
+        used = renormalized(experiment.model, state.parameters, batch_of(experiment, seed, state.step))
+        return step(experiment.training, State(used, state.slots, number(state.step)), found)
+
+    return advance
 
 
 def _masks(case: Case) -> Iterator[Variant]:

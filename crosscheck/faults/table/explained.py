@@ -272,5 +272,9 @@ EXPLAINED: dict[str, str] = {
     "flax_impl/time-to-solve-counted-from-zero": "the time to solve were counted from 0",
     "flax_impl/dropout-of-a-gru-halved": "the rate were 0.05 at rnn.dropout_l0",
     "torch_impl/masks-not-seeded": "every seed had the same masks",
+    "torch_impl/batches-repeat-after-the-recipe": "batches of the first steps came again after the recipe's last",
+    "flax_impl/batches-repeat-after-the-recipe": "batches of the first steps came again after the recipe's last",
+    "torch_impl/step-in-eight-bits": "the optimizer counted steps in 8 bits where it goes on",
+    "flax_impl/step-in-eight-bits": "the optimizer counted steps in 8 bits",
 }
 """Fault -> words that the explanation has."""
