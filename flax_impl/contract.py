@@ -80,7 +80,13 @@ def forward(
     experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout = None
 ) -> dict[str, np.ndarray]:
     """See spec.framework.Side: forward."""
-    outputs, _ = _compute(experiment, parameters, batch, settings, dropout)
+    if dropout is None or isinstance(dropout, Mapping):
+        function = _compiled(experiment.model, experiment.training.loss, settings)
+        outputs, _ = _compute(function, experiment, parameters, batch, settings, dropout)
+    else:
+        # Gradients under masks that nobody else can know are hardly asked for, and are most of the compilation.
+        function = _compiled_forward(experiment.model, settings)
+        outputs = _compute(function, experiment, parameters, batch, settings, dropout)
     return {name: np.asarray(value) for name, value in outputs.items()}
 
 
@@ -89,7 +95,8 @@ def gradients(
 ) -> Gradients:
     """See spec.framework.Side: gradients."""
     check_gradients(experiment.model)
-    _, (loss, native, by_inputs) = _compute(experiment, parameters, batch, settings, dropout)
+    function = _compiled(experiment.model, experiment.training.loss, settings)
+    _, (loss, native, by_inputs) = _compute(function, experiment, parameters, batch, settings, dropout)
     canonical = to_canonical(build(experiment.model)[1], native)
     return Gradients(float(loss), canonical, None if by_inputs is None else np.array(by_inputs))
 
@@ -122,8 +129,14 @@ def _compiled_prediction(spec: Spec, settings: Settings) -> Callable:
 
 
 def _compute(
-    experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings, dropout: Dropout
-) -> tuple[dict[str, Any], tuple[Any, nnx.State, Any]]:
+    function: Callable,
+    experiment: Experiment,
+    parameters: Parameters,
+    batch: Batch,
+    settings: Settings,
+    dropout: Dropout,
+) -> Any:
+    """What a compiled function of (parameters, batch, dropout) gives for these arrays."""
     check(experiment.model, batch)
     with computing(settings):
         if isinstance(dropout, Mapping):
@@ -131,7 +144,20 @@ def _compute(
         else:
             traced = None if dropout is None else jax.random.key(dropout)
         native = load(experiment.model, parameters, settings)
-        return _compiled(experiment.model, experiment.training.loss, settings)(native, to_arrays(batch), traced)
+        return function(native, to_arrays(batch), traced)
+
+
+@cache
+def _compiled_forward(spec: Spec, settings: Settings) -> Callable:
+    """The intermediates alone."""
+    graph, _ = build(spec)
+
+    def compute(parameters: nnx.State, batch: ArrayBatch, dropout: Any) -> dict:
+        model: Model = nnx.merge(graph, renormalized(graph, parameters, batch))
+        set_mode(model, dropout)
+        return run(model, batch)[1]
+
+    return compilation.jit(compute, compilation.options(settings, quick=True))
 
 
 @cache
