@@ -313,7 +313,7 @@ PLANTED = Planted(
     ("layer_norm_eps=spec.layer_norm_epsilon", "layer_norm_eps=1e-5"),
     "forward",
     # torch is handed no masks of attention weights, and leaves the rest of forward out.
-    lambda e: kind(e) == "TransformerEncoder" and e.model.parameter_count < 2000 and not e.model.attention_dropout,
+    lambda e: kind(e) == "TransformerEncoder" and e.model.parameter_count < 300 and not e.model.attention_dropout,
     ('name = "TransformerEncoder"', "layer_norm_epsilon = "),
 )
 """The norm's epsilon is a literal."""
@@ -326,7 +326,7 @@ def narrowed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Experiment]
     def narrow(holds: Callable[[Experiment], bool]) -> None:
         found = (one for one in (draw(0, number) for number in range(2000)) if holds(one.experiment))
         monkeypatch.setattr(run, "draw", lambda seed, number: next(found))
-        monkeypatch.setattr(run, "SHRINKING", 2.0)
+        monkeypatch.setattr(run, "SHRINKING", 5.0)
         monkeypatch.setattr(run, "SHRUNK", 1)
         # Workers of one pair are enough, and to start others takes longer than what they would do.
         monkeypatch.setattr(run, "cores", lambda: 1)
