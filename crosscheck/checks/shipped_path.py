@@ -14,6 +14,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -752,11 +753,19 @@ def _scores(still: Subject, start: Parameters, losses: np.ndarray, at: list[tupl
     if still.has_drawn_batches:
         laws = [_law(still, start, still.batch(seed, step, "float64"), DRAWN_EACH) for seed, step in at]
     else:
-        laws = [_law(still, start, still.batch(0, 0, "float64"), DRAWN)] * len(at)
+        held = tuple((name, array.shape, array.tobytes()) for name, array in start.items())
+        laws = [_law_of_one_batch(still, held)] * len(at)
     if min(len(np.unique(law)) for law in {id(law): law for law in laws}.values()) <= len(laws[0]) / 2:
         return None
     ranks = [(np.searchsorted(law, loss) + 0.5) / (len(law) + 1) for law, loss in zip(laws, losses, strict=True)]
     return ndtri(np.array(ranks))
+
+
+@lru_cache(maxsize=4)
+def _law_of_one_batch(still: Subject, held: tuple[tuple[str, tuple[int, ...], bytes], ...]) -> np.ndarray:
+    """The law where all batches are one; computed once for both sides, which start alike. held: the start's bytes."""
+    start = {name: np.frombuffer(content).reshape(shape) for name, shape, content in held}
+    return _law(still, start, still.batch(0, 0, "float64"), DRAWN)
 
 
 def _law(still: Subject, start: Parameters, batch: Batch, count: int) -> np.ndarray:
