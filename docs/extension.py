@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 
 def mathml(writer: Any, node: nodes.Element, block: bool) -> None:
     try:
-        writer.body.append(tex2mathml(node.astext(), as_block=block))
+        drawn = tex2mathml(node.astext(), as_block=block)
+        writer.body.append(f'<div class="equation">{drawn}</div>' if block else drawn)
     except MathError as error:
         log.warning("no MathML for %r: %s", node.astext(), error, location=node)
     raise nodes.SkipNode
