@@ -34,7 +34,7 @@ comma := ,
 INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck faults test test-pairs test-page test-weights test-maps test-large-pair test-clean-pairs test-signals tables-optimizers tables-layers tables-pages lint types check format clean test-explain tables-defaults
+.PHONY: crosscheck faults test test-pairs test-page test-weights test-maps test-lesson test-large-pair test-clean-pairs test-signals tables-optimizers tables-layers tables-pages docs docs-links lesson-outputs lint types check format clean test-explain tables-defaults
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
@@ -58,6 +58,22 @@ test-page: $(VENV)/installed
 # Weights of other people's libraries, which write and read what `make test` does not install.
 test-weights: $(VENV)-weights/installed
 	$(VENV)-weights/bin/python -m pytest -n auto --dist worksteal -m 'weights or not weights' tests/weights
+
+# The lesson's chapters, run again: what they print, and what crosscheck says of each pair and of each exercise.
+test-lesson: $(VENV)/installed
+	$(RUN) -m pytest -n auto --dist worksteal -m 'lesson or not lesson' tests/lesson
+
+# What the lesson shows of its runs, after a chapter or a library has changed. CHAPTERS='01 05' takes some.
+lesson-outputs: $(VENV)/installed
+	$(RUN) docs/lesson/record.py $(CHAPTERS)
+
+# The site: build/site/index.html. Warnings are errors, among them links to what is not there.
+docs: $(VENV)-docs/installed
+	$(VENV)-docs/bin/python -m sphinx -q -W --keep-going -d build/doctrees docs build/site
+
+# Links to other sites, which may be gone for reasons of their own.
+docs-links: $(VENV)-docs/installed
+	$(VENV)-docs/bin/python -m sphinx -q -b linkcheck -d build/doctrees docs build/links
 
 # Maps of ports without names, in any order, with square kernels: right or ambiguous. Takes many minutes.
 test-maps: $(VENV)/installed
@@ -111,9 +127,14 @@ format: $(VENV)/installed
 	$(RUN) -m ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-3.* .venv-pairs .venv-page .venv-weights .venv-tables .venv-flax* .venv-torch* runs crosscheck-report .pytest_cache .ruff_cache
+	rm -rf .venv .venv-3.* .venv-pairs .venv-page .venv-weights .venv-docs .venv-tables .venv-flax* .venv-torch* runs crosscheck-report .pytest_cache .ruff_cache
 
-$(VENV)/installed $(VENV)-pairs/installed $(VENV)-weights/installed: pyproject.toml $(CONSTRAINTS)
+# The site needs no framework. Its versions are on one list for every Python.
+$(VENV)-docs/installed: CONSTRAINTS = constraints/docs.txt
+$(VENV)-docs/installed: INSTALLED = docs$(comma)crosscheck
+$(VENV)-docs/installed: constraints/docs.txt
+
+$(VENV)/installed $(VENV)-pairs/installed $(VENV)-weights/installed $(VENV)-docs/installed: pyproject.toml $(CONSTRAINTS)
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "make: expected Python 3.11 or newer as '$(PYTHON)', got no such command." >&2; \
 	  echo "      Install Python 3.11, or name another: make PYTHON=/path/to/python" >&2; exit 1; }

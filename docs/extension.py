@@ -1,0 +1,154 @@
+"""What the site needs beside what its packages do.
+
+Equations become MathML, which browsers draw by themselves: no script, no font, no network. Diagrams are pictures that
+lie in docs/pictures, since drawing them takes a browser: mermaid-cli does it. Docstrings here are plain text with
+equations, not reStructuredText. Helps and exit codes are asked of the commands. Links that leave docs are names on the
+site. Notebooks are made of the chapters.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+ROOT = Path(__file__).parents[1]
+PICTURES = Path(__file__).parent / "pictures"
+log = logging.getLogger(__name__)
+
+
+def mathml(writer: Any, node: nodes.Element, block: bool) -> None:
+    try:
+        drawn = tex2mathml(node.astext(), as_block=block)
+        writer.body.append(f'<div class="equation">{drawn}</div>' if block else drawn)
+    except MathError as error:
+        log.warning("no MathML for %r: %s", node.astext(), error, location=node)
+    raise nodes.SkipNode
+
+
+def inline_math(writer: Any, node: nodes.Element) -> None:
+    mathml(writer, node, block=False)
+
+
+def block_math(writer: Any, node: nodes.Element) -> None:
+    mathml(writer, node, block=True)
+
+
+def picture_of(source: str) -> Path:
+    """Where the picture of a diagram lies: named by what it was drawn from."""
+    return PICTURES / f"{hashlib.sha256(source.strip().encode()).hexdigest()[:16]}.svg"
+
+
+class Mermaid(SphinxDirective):
+    """A diagram: its picture, or a warning that there is none of what now stands there."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        source = "\n".join(self.content)
+        path = picture_of(source)
+        if not path.exists():
+            log.warning(
+                "expected the diagram's picture as docs/pictures/%s, got none", path.name, location=self.get_location()
+            )
+            return [nodes.literal_block(source, source)]
+        return [nodes.image(uri=f"/pictures/{path.name}", alt="diagram", classes=["diagram"])]
+
+
+class HelpOf(SphinxDirective):
+    """What a command says of itself: its module and, where it has commands of its own, one of these."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        command = [sys.executable, "-m", *self.arguments[0].split(), "--help"]
+        environment = os.environ | {"COLUMNS": "78", "NO_COLOR": "1"}
+        ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            log.warning("%s: %s", " ".join(command[1:]), ran.stderr.strip(), location=self.get_location())
+        text = f"$ python -m {self.arguments[0]} --help\n\n{ran.stdout}"
+        block = nodes.literal_block(text, text)
+        block["language"] = "text"
+        return [block]
+
+
+class ExitCodes(SphinxDirective):
+    """A table of exit codes, given as module:NAME."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        module, _, name = self.arguments[0].partition(":")
+        rows = getattr(import_module(module), name)
+        lines = ["| exit code | verdict | when |", "|---|---|---|"]
+        lines += [f"| {row.code} | {row.word} | {row.meaning} |" for row in rows]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def paragraphs(lines: Sequence[str]) -> list[str]:
+    """A docstring in reStructuredText: what is indented stays as it is, and nothing else is markup but `code`."""
+    found = []
+    for block in re.split(r"\n\s*\n", "\n".join(lines)):
+        if not block.strip():
+            continue
+        if block.startswith(" "):
+            found.append("::\n\n" + textwrap.indent(textwrap.dedent(block), "    "))
+            continue
+        for entry in re.split(r"(?<=[.)])\n(?=\w[\w, ]*: )", block):
+            if "\n " in entry:
+                first, _, rest = entry.partition("\n ")
+                found += [escaped(first), "::\n\n" + textwrap.indent(textwrap.dedent(" " + rest), "    ")]
+            else:
+                found.append(escaped(entry))
+    return "\n\n".join(found).splitlines() + [""]
+
+
+def escaped(text: str) -> str:
+    parts = re.split(r"(`[^`\n]+`)", text)
+    return "".join(
+        f"`{part}`" if place % 2 else re.sub(r"([\\*_|`<>])", r"\\\1", part) for place, part in enumerate(parts)
+    )
+
+
+def process_docstring(app: Sphinx, what: str, name: str, it: object, options: object, lines: list[str]) -> None:
+    lines[:] = paragraphs(lines)
+
+
+def names_outside(app: Sphinx, document: nodes.document) -> None:
+    """Links to folders beside docs are names on the site, which has none of these; a file there can be downloaded."""
+    page = Path(app.env.doc2path(app.env.docname)).parent
+    for node in [node for node in document.findall(addnodes.pending_xref) if node["reftype"] == "myst"]:
+        path = (page / node["reftarget"]).resolve()
+        if path.is_dir() and not path.is_relative_to(Path(__file__).parent):
+            node.replace_self(nodes.literal(text=node.astext()))
+
+
+def write_notebooks(app: Sphinx) -> None:
+    sys.path.append(str(Path(__file__).parent / "lesson"))
+    import_module("notebooks").write()
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_html_math_renderer("mathml", inline_renderers=(inline_math, None), block_renderers=(block_math, None))
+    directives.register_directive("mermaid", Mermaid)
+    app.add_directive("help-of", HelpOf)
+    app.add_directive("exit-codes", ExitCodes)
+    app.connect("autodoc-process-docstring", process_docstring)
+    app.connect("builder-inited", write_notebooks)
+    app.connect("doctree-read", names_outside)
+    return {"parallel_read_safe": True}

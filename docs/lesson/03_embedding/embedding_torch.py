@@ -1,0 +1,42 @@
+import numpy as np
+import torch
+from torch import nn
+
+
+class Speller(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(4, 10)
+        self.rnn = nn.RNN(10, 8, num_layers=2, batch_first=True)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        out, h_n = self.rnn(self.embed(x))
+        return self.head(out)
+
+
+def loss_of(model, x, y):
+    return nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+
+
+def update(model, optimizer, x, y):
+    loss = loss_of(model, x, y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    model = Speller()
+    np.savez("embedding.npz", **model.state_dict())
+    x = torch.tensor([[1, 0, 2, 2, 3]])
+    y = torch.tensor([[3, 1, 2, 3, 2]])
+    optimizer = torch.optim.Adam(model.parameters(), 0.05)
+    losses = []
+    for epoch in range(1, 31):
+        losses.append(update(model, optimizer, x, y).item())
+        if epoch % 5 == 0:
+            letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
+            print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")

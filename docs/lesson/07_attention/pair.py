@@ -1,0 +1,38 @@
+"""Chapter 7's two files as a pair: python -m crosscheck pair docs/lesson/07_attention/pair.py"""
+
+import attention_flax
+import attention_torch
+import optax
+import torch
+from flax import nnx
+
+
+def original(seed):
+    return attention_torch.Speller()
+
+
+def port(seed):
+    return attention_flax.Speller(nnx.Rngs(seed))
+
+
+def inputs(rng):
+    return (rng.standard_normal((2, 5, 4)), rng.standard_normal((2, 5, 4)), rng.integers(0, 4, (2, 5)))
+
+
+def call_original(model, x, given, y):
+    return model(x, given)
+
+
+call_port = call_original
+
+
+def cross_entropy(logits, x, given, y):
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
+
+
+def optax_cross_entropy(logits, x, given, y):
+    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+
+loss = (cross_entropy, optax_cross_entropy)
+optimizers = (lambda parameters: torch.optim.Adam(parameters, 0.05), optax.adam(0.05))
