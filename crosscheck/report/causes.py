@@ -15,7 +15,7 @@ from crosscheck.judging.summary import Summary
 from crosscheck.judging.verdict import Verdict
 from crosscheck.report import convergence, details
 from crosscheck.report.model import Cause, Fact, ReportStatus, SourceLine
-from crosscheck.report.where import OF_MODELS, Sources
+from crosscheck.report.where import OF_MODELS, SourceFinder
 from spec import text
 
 SPARED = 3
@@ -70,7 +70,7 @@ def causes_of(summary: Summary) -> list[Cause]:
     is open."""
     failing = [_failing(verdict) for verdict in summary.experiments if verdict.failures]
     groups = _groups(failing, _asked(summary)) if failing else []
-    sources = {side.name: Sources(side.implementation, side.name) for side in summary.sides}
+    sources = {side.name: SourceFinder(side.implementation, side.name) for side in summary.sides}
     found = [_cause(group, summary, sources) for group in groups]
     order: Sequence[ReportStatus] = ("different", "crashed")
     found.sort(key=lambda cause: (order.index(cause.status), -len(cause.subjects), summary.checks.index(cause.check)))
@@ -192,7 +192,7 @@ def _without_exception(groups: list[Group], asked: Asked) -> list[Group]:
     return found
 
 
-def _cause(group: Group, summary: Summary, sources: Mapping[str, Sources]) -> Cause:
+def _cause(group: Group, summary: Summary, sources: Mapping[str, SourceFinder]) -> Cause:
     order = [verdict.experiment for verdict in summary.experiments]
     group = sorted(group, key=lambda one: order.index(one.verdict.experiment))
     shapes = Counter(one.shape for one in group)
@@ -246,7 +246,7 @@ def _size(verdict: Verdict) -> int:
     return sum(cell.elements for cell in verdict.cells)
 
 
-def _sources(example: Failing, families: Sequence[str], sources: Mapping[str, Sources]) -> list[SourceLine]:
+def _sources(example: Failing, families: Sequence[str], sources: Mapping[str, SourceFinder]) -> list[SourceLine]:
     """Of each side at fault."""
     if example.first.crashed:
         own = sources.get(example.first.alone)

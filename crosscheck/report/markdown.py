@@ -140,9 +140,8 @@ def _cause(report: RunReport, cause: Cause, heading: str) -> str:
 
 def _before_table(report: RunReport, marks: str) -> str:
     lines = [f"{inline(line)}." for line in report.legend]
-    for note in dict.fromkeys(cell.note for subject in report.subjects for cell in subject.cells if cell.note):
-        which = dict.fromkeys(cell.check for subject in report.subjects for cell in subject.cells if cell.note == note)
-        lines.append(f"ok in {', '.join(map(inline, which))} beside failures: {inline(note)}.")
+    for said, checks in report.remarks.items():
+        lines.append(f"ok in {', '.join(map(inline, checks))} beside failures: {inline(said)}.")
     return f"\n{marks}# Checks\n\n" + "  \n".join(lines) + "\n"
 
 

@@ -332,6 +332,16 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         return [one for one in self.differences if one.reason]
 
     @property
+    def remarks(self) -> dict[str, list[str]]:
+        """What is said of cells beside their status, and of which checks."""
+        found: dict[str, dict[str, None]] = {}
+        for subject in self.subjects:
+            for cell in subject.cells:
+                if cell.note:
+                    found.setdefault(cell.note, {})[cell.check] = None
+        return {said: list(checks) for said, checks in found.items()}
+
+    @property
     def counts(self) -> dict[ReportStatus, int]:
         """Subjects by status."""
         found: dict[ReportStatus, int] = {}

@@ -38,10 +38,8 @@ def show(report: RunReport, console: Console) -> None:
     else:
         rows.show(console, [rows.row_of(subject) for subject in report.subjects])
     say(console, "")
-    for note in dict.fromkeys(cell.note for subject in report.subjects for cell in subject.cells if cell.note):
-        which = dict.fromkeys(cell.check for subject in report.subjects for cell in subject.cells if cell.note == note)
-        if report.kind != "pair":
-            say(console, f"ok in {', '.join(which)} beside failures: {note}")
+    for said, checks in report.remarks.items():
+        say(console, f"ok in {', '.join(checks)} beside failures: {said}")
     for left in report.unchecked:
         words = f"not checked: {left.subject} ({', '.join(left.checks)}): {left.reason}"
         say(console, words, LABELS["not checked"].style)

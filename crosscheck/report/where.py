@@ -14,7 +14,7 @@ LARGEST = 1_000_000
 """Bytes of a source; what is longer is nobody's writing."""
 
 MOST = 200
-"""Sources of a folder that are looked through."""
+"""Modules of a folder that are looked through."""
 
 DEFINED = re.compile(r"^(class|def|async def) +(\w+)[ \t]*(?:\(([^()]*)\))?", re.MULTILINE)
 """A class or function of a module, with a class's bases."""
@@ -56,7 +56,7 @@ class Definition(NamedTuple):
     body: str
 
 
-class Sources:
+class SourceFinder:
     """The modules of one implementation, which are read when first asked for. side: whose they are, in the report."""
 
     def __init__(self, implementation: str, side: str) -> None:
