@@ -107,7 +107,9 @@ def _side(side: SideTold, asked: str) -> ReportSide:
 
 def _difference(one: Difference, causes: list[Cause]) -> PairDifference:
     status = _kind(one)
-    own = (number for number, cause in enumerate(causes) if (cause.check, cause.status) == (one.check, status))
+    own = [number for number, cause in enumerate(causes) if (cause.check, cause.status) == (one.check, status)]
+    like = text.admit(one.explanation.looks_like) if one.explanation else ""
+    own = [number for number in own if causes[number].looks_like == like] or own
     told = [text.admit(value) if isinstance(value, str) else float(value) for value in one.values or ()]
     return PairDifference(
         name=text.admit(one.name, text.NAME),
@@ -115,7 +117,7 @@ def _difference(one: Difference, causes: list[Cause]) -> PairDifference:
         text=text.admit(one.text),
         status=status,
         reason=text.admit(one.expected),
-        cause=None if one.expected else next(own, None),
+        cause=None if one.expected or not own else own[0],
         sources=_lines(one),
         index=one.index,
         values=(told[0], told[1]) if told else None,
@@ -123,7 +125,7 @@ def _difference(one: Difference, causes: list[Cause]) -> PairDifference:
         bound=one.bound,
         precision=one.precision,
         case=one.case,
-        looks_like=text.admit(one.explanation.looks_like) if one.explanation else "",
+        looks_like=like,
     )
 
 
@@ -171,7 +173,7 @@ def _causes(result: PairResult, command: str) -> Iterator[Cause]:
     groups: dict[tuple[str, str, str], list[Difference]] = {}
     for one in result.differences:
         if not one.expected:
-            variant = one.explanation.variant if one.explanation else ""
+            variant = one.explanation.looks_like if one.explanation else ""
             groups.setdefault((one.kind, one.check, variant), []).append(one)
     merged = _unexplained_with_explained(groups)
     known = [_of_differences(result, group, command) for group in merged]
@@ -185,13 +187,14 @@ def _causes(result: PairResult, command: str) -> Iterator[Cause]:
 
 
 def _unexplained_with_explained(groups: dict[tuple[str, str, str], list[Difference]]) -> list[list[Difference]]:
-    """Explanations are of a check's first difference: others of its kind go with the only one that there is."""
-    merged: dict[tuple[str, str], list[list[Difference]]] = {}
-    for (kind, check, _), found in groups.items():
-        merged.setdefault((kind, check), []).append(found)
+    """What nobody could explain goes with the only explanation that others of its kind have; several stay apart."""
+    merged: dict[tuple[str, str], dict[str, list[Difference]]] = {}
+    for (kind, check, variant), found in groups.items():
+        merged.setdefault((kind, check), {})[variant] = found
     lists = []
     for same in merged.values():
-        lists += same if len(same) > 2 else [[one for found in same for one in found]]
+        alone = len(same.keys() - {""}) < 2
+        lists += [[one for found in same.values() for one in found]] if alone else same.values()
     return lists
 
 

@@ -449,6 +449,18 @@ def test_what_is_for_passing_runs_stands_below_failures() -> None:
     assert "| forward | float64 | 2 | hello-lstm |" in text
 
 
+def test_a_pair_has_a_cause_for_each_thing_that_its_differences_look_like() -> None:
+    gelu = Explanation(looks_like="as if GELU were by tanh", variant="gelu")
+    known = [("norm1", EXPLAINED), ("gelu", gelu), ("norm2", EXPLAINED)]
+    found = [msgspec.structs.replace(PARTED, name=f"forward: {name}", explanation=why) for name, why in known]
+    report = pair(*found)
+    assert [cause.title for cause in report.causes] == ["forward: norm1, and 1 more", "forward: gelu"]
+    assert [one.cause for one in report.differences] == [0, 1, 0]
+    unknown = msgspec.structs.replace(PARTED, name="forward: logits")
+    assert [cause.title for cause in pair(found[0], unknown).causes] == ["forward: norm1, and 1 more"]
+    assert len(pair(*found, unknown).causes) == 3
+
+
 # Files.
 
 
