@@ -3,7 +3,7 @@
 No text that is not ours is drawn but names of tensors, which are drawn as they are: nothing of them is markup.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 WIDE, HIGH, ROW = 350, 210, 13
 """Points of a picture, and of a heat map's row."""
 
-LEFT = 40
-"""Points that numbers beside an axis take."""
+LEFT, PAD = 40, 4
+"""Points that numbers beside an axis take, and between them and the axis."""
 
 SPAN = 1e-30, 1e10
 """Differences that a log axis shows; what is smaller or larger stands at its ends."""
@@ -51,7 +51,9 @@ def losses(found: DifferenceGrowth) -> "Figure":
     drawn = np.concatenate([_finite(found.first), _finite(found.second), [0.0]])
     lowest, highest = float(np.nanmin(drawn)), float(np.nanmax(drawn))
     axes.set_ylim(lowest, highest + 0.05 * ((highest - lowest) or 1.0))
-    _few(axes, found.steps)
+    ticks = _round(*axes.get_ylim())
+    _along_y(axes, ticks, [f"{tick:g}" for tick in ticks])
+    _along_steps(axes, found.steps)
     return figure
 
 
@@ -87,8 +89,8 @@ def growth(found: Sequence[tuple[str, DifferenceGrowth]]) -> "Figure":
             place = {"xytext": (2, 4), "textcoords": "offset points", "fontsize": 10, "color": INKS["ink"]}
             axes.annotate(f"bound, {precision}", (float(steps[at]), float(bound[at])), **place)
     axes.set_ylim(lowest, highest)
-    _decades(axes, lowest, highest)
-    _few(axes, found[0][1].steps)
+    _along_decades(axes, lowest, highest)
+    _along_steps(axes, found[0][1].steps)
     return figure
 
 
@@ -99,11 +101,11 @@ def heat_map(found: Sequence[tuple[str, DifferenceGrowth]]) -> "Figure":
     rows = np.array([_colours(each, columns) for _, each in found])
     names = [_short(name) for name, _ in found]
     left = 5.8 * max(map(len, names)) + 8
-    figure, axes = _axes("heat map", WIDE, ROW * len(rows) + 34, left, grid=False)
+    figure, axes = _axes("heat map", WIDE, ROW * len(rows) + 34, left)
     axes.imshow(rows, aspect="auto", interpolation="none", extent=(0, columns, len(rows), 0), clip_on=False)
-    _fixed(axes.yaxis, [row + 0.5 for row in range(len(rows))], names)
+    _along_y(axes, [row + 0.5 for row in range(len(rows))], names, lines=False)
     ticks = np.unique(np.linspace(0, columns - 1, 5).astype(int))
-    _fixed(axes.xaxis, ticks + 0.5, [str(steps[at]) for at in ticks])
+    _along_x(axes, ticks + 0.5, [str(steps[at]) for at in ticks])
     return figure
 
 
@@ -112,14 +114,13 @@ def attention(first: np.ndarray, second: np.ndarray) -> "Figure":
     figure = _figure(WIDE, HIGH)
     most = max(float(np.nanmax(np.nan_to_num(weights))) for weights in (first, second)) or 1.0
     for number, weights in enumerate((first, second)):
-        axes = figure.add_axes((0.07 + 0.5 * number, 0.12, 0.42, 0.78))
-        _plain(axes, grid=False)
+        axes = _plain(figure, (0.07 + 0.5 * number, 0.12, 0.42, 0.78))
         shade = np.clip(np.nan_to_num(weights) / most, 0.0, 1.0)[..., None]
         light, dark = np.array(SHADES[0]), np.array(SHADES[-1])
         axes.imshow(light + (dark - light) * shade, interpolation="none", aspect="equal", clip_on=False)
-        for axis, count in ((axes.yaxis, weights.shape[0]), (axes.xaxis, weights.shape[1])):
-            ticks = np.unique(np.linspace(0, count - 1, min(count, 8)).astype(int))
-            _fixed(axis, ticks, map(str, ticks))
+        queries, keys = (np.unique(np.linspace(0, count - 1, min(count, 8)).astype(int)) for count in weights.shape)
+        _along_y(axes, queries, map(str, queries), lines=False)
+        _along_x(axes, keys, map(str, keys))
     return figure
 
 
@@ -135,6 +136,9 @@ def ensembles(first: np.ndarray, second: np.ndarray) -> "Figure":
     drawn = drawn[np.isfinite(drawn)]
     axes.set_xlim(float(drawn.min(initial=0.0)), float(drawn.max(initial=1.0)))
     axes.set_ylim(0, 1)
+    ticks = _round(*axes.get_xlim())
+    _along_x(axes, ticks, [f"{tick:g}" for tick in ticks])
+    _along_y(axes, (0.0, 0.5, 1.0), ("0", "0.5", "1"))
     return figure
 
 
@@ -191,61 +195,75 @@ def _figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _axes(kind: str, width: float, height: float, left: float = LEFT, grid: bool = True) -> "tuple[Figure, Axes]":
+def _axes(kind: str, width: float, height: float, left: float = LEFT) -> "tuple[Figure, Axes]":
     """Axes with nothing in them. The next call for the same kind clears them."""
-    figure, axes = _kept_axes(kind, width, height, left, grid)
+    figure, axes = _kept_axes(kind, width, height, left)
     for artist in (*axes.lines, *axes.patches, *axes.texts, *axes.images):
         artist.remove()
     return figure, axes
 
 
 @lru_cache(maxsize=64)
-def _kept_axes(kind: str, width: float, height: float, left: float, grid: bool) -> "tuple[Figure, Axes]":
+def _kept_axes(kind: str, width: float, height: float, left: float) -> "tuple[Figure, Axes]":
     """Making axes takes longer than drawing them. kind: what is drawn, since a scale stays with its axes."""
     del kind
     figure = _figure(width, height)
-    axes = figure.add_axes((left / width, 20 / height, 1 - (left + 8) / width, 1 - 30 / height))
-    _plain(axes, grid)
-    return figure, axes
+    return figure, _plain(figure, (left / width, 20 / height, 1 - (left + 8) / width, 1 - 30 / height))
 
 
-def _plain(axes: "Axes", grid: bool) -> None:
-    from matplotlib.ticker import NullLocator
-
-    axes.patch.set_visible(False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.tick_params(length=0, labelsize=10, labelcolor=INKS["quiet"])
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_locator(NullLocator())
-    if grid:
-        axes.grid(axis="y", color=INKS["rule"], linewidth=0.7, clip_on=False)
-        axes.set_axisbelow(True)
+def _plain(figure: "Figure", place: tuple[float, float, float, float]) -> "Axes":
+    """Axes without a frame and without ticks of their own: laying these out takes twice as long as all else."""
+    axes = figure.add_axes(place)
+    axes.set_axis_off()
+    return axes
 
 
-def _few(axes: "Axes", steps: Sequence[int]) -> None:
-    """Ticks at whole steps."""
+def _along_x(axes: "Axes", ticks: Iterable[float], labels: Iterable[str]) -> None:
+    below = -PAD / _points(axes)[1]
+    for tick, label in zip(ticks, labels, strict=True):
+        _label(axes, (tick, below), label, transform=axes.get_xaxis_transform(), ha="center", va="top")
+
+
+def _along_y(axes: "Axes", ticks: Sequence[float], labels: Iterable[str], lines: bool = True) -> None:
+    """lines: whether each has a line across."""
+    beside, across = -PAD / _points(axes)[0], axes.get_yaxis_transform()
+    for tick, label in zip(ticks, labels, strict=True):
+        _label(axes, (beside, tick), label, transform=across, ha="right", va="center")
+    if lines:
+        x, y = np.tile([0.0, 1.0, np.nan], len(ticks)), np.repeat(np.asarray(ticks, float), 3)
+        style = {"color": INKS["rule"], "linewidth": 0.7, "zorder": 0.5, "scalex": False, "scaley": False}
+        axes.plot(x, y, transform=across, clip_on=False, **style)
+
+
+def _label(axes: "Axes", at: tuple[float, float], label: str, **style: Any) -> None:
+    axes.text(*at, label, color=INKS["quiet"], fontsize=10, parse_math=False, clip_on=False, **style)
+
+
+def _points(axes: "Axes") -> tuple[float, float]:
+    """How wide and high the axes are."""
+    width, height = axes.figure.get_size_inches()
+    place = axes.get_position()
+    return 72 * width * place.width, 72 * height * place.height
+
+
+def _round(lowest: float, highest: float) -> list[float]:
+    """A few round numbers in that range."""
+    from matplotlib.ticker import MaxNLocator
+
+    return [float(tick) for tick in MaxNLocator(5).tick_values(lowest, highest) if lowest <= tick <= highest]
+
+
+def _along_steps(axes: "Axes", steps: Sequence[int]) -> None:
     last = max(steps, default=0)
     axes.set_xlim(-0.02 * (last or 1), 1.02 * (last or 1))
     ticks = np.unique(np.linspace(0, last, 5).astype(int)).tolist()
-    _fixed(axes.xaxis, ticks, map(str, ticks))
+    _along_x(axes, ticks, map(str, ticks))
 
 
-def _decades(axes: "Axes", lowest: float, highest: float) -> None:
-    """Ticks at powers of ten, without what a formula's typesetting would take."""
+def _along_decades(axes: "Axes", lowest: float, highest: float) -> None:
     low, high = round(np.log10(lowest)), round(np.log10(highest))
     powers = range(low, high + 1, max(1, (high - low) // 5))
-    _fixed(axes.yaxis, [10.0**power for power in powers], [f"1e{power}" for power in powers])
-
-
-def _fixed(axis: Any, places: Any, labels: Any) -> None:
-    from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
-
-    axis.set_major_locator(FixedLocator(list(places)))
-    axis.set_major_formatter(FixedFormatter(list(labels)))
-    axis.set_minor_formatter(NullFormatter())
-    for label in axis.get_ticklabels():
-        label.set_parse_math(False)
+    _along_y(axes, [10.0**power for power in powers], [f"1e{power}" for power in powers])
 
 
 def _short(name: str) -> str:
