@@ -119,7 +119,7 @@ def attention(first: np.ndarray, second: np.ndarray) -> "Figure":
         light, dark = np.array(SHADES[0]), np.array(SHADES[-1])
         axes.imshow(light + (dark - light) * shade, interpolation="none", aspect="equal", clip_on=False)
         queries, keys = (np.unique(np.linspace(0, count - 1, min(count, 8)).astype(int)) for count in weights.shape)
-        _along_y(axes, queries, map(str, queries), lines=False)
+        _along_y(axes, queries.tolist(), map(str, queries), lines=False)
         _along_x(axes, keys, map(str, keys))
     return figure
 
@@ -190,7 +190,7 @@ def _figure(width: float, height: float) -> "Figure":
     # Imported here, since it takes a second, and only a page draws.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width / 72, height / 72))
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     figure.patch.set_visible(False)
     return figure
 
@@ -219,14 +219,14 @@ def _plain(figure: "Figure", place: tuple[float, float, float, float]) -> "Axes"
 
 
 def _along_x(axes: "Axes", ticks: Iterable[float], labels: Iterable[str]) -> None:
-    below = -PAD / _points(axes)[1]
+    below = -PAD / axes.bbox.height
     for tick, label in zip(ticks, labels, strict=True):
         _label(axes, (tick, below), label, transform=axes.get_xaxis_transform(), ha="center", va="top")
 
 
 def _along_y(axes: "Axes", ticks: Sequence[float], labels: Iterable[str], lines: bool = True) -> None:
     """lines: whether each has a line across."""
-    beside, across = -PAD / _points(axes)[0], axes.get_yaxis_transform()
+    beside, across = -PAD / axes.bbox.width, axes.get_yaxis_transform()
     for tick, label in zip(ticks, labels, strict=True):
         _label(axes, (beside, tick), label, transform=across, ha="right", va="center")
     if lines:
@@ -237,13 +237,6 @@ def _along_y(axes: "Axes", ticks: Sequence[float], labels: Iterable[str], lines:
 
 def _label(axes: "Axes", at: tuple[float, float], label: str, **style: Any) -> None:
     axes.text(*at, label, color=INKS["quiet"], fontsize=10, parse_math=False, clip_on=False, **style)
-
-
-def _points(axes: "Axes") -> tuple[float, float]:
-    """How wide and high the axes are."""
-    width, height = axes.figure.get_size_inches()
-    place = axes.get_position()
-    return 72 * width * place.width, 72 * height * place.height
 
 
 def _round(lowest: float, highest: float) -> list[float]:

@@ -37,7 +37,7 @@ class Drawer:
         self._classes: dict[str, str] = {}
 
     def svg(self, figure: "Figure", label: str) -> str:
-        """The figure, which is as many points wide and high as its size says in units of 1/72 inch.
+        """The figure, whose dots are points: of 72 an inch.
 
         label: what it shows, for whom it is read out.
         """
@@ -48,7 +48,6 @@ class Drawer:
         width, height = (72.0 * size for size in figure.get_size_inches())
         written = io.StringIO()
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "page"}):
-            figure.dpi = 72
             renderer = RendererSVG(width, height, written, image_dpi=72)
             figure.draw(renderer)
             renderer.finalize()
