@@ -87,19 +87,20 @@ def _run(place: Path) -> None:
     (fault,) = plant.choose(FAULTS, [FAULT])
     faulty = plant.plant(fault, ROOT / fault.implementation, place / "faulty")
     for name, (experiments, code) in RUNS.items():
-        sides = ["--implementations", "torch_impl", str(faulty)] if code else []
+        sides = ["--implementations", "torch_impl", str(faulty.relative_to(place))] if code else []
         _crosscheck([*experiments, *sides], place / f"run-{name}.html", code)
-    pair = shutil.copy(HERE.parent / "pairs" / "files" / "encoder.py", place)
-    _crosscheck(["pair", str(pair)], place / "run-pair.html", None)
+    shutil.copy(HERE.parent / "pairs" / "files" / "perceptron.py", place)
+    _crosscheck(["pair", "perceptron.py"], place / "run-pair.html", 0)
 
 
-def _crosscheck(words: list[str], page: Path, code: int | None) -> None:
+def _crosscheck(words: list[str], page: Path, code: int) -> None:
+    """Where the pages are, so that they name places as a user's would."""
     out = page.with_suffix("")
     ran = subprocess.run(
         [sys.executable, "-m", "crosscheck", *words, "--html", "--out", str(out)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=page.parent, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if code is not None and ran.returncode != code:
+    if ran.returncode != code:
         raise SystemExit(
             f"{' '.join(words)}: expected exit code {code}, got {ran.returncode}: {ran.stdout}{ran.stderr}"
         )
