@@ -28,6 +28,9 @@ sys.path.append(str(Path(__file__).parent))
 for variable in THREADS:
     os.environ.setdefault(variable, "1")
 
+# With it every run would draw a page, which takes a second: tests of that set it.
+os.environ.pop("CI", None)
+
 PACKAGES = {
     "torch": {"torch", "torch_impl"},
     "flax": {"jax", "jaxlib", "flax", "optax", "flax_impl"},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from crosscheck.checks import BY_DEFAULT, LADDER, ON_REQUEST
 from crosscheck.checks.selection import Selection
 from crosscheck.cli import output
-from crosscheck.cli.options import add_implementations, add_report, seconds, whole
+from crosscheck.cli.options import PAGE, add_html, add_implementations, add_report, seconds, whole
 from crosscheck.exit_codes import TABLE
 from crosscheck.judging.summary import Summary
 from crosscheck.request import Options, owner
@@ -28,8 +28,9 @@ from spec.limits import LARGEST_RUNS
 
 if TYPE_CHECKING:
     from crosscheck.cli.run import Plan
+    from crosscheck.report.observed import Observed
 
-FILES = ("report.json", "report.md", "report-details.json.gz", "junit.xml")
+FILES = ("report.json", "report.md", "report-details.json.gz", "junit.xml", PAGE)
 """What a comparison leaves in its directory, see crosscheck.report.files."""
 
 ENDED = {row.code: row.word for row in SIGNALS}
@@ -116,8 +117,9 @@ def _check(options: argparse.Namespace) -> int:
         output.reports(options.out, FILES),
         Progress(run.labels((first, second)), len(plan.experiments), options.json) as progress,
     ):
-        summary = run.run(plan, (first, second), progress)
-    return _report(summary, options)
+        observed: dict[str, Observed] | None = {} if options.html else None
+        summary = run.run(plan, (first, second), progress, observed)
+    return _report(summary, options, observed)
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -139,8 +141,10 @@ def _compare(options: argparse.Namespace) -> int:
     directories = tuple(options.directories)
     with output.reports(options.out, FILES), Progress([], 0, quiet=True) as progress:
         checks = _checks(options.checks) if options.checks else None
-        summary = run.compare(directories, options.experiments, checks, options.precision, options.case, progress)
-    return _report(summary, options)
+        observed: dict[str, Observed] | None = {} if options.html else None
+        asked = (checks, options.precision, options.case)
+        summary = run.compare(directories, options.experiments, *asked, progress, observed)
+    return _report(summary, options, observed)
 
 
 def _faults(options: argparse.Namespace) -> int:
@@ -302,13 +306,16 @@ def _checks(names: str | None, thorough: bool = False) -> list[str]:
     return [name for name in known if name in asked]
 
 
-def _report(summary: Summary, options: argparse.Namespace) -> int:
+def _report(summary: Summary, options: argparse.Namespace, observed: "dict[str, Observed] | None") -> int:
     from crosscheck.report import data, files, terminal
     from crosscheck.report.experiments import report_of
 
     report = report_of(summary)
     rendered = data.render(report)
-    output.conclude(options, rendered, lambda console: terminal.show(report, console), files.contents(report, rendered))
+    contents = files.contents(report, rendered, options.out if options.html else None, observed)
+    if not options.html:
+        output.aside(options.out, PAGE)
+    output.conclude(options, rendered, lambda console: terminal.show(report, console), contents)
     return summary.exit_code
 
 
@@ -327,6 +334,7 @@ def _check_parser() -> argparse.ArgumentParser:
         help="record everything anew, also where nothing has changed since an earlier run recorded it",
     )
     add_report(parser, "report.json")
+    add_html(parser)
     return parser
 
 
@@ -350,6 +358,7 @@ def _compare_parser() -> argparse.ArgumentParser:
     parser.add_argument("--experiments", nargs="+", default=[], metavar="NAME", help="only these")
     _add_choice(parser)
     add_report(parser, "report.json")
+    add_html(parser)
     return parser
 
 

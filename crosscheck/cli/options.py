@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 from pathlib import Path
 
 from crosscheck.request import DEFAULT_IMPLEMENTATIONS
@@ -11,6 +12,9 @@ from spec.errors import shorten
 REPORT = Path("crosscheck-report")
 """Where reports go by default, below the current directory."""
 
+
+PAGE = "report.html"
+"""The report as a page, see crosscheck.report.page."""
 
 LONGEST = 10**6
 """Seconds that may be waited for an answer; eleven days."""
@@ -33,6 +37,16 @@ def add_report(parser: argparse.ArgumentParser, file: str) -> None:
         "--out", type=path_argument, default=REPORT, help=f"directory of the report (default ./{REPORT})"
     )
     parser.add_argument("--json", action="store_true", help=f"print {file} in place of the table")
+
+
+def add_html(parser: argparse.ArgumentParser) -> None:
+    """--html, which a CI system's runs have by themselves."""
+    parser.add_argument(
+        "--html",
+        action="store_true",
+        default=os.environ.get("CI", "") not in ("", "0", "false"),
+        help=f"write {PAGE} too, a page with pictures that needs no network (default where $CI is set)",
+    )
 
 
 def whole(text: str) -> int:

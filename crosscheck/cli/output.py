@@ -34,9 +34,7 @@ def reports(directory: Path, names: Sequence[str]) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, UsageError) and getattr(error, "exit_code", None) != UsageError.exit_code:
             for name in names:
-                with suppress(OSError):
-                    if (directory / name).is_file():
-                        os.replace(directory / name, directory / f"{name}{PREVIOUS}")
+                aside(directory, name)
         raise
 
 
@@ -66,6 +64,13 @@ def check(directory: Path, names: Sequence[str]) -> None:
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise UsageError(f"--out: expected a directory to write to, got {directory}: {reason}") from None
+
+
+def aside(directory: Path, name: str) -> None:
+    """Move a report of an earlier run aside, where this run leaves none of that name."""
+    with suppress(OSError):
+        if (directory / name).is_file():
+            os.replace(directory / name, directory / f"{name}{PREVIOUS}")
 
 
 def conclude(

@@ -21,6 +21,7 @@ from crosscheck.recording.recording import Manifest, Recording, Stale
 from crosscheck.recording.reuse import Shelf
 from crosscheck.recording.worker import Job
 from crosscheck.recording.worker_pool import Result, WorkerPool
+from crosscheck.report.observed import Observed, observe
 from crosscheck.request import Options
 from spec import files, text
 from spec.convergence import CONVERGENCE
@@ -52,8 +53,16 @@ class Plan(NamedTuple):
     asked: tuple[str, ...] = ()
 
 
-def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Summary:
-    """Record both implementations side by side and judge each experiment as soon as both are done with it."""
+def run(
+    plan: Plan,
+    implementations: tuple[str, str],
+    progress: Progress,
+    observed: dict[str, Observed] | None = None,
+) -> Summary:
+    """Record both implementations side by side and judge each experiment as soon as both are done with it.
+
+    observed: is given what recordings hold beside what is judged, where that is to be shown.
+    """
     begin = time.perf_counter()
     shown = labels(implementations)
     verdicts: dict[str, Verdict] = {}
@@ -93,6 +102,8 @@ def run(plan: Plan, implementations: tuple[str, str], progress: Progress) -> Sum
                         done[made.side, name] = made
                 continue
             verdicts[name] = judge(experiment, argument, plan.wanted, (first, second))
+            if observed is not None:
+                observed[name] = observe(experiment, first.arrays, second.arrays)
             for implementation, side, made in zip(implementations, (first, second), results, strict=True):
                 if side.recording and not made.kept:
                     progress.measured(made.side, name, _seconds_of(side.recording))
@@ -198,10 +209,12 @@ def compare(
     precisions: Sequence[Precision] | None,
     case: str,
     progress: Progress,
+    observed: dict[str, Observed] | None = None,
 ) -> Summary:
     """Judge two directories of recordings, which may come from other machines or from other days.
 
-    checks, precisions: None for all that either side has recorded. case: only that one; empty for all.
+    checks, precisions: None for all that either side has recorded. case: only that one; empty for all. observed: see
+    `run`.
     """
     begin = time.perf_counter()
     manifests = [recording.read_manifest(directory) for directory in directories]
@@ -239,6 +252,8 @@ def compare(
         experiment = made.resolved()
         compared.append(experiment)
         verdicts.append(judge(experiment, name, wanted, (first, second)))
+        if observed is not None:
+            observed[name] = observe(experiment, first.arrays, second.arrays)
         all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
         progress.judged(verdicts[-1])
     wanted.check_case(compared)

@@ -8,7 +8,7 @@ from typing import TextIO, cast
 from rich.console import Console
 
 from crosscheck.cli import output
-from crosscheck.cli.options import add_report, seconds
+from crosscheck.cli.options import PAGE, add_html, add_report, seconds
 from crosscheck.pair import ladder, subject
 from crosscheck.pair.given import NEEDED, OPTIONAL, Source
 from crosscheck.pair.ladder import CHECKS, PairWanted
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
         "--timeout", type=seconds, default=TIMEOUT, metavar="SECONDS", help="for one answer of one side (default 600)"
     )
     add_report(made, "report.json")
+    add_html(made)
     return made
 
 
@@ -80,7 +81,10 @@ def leave(result: PairResult, options: argparse.Namespace) -> int:
     """Print the report and write its files."""
     report = report_of(result, _command(options))
     rendered = data.render(report)
-    output.conclude(options, rendered, lambda console: terminal.show(report, console), files.contents(report, rendered))
+    contents = files.contents(report, rendered, options.out if options.html else None)
+    if not options.html:
+        output.aside(options.out, PAGE)
+    output.conclude(options, rendered, lambda console: terminal.show(report, console), contents)
     return result.exit_code
 
 

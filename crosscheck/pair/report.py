@@ -5,9 +5,11 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 
+import msgspec
 from rich.console import Console
 
 from crosscheck.exit_codes import DIFFERENT, PARTLY_CHECKED, SAME
+from crosscheck.mapping.words import LinkTold
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.result import CheckCell, Difference, PairResult, SideTold, SourcePlace
 from crosscheck.report import terminal
@@ -84,8 +86,13 @@ def report_of(result: PairResult, command: str = "", asked: tuple[str, str] = ("
             *(text.admit(f"expected, and not found: {entry}") for entry in result.unused),
         ],
         differences=[_difference(one, causes) for one in result.differences],
-        map=MapTold(file=text.admit(result.map_file), links=result.map),
+        map=MapTold(file=text.admit(result.map_file), links=result.map, rows=list(map(_link, result.links))),
     )
+
+
+def _link(link: LinkTold) -> LinkTold:
+    kept = {name: text.admit(getattr(link, name), text.NAME) for name in ("target", "sources", "note")}
+    return msgspec.structs.replace(link, **kept)
 
 
 def _side(side: SideTold, asked: str) -> ReportSide:

@@ -10,9 +10,9 @@ from crosscheck.mapping.words import LinkTold
 from crosscheck.report.model import (
     SCHEMA_VERSION,
     Cause,
-    Expected,
     Fact,
     MapTold,
+    PairDifference,
     ReportCell,
     ReportSide,
     ReportStatus,
@@ -154,6 +154,10 @@ def full() -> RunReport:
     return passing(43, tensors=28, comparisons=2_092)
 
 
+def difference(name: str, reason: str) -> PairDifference:
+    return PairDifference(name=name, check=name, text=name, status="expected", reason=reason)
+
+
 def pair(**fields: Any) -> RunReport:
     made = subject("encoder.py", True)
     rows = [
@@ -164,7 +168,7 @@ def pair(**fields: Any) -> RunReport:
         "kind": "pair",
         "title": "encoder.py",
         "map": MapTold(file="encoder.map.toml (written)", links={"copy": 5}, rows=rows),
-        "expected": [Expected(name="train mode: stats", reason="other momentum")],
+        "differences": [difference("train mode: stats", "other momentum")],
     }
     return report([made], [cause(["encoder.py"])], **{**given, **fields})
 
@@ -202,7 +206,7 @@ def everywhere(text: str) -> RunReport:
         kind="pair", title=text, verdict=text, command=text, checks=[text, "trajectory"], precisions=[text],
         device=text, made=text, legend=[text],
         notes=[text], unchecked=[Unchecked(subject=text, checks=[text], reason=text)],
-        expected=[Expected(name=text, reason=text)],
+        differences=[difference(text, text)],
         sides=tuple(
             ReportSide(name=text, given=text, versions={text: text}, machine={text: text}, overhead={text: 1.0})
             for _ in SIDES
