@@ -187,7 +187,7 @@ for (const file of readdirSync(pages).filter((name) => name.endsWith(".html")).s
 
 if (shots) {
   for (const [name, file, screen, place] of [
-    ["page-passing", "run-passing.html", "desk", "#s1"],
+    ["page-passing", "run-passing.html", "desk", ""],
     ["page-failing", "run-failing.html", "desk", ""],
     ["page-failing-phone", "run-failing.html", "phone", ""],
     ["page-pair", "run-pair.html", "desk", ""],
