@@ -41,7 +41,7 @@ def along(x: np.ndarray, axis: int) -> np.ndarray:
 
 def _causal(scores: np.ndarray, own: np.ndarray) -> Iterator[Candidate]:
     """Where nothing is masked, a mask of the future."""
-    if scores.shape[-1] == scores.shape[-2] and np.isfinite(scores).all():
+    if scores.ndim > 1 and scores.shape[-1] == scores.shape[-2] and np.isfinite(scores).all():
         keep = np.broadcast_to(np.tril(np.ones(scores.shape[-2:], bool)), scores.shape)
         yield Candidate("the mask", "none", "causal", own, softmax(scores, keep))
 
