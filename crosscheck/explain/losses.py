@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crosscheck.explain.decimals import written
 from crosscheck.explain.explanation import STOPPED, Budget, Explanation, Fit, OutOfTime, settled
-from crosscheck.explain.pairs import written
 from spec import text
 
 POINTS = 2

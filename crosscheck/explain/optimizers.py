@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from crosscheck.explain import known as tables
+from crosscheck.explain.decimals import written
 from crosscheck.explain.explanation import STOPPED, Budget, Explanation, Fit, OutOfTime, settled
-from crosscheck.explain.pairs import written
 from crosscheck.libraries.optimizers import rows_of
 
 ELEMENTS = 48

@@ -74,12 +74,3 @@ def distance(one: Any, other: np.ndarray, tolerance: float) -> float:
     largest = float(np.abs(other[known]).max(initial=0.0))
     away = float(np.abs(made[known] - other[known]).max(initial=0.0))
     return away / (tolerance * max(largest, 1e-300))
-
-
-def written(value: float) -> float | None:
-    """The shortest decimal that it is, as somebody would have written it; None where it is none."""
-    for digits in range(4):
-        short = float(f"{value:.{digits}e}")
-        if abs(short - value) <= 1e-5 * abs(value):
-            return short
-    return None

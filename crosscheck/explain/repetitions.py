@@ -11,9 +11,9 @@ import numpy as np
 from crosscheck.bounds import tolerances
 from crosscheck.checks import dropout, members, shipped_path
 from crosscheck.comparison import Arrays, Comparison
+from crosscheck.explain.decimals import written
 from crosscheck.explain.explanation import Budget, Explanation, Fit, OutOfTime, settled
 from crosscheck.explain.laws import LIKELY
-from crosscheck.explain.pairs import written
 from crosscheck.statistics import bernoulli
 
 CLOSE = 1e-3

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crosscheck.explain.decimals import written
 from crosscheck.explain.explanation import STOPPED, Budget, Explanation, Fit, OutOfTime, settled
-from crosscheck.explain.pairs import written
 
 CHANNELS = 3
 """Of a statistic, at least: one number is solved for, and the others must agree with it."""

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crosscheck.explain.pairs import Candidate, written
+from crosscheck.explain.decimals import written
+from crosscheck.explain.pairs import Candidate
 from crosscheck.explain.variants.gelu import sigmoid_gelu, silu, tanh_gelu
 from crosscheck.mapping.results import OperationPart
 from spec.reference.arithmetic import gelu, relu, sigmoid

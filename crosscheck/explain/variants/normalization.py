@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crosscheck.explain.pairs import Candidate, distance, written
+from crosscheck.explain.decimals import written
+from crosscheck.explain.pairs import Candidate, distance
 from crosscheck.mapping.results import OperationPart
 
 KINDS = {"native_layer_norm": "layer", "native_group_norm": "group", "native_batch_norm": "batch"}

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from crosscheck.explain.pairs import Candidate, written
+from crosscheck.explain.decimals import written
+from crosscheck.explain.pairs import Candidate
 from crosscheck.mapping.results import OperationPart
 
 MULTIPLIED = ("mul", "mul_", "div", "div_", "output")

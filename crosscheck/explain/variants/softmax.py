@@ -28,9 +28,8 @@ def of_pair(part: OperationPart) -> Iterator[Candidate]:
                 yield Candidate(
                     "the softmax", f"over axis {axis} of {x.ndim}", f"over {there}", own, along(x, other), "PB52"
                 )
-        if axis == x.ndim - 1 and np.isfinite(x).all() and x.shape[-1] == x.shape[-2]:
-            causal = softmax(x, np.broadcast_to(np.tril(np.ones(x.shape[-2:], bool)), x.shape))
-            yield Candidate("the mask", "none", "causal", own, causal)
+        if axis == x.ndim - 1:
+            yield from _causal(x, own)
         if axis == x.ndim - 1 and len(part.behind) == 1 and part.behind[0].size == x.size:
             yield from _masks(x, part.behind[0].reshape(x.shape), own)
 
@@ -38,6 +37,13 @@ def of_pair(part: OperationPart) -> Iterator[Candidate]:
 def along(x: np.ndarray, axis: int) -> np.ndarray:
     moved = np.moveaxis(x, axis, -1)
     return np.moveaxis(softmax(moved, np.isfinite(moved)), -1, axis)
+
+
+def _causal(scores: np.ndarray, own: np.ndarray) -> Iterator[Candidate]:
+    """Where nothing is masked, a mask of the future."""
+    if scores.ndim > 1 and scores.shape[-1] == scores.shape[-2] and np.isfinite(scores).all():
+        keep = np.broadcast_to(np.tril(np.ones(scores.shape[-2:], bool)), scores.shape)
+        yield Candidate("the mask", "none", "causal", own, softmax(scores, keep))
 
 
 def _masks(masked: np.ndarray, scores: np.ndarray, own: np.ndarray) -> Iterator[Candidate]:
