@@ -196,6 +196,20 @@ def record(chapter: Path, parts: list[str], into: Path) -> dict[str, Any]:
 
 VARIANTS = {
     "port": ("PORT", ("First", "Second", "Third")),
+    "worse": (
+        "CAUSE",
+        (
+            None,
+            "initial law",
+            "one bias",
+            "a step late",
+            "softmax twice",
+            "decay in the gradient",
+            "large epsilon",
+            "kept for dropped",
+            "one mask for all steps",
+        ),
+    ),
 }
 """Of pages whose pair is asked about more than once: the name in its file that is set, and to what."""
 

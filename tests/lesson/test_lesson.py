@@ -160,19 +160,34 @@ def test_what_the_page_of_the_spec_shows_is_of_these_files_and_versions() -> Non
     assert losses == [*told, *told]
 
 
-def failed(page: Path, variant: str) -> set[str]:
-    """The checks that differ, or of which the port cannot do what it would have to."""
+def failed(page: Path, variant: str) -> list[str]:
+    """The checks that differ, or of which the port cannot do what it would have to, in their order."""
     said = made(page, f"{variant.replace(' ', '_')}.txt")
-    return set(
-        re.findall(r"^  (?:FAIL|NOT REPRESENTABLE|CANNOT TRAIN ALIKE|CANNOT TRAIN) +([a-z ]+?)  ", said, re.MULTILINE)
+    verdict = r"^  (?:FAIL|NOT REPRESENTABLE|CANNOT TRAIN ALIKE) +([a-z ]+?)(?:  |$)"
+    return re.findall(verdict, said, re.MULTILINE)
+
+
+def test_each_cause_is_found_by_the_check_that_is_named() -> None:
+    page = record.LESSON / "worse"
+    (causes,) = (
+        ast.literal_eval(node.value)
+        for node in ast.parse((page / "speller_jax.py").read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CAUSES"
     )
+    assert record.VARIANTS["worse"][1] == (None, *causes)
+    assert record.kept(page)["exit_codes"] == {"None": 0, **dict.fromkeys(causes, 1)}
+    assert failed(page, "None") == []
+    assert {cause: failed(page, cause)[0] for cause in causes} == causes
+    text = (page / "index.md").read_text()
+    for cause, check in causes.items():
+        assert re.search(rf"^\| {cause} \|.*\| {check} \|$", text, re.MULTILINE)
 
 
 def test_the_ports_come_nearer() -> None:
     page = record.LESSON / "port"
     assert record.kept(page)["exit_codes"] == {"First": 1, "Second": 1, "Third": 0}
     assert "structure" in failed(page, "First")
-    assert failed(page, "Second") == {"forward", "initialization"}
+    assert failed(page, "Second") == ["forward", "initialization"]
 
 
 def code(chapter: Path) -> list[str]:
