@@ -143,6 +143,15 @@ def write_notebooks(app: Sphinx) -> None:
     import_module("notebooks").write()
 
 
+def list_the_rest(app: Sphinx, page: str, source: list[str]) -> None:
+    """Pages of docs that the first page has no place for yet stand at its end, rather than nowhere."""
+    if page == "index":
+        listed = {line.strip() for line in source[0].splitlines()}
+        rest = sorted(path.stem for path in Path(__file__).parent.glob("*.md") if path.stem not in listed | {"index"})
+        if rest:
+            source[0] += "\n".join(["\n```{toctree}", ":caption: More", ":hidden:", "", *rest, "```\n"])
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", inline_renderers=(inline_math, None), block_renderers=(block_math, None))
     directives.register_directive("mermaid", Mermaid)
@@ -150,5 +159,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("exit-codes", ExitCodes)
     app.connect("autodoc-process-docstring", process_docstring)
     app.connect("builder-inited", write_notebooks)
+    app.connect("source-read", list_the_rest)
     app.connect("doctree-read", names_outside)
     return {"parallel_read_safe": True}
