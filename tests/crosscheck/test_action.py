@@ -152,9 +152,10 @@ def repository(tmp_path: Path, experiment: Path) -> Path:
     return tmp_path
 
 
-def compared(folder: Path, second: str = "right.py", **inputs: str) -> Runner:
+def compared(folder: Path, second: str = "right.py", variables: dict[str, str] | None = None, **inputs: str) -> Runner:
     arguments = f"--implementations ./right.py ./{second}\n --checks gradients"
-    return Runner(folder, {"python": sys.executable, "experiments": "short.toml", "arguments": arguments} | inputs)
+    given = {"python": sys.executable, "experiments": "short.toml", "arguments": arguments} | inputs
+    return Runner(folder, given, variables)
 
 
 def test_what_is_the_same_twice(repository: Path) -> None:
@@ -188,7 +189,8 @@ def test_what_is_the_same_twice(repository: Path) -> None:
 def test_what_differs_fails_and_is_told_beside_the_code(repository: Path) -> None:
     assert compared(repository).codes["verdict"] == 0
     shutil.rmtree(repository / "artifacts")
-    ran = compared(repository, "wrong.py")
+    # As GitHub's runners are, so that the page is made too.
+    ran = compared(repository, "wrong.py", {"CI": "true", "GITHUB_ACTIONS": "true"})
     assert ran.outputs["exit-code"] == "1", ran.printed
     assert ran.codes == {"compare": 0, "summary, annotations, history": 0, "verdict": 1}
     assert "DIFFERENT" in ran.summary
@@ -197,7 +199,8 @@ def test_what_differs_fails_and_is_told_beside_the_code(repository: Path) -> Non
     assert 1 <= len(ran.annotations) <= 10
     assert ran.annotations[0].startswith("::error ")
     assert "gradients" in ran.annotations[0]
-    assert (repository / "artifacts" / "crosscheck-report" / "report.json").exists()
+    left = repository / "artifacts" / "crosscheck-report"
+    assert {"report.json", "report.html", "junit.xml"} <= {path.name for path in left.iterdir()}
     assert json.loads((repository / "artifacts" / "crosscheck-report" / "badge.json").read_text())["color"] == "red"
 
 
