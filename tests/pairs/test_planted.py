@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from crosscheck.pair import ladder, report, subject
-from crosscheck.report import data
 from crosscheck.pair.ladder import PairWanted
 from crosscheck.pair.result import PairResult
+from crosscheck.report import data
 
 sys.path.append(str(Path(__file__).parent))
 from planted import DROPOUT, FAULTS, INITIAL, LOOKS_LIKE, OPTIMIZER, PAIRS, Planted
