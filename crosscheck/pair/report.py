@@ -278,12 +278,10 @@ def where(place: SourcePlace) -> str:
 
 
 def sentence(one: Difference) -> str:
-    """A difference in a line, without its name."""
+    """A difference in a line, without its name and what it looks like."""
     places = [where(place) for place in (one.first, one.second) if place is not None]
     values = f"; {' and '.join(_value(value) for value in one.values)}" if one.values is not None else ""
-    named = one.explanation is not None and bool(one.explanation.looks_like)
-    like = "".join(f"; {name}: {words}" for name, words in looks_like(one.explanation) if named)
-    return one.text + values + (f"; at {' / '.join(places)}" if places else "") + like
+    return one.text + values + (f"; at {' / '.join(places)}" if places else "")
 
 
 def _value(value: object) -> str:

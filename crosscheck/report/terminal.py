@@ -16,6 +16,8 @@ CAUSES = 10
 SUBJECTS = 8
 """So many of a cause's experiments are named."""
 
+REPRODUCE = "reproduce"
+
 NAMES = 24
 """Columns of the names of facts, at most: two are of sides, which may be paths."""
 
@@ -84,12 +86,13 @@ def _cause(report: RunReport, cause: Cause, number: int, console: Console) -> No
             say(console, f"  of these {cause.example}:", indent=2)
     if cause.later:
         known.append(("also fail", ", ".join(cause.later)))
-    width = min(max((len(visible(name)) for name, _ in known), default=0), NAMES, console.width // 4)
+    longest = max((len(visible(name)) for name, _ in known), default=0)
+    width = max(min(longest, NAMES, console.width // 4), len(REPRODUCE))
     for name, words in known:
         bold = "bold" if name in ("at fault", "looks like", "source") else None
         say(console, f"  {visible(name):<{width}} {words}", bold, indent=width + 1)
     if cause.reproduce:
-        say(console, f"  {'reproduce':<{width}} {cause.reproduce}", whole=True)
+        say(console, f"  {REPRODUCE:<{width}} {cause.reproduce}", whole=True)
     for line in cause.also[:SHOWN]:
         say(console, f"  also {line}")
     left = len(cause.also) - SHOWN + cause.more

@@ -80,7 +80,7 @@ def test_reports_that_cannot_be_written_cost_no_verdict(
 ):
     planted = ("    loss = sum(", "    found['head.bias'] = found['head.bias'] * 2\n    loss = sum(")
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, content: bytes, lasting: bool = True) -> None:
         raise UsageError(f"{path}: cannot be written: No space left on device")
 
     monkeypatch.setattr(files, "write", full)
@@ -88,7 +88,8 @@ def test_reports_that_cannot_be_written_cost_no_verdict(
     assert outcome.exit_code == int(wrong)
     assert ("DIFFERENT" if wrong else "THE SAME") in outcome.output
     lost = [line for line in outcome.errors.splitlines() if line.startswith("error: ")]
-    assert len(lost) == len(FILES)
+    # The page is written where it is asked for.
+    assert len(lost) == len(FILES) - 1
     assert all("the report is lost" in line and "No space left on device" in line for line in lost)
 
 
@@ -98,7 +99,14 @@ def test_the_verdict_is_printed_before_reports_are_written(
     order: list[str] = []
     said, written = output.say, files.write
     monkeypatch.setattr(output, "say", lambda text: (order.append(text), said(text)))
-    monkeypatch.setattr(files, "write", lambda path, content: (order.append(path.name), written(path, content)))
+
+    def write(path: Path, content: bytes, lasting: bool = True) -> None:
+        # Beside reports, how long checks take is kept for the next run.
+        if path.name in FILES:
+            order.append(path.name)
+        written(path, content, lasting=lasting)
+
+    monkeypatch.setattr(files, "write", write)
     assert run_crosscheck(str(FAKE), "--checks", "forward").exit_code == 0
     assert "THE SAME" in order[0]
     assert order[1:3] == ["report.json", "report.md"]

@@ -8,6 +8,7 @@ import pytest
 from crosscheck.pair import ladder, report, subject
 from crosscheck.pair.ladder import PairWanted
 from crosscheck.pair.result import PairResult
+from crosscheck.report import data
 
 sys.path.append(str(Path(__file__).parent))
 from planted import DROPOUT, FAULTS, INITIAL, LOOKS_LIKE, OPTIMIZER, PAIRS, Planted
@@ -77,7 +78,7 @@ def test_faults_of_several_kinds_are_found_at_once():
     for words in ("the rate were 0.3", "the weight decay were 0.0001", "values began at 0 everywhere"):
         assert any(words in one for one in said)
     assert "looks like" in report.plain_text(result)
-    assert "looks_like" in report.json(result).decode()
+    assert "looks_like" in data.render(report.report_of(result)).decode()
 
 
 def test_faults_are_many_and_none_twice():
