@@ -23,20 +23,21 @@ ROOT = Path(__file__).parents[2]
 
 LIBRARIES = {
     "torch": ("torch",),
-    "flax": ("jax", "flax nnx", "flax linen", "optax"),
+    "flax": ("jax", "flax nnx", "flax linen"),
+    "": ("optax",),
     "equinox": ("equinox",),
     "haiku": ("haiku",),
     "keras": ("keras",),
     "mlx": ("mlx",),
 }
-"""By environment."""
+"""By environment; what runs this has optax in the version of the table of optimizers."""
 
 
 def main() -> None:
     found: dict[str, dict[str, object]] = {}
     versions: dict[str, str] = {}
     for place, libraries in LIBRARIES.items():
-        python = environment(Path(sys.argv[1]), place)
+        python = environment(Path(sys.argv[1]), place) if place else Path(sys.executable)
         ran = subprocess.run(
             [python, SCRIPT, *libraries],
             check=True,
