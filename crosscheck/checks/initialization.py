@@ -103,9 +103,9 @@ def tests(table: Sequence[Parameter]) -> int:
     for earlier, parameter in enumerate(random):
         count = parameter.blocks
         parts = _parts(parameter)
-        # Seven of the whole tensor, its elements, rows and columns, rows and columns with each other, two of each
+        # Eight of the whole tensor, its elements, rows and columns, rows and columns with each other, two of each
         # block, one of each two parts, three of each earlier tensor.
-        total += 12 + (2 * count if count > 1 else 0) + parts * (parts - 1) // 2 + 3 * earlier
+        total += 13 + (2 * count if count > 1 else 0) + parts * (parts - 1) // 2 + 3 * earlier
     return total
 
 
@@ -138,6 +138,7 @@ def _judge(table: Sequence[Parameter], place: Place, arrays: Arrays) -> Iterator
         yield from _independent(place, parameter, unit, earlier, level)
         earlier.append((name, unit))
         yield from _elements(place, parameter, array, level)
+        yield _resolved(place, name, values, level)
         yield from _far_apart(place, parameter, arrays.get(f"{FAR}/{name}"), level)
 
 
@@ -159,6 +160,22 @@ def _distinct(
     if count**2 / 2 * 2.0 ** (-RESOLUTION * size) < level:
         different = len(np.unique(values.reshape(count, -1), axis=0))
         yield place.equal(name, different, count, f"different tensors, of so many seeds{note}")
+
+
+def _resolved(place: Place, name: str, values: np.ndarray, level: float) -> Comparison:
+    """Numbers of elements and seeds come again no more often than those with RESOLUTION bits do: who draws in a
+    narrower dtype has few of them, and the law's moments all the same.
+
+    Two are equal with a chance of 2^-RESOLUTION; twice that leaves room for a normal law, whose numbers are denser in
+    the middle. So the pairs that are equal are at most Poisson of that mean.
+    """
+    # Not at the top: workers never judge, and SciPy takes longer to import than their work on a small model.
+    from scipy import stats
+
+    again = values.size - len(np.unique(values))
+    limit = float(stats.poisson.isf(level, values.size * (values.size - 1) / 2 * 2.0 ** (1 - RESOLUTION)))
+    note = "numbers that were drawn before, of all elements and seeds"
+    return place.limited(f"{name}, come again", (again, 0), float(again), max(limit, 1.0), values.size, note)
 
 
 def _far_apart(place: Place, parameter: Parameter, drawn: np.ndarray | None, level: float) -> Iterator[Comparison]:

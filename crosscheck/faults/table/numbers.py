@@ -147,6 +147,16 @@ FAULTS: tuple[Fault, ...] = (
         precision="float32",
     ),
     Fault(
+        name="drawn-in-bfloat16",
+        what="Tensors are drawn in bfloat16, whose few numbers have the law's moments.",
+        implementation="torch_impl",
+        edits=(Edit("parameters.py:draw", "    return values\n", "    return values.bfloat16().to(dtype)\n"),),
+        experiment="hello-gru",
+        check="initialization",
+        tensor="rnn.weight_ih_l0, come again",
+        precision="float32",
+    ),
+    Fault(
         name="float64-starts-twice-as-wide",
         what="In float64 alone the law is twice as wide.",
         implementation="torch_impl",
