@@ -74,8 +74,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "contract.py:gradients",
-                "_compute(experiment, parameters, batch, settings, dropout)",
-                "_compute(\n        experiment, parameters, batch, settings,"
+                "_compute(function, experiment, parameters, batch, settings, dropout)",
+                "_compute(\n        function, experiment, parameters, batch, settings,"
                 " dropout + 1 if isinstance(dropout, int) else dropout\n    )",
             ),
         ),
