@@ -6,6 +6,7 @@ another way, such as a process that it starts, says so: `@pytest.mark.needs("tor
 """
 
 import ast
+import gc
 import os
 import shutil
 import sys
@@ -146,6 +147,12 @@ def keep_bytecode() -> None:
     if sys.dont_write_bytecode and place and cache.wanted():
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = str(Path(place) / "bytecode")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what stays, frameworks and tests, out of the search for garbage, which tracing starts time and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
