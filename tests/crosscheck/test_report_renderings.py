@@ -16,6 +16,7 @@ import jsonschema
 import msgspec
 import numpy as np
 import pytest
+from junitparser import Error, Failure, JUnitXml, Skipped
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console
@@ -320,9 +321,8 @@ def test_a_rendering_that_says_otherwise_is_seen(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", RUNS)
 def test_a_common_reader_takes_the_xml(name: str) -> None:
     """What its totals say is what its cases say, and what the report does."""
-    reader = pytest.importorskip("junitparser")
     report = RUNS[name]()
-    read = reader.JUnitXml.fromstring(junit.render(report))
+    read = JUnitXml.fromstring(junit.render(report))
     kinds: Counter[type] = Counter()
     for suite, subject in zip(read, report.subjects, strict=True):
         assert (suite.name, suite.tests) == (subject.name, len(subject.cells))
@@ -334,8 +334,8 @@ def test_a_common_reader_takes_the_xml(name: str) -> None:
             sources = [line for number in cell.causes[:1] for line in report.causes[number].sources]
             assert case._elem.get("file") == (sources[0].file if sources else None)
     assert read.tests == sum(len(subject.cells) for subject in report.subjects)
-    assert (read.failures, read.errors) == (kinds[reader.Failure], kinds[reader.Error])
-    assert read.skipped == kinds[reader.Skipped]
+    assert (read.failures, read.errors) == (kinds[Failure], kinds[Error])
+    assert read.skipped == kinds[Skipped]
     assert bool(read.failures + read.errors) == bool(report.exit_code)
 
 
