@@ -196,6 +196,9 @@ if (shots) {
     if (place) await page.evaluate((to) => location.assign(to), place);
     await page.waitForTimeout(200);
     await page.screenshot({ path: resolve(shots, `${name}.png`) });
+    // README's: how far the loss is from its bound, of one experiment.
+    if (name === "page-passing")
+      await page.locator(".pictures").first().screenshot({ path: resolve(shots, "page-pictures.png") });
     await page.context().close();
   }
 }
