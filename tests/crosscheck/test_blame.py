@@ -308,7 +308,7 @@ def test_the_step_at_which_an_optimizer_departs(experiment: str, part: str, name
 def test_the_step_at_which_a_training_departs(
     name: str, part: str, stage: str, step: int, largest: int, monkeypatch: pytest.MonkeyPatch
 ):
-    experiment = override(load(name), training__epochs=8)
+    experiment = override(load(name), training__epochs=12)
     monkeypatch.setattr(equations, "LARGEST", largest)
 
     def train(original: Any, experiment: Any, state: Any, epochs: int, seed: int, settings: Any, **named: Any) -> Any:
