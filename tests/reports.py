@@ -13,8 +13,19 @@ def load(directory: Path) -> dict[str, Any]:
     empty where there is none."""
     if not (directory / data.NAME).exists():
         return {}
-    found = msgspec.to_builtins(data.read(directory))
+    found = _lists(msgspec.to_builtins(data.read(directory)))
     found["experiments"] = [{**one, "experiment": one["name"]} for one in found["subjects"]]
     if found["kind"] == "pair":
         found["cells"] = found["subjects"][0]["cells"]
     return found
+
+
+def _lists(value: Any) -> Any:
+    """The same as JSON has it, where every sequence is a list."""
+    match value:
+        case dict():
+            return {key: _lists(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_lists(item) for item in value]
+        case _:
+            return value

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from spec.environment import SMALLEST_NORMAL, DeviceFound, Environment, product_error, telling
+from torch_impl.arrays import to_tensor
 
 
 def look() -> Environment:
@@ -16,15 +17,15 @@ def look() -> Environment:
     return Environment(
         versions={"torch": str(torch.__version__)},
         devices=[found(name, device) for name, device in devices.items()],
-        floating=str(torch.tensor(1.0).dtype).removeprefix("torch."),
+        floating=str(torch.get_default_dtype()).removeprefix("torch."),
         keeps_subnormals=True,
     )
 
 
 def found(name: str, device: Any) -> DeviceFound:
     """How that device computes."""
-    matrix = torch.from_numpy(telling()).to(device)
-    smallest = torch.from_numpy(np.full(8, SMALLEST_NORMAL, np.float32)).to(device)
+    matrix = to_tensor(telling(), device=device)
+    smallest = to_tensor(np.full(8, SMALLEST_NORMAL, np.float32), device=device)
     return DeviceFound(
         name=name,
         kind=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),

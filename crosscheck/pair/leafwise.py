@@ -109,4 +109,6 @@ def _close(
 ) -> Comparison:
     one, two = (side.astype(place.precision)[None] for side in (first, second))
     bound = np.asarray(allowed)[None]
-    return msgspec.structs.replace(place.close(tensor, one, two, allowed=bound, stepwise=True, keep=keep), step=None)
+    return msgspec.structs.replace(
+        place.close(tensor, one, two, allowed=bound, stepwise=True, keep=keep), step=None, growth=None
+    )

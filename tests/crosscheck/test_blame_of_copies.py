@@ -144,7 +144,7 @@ def test_the_copy_is_blamed(planted: Planted, tmp_path: Path, capsys: pytest.Cap
     if planted.wrong:
         assert (departure["wrong"], departure["downstream"]) == (list(planted.wrong), list(planted.downstream))
     assert f" at fault {copy} (" in " ".join(capsys.readouterr().out.split())
-    assert f"- at fault: `{copy} (" in (tmp_path / "report" / "report.md").read_text()
+    assert f"- at fault: `{copy}` (" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_recordings_are_blamed_alike_and_the_command_shows_the_same_failure(

@@ -39,7 +39,10 @@ def tried() -> list[TriedVersions]:
     found = []
     for path in sorted(folder.glob("*.txt")) if folder else []:
         python = path.stem.removeprefix("lowest-")
-        pins = [line.split("==") for line in path.read_text().splitlines() if re.match(r"[\w.-]+==", line)]
+        if not re.fullmatch(r"[\d.]+", python):  # What the documentation is built with.
+            continue
+        # Names are one whatever their case: pip freeze writes them as their authors do.
+        pins = [line.lower().split("==") for line in path.read_text().splitlines() if re.match(r"[\w.-]+==", line)]
         found.append(TriedVersions(python, python != path.stem, dict(pins)))
     return found
 
