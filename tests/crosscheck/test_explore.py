@@ -344,7 +344,9 @@ def narrowed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Experiment]
 @pytest.fixture
 def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where failing experiments are kept, for the test alone."""
-    # Not by the environment, which workers that are lent have in common.
+    # Another environment, so that no worker is lent: one that is given back in the midst of an experiment that is being
+    # shrunk would answer the next test with it.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "explored", lambda: tmp_path / "explored")
     return tmp_path / "explored"
 
