@@ -28,7 +28,7 @@ OF_FLAX = (
     *("hello-gru-clipping", "hello-lstm-adamw-warm-up"),
 )
 """Every model, and whatever acts on members each for itself. `vmap` knows no other options of a model, and each takes
-seconds to compile; crosscheck's check of members goes through all experiments."""
+seconds to compile; the check of members, with --thorough, compiles those of all experiments."""
 ALL = [("torch_impl", name) for name in covering(TRAINED)] + [("flax_impl", name) for name in OF_FLAX]
 METHODS = {"torch_impl": "vmap", "flax_impl": "jit(vmap(scan))"}
 AS_SHIPPED = ("last-step-classifier", "hello-transformer-dropout")
