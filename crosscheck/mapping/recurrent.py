@@ -339,6 +339,11 @@ def _summands(window: Window, vector: Vector, gate: int, reading: Reading) -> tu
     if window.layer.kind == "gru" and gate == 2:
         # The reset gate scales what is on the state's side of the sum.
         return ("bias_hh",) if vector.beside == "hh" else ("bias_ih",)
+    if len(beside) == 2 == sum(map(has, window.vectors)):
+        # One is added to a product, the other to the sum of both products: two summands of one sum, one for each bias.
+        (product,) = beside - {"both"}
+        own = product if vector.beside == product else {"ih": "hh", "hh": "ih"}[product]
+        return (f"bias_{own}",)
     return ("bias_ih", "bias_hh")
 
 

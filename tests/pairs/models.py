@@ -317,6 +317,26 @@ def rows_of_biases_port(inputs: int = 5, hidden: int = 7) -> Any:
     }
 
 
+def bias_of_the_sum_port() -> Any:
+    """A plain RNN that adds one bias to the input's product and the other to the sum of both products."""
+
+    def run(p: Any, x: jax.Array) -> jax.Array:
+        def step(h: jax.Array, i: jax.Array) -> Any:
+            h = jnp.tanh(i + h @ p["recurrent"] + p["recurrent_bias"])
+            return h, h
+
+        h = jnp.zeros((x.shape[0], 7), x.dtype)
+        taken = x @ p["kernel"] + p["bias"]
+        return jnp.moveaxis(jax.lax.scan(step, h, jnp.moveaxis(taken, 1, 0))[1], 0, 1)
+
+    return run, {
+        "kernel": jnp.zeros((5, 7)),
+        "bias": jnp.zeros(7),
+        "recurrent": jnp.zeros((7, 7)),
+        "recurrent_bias": jnp.zeros(7),
+    }
+
+
 CASES = {
     "lstm": recurrent(nn.LSTM, nnx.LSTMCell, "cannot train alike"),
     "optimized lstm": recurrent(nn.LSTM, nnx.OptimizedLSTMCell, "cannot train alike"),
@@ -326,6 +346,9 @@ CASES = {
     # A gate's matrix of input and state, joined, would have as many numbers as the input's of all gates.
     "sizes that coincide": Case(
         lambda: nn.GRU(4, 8, batch_first=True), lambda: rows_of_biases_port(4, 8), alike(3, 4, 4), outputs_alone
+    ),
+    "bias of the sum": Case(
+        lambda: nn.RNN(5, 7, batch_first=True), bias_of_the_sum_port, alike(3, 4, 5), outputs_alone
     ),
     "convolutions": Case(Convolutions, ConvolutionsPort, images),
     "encoder layer": Case(lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), EncoderPort, alike(3, 5, 8)),
