@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from crosscheck.bounds import rounding_spread
-from crosscheck.checks import LADDER, initialization, shipped_path, trajectory
+from crosscheck.checks import LADDER, gradients, initialization, shipped_path, trajectory
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.diagnosis.arbiter import Arbiter, Intercepted, ask, widened
 from crosscheck.diagnosis.finding import Blame, Departure
@@ -23,6 +23,7 @@ from crosscheck.explain import catalogue, laws, repetitions, trajectories
 from crosscheck.explain import known as tables
 from crosscheck.explain.explanation import STOPPED, Budget, Explanation, Fit, OutOfTime, settled
 from crosscheck.explain.variant import Case, Variant, Varied, applied
+from crosscheck.probes import equations
 from spec import reference
 from spec.framework import Settings
 from spec.parameters import Constant, Law, Normal, Parameters, Uniform
@@ -315,7 +316,12 @@ class Inquiry:
         return start, gradients
 
     def _asked(self, variant: Variant) -> Arrays:
-        """What the check records of the variant, in the side's precision."""
+        """What the check records of the variant, in the side's precision. Raises OutOfTime where that is more than the
+        equations are asked for: a budget ends nothing in the midst of one question."""
+        if self._check is gradients:
+            points = self._looked.points(self._failure.case, self._seed, self._failure.precision)
+            if not all(equations.affordable(self._subject, point.batch) for point in points):
+                raise OutOfTime
         found = ask(self._check, self._looked, self._failure, self._seed, Arbiter(Varied(variant)))
         kind = self._failure.precision
         return {name: array.astype(kind) if array.dtype.kind == "f" else array for name, array in found.items()}

@@ -16,12 +16,13 @@ from crosscheck.checks import LADDER
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.diagnosis import vote
 from crosscheck.explain import catalogue, experiments
-from crosscheck.explain.explanation import Explanation, Fit, settled
+from crosscheck.explain.explanation import Budget, Explanation, Fit, OutOfTime, settled
 from crosscheck.explain.variant import Case, Variant, Varied, applied, recipe
 from crosscheck.explain.variants import gelu, layer_norm
 from crosscheck.faults.plant import label
 from crosscheck.faults.table import FAULTS
 from crosscheck.faults.table.explained import EXPLAINED
+from crosscheck.probes import equations
 from crosscheck.report.details import looks_like
 from crosscheck.request import Request
 from spec import experiment as spec_experiments
@@ -278,3 +279,21 @@ def test_reports_say_what_it_looks_like():
     assert looks_like(None) == []
     tried = msgspec.structs.replace(found, looks_like="", tried=["a", "b"], stopped="not told apart: a; b")
     assert looks_like(tried) == [("looks like", "none of 2 known variants; not told apart: a; b")]
+
+
+def test_gradients_of_more_than_the_equations_are_asked_for_are_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One such question takes minutes, and a budget of time ends nothing in its midst."""
+
+    def asked(*_: object) -> None:
+        raise AssertionError("the reference was asked")
+
+    monkeypatch.setattr(experiments, "ask", asked)
+    place = Place("hello-gru", "gradients", "float64", "own", ("a", "b"))
+    failure = place.close("rnn.bias_ih_l0", np.zeros(3), np.ones(3), allowed=0.5)
+    names = ("a", "b")
+    inquiry = experiments.Inquiry(load("hello-gru"), failure, "b", {key: {} for key in names}, 0, Budget(60.0))
+    with pytest.raises(AssertionError, match="was asked"):
+        inquiry.explanation({}, "rnn.bias_ih_l0")
+    monkeypatch.setattr(equations, "LARGEST", 10)
+    with pytest.raises(OutOfTime):
+        inquiry.explanation({}, "rnn.bias_ih_l0")
