@@ -315,13 +315,19 @@ class Inquiry:
         start, gradients = arbiter.calls[-1].arguments
         return start, gradients
 
+    @cached_property
+    def _affordable(self) -> bool:
+        """Whether the equations can be asked what the check asks, as the check itself decides."""
+        if self._check is not gradients:
+            return True
+        points = self._looked.points(self._failure.case, self._seed, self._failure.precision)
+        return all(equations.affordable(self._subject, point.batch) for point in points)
+
     def _asked(self, variant: Variant) -> Arrays:
         """What the check records of the variant, in the side's precision. Raises OutOfTime where that is more than the
         equations are asked for: a budget ends nothing in the midst of one question."""
-        if self._check is gradients:
-            points = self._looked.points(self._failure.case, self._seed, self._failure.precision)
-            if not all(equations.affordable(self._subject, point.batch) for point in points):
-                raise OutOfTime
+        if not self._affordable:
+            raise OutOfTime
         found = ask(self._check, self._looked, self._failure, self._seed, Arbiter(Varied(variant)))
         kind = self._failure.precision
         return {name: array.astype(kind) if array.dtype.kind == "f" else array for name, array in found.items()}

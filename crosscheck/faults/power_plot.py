@@ -5,21 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from crosscheck.faults.findings import Power, Trial
+from crosscheck.report.styles import STYLES
 from crosscheck.request import DEFAULT_IMPLEMENTATIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# Okabe and Ito's colours, which differ for the colour-blind too; markers tell them apart in grey.
-STYLES = (
-    ("#0072B2", "o"),
-    ("#D55E00", "s"),
-    ("#009E73", "^"),
-    ("#CC79A7", "D"),
-    ("#E69F00", "v"),
-    ("#56B4E9", "P"),
-    ("#000000", "X"),
-)
 
 
 def power_plot(trials: Sequence[Trial]) -> bytes:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from crosscheck.report import data
 from crosscheck.report.markup import head, inline, row
-from crosscheck.report.model import FAILING, OPEN, ReportStatus, RunReport
+from crosscheck.report.model import FAILING, OPEN, ReportSide, ReportStatus, RunReport
 from crosscheck.report.rows import say
 from spec import text
 
@@ -117,7 +117,7 @@ def between(before: RunReport, after: RunReport) -> Changes:
         flips=flips,
         headroom=list(_headroom(before, after)),
         ratios=list(_ratios(before, after)),
-        versions=list(_versions(before, after)),
+        versions=list(_versions(before.sides, after.sides)),
         added=[name for name in two if name not in one],
         removed=[name for name in one if name not in two],
         checks_added=[check for check in after.checks if check not in before.checks],
@@ -195,8 +195,8 @@ def _has_moved(before: float, after: float) -> bool:
     return low != high and high >= MOVED * low
 
 
-def _versions(before: RunReport, after: RunReport) -> Iterator[VersionChange]:
-    for was, side in zip(before.sides, after.sides, strict=True):
+def _versions(before: Sequence[ReportSide], after: Sequence[ReportSide]) -> Iterator[VersionChange]:
+    for was, side in zip(before, after, strict=True):
         for one, two in ((was.versions, side.versions), (was.machine, side.machine)):
             yield from (
                 VersionChange(side=side.name, package=name, before=one.get(name, ""), after=two.get(name, ""))
@@ -222,7 +222,6 @@ def of_recordings(report: RunReport) -> Changes:
                 ratio = {"before": 0.0, "after": cell.ratio, "sense": "worse"}
                 moved.append(MovedFigure(subject=subject.name, check=cell.check, precision="", **ratio))
     one, two = report.sides
-    names = (_names(one.versions, two.versions), _names(one.machine, two.machine))
     return Changes(
         before="what the first recordings hold",
         after=report.verdict,
@@ -232,14 +231,7 @@ def of_recordings(report: RunReport) -> Changes:
         worse=any(flip.sense == "worse" for flip in flips),
         flips=flips,
         ratios=sorted(moved, key=lambda each: -each.after),
-        versions=[
-            VersionChange(side=two.name, package=name, before=first.get(name, ""), after=second.get(name, ""))
-            for first, second, known in zip(
-                (one.versions, one.machine), (two.versions, two.machine), names, strict=True
-            )
-            for name in known
-            if first.get(name, "") != second.get(name, "")
-        ],
+        versions=list(_versions([one], [two])),
     )
 
 

@@ -6,20 +6,10 @@ from typing import TYPE_CHECKING
 
 from crosscheck.report.history import PastRun
 from crosscheck.report.model import FAILING, OPEN
+from crosscheck.report.styles import STYLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-STYLES = (
-    ("#0072B2", "o"),
-    ("#D55E00", "s"),
-    ("#009E73", "^"),
-    ("#CC79A7", "D"),
-    ("#E69F00", "v"),
-    ("#56B4E9", "P"),
-    ("#000000", "X"),
-)
-"""Okabe and Ito's colours, which differ for the colour-blind too; markers tell them apart in grey."""
 
 LAST = 100
 """So many runs are drawn, the last ones."""

@@ -290,10 +290,14 @@ def test_gradients_of_more_than_the_equations_are_asked_for_are_not_explained(mo
     monkeypatch.setattr(experiments, "ask", asked)
     place = Place("hello-gru", "gradients", "float64", "own", ("a", "b"))
     failure = place.close("rnn.bias_ih_l0", np.zeros(3), np.ones(3), allowed=0.5)
-    names = ("a", "b")
-    inquiry = experiments.Inquiry(load("hello-gru"), failure, "b", {key: {} for key in names}, 0, Budget(60.0))
+
+    def explanation() -> Explanation | None:
+        recordings: Any = {key: {} for key in ("a", "b")}
+        inquiry = experiments.Inquiry(load("hello-gru"), failure, "b", recordings, 0, Budget(60.0))
+        return inquiry.explanation({}, "rnn.bias_ih_l0")
+
     with pytest.raises(AssertionError, match="was asked"):
-        inquiry.explanation({}, "rnn.bias_ih_l0")
+        explanation()
     monkeypatch.setattr(equations, "LARGEST", 10)
     with pytest.raises(OutOfTime):
-        inquiry.explanation({}, "rnn.bias_ih_l0")
+        explanation()

@@ -108,13 +108,12 @@ RULES = (
         "NVIDIA_TF32_OVERRIDE", on("NVIDIA's libraries round products to TF32, whatever either framework asks for")
     ),
     SettingRule("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", on("torch rounds products on a GPU to TF32, JAX need not")),
-    SettingRule(
-        "ONEDNN_DEFAULT_FPMATH_MODE",
-        other_than("", "strict", what="oneDNN may round torch's products and convolutions to bfloat16 or TF32"),
-    ),
-    SettingRule(
-        "DNNL_DEFAULT_FPMATH_MODE",
-        other_than("", "strict", what="oneDNN may round torch's products and convolutions to bfloat16 or TF32"),
+    *(
+        SettingRule(
+            name,
+            other_than("", "strict", what="oneDNN may round torch's products and convolutions to bfloat16 or TF32"),
+        )
+        for name in ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
     ),
     SettingRule(
         "CUBLAS_WORKSPACE_CONFIG",
