@@ -34,7 +34,8 @@ comma := ,
 INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck faults test test-pairs test-page test-weights test-maps test-lesson test-large-pair test-clean-pairs test-signals tables-optimizers tables-layers tables-pages docs docs-links lesson-outputs lint types check format clean test-explain tables-defaults
+.PHONY: crosscheck faults test test-pairs test-page test-weights test-maps test-lesson test-large-pair test-clean-pairs test-explain \
+  test-signals tables-optimizers tables-layers tables-defaults tables-pages docs docs-links lesson-outputs lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
