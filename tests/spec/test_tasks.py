@@ -6,7 +6,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from spec import tasks
 from spec.errors import InvalidBatch
 from spec.experiment import load, override, shipped
 from spec.models import Embedding, Features
@@ -23,6 +22,7 @@ from spec.tasks import (
     Noise,
     Spelling,
     check,
+    drawing,
     predictions,
     random_batch,
     repeat,
@@ -98,7 +98,7 @@ def test_first_symbol_trains_on_uniform_draws() -> None:
 def test_first_symbol_draws_a_block_of_steps_once_and_lets_nobody_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
     # A seed of its own: whatever other tests have drawn is not drawn again.
     seed, drawn = 1234, []
-    monkeypatch.setattr(tasks, "generator_for", lambda *labels: drawn.append(labels) or generator_for(*labels))
+    monkeypatch.setattr(drawing, "generator_for", lambda *labels: drawn.append(labels) or generator_for(*labels))
     for step in range(STEPS_DRAWN_TOGETHER):
         batch = FIRST.batch(seed, step, "float32")
         expected = bytes_of(batch)

@@ -1,0 +1,133 @@
+"""What every task is made of: the batch, the base of all tasks, and what is done to batches."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
+import numpy as np
+
+IGNORED = -100
+"""The target of a step that no loss counts, such as padding. Source: `torch.nn.CrossEntropyLoss.ignore_index`."""
+
+
+class Batch(NamedTuple):
+    """One batch; a NamedTuple, hence easily mapped to a framework's own arrays.
+
+    inputs: floating (batch, time, features) or int64 indices (batch, time).
+    targets: int64 (batch, time), or (batch,) where one step is read out; IGNORED where nothing is asked.
+    lengths: int64 (batch,), valid steps of each sequence, 0 for some if not for all; None where all are full.
+    decoder_inputs: int64 (batch, target time), the targets shifted right behind the start symbol; None where the
+        task has none. Only a decoder reads them.
+    initial: floating states before the first step, names and shapes as `Model.initial_states` has them; None where
+        they are zero.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    lengths: np.ndarray | None = None
+    decoder_inputs: np.ndarray | None = None
+    initial: dict[str, np.ndarray] | None = None
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all tasks.
+
+    Each also has, as a field or as a property: `classes`, how many to choose from; `length`, steps of an input;
+    `batch_size`, sequences of a training batch; `input_size`, features of a step or number of indices; `indices`,
+    whether inputs are indices for an embedding.
+
+    Batches of a task have no states to begin with, whose shapes are the model's: `Experiment.batch` adds them.
+    """
+
+    drawn: ClassVar[bool] = True
+    """Whether batches depend on the seed and the step; where they do not, one serves for all."""
+
+    drawn_together: ClassVar[int] = 1
+    """Steps whose batches come out of one generator."""
+
+    ragged: ClassVar[bool] = False
+    """Whether batches have lengths."""
+
+    spells: ClassVar[bool] = False
+    """Whether batches have what a decoder reads."""
+
+    @property
+    def readout(self) -> str:
+        """Which steps are asked for, as `Model.readout` has it."""
+        return "every step"
+
+    @property
+    def initial_deviation(self) -> float:
+        """Standard deviation of the states that recurrent models begin with; 0 where they begin with zeros."""
+        return 0.0
+
+    def batch(self, seed: int, step: int, dtype: str) -> Batch:
+        """The training batch of that step. Features have the given dtype ("float32" or "float64")."""
+        raise NotImplementedError
+
+    def batches(self, seed: int, steps: range, dtype: str) -> Batch:
+        """The training batches of at least one step, in the order of `steps`, which every array's first axis is."""
+        if self.drawn:
+            return stack_batches([self.batch(seed, step, dtype) for step in steps])
+        return map_arrays(lambda array: np.broadcast_to(array, (len(steps), *array.shape)), self.batch(seed, 0, dtype))
+
+    def evaluation_batch(self, dtype: str) -> Batch:
+        """The batch on which the model is judged, the same at every epoch."""
+        raise NotImplementedError
+
+    def describe(self, predictions: np.ndarray, batch: Batch) -> str:
+        """A few words on the predictions, for the line that training prints."""
+        right = np.mean((predictions == batch.targets)[batch.targets != IGNORED])
+        return f"Accuracy: {right:.3f}"
+
+
+def map_arrays(function: Callable[..., Any], *batches: Batch) -> Batch:
+    """The function of each array that the batches have, and of its counterparts; None where they have none."""
+    first, *others = batches
+    arrays: Any = (
+        None if column[0] is None else function(*column)
+        for column in zip(*(batch[:4] for batch in batches), strict=True)
+    )
+    initial = first.initial
+    if initial is not None:
+        initial = {
+            name: function(state, *(other.initial[name] for other in others if other.initial is not None))
+            for name, state in initial.items()
+        }
+    return Batch(*arrays, initial=initial)
+
+
+def stack_batches(batches: Sequence[Batch]) -> Batch:
+    """Batches of the same shapes as one, every array with a leading axis."""
+    return map_arrays(lambda *arrays: np.stack(arrays), *batches)
+
+
+def repeat(batch: Batch, times: int) -> Batch:
+    """A batch of the same sequences so many times over."""
+    arrays: Any = (None if array is None else np.concatenate([array] * times) for array in batch[:4])
+    # The sequences are a state's last axis but one.
+    states = (batch.initial or {}).items()
+    initial = {name: np.concatenate([state] * times, axis=-2) for name, state in states} or None
+    return Batch(*arrays, initial=initial)
+
+
+def valid_steps(lengths: np.ndarray, time: int) -> np.ndarray:
+    """True where a step belongs to its sequence, False where it is padding, (batch, time)."""
+    return np.arange(time) < lengths[:, None]
+
+
+def shift_right(targets: np.ndarray, start: int) -> np.ndarray:
+    """What a decoder sees under teacher forcing: `start`, then all targets but the last. Shape (..., time)."""
+    previous = np.concatenate([np.full_like(targets[..., :1], start), targets[..., :-1]], axis=-1)
+    return np.where(previous == IGNORED, start, previous)
+
+
+def predictions(logits: np.ndarray) -> np.ndarray:
+    """The chosen classes, int64, shape of the logits without their last axis. Ties go to the lowest index."""
+    return np.argmax(logits, axis=-1)
+
+
+def solved(logits: np.ndarray, batch: Batch) -> bool:
+    """Whether every step that is asked for is predicted right."""
+    asked = batch.targets != IGNORED
+    return bool(np.all(predictions(logits)[asked] == batch.targets[asked]))
