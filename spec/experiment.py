@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import json
 import math
+import os
 import re
 import tomllib
 from importlib import resources
@@ -27,7 +28,7 @@ from spec.limits import (
 )
 from spec.models import AnyModel, Embedding
 from spec.subject import ExperimentSubject
-from spec.tasks import EVALUATED, AnyTask, Echo
+from spec.tasks import EVALUATED, AnyTask, Echo, Text
 from spec.training import AnyOutcome, NotStated, Training, Walk
 from spec.typical import NOT_DRAWN, typical
 
@@ -103,7 +104,8 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
         """Raise ValueError for products of sizes that are beyond spec.limits."""
         model, task, training = self.model, self.task, self.training
         # Judged one sequence at a time where batches are one, or EVALUATED; a FirstSymbol's are bounded by the task.
-        sequences = max(task.batch_size, EVALUATED) if isinstance(task, Echo) else task.batch_size
+        judged = EVALUATED if isinstance(task, Echo) else task.evaluated if isinstance(task, Text) else 1
+        sequences = max(task.batch_size, judged)
         outputs = sequences * (1 if model.readout == "last step" else task.length) * model.classes
         shapes = model.initial_states(task.batch_size).values() if task.initial_deviation else ()
         states = sum(math.prod(shape) for shape in shapes)
@@ -119,8 +121,13 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits that change with any value of the experiment."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:12]
+        """Twelve hexadecimal digits that change with any value of the experiment, and any byte of its data.
+
+        Where the data stand is no matter.
+        """
+        values = msgspec.to_builtins(self)
+        values["task"].pop("path", None)
+        return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()[:12]
 
     @property
     def multiplications_per_step(self) -> int:
@@ -188,6 +195,10 @@ def parse(text: str, name: str, file: str = "<text>") -> Experiment:
         raise SpecError(file, "file", "valid TOML", "values that are nested too deeply") from None
     if "name" in raw:
         raise SpecError(file, "name", "no such key (the file's name is the experiment's)", repr(raw["name"]))
+    task = raw.get("task")
+    if isinstance(task, dict) and isinstance(task.get("path"), str) and task["path"]:
+        # From here on it is read in whatever folder a process works.
+        task["path"] = os.path.abspath(os.path.join(os.path.dirname(file), task["path"]))
     return convert({"name": name, **raw}, file)
 
 

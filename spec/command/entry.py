@@ -37,6 +37,7 @@ from spec.framework import Device, Framework, Precision, Settings
 from spec.lock import locked
 from spec.options import had, leaves_out
 from spec.parameters import Parameters
+from spec.tasks import Text
 from spec.text import any_encoding, width
 from spec.training import Walk, initial_state
 
@@ -136,6 +137,7 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     add("--epochs", type=int, metavar="N", help="instead of the experiment's; with --resume, more than it had")
     add("--learning-rate", type=float, metavar="X", help="instead of the experiment's")
     add("--batch-size", type=int, metavar="N", help="instead of the experiment's")
+    add("--data", type=path_argument, metavar="PATH", help="a file or folder of your own, for an experiment on a text")
     add("--device", choices=get_args(Device), default=default.device, help="to compute on (default: %(default)s)")
     add("--precision", choices=get_args(Precision), help=f"to compute in (default: {default.precision})")
     add(
@@ -329,6 +331,13 @@ def with_values(experiment: Experiment, options: argparse.Namespace) -> Experime
         "training__optimizer__learning_rate": options.learning_rate,
         "task__batch_size": options.batch_size,
     }
+    if options.data is not None:
+        if not isinstance(experiment.task, Text):
+            raise UsageError(
+                f"--data: expected an experiment whose task is Text, got {experiment.name}, "
+                f"whose task is {type(experiment.task).__name__}"
+            )
+        changes |= {"task__path": os.path.abspath(options.data), "task__digest": ""}
     given = {path: value for path, value in changes.items() if value is not None}
     return override(experiment, **given) if given else experiment
 

@@ -13,7 +13,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="e
 
     parameters: how many values are trained. epochs: of the whole recipe; 0 for a walk, whatever the recipe says.
     epochs_done: before this start.
-    directory: where the run leaves its files, if it leaves any. checksum: of all other fields, see `sealed`: it stands
+    data: what the batches are drawn from, where that is somebody's. directory: where the run leaves its files, if it
+    leaves any. checksum: of all other fields, see `sealed`: it stands
     here and not in a checkpoint, which has the same bits however often a run was started.
     """
 
@@ -28,6 +29,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="e
     epochs: int
     epochs_done: int
     directory: str | None
+    data: str = ""
     checksum: str = ""
 
     def sealed(self) -> "Start":
@@ -41,11 +43,11 @@ class WeightsFitted(msgspec.Struct, frozen=True, kw_only=True, tag="weights", ta
     said: tuple[str, ...]
 
 
-class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag="epoch", tag_field="event"):
+class Epoch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="epoch", tag_field="event"):
     """One epoch, counted from 1.
 
     loss: mean of the training losses, each before its step. evaluation_loss, solved, predicted: after the epoch, in
-    eval mode, on the task's evaluation batch.
+    eval mode, on the task's evaluation batch. bits_per_byte: there too, where the targets are bytes of a text.
     """
 
     epoch: int
@@ -53,6 +55,7 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag="epoch", tag_field="e
     evaluation_loss: float
     solved: bool
     predicted: str
+    bits_per_byte: float | None = None
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="event"):

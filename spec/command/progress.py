@@ -85,6 +85,8 @@ class Lines:
         length = f"{event.epochs} epochs" if event.epochs else "nothing is trained"
         tell(f"precision {event.precision}, seed {event.seed}, {event.parameters} parameters, {length}")
         tell(f"seed {event.seed} draws otherwise in each framework; --init-weights starts two alike")
+        if event.data:
+            tell(f"data {event.data}")
         if event.directory is not None:
             tell(f"run directory {event.directory}")
 
@@ -107,7 +109,8 @@ class Lines:
             def report(event: Epoch) -> None:
                 advance(event.epoch, f"{event.loss:.4f}")
                 if event.epoch % log_every == 0 or event.epoch == epochs:
-                    tell(f"{event.predicted}, epoch {event.epoch}/{epochs}, loss {event.loss:.4f}")
+                    bits = "" if event.bits_per_byte is None else f"{event.bits_per_byte:.4f} bits per byte, "
+                    tell(f"{bits}{event.predicted}, epoch {event.epoch}/{epochs}, loss {event.loss:.4f}")
 
             yield report
 

@@ -59,6 +59,7 @@ class Request(NamedTuple):
             epochs=self.experiment.training.epochs,
             epochs_done=epochs_done,
             directory=encodable(str(directory.path)) if directory else None,
+            data=encodable(self.experiment.task.source),
         ).sealed()
 
     def checkpoint(self, state: State, epochs: int, metrics: str = "") -> Checkpoint:
@@ -208,6 +209,7 @@ def measure(
             evaluation_loss=evaluation_loss,
             solved=solved(logits, batch),
             predicted=task.describe(predictions(logits), batch),
+            bits_per_byte=task.bits_per_byte(logits, batch),
         )
         records.append(record)
     return records, None

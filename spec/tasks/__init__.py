@@ -23,8 +23,9 @@ from spec.tasks.noise import Noise
 from spec.tasks.random_batch import random_batch
 from spec.tasks.spelling import Spelling
 from spec.tasks.states import draw_initial, evaluation_initial
+from spec.tasks.text import Text
 
-AnyTask = Spelling | FirstSymbol | Noise | Echo
+AnyTask = Spelling | FirstSymbol | Noise | Echo | Text
 
 __all__ = [
     "EVALUATED",
@@ -37,6 +38,7 @@ __all__ = [
     "Noise",
     "Spelling",
     "Task",
+    "Text",
     "check",
     "check_shapes",
     "draw_initial",

@@ -75,6 +75,16 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """The batch on which the model is judged, the same at every epoch."""
         raise NotImplementedError
 
+    @property
+    def source(self) -> str:
+        """What the batches are drawn from, for people, where that is somebody's data; empty where it is not."""
+        return ""
+
+    def bits_per_byte(self, logits: np.ndarray, batch: Batch) -> float | None:
+        """What a byte of the batch's targets takes, where they are bytes of a text; None where they are not."""
+        del logits, batch
+        return None
+
     def describe(self, predictions: np.ndarray, batch: Batch) -> str:
         """A few words on the predictions, for the line that training prints."""
         right = np.mean((predictions == batch.targets)[batch.targets != IGNORED])

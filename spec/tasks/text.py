@@ -1,0 +1,164 @@
+"""The next byte of a text."""
+
+from functools import lru_cache
+from importlib import resources
+from typing import Annotated, ClassVar, NamedTuple
+
+import msgspec
+import numpy as np
+
+from spec.errors import shorten
+from spec.models.base import Length, Size
+from spec.parameters import generator_for
+from spec.tasks import documents
+from spec.tasks.base import IGNORED, Batch, Task, map_arrays
+from spec.tasks.documents import Document, Documents
+from spec.tasks.drawing import STEPS_DRAWN_TOGETHER, out_of_blocks
+from spec.typical import NOT_DRAWN, typical
+
+SHIPPED = str(resources.files("spec") / "texts")
+"""The texts that come with ohlol, and are read where no path is given: pages of its documentation as they once were,
+and its licence, which is that of the pages as well (Apache 2.0)."""
+
+BYTES = 256
+"""Values of a byte."""
+
+Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+
+
+class Text(Task, frozen=True, kw_only=True, tag_field="name"):
+    """Say at each step of a text which byte comes next.
+
+    path: a file, or a folder of documents: all files in it, in the order of their names. Relative to the folder of the
+    experiment's file; none: the texts that come with ohlol. digest: see `spec.tasks.documents.Documents`. It is found
+    out where it is not given; a text that has another one is refused, so that no run goes on with other data.
+
+    validation: the share of each document, at its end, that is never trained on. Training draws windows of `length`
+    steps, each with the byte that follows; each window of each document's rest is as likely. Judged on up to
+    `evaluated` windows at equal distances in what is kept back. No window reaches from one document into another.
+    """
+
+    path: Annotated[str, NOT_DRAWN] = ""
+    digest: Annotated[str, NOT_DRAWN] = ""
+    length: Length
+    batch_size: Size
+    validation: Annotated[Share, typical(0.1, 0.25, 0.5)] = 0.1
+    evaluated: Annotated[Size, typical(1, 2, 3, 8)] = 32
+
+    drawn_together: ClassVar[int] = STEPS_DRAWN_TOGETHER
+
+    def __post_init__(self) -> None:
+        found = documents.find(self.path or SHIPPED)
+        if self.digest and self.digest != found.digest:
+            raise ValueError(
+                f"digest: expected {found.digest}, that of {self.path or SHIPPED}, got {shorten(self.digest)}: "
+                "the text is not the one that it was, or another"
+            )
+        for document in found.files:
+            kept = _held_back(document, self.validation)
+            for what, size in (("to train on", document.size - kept), ("to validate on", kept)):
+                if size <= self.length:
+                    raise ValueError(
+                        f"length: expected at most {max(size - 1, 0)}, since a sequence needs one byte more and "
+                        f"{document.path} has {size} bytes {what}, got {self.length}"
+                    )
+        msgspec.structs.force_setattr(self, "digest", found.digest)
+        _opened[self.path, found.digest] = found
+
+    @property
+    def classes(self) -> int:
+        return BYTES
+
+    @property
+    def input_size(self) -> int:
+        return BYTES
+
+    @property
+    def indices(self) -> bool:
+        return True
+
+    @property
+    def documents(self) -> Documents:
+        """The files that it draws from."""
+        return _opened[self.path, self.digest]
+
+    @property
+    def source(self) -> str:
+        return f"{self.path or 'the texts of ohlol'}: {self.documents.size} bytes, SHA-256 {self.digest}"
+
+    def batch(self, seed: int, step: int, dtype: str) -> Batch:
+        return map_arrays(lambda array: array[0], self.batches(seed, range(step, step + 1), dtype))
+
+    def batches(self, seed: int, steps: range, dtype: str) -> Batch:
+        del dtype  # Indices have none.
+        training, _ = _parts(self.documents, self.validation)
+        count, shape = training.windows(self.length), (STEPS_DRAWN_TOGETHER, self.batch_size)
+        return self._batch(training, out_of_blocks(steps, lambda block: _draw_windows(seed, block, count, shape)))
+
+    def evaluation_batch(self, dtype: str) -> Batch:
+        del dtype
+        _, validation = _parts(self.documents, self.validation)
+        count = validation.windows(self.length)
+        chosen = min(self.evaluated, count)
+        # In Python's integers: of a text of many gigabytes the product has more than 64 bits.
+        return self._batch(validation, np.array([number * count // chosen for number in range(chosen)], np.int64))
+
+    def _batch(self, part: "_Part", windows: np.ndarray) -> Batch:
+        """Of the numbers of windows, (..., batch)."""
+        found = part.read(windows.ravel(), self.length).reshape(*windows.shape, self.length + 1).astype(np.int64)
+        return Batch(found[..., :-1], found[..., 1:])
+
+    def bits_per_byte(self, logits: np.ndarray, batch: Batch) -> float:
+        """The mean of -log2 softmax(logits)[target] over the targets that are not IGNORED, in float64."""
+        asked = batch.targets != IGNORED
+        scores = logits[asked].astype(np.float64)
+        scores -= scores.max(axis=-1, keepdims=True)
+        chosen = np.take_along_axis(scores, batch.targets[asked][:, None], axis=-1)[:, 0]
+        return float(np.mean(np.log(np.exp(scores).sum(axis=-1)) - chosen) / np.log(2))
+
+
+_opened: dict[tuple[str, str], Documents] = {}
+"""By path and digest: a task looks at its folder when it is made, and not for every batch."""
+
+
+class _Part(NamedTuple):
+    """Of every document, the bytes from `first` on, `sizes` of them."""
+
+    documents: tuple[Document, ...]
+    first: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    def windows(self, length: int) -> int:
+        """How many windows of so many steps there are, each with a byte more."""
+        return sum(self.sizes) - length * len(self.sizes)
+
+    def read(self, windows: np.ndarray, length: int) -> np.ndarray:
+        """The bytes of windows (count,) by their numbers: uint8 (count, length + 1)."""
+        ends = np.cumsum(np.array(self.sizes, np.int64) - length)
+        owners = np.searchsorted(ends, windows, side="right")
+        found = np.empty((len(windows), length + 1), np.uint8)
+        for owner in np.unique(owners):
+            rows = np.flatnonzero(owners == owner)
+            begin = windows[rows] - (ends[owner - 1] if owner else 0) + self.first[owner]
+            content = documents.opened(self.documents[owner])
+            found[rows] = content[begin[:, None] + np.arange(length + 1)]
+        return found
+
+
+def _held_back(document: Document, validation: float) -> int:
+    """Bytes at a document's end that are never trained on."""
+    return int(np.ceil(document.size * validation))
+
+
+@lru_cache(maxsize=4)
+def _parts(found: Documents, validation: float) -> tuple[_Part, _Part]:
+    """What is trained on, and what is not."""
+    kept = [_held_back(document, validation) for document in found.files]
+    trained = tuple(document.size - of for document, of in zip(found.files, kept, strict=True))
+    return _Part(found.files, (0,) * len(kept), trained), _Part(found.files, trained, tuple(kept))
+
+
+@lru_cache(maxsize=2)
+def _draw_windows(seed: int, block: int, count: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The numbers of a block's windows, int64."""
+    return generator_for(seed, "batch", block).integers(0, count, shape, np.int64)
