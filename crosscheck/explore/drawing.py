@@ -6,6 +6,7 @@ belongs to. So nothing here knows a model, a task or an option by name.
 """
 
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -87,11 +88,23 @@ def build(name: str, choose: Choose) -> Experiment:
 
 def refused(raw: Raw) -> str | None:
     """The key that the spec says is wrong; None where it accepts the experiment."""
+    error = _refusal(raw)
+    return None if error is None else error.key
+
+
+def _refusal(raw: Raw) -> SpecError | None:
     try:
         experiments.convert(raw, "drawn")
     except SpecError as error:
-        return error.key
+        return error
     return None
+
+
+def _asked(raw: Raw, path: tuple[str, ...]) -> list[int]:
+    """The number that the spec says it expects at that path, where it names one: no field may know of it."""
+    error = _refusal(raw)
+    named = re.match(r"\d+", error.expected) if error is not None and error.key == ".".join(path) else None
+    return [int(named[0])] if named else []
 
 
 class _Drawing:
@@ -121,7 +134,8 @@ class _Drawing:
                 if chosen is not None and isinstance(chosen.type, inspect.StructType):
                     # It was tried in its simplest form; which it takes is drawn.
                     value = self.record(chosen.type)
-                if isinstance(value, int) and not isinstance(value, bool):
+                # A vocabulary that the spec asks for is no size that others are to coincide with.
+                if isinstance(value, int) and not isinstance(value, bool) and value not in _asked(raw, where):
                     self._sizes.append(value)
                 return _with(raw, where, value)
         raise Impossible(key)
@@ -173,6 +187,7 @@ class _Drawing:
                 case _:
                     found += _usual(choice)
                     found += [] if often else [*self._permitted(choice), *_rare(choice)]
+                    found += _asked(raw, path) if isinstance(choice.type, inspect.IntType) else []
         standing = _at(raw, path)
         distinct = [value for number, value in enumerate(found) if value not in found[:number]]
         return [value for value in distinct if not _same(value, standing)]

@@ -24,6 +24,7 @@ from crosscheck.faults.table import (
     schedule,
     shipped_path,
     sizes,
+    text,
     training,
     transformer,
     unvaried,
@@ -49,6 +50,7 @@ FAULTS: tuple[Fault, ...] = (
     + training.FAULTS
     + dropout.FAULTS
     + ragged.FAULTS
+    + text.FAULTS
     + shipped_path.FAULTS
     + members.FAULTS
     + feedback.FAULTS
