@@ -77,6 +77,11 @@ class Subject(Protocol):
         ...
 
     @property
+    def writes_nothing(self) -> str:
+        """Why it cannot write on from a prompt by `generate`: what it does instead. Empty where it can."""
+        ...
+
+    @property
     def has_numeric_inputs(self) -> bool:
         """Whether the batch's inputs are numbers, by which there is a gradient, and not indices."""
         ...

@@ -16,6 +16,7 @@ from flax_impl.arrays import to_array
 from flax_impl.build import build, check_gradients, load
 from flax_impl.dropout import set_mode
 from flax_impl.ensemble import train_ensemble, train_starts
+from flax_impl.generation import generate
 from flax_impl.loss import cross_entropy
 from flax_impl.model import ArrayBatch, Model, run
 from flax_impl.parameters import initialize, to_canonical
@@ -32,6 +33,7 @@ from spec.training import CrossEntropy
 __all__ = [
     "describe",
     "forward",
+    "generate",
     "gradients",
     "initialize",
     "loss_gradient",

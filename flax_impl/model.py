@@ -65,6 +65,23 @@ class Model(nnx.Module):
         """Logits for judging the model; those of `forward` unless the model decodes step by step."""
         return self.forward(batch)
 
+    def begin(self, batch: int, steps: int) -> Any:
+        """The state before the first of so many steps of so many sequences, see `step`."""
+        raise NotImplementedError
+
+    def step(self, symbols: Int[Array, " batch"], state: Any) -> tuple[Float[Array, "batch classes"], Any]:
+        """The logits of the next step of sequences that go on with these symbols, and the state after it.
+
+        Of a model that is causal (spec.models.Model.causal): what `forward` gives for the last step of the whole.
+        """
+        raise NotImplementedError
+
+    def read(self, symbols: Int[Array, " batch"]) -> Float[Array, "batch features"]:
+        """The features of a step of these symbols: one-hot, or their embeddings."""
+        if self.embedding is None:
+            return one_hot(symbols, self.spec.inputs.size, jax.tree.leaves(nnx.state(self, nnx.Param))[0])
+        return self.embedding(symbols[:, None])[:, 0]
+
     def embed(self, batch: ArrayBatch, valid: Bool[Array, "batch time"] | None) -> Float[Array, "batch time features"]:
         """The features of each step: the inputs themselves or their embeddings, zero at padding."""
         if self.embedding is None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from flax_impl.dropout import Dropout
 from flax_impl.fast.choice import chosen
@@ -91,6 +91,16 @@ class Layers(nnx.Module):
                 inputs = getattr(self, f"dropout_l{layer}")(inputs)
         return inputs, tuple(jnp.stack(s) for s in zip(*final, strict=True)), trace
 
+    def step(
+        self, states: tuple[State, ...], inputs: Float[Array, "batch features"]
+    ) -> tuple[tuple[State, ...], Float[Array, "batch hidden"]]:
+        """One step of every layer, of layers in one direction: a state of each, and the last one's output."""
+        after = []
+        for cell, state in zip(self.cells, states, strict=True):
+            state, inputs = cell(state, inputs)
+            after.append(state)
+        return tuple(after), inputs
+
 
 class Recurrent(Model):
     """Layers of recurrence, then a readout."""
@@ -127,6 +137,16 @@ class Recurrent(Model):
             logits = zero_padding(logits, valid)
         self.record("logits", logits)
         return logits
+
+    def begin(self, batch: int, steps: int) -> tuple[State, ...]:
+        del steps
+        return tuple(cell.zeros(jnp.zeros((batch, 0), cell.dense_h.kernel.dtype)) for cell in self.rnn.cells)
+
+    def step(
+        self, symbols: Int[Array, " batch"], state: tuple[State, ...]
+    ) -> tuple[Float[Array, "batch classes"], tuple[State, ...]]:
+        state, outputs = self.rnn.step(state, self.read(symbols))
+        return outputs if self.head is None else self.head(outputs), state
 
 
 def initial_state(batch: ArrayBatch, module: str) -> State | None:

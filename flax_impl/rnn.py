@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from flax_impl.linear import Linear
 from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
@@ -45,6 +45,14 @@ class RNNCell(Model):
         logits = outputs if self.head is None else zero_padding(self.head(outputs), valid)
         self.record("logits", logits)
         return logits
+
+    def begin(self, batch: int, steps: int) -> State:
+        del steps
+        return self.cell.zeros(jnp.zeros((batch, 0), self.cell.dense_h.kernel.dtype))
+
+    def step(self, symbols: Int[Array, " batch"], state: State) -> tuple[Float[Array, "batch classes"], State]:
+        state, hidden = self.cell(state, self.read(symbols))
+        return hidden if self.head is None else self.head(hidden), state
 
 
 class RNN(Recurrent):

@@ -87,6 +87,16 @@ class Replay(NamedTuple):
     slots: Parameters
 
 
+class Generation(NamedTuple):
+    """What a model wrote on from a prompt.
+
+    symbols: int64 (batch, count). logits: (batch, count, classes), those that each symbol was chosen by.
+    """
+
+    symbols: np.ndarray
+    logits: np.ndarray
+
+
 class Ensemble(NamedTuple):
     """What the trainings of many seeds came to, one member a seed, in the order of the seeds.
 
@@ -115,7 +125,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
     All functions are pure: same arguments, same result, nothing remembered. All raise `DeviceMissing` for a device
     that is not there, `ParameterMismatch` for parameters that do not fit, and `Unsupported` for what they leave out.
-    Arguments that may be left out are handed over by name. The last five functions may be missing, and None then;
+    Arguments that may be left out are handed over by name. The last seven functions may be missing, and None then;
     crosscheck reports "not checked" where nothing else will do: see `need`.
 
     initialize(seed): parameters drawn from the spec's laws with the framework's own generator.
@@ -139,6 +149,11 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
     predict(parameters, batch): the logits by which `train` judges the model: greedy where it decodes step by step, else
     `forward`'s.
+
+    generate(parameters, prompt, count, temperature=0.0, seed=0) -> `Generation`: what the model writes on from a
+    prompt, int64 (batch, time), by `count` symbols (at least 1), see spec.generation. Each step is computed once, from
+    the state that the one before it left. Who compiles does so for a batch size alone, whatever the lengths. Raises
+    InvalidBatch for a model that reads none of what it writes, and for a prompt that it cannot take.
 
     replay(parameters, gradients) -> `Replay`: the recipe's optimizer alone, from its first step on, given the gradients
     of every step. Clipping, schedule and update are those of `train`.
@@ -169,6 +184,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     train: Callable[..., Trajectory]
     loss_gradient: Callable[[np.ndarray, np.ndarray], LossGradient] | None = None
     predict: Callable[[Parameters, Batch], np.ndarray] | None = None
+    generate: Callable[..., Generation] | None = None
     replay: Callable[[Parameters, list[Parameters]], Replay] | None = None
     train_starts: Callable[[Sequence[Parameters], int], list[Trajectory]] | None = None
     train_ensemble: Callable[..., Ensemble] | None = None

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from spec import generation
 from spec import parameters as spec_parameters
 from spec.experiment import Experiment, override, shipped
 from spec.framework import Precision
@@ -42,8 +43,14 @@ brought in at the model's inputs, random weights would make a spread of it, whic
 DECODED = "decoded"
 """The case, and the tensor, of a model that decodes step by step: what it chooses feeds back."""
 
+CONTINUED = "continued"
+"""The case of a model that writes on from a prompt."""
+
+SAMPLED = "sampled"
+"""Its point whose symbols are drawn."""
+
 SHARPER = 4.0
-"""What the parameters are multiplied by there: small ones choose the same symbol in every row and at every step."""
+"""What the parameters are multiplied by in both: small ones choose the same symbol in every row and at every step."""
 
 MASKED = "masks"
 """The case with masks that are handed over, on ragged batches, of a model that drops units."""
@@ -103,6 +110,24 @@ WIDE = 2 * 10**6
 """Parameters of its model, at least."""
 
 
+class Writing(NamedTuple):
+    """What a model is to write on from: a prompt, int64 (batch, time), by how many symbols, and how warm.
+
+    like: a batch of as many steps as are read in all, with the prompt and anything behind it.
+    """
+
+    prompt: np.ndarray
+    count: int
+    temperature: float
+    model: Model
+    like: Batch
+
+    def whole(self, symbols: np.ndarray) -> Batch:
+        """The batch of everything that was read, of what was written, (batch, count)."""
+        text = np.concatenate([self.prompt, symbols[:, :-1]], axis=1)
+        return self.like._replace(inputs=generation.as_inputs(self.model, text, self.like.inputs.dtype.name))
+
+
 class Point(NamedTuple):
     """One evaluation within a case. name: empty for the first, which the others vary.
 
@@ -110,7 +135,8 @@ class Point(NamedTuple):
     inputs, how large the numbers are that their gradients are added up from, where they cancel; for a loss whose
     gradient by all logits is 1. repeated: whether these are the same number many times over. measured: whether it has
     numbers of its own size, and so an envelope of its own; else the first point's holds. live: whether a gradient that
-    is not zero reaches every parameter there. dropout: masks by site; None in eval mode.
+    is not zero reaches every parameter there. dropout: masks by site; None in eval mode. writing: what is written on
+    from, in the case CONTINUED alone.
     """
 
     name: str
@@ -122,6 +148,7 @@ class Point(NamedTuple):
     measured: bool = False
     live: bool = False
     dropout: Parameters | None = None
+    writing: Writing | None = None
 
     @property
     def prefix(self) -> str:
@@ -201,6 +228,8 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
         found = points(experiment, "ragged", seed, precision)
         sharp = [p._replace(parameters={name: SHARPER * value for name, value in p.parameters.items()}) for p in found]
         return [*sharp, _tied(sharp[0])]
+    if case == CONTINUED:
+        return _continued(experiment, seed, precision)
     experiment = variant(experiment, case)
     start = experiment.start(seed, precision)
     if case == "own":
@@ -251,6 +280,22 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
         states = _states(experiment, _lengths(experiment, case, precision), seed, precision)
         found.append(Point(INITIAL, experiment, start, littered._replace(initial=states), measured=True))
     return found
+
+
+def _continued(experiment: Experiment, seed: int, precision: Precision) -> list[Point]:
+    """Prompts of a third of the steps of the case "ragged", of whose shape a forward pass is compiled already; in
+    sequences that are as long as the batch is, from zero states."""
+    model, batch = experiment.model, _random(experiment, "ragged", seed, precision)
+    rows, steps = batch.inputs.shape[:2]
+    full = None if batch.lengths is None else np.full_like(batch.lengths, steps)
+    generator = spec_parameters.generator_for(seed, CONTINUED)
+    prompt = generator.integers(0, model.inputs.symbols, (rows, -(-steps // 3)), np.int64)
+    # What is read after the prompt is chosen out of the classes.
+    greedy = Writing(prompt, steps - prompt.shape[1] + 1, 0.0, model, batch._replace(lengths=full))
+    start = {name: SHARPER * value for name, value in experiment.start(seed, precision).items()}
+    point = Point("", experiment, start, greedy.like, measured=True, writing=greedy)
+    # As warm as the parameters are sharp: one symbol would be nearly certain else.
+    return [point, point._replace(name=SAMPLED, writing=greedy._replace(temperature=SHARPER))]
 
 
 def fullest(experiment: Experiment, seed: int, precision: Precision) -> Point:

@@ -62,6 +62,10 @@ class ExperimentSubject:
         return self.model.decodes
 
     @property
+    def writes_nothing(self) -> str:
+        return self.model.writes_nothing
+
+    @property
     def has_numeric_inputs(self) -> bool:
         return not isinstance(self.model.inputs, Embedding)
 

@@ -15,6 +15,7 @@ from torch_impl.arrays import to_tensor
 from torch_impl.build import build, check_gradients
 from torch_impl.dropout import mode
 from torch_impl.ensemble import train_ensemble, train_starts
+from torch_impl.generation import generate
 from torch_impl.loss import cross_entropy
 from torch_impl.model import Model, valid_steps, zero_padding
 from torch_impl.parameters import export, export_gradients, initialize
@@ -25,6 +26,7 @@ from torch_impl.transformer import STAGES
 __all__ = [
     "describe",
     "forward",
+    "generate",
     "gradients",
     "initialize",
     "loss_gradient",

@@ -1,7 +1,7 @@
 """What every model shares: its input layer, padding, and the recording of named intermediates."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -72,6 +72,23 @@ class Model(nn.Module):
     def predict(self, batch: TensorBatch) -> Tensor:
         """Logits for judging the model; those of `forward` unless the model decodes step by step."""
         return self(batch)
+
+    def begin(self, batch: int, steps: int) -> Any:
+        """The state before the first of so many steps of so many sequences, see `step`."""
+        raise NotImplementedError
+
+    def step(self, symbols: Int[Tensor, " batch"], state: Any) -> tuple[Float[Tensor, "batch classes"], Any]:
+        """The logits of the next step of sequences that go on with these symbols, and the state after it.
+
+        Of a model that is causal (spec.models.Model.causal): what `forward` gives for the last step of the whole.
+        """
+        raise NotImplementedError
+
+    def read(self, symbols: Int[Tensor, " batch"]) -> Float[Tensor, "batch features"]:
+        """The features of a step of these symbols: one-hot, or their embeddings."""
+        if self.embedding is None:
+            return one_hot(symbols, self.spec.inputs.size, next(self.parameters()))
+        return self.embedding(symbols[:, None])[:, 0]
 
     def embed(
         self, batch: TensorBatch, valid: Bool[Tensor, "batch time"] | None

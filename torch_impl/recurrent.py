@@ -56,6 +56,16 @@ class Recurrent(Model):
         self.record("logits", logits)
         return logits
 
+    def begin(self, batch: int, steps: int) -> State:
+        del steps
+        like = self.rnn.weight_hh_l0
+        zeros = like.new_zeros(self.rnn.num_layers, batch, self.rnn.hidden_size)
+        return (zeros, zeros) if isinstance(self.rnn, nn.LSTM) else (zeros,)
+
+    def step(self, symbols: Int[Tensor, " batch"], state: State) -> tuple[Float[Tensor, "batch classes"], State]:
+        outputs, state = run(self.rnn, self.read(symbols)[:, None], initial=state)
+        return outputs[:, 0] if self.head is None else self.head(outputs[:, 0]), state
+
     def recur(
         self,
         inputs: Float[Tensor, "batch time features"],

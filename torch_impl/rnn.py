@@ -1,13 +1,13 @@
 """The Elman recurrence. See spec.models.rnn."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from spec.models.rnn import RNN as RNNSpec
 from spec.models.rnn import RNNCell as RNNCellSpec
 from torch_impl.model import Model, TensorBatch, valid_steps, zero_padding
-from torch_impl.recurrent import Recurrent, initial_state, record_final
+from torch_impl.recurrent import Recurrent, State, initial_state, record_final
 
 
 class RNNCell(Model):
@@ -33,6 +33,14 @@ class RNNCell(Model):
         logits = outputs if self.head is None else zero_padding(self.head(outputs), valid)
         self.record("logits", logits)
         return logits
+
+    def begin(self, batch: int, steps: int) -> State:
+        del steps
+        return (self.cell.weight_hh.new_zeros(batch, self.cell.hidden_size),)
+
+    def step(self, symbols: Int[Tensor, " batch"], state: State) -> tuple[Float[Tensor, "batch classes"], State]:
+        hidden = self.cell(self.read(symbols), *state)
+        return hidden if self.head is None else self.head(hidden), (hidden,)
 
 
 class RNN(Recurrent):

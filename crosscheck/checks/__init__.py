@@ -11,6 +11,7 @@ from crosscheck.checks import (
     convergence,
     dropout,
     forward,
+    generation,
     gradients,
     initialization,
     layouts,
@@ -85,6 +86,7 @@ BY_DEFAULT: tuple[Check, ...] = (
     dropout,
     shipped_path,
     members,
+    generation,
     outcome,
 )
 """The checks that run where none is named."""

@@ -31,6 +31,7 @@ CALLS: Mapping[str, int] = {
     "gradients": 8,
     "loss_gradient": 12,
     "predict": 8,
+    "generate": 2,
     "replay": 1,
     "train": 2,
     "train_starts": 1,

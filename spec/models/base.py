@@ -35,6 +35,11 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
     size: Size
 
+    @property
+    def symbols(self) -> int:
+        """How many one-hot vectors there are."""
+        return self.size
+
     def parameters(self) -> tuple[Parameter, ...]:
         return ()
 
@@ -80,6 +85,11 @@ class Embedding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     def size(self) -> int:
         """Features per step, as the layer above sees them."""
         return self.embedding_dim
+
+    @property
+    def symbols(self) -> int:
+        """How many indices there are."""
+        return self.num_embeddings
 
     def parameters(self) -> tuple[Parameter, ...]:
         rows = (self.padding_idx, self.padding_idx + 1) if self.padding_idx is not None else None
@@ -174,6 +184,20 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def decodes(self) -> bool:
         """Whether it writes a sequence of its own, for which it reads the batch's decoder inputs."""
         return False
+
+    @property
+    def causal(self) -> bool:
+        """Whether the logits of a step depend on no later one, and are there at every step."""
+        return False
+
+    @property
+    def writes_nothing(self) -> str:
+        """Why it cannot write on from a prompt, see spec.generation: what it does instead. Empty where it can."""
+        if not self.causal:
+            return "looks at later steps too, or reads out one alone"
+        if self.classes > self.inputs.symbols:
+            return f"reads {self.inputs.symbols} symbols and writes {self.classes}"
+        return ""
 
     @property
     def attention_heads(self) -> int:

@@ -39,6 +39,10 @@ class Recurrent(Model, frozen=True, kw_only=True):
             raise ValueError(f"dropout: expected 0 with one layer (it acts between layers only), got {self.dropout}")
 
     @property
+    def causal(self) -> bool:
+        return not self.bidirectional and self.readout == "every step"
+
+    @property
     def output_size(self) -> int:
         """Width of a layer's output, both directions together."""
         return self.hidden_size * len(directions(self.bidirectional))

@@ -30,6 +30,10 @@ class RNNCell(Model, frozen=True, kw_only=True, tag_field="name"):
                 f"head = false), got {self.classes}"
             )
 
+    @property
+    def causal(self) -> bool:
+        return True
+
     def parameters(self) -> tuple[Parameter, ...]:
         cell = recurrent("cell", 1, self.inputs.size, self.hidden_size)
         # A cell's tensors carry no layer in their names.

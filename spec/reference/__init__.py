@@ -8,6 +8,7 @@ f'(x) = Im f(x + i h) / h to machine precision, since nothing is subtracted (Squ
 from spec.experiment import Experiment
 from spec.framework import Settings, Side, side_of
 from spec.reference.contract import describe, forced, forward, gradients, initialize, loss_gradient, round_trip, slopes
+from spec.reference.generation import generate
 from spec.reference.optimizer import step as optimizer_step
 from spec.reference.training import (
     advance,
@@ -25,6 +26,7 @@ __all__ = [
     "describe",
     "forced",
     "forward",
+    "generate",
     "gradients",
     "gradients_at",
     "initialize",

@@ -37,6 +37,8 @@ UNLIKE = {
         "rnn.py: flax has ElmanCell",
         "transformer.py: flax has Encoder",
         "transformer.py: flax has EncoderLayer",
+        "recurrent.py: signature of Recurrent.begin",  # whose states are those of stock layers, and of cells of ours
+        "recurrent.py: signature of Recurrent.step",
         "transformer.py: flax has PackedSelfAttention",
     ],
     "stock layers take no masks, show no intermediates, and forget no rescaled rows: that is done around them": [
@@ -105,6 +107,10 @@ UNLIKE = {
         "compilation.py: torch has drops",
         "ensemble.py: flax has block_size",
         "ensemble.py: flax has side_by_side",
+        "generation.py: flax has compile_steps",
+        "generation.py: flax has first_carry",
+        "generation.py: flax has with_every_row",
+        "generation.py: signature of choose",
         "members.py: flax has compile_members",
         "members.py: flax has make_arguments",
         "members.py: torch has Members",

@@ -66,6 +66,7 @@ class Stranger(msgspec.Struct, frozen=True, kw_only=True):
     family: str = "Stranger"
     classes: int = CLASSES
     decodes: bool = False
+    writes_nothing: str = "has no symbols"
     has_numeric_inputs: bool = True
     has_dropout: bool = False
     observed_length: int = 1

@@ -11,6 +11,7 @@ from crosscheck.faults.table import (
     dropout,
     embedding,
     feedback,
+    generation,
     initial,
     layers,
     layouts,
@@ -54,6 +55,7 @@ FAULTS: tuple[Fault, ...] = (
     + shipped_path.FAULTS
     + members.FAULTS
     + feedback.FAULTS
+    + generation.FAULTS
     + conversion.FAULTS
     + convergence.FAULTS
     + chance.FAULTS
