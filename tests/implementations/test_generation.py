@@ -89,7 +89,7 @@ def test_all_lengths_are_compiled_once() -> None:
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@pytest.mark.parametrize("side", (*SIDES, reference), ids=lambda side: side.__name__)
+@pytest.mark.parametrize("side", [*SIDES, reference], ids=lambda side: side.__name__)
 @pytest.mark.parametrize(
     ("name", "prompt", "count", "temperature", "said"),
     [
