@@ -117,13 +117,13 @@ class Writing(NamedTuple):
     """
 
     prompt: np.ndarray
-    count: int
+    length: int
     temperature: float
     model: Model
     like: Batch
 
     def whole(self, symbols: np.ndarray) -> Batch:
-        """The batch of everything that was read, of what was written, (batch, count)."""
+        """The batch of everything that was read, of what was written, (batch, length)."""
         text = np.concatenate([self.prompt, symbols[:, :-1]], axis=1)
         return self.like._replace(inputs=generation.as_inputs(self.model, text, self.like.inputs.dtype.name))
 

@@ -58,7 +58,7 @@ class Recurrent(Model):
 
     def begin(self, batch: int, steps: int) -> State:
         del steps
-        like = self.rnn.weight_hh_l0
+        like = next(self.rnn.parameters())
         zeros = like.new_zeros(self.rnn.num_layers, batch, self.rnn.hidden_size)
         return (zeros, zeros) if isinstance(self.rnn, nn.LSTM) else (zeros,)
 

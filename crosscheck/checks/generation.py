@@ -55,7 +55,7 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
     alone = aside(framework)
     for point in points:
         writing, symbols = _writing_of(point), recorded[point.prefix + SYMBOLS]
-        if symbols.shape == (len(writing.prompt), writing.count):
+        if symbols.shape == (len(writing.prompt), writing.length):
             side = alone.open(point.subject, request.settings)
             logits = side.forward(point.parameters, writing.whole(symbols))["logits"]
             recorded[point.prefix + AT_ONCE] = logits[:, writing.prompt.shape[1] - 1 :]
@@ -86,7 +86,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
 def _judge(subject: Subject, place: Place, point: Point, first: Arrays, second: Arrays) -> Iterator[Comparison]:
     writing = _writing_of(point)
     key = point.prefix + LOGITS
-    shape = (len(writing.prompt), writing.count, subject.classes)
+    shape = (len(writing.prompt), writing.length, subject.classes)
     entered = tolerances.largest(first.get(key), second.get(key), np.array(tolerances.ENTERED))
     allowed = tolerances.allowed(place.precision, sample_points.measured(point, LOGITS, first), entered)
     for side, arrays in zip(place.sides, (first, second), strict=True):
