@@ -30,26 +30,33 @@ def compile_members(experiment: Experiment, settings: Settings, size: int, small
     small, large: what there is to be computed in all, see flax_impl.compilation.
 
     Takes the seeds, the batches (one for all, or of every member, epoch and step), the constants and numbers of every
-    step, and the evaluation batch. Returns losses, last logits and first solved epoch, each with an axis of members.
+    step and which of its sequences go on, and the evaluation batch. Returns losses, last logits and first solved epoch,
+    each with an axis of members.
     """
     training, task = experiment.training, experiment.task
     step = make_step(experiment, record=False, masks="own")
     graph, layout = build(experiment.model)
 
     def train_member(
-        seed: Array, batch: ArrayBatch, constants: StepConstants, numbers: Array, evaluation_batch: ArrayBatch
+        seed: Array,
+        batch: ArrayBatch,
+        constants: StepConstants,
+        numbers: Array,
+        goes_on: Array | None,
+        evaluation_batch: ArrayBatch,
     ) -> tuple[Array, Array, Array]:
         key = jax.random.key(seed)
         table = experiment.model.parameters()
         drawn = {parameter.name: sample(parameter, key_of(parameter, key), settings.precision) for parameter in table}
         parameters = assemble(layout, drawn)
         blank = StepConstants(training.optimizer.learning_rate, 1.0, 1.0)
-        carry = Carry(parameters, optimizers.make(training.optimizer, blank).init(parameters))
+        zeros = {name: jnp.zeros(shape, settings.precision) for name, shape in experiment.carried.items()}
+        carry = Carry(parameters, optimizers.make(training.optimizer, blank).init(parameters), zeros)
 
         def descend(carry: Carry, at: Any) -> tuple[Carry, Array]:
-            own, number, at_step = at
+            own, number, at_step, goes_on = at
             dropout = number if experiment.model.has_dropout else None
-            carry, outputs = step(carry, Inputs(own if task.drawn else batch, at_step, dropout), key)
+            carry, outputs = step(carry, Inputs(own if task.drawn else batch, at_step, dropout, goes_on), key)
             return carry, outputs.loss
 
         def epoch(before: tuple[Carry, Array, Array], at: Any) -> tuple[tuple[Carry, Array, Array], Array]:
@@ -64,11 +71,11 @@ def compile_members(experiment: Experiment, settings: Settings, size: int, small
         like = jax.eval_shape(lambda p: evaluate(graph, p, evaluation_batch), parameters)
         start = (carry, jnp.int32(NEVER), jnp.zeros(like.shape, like.dtype))
         counts = jnp.arange(1, training.epochs + 1, dtype=jnp.int32)
-        steps = (batch if task.drawn else None, numbers, constants)
+        steps = (batch if task.drawn else None, numbers, constants, goes_on)
         (_, solved_at, logits), losses = jax.lax.scan(epoch, start, (counts, steps))
         return losses.reshape(-1), logits, solved_at
 
-    members = jax.vmap(train_member, in_axes=(0, 0 if task.drawn else None, None, None, None))
+    members = jax.vmap(train_member, in_axes=(0, 0 if task.drawn else None, None, None, None, None))
     options = compilation.ensemble_options(settings, small)
     jitted = compilation.jit(rows_first(members) if large else members, options)
     alone, batch, *others = make_arguments(experiment, np.zeros(1, np.uint32), settings)
@@ -89,4 +96,6 @@ def make_arguments(experiment: Experiment, seeds: np.ndarray, settings: Settings
         batch = to_arrays(experiment.batch(0, 0, settings.precision))
     constants = jax.tree.map(lambda x: x.reshape(by_epoch), stack_constants(training, steps, settings))
     numbers = np.array(steps, np.int32).reshape(by_epoch)
-    return seeds, batch, constants, numbers, to_arrays(experiment.evaluation_batch(settings.precision))
+    rows = experiment.goes_on(steps)
+    goes_on = None if rows is None else rows.reshape(*by_epoch, -1)
+    return seeds, batch, constants, numbers, goes_on, to_arrays(experiment.evaluation_batch(settings.precision))

@@ -1,14 +1,15 @@
 """The training loop: one compiled function that scans over epochs, and over the steps of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from flax_impl import compilation
 from flax_impl import optimizer as optimizers
@@ -28,21 +29,24 @@ from spec.training import State, StepConstants, Training, initial_state
 
 
 class Carry(NamedTuple):
-    """What a training step hands to the next."""
+    """What a training step hands to the next. carried: see `spec.training.State`; empty where nothing is."""
 
     parameters: nnx.State
     optimizer: optax.OptState
+    carried: dict[str, Array]
 
 
 class Inputs(NamedTuple):
     """What a training step is given; for a scan, each with leading axes of epochs and steps.
 
-    dropout: the step's number, from which its key is made; or masks by site; or None without dropout.
+    dropout: the step's number, from which its key is made; or masks by site; or None without dropout. goes_on: which
+    sequences go on where those of the step before ended, bool (batch,); None where none ever does.
     """
 
     batch: ArrayBatch
     constants: StepConstants
     dropout: Any
+    goes_on: Any = None
 
 
 class Recorded(NamedTuple):
@@ -50,6 +54,7 @@ class Recorded(NamedTuple):
 
     parameters: Array
     optimizer: optax.OptState
+    carried: dict[str, Array]
 
 
 class Outputs(NamedTuple):
@@ -83,22 +88,25 @@ def train(
         # Recorded steps have axes (epochs, steps); callers want one.
         joined = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), trace)
         parameters, slots = ({}, {}) if joined is None else _canonical(training, layout, carry.parameters, joined)
+        carried = {name: np.array(values) for name, values in carry.carried.items()}
         return Trajectory(
             state=State(
                 to_canonical(layout, carry.parameters),
-                optimizers.slots(training.optimizer, layout, *carry),
+                optimizers.slots(training.optimizer, layout, carry.parameters, carry.optimizer),
                 state.step + len(steps),
+                carried,
             ),
             losses=np.asarray(outputs.loss).reshape(-1),
             logits=np.asarray(logits),
             parameters=parameters,
             slots=slots,
+            carried={} if joined is None else joined.carried,
         )
 
 
 def _recorded(carry: Carry) -> Recorded:
     """What is kept of a step."""
-    return Recorded(as_vector(carry.parameters), carry.optimizer)
+    return Recorded(as_vector(carry.parameters), carry.optimizer, carry.carried)
 
 
 def _canonical(
@@ -117,7 +125,8 @@ def first_carry(experiment: Experiment, state: State, settings: Settings) -> Car
     _, layout = build(experiment.model)
     native = load(experiment.model, state.parameters, settings)
     optimizer = experiment.training.optimizer
-    return Carry(native, optimizers.load_slots(optimizer, layout, native, state.slots, state.step))
+    loaded = optimizers.load_slots(optimizer, layout, native, state.slots, state.step)
+    return Carry(native, loaded, carried_of(experiment, state, settings))
 
 
 @cache
@@ -151,6 +160,8 @@ def make_step(
     training = experiment.training
     check_gradients(experiment.model)
     graph, _ = build(experiment.model)
+    returned = experiment.model.returned_states() if experiment.carried else ()
+    carries = list(zip(experiment.carried, returned, strict=True))
 
     def step(carry: Carry, inputs: Inputs, key: Array) -> tuple[Carry, Outputs]:
         dropout = inputs.dropout
@@ -159,15 +170,19 @@ def make_step(
         elif masks == "own":
             dropout = jax.random.fold_in(key, dropout)
         parameters = renormalized(graph, carry.parameters, inputs.batch)
+        if inputs.goes_on is not None:
+            inputs = inputs._replace(batch=going_on(inputs.batch, carry.carried, inputs.goes_on))
 
-        def loss_of(parameters: nnx.State) -> Array:
+        def loss_of(parameters: nnx.State) -> tuple[Array, dict[str, Array]]:
             model: Model = nnx.merge(graph, parameters)
             set_mode(model, dropout)
-            logits, _ = run(model, inputs.batch)
-            return cross_entropy(training.loss, logits, inputs.batch.targets)
+            logits, recorded = run(model, inputs.batch)
+            # Beside the loss: no step's gradient reaches into the one before.
+            ended = {initial: recorded[returned] for initial, returned in carries}
+            return cross_entropy(training.loss, logits, inputs.batch.targets), ended
 
-        loss, gradients = jax.value_and_grad(loss_of)(parameters)
-        carry = descend(training, carry._replace(parameters=parameters), gradients, inputs.constants)
+        (loss, carried), gradients = jax.value_and_grad(loss_of, has_aux=True)(parameters)
+        carry = descend(training, carry._replace(parameters=parameters, carried=carried), gradients, inputs.constants)
         return carry, Outputs(loss, _recorded(carry) if record else None)
 
     return step
@@ -179,7 +194,7 @@ def descend(training: Training, carry: Carry, gradients: nnx.State, at: StepCons
     optimizer = optimizers.make(training.optimizer, at)
     updates, state = optimizer.update(clipped, carry.optimizer, carry.parameters)
     updated: Any = optax.apply_updates(carry.parameters, updates)
-    return Carry(updated, state)
+    return carry._replace(parameters=updated, optimizer=state)
 
 
 def replay(experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings) -> Replay:
@@ -241,7 +256,7 @@ def stack_inputs(experiment: Experiment, steps: range, seed: int, settings: Sett
     elif experiment.model.has_dropout:
         dropout = np.array(steps, np.int32)
     constants = stack_constants(training, steps, settings)
-    flat = Inputs(batches, constants, dropout)
+    flat = Inputs(batches, constants, dropout, experiment.goes_on(steps))
     return jax.tree.map(lambda x: x.reshape(-1, training.steps_per_epoch, *x.shape[1:]), flat)
 
 
@@ -251,6 +266,19 @@ def stack_constants(training: Training, steps: range, settings: Settings) -> Ste
     columns = zip(*(training.constants(step) for step in steps), strict=True)
     arrays: Any = [np.array(column, settings.precision) for column in columns]
     return StepConstants(*arrays)
+
+
+def carried_of(experiment: Experiment, state: State, settings: Settings) -> dict[str, Array]:
+    """The states that the next batch's sequences may go on from; none where nothing is carried."""
+    return {
+        name: jnp.array(state.carried.get(name, np.zeros(shape)), settings.precision)
+        for name, shape in experiment.carried.items()
+    }
+
+
+def going_on(batch: ArrayBatch, carried: Mapping[str, Array], goes_on: Bool[Array, " batch"]) -> ArrayBatch:
+    """The batch with its sequences' states to begin with: those in which the step before ended, or zeros."""
+    return batch._replace(initial={name: jnp.where(goes_on[:, None], s, 0) for name, s in carried.items()})
 
 
 def to_arrays(batch: Batch) -> ArrayBatch:

@@ -95,6 +95,11 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
                 f"task.initial_deviation: expected 0 for a {type(model).__name__}, which begins with no state, "
                 f"got {task.initial_deviation}"
             )
+        if task.streams and not model.hands_on:
+            raise ValueError(
+                f"task.stream: expected 1 for a {type(model).__name__} that has no state to go on from, or reads from "
+                f"the end as well, got {getattr(task, 'stream', None)}"
+            )
         if (self.training.epochs == 0) != isinstance(self.outcome, Walk):
             expected = "0 with outcome Walk" if isinstance(self.outcome, Walk) else "at least 1"
             raise ValueError(f"training.epochs: expected {expected}, got {self.training.epochs}")

@@ -67,7 +67,7 @@ class Trajectory(NamedTuple):
     state: after the last step.
     losses: (steps,), the loss of each step's batch, before the step and as it was minimized.
     logits: (epochs, *logits' shape), of the task's evaluation batch after each epoch, in eval mode.
-    parameters, slots: name -> (steps, *shape), after each step; empty unless recorded.
+    parameters, slots, carried: name -> (steps, *shape), after each step, as `State` has them; empty unless recorded.
     """
 
     state: State
@@ -75,6 +75,15 @@ class Trajectory(NamedTuple):
     logits: np.ndarray
     parameters: Parameters
     slots: Parameters
+    carried: Parameters = {}  # noqa: RUF012 (nobody writes into it)
+
+    def after(self, steps: int, before: int = 0) -> State:
+        """The state after so many of its recorded steps, at least one. before: the steps that it began after."""
+        parameters, slots, carried = (
+            {name: array[steps - 1] for name, array in held.items()}
+            for held in (self.parameters, self.slots, self.carried)
+        )
+        return State(parameters, slots, before + steps, carried)
 
 
 class Replay(NamedTuple):

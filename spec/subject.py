@@ -108,6 +108,15 @@ class ExperimentSubject:
         initial = tasks.draw_initial(self.task, self.model, seed, steps, precision)
         return self.task.batches(seed, steps, precision)._replace(initial=initial)
 
+    def goes_on(self, steps: range) -> np.ndarray | None:
+        """See spec.tasks.base.Task.goes_on."""
+        return self.task.goes_on(steps)
+
+    @property
+    def carried(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the states that are carried from one step of training to the next; empty for none."""
+        return self.model.initial_states(self.task.batch_size) if self.task.streams else {}
+
     def evaluation_batch(self, precision: "Precision") -> Batch:
         batch = self.task.evaluation_batch(precision)
         initial = tasks.evaluation_initial(self.task, self.model, len(batch.inputs), precision)

@@ -230,11 +230,16 @@ AnyOutcome = Learns | LearnsSometimes | CannotLearn | Walk | NotStated
 
 
 class State(NamedTuple):
-    """Where a training stands: parameters, optimizer slots named "<parameter>.<slot>", optimizer steps done."""
+    """Where a training stands: parameters, optimizer slots named "<parameter>.<slot>", optimizer steps done.
+
+    carried: where streams are trained on (see `spec.tasks.base.Task.goes_on`), the states in which the last step's
+    sequences ended, by the names and shapes of `Model.initial_states`; zeros where there are none.
+    """
 
     parameters: Parameters
     slots: Parameters
     step: int
+    carried: Parameters = {}  # noqa: RUF012 (nobody writes into it)
 
 
 def initial_state(optimizer: AnyOptimizer, parameters: Parameters) -> State:

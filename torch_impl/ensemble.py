@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from spec.ensemble import NEVER, chunk_size, cut, join, one_by_one, solved_members, start_by_start
 from spec.experiment import Experiment
@@ -53,11 +54,12 @@ def _train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) -
     batch = to_tensors(arrays, settings)
     own = [experiment.batches(seed, steps, settings.precision) for seed in seeds if task.drawn]
     drawn = stack_batches(own) if own else None
+    rows = experiment.goes_on(steps)
     for step in steps:
         if drawn:
             at_step = map_arrays(lambda array, step=step: array[:, step], drawn)
             batch = to_tensors(at_step, settings)
-        losses.append(members.step(step, batch, masks.draw(arrays, step)))
+        losses.append(members.step(step, batch, masks.draw(arrays, step), _at(rows, step)))
         if (step + 1) % each == 0:
             ended.append({name: values.clone() for name, values in members.parameters.items()})
         if ended and (len(ended) == together or step == steps[-1]):
@@ -78,21 +80,30 @@ def train_starts(
     training, task = experiment.training, experiment.task
     with computing(settings), decomposed():
         members = Members(experiment, starts, settings, own_batches=False, own_masks=False)
-        losses, trace = [], []
+        losses, trace, ends = [], [], []
         arrays = experiment.batch(seed, 0, settings.precision)
         batch = to_tensors(arrays, settings)
-        for step in range(training.epochs * training.steps_per_epoch):
+        steps = range(training.epochs * training.steps_per_epoch)
+        rows = experiment.goes_on(steps)
+        for step in steps:
             if task.drawn:
                 arrays = experiment.batch(seed, step, settings.precision)
                 batch = to_tensors(arrays, settings)
             drawn: Any = dropout_of(experiment, arrays, seed, step, "spec")
             masks = {name: to_tensor(mask, dtype_of(settings)) for name, mask in drawn.items()}
-            losses.append(members.step(step, batch, masks))
+            losses.append(members.step(step, batch, masks, _at(rows, step)))
             trace.append(members.state())
+            ends.append({name: state.numpy(force=True) for name, state in members.carried.items()})
         recorded = {name: np.stack([state[name] for state in trace], 1) for name in trace[0]}
+        carried = {name: np.stack([state[name] for state in ends], 1) for name in ends[0]}
         logits = _evaluated(experiment, members, recorded, settings)
         return [
-            _recorded_member(experiment, {name: array[member] for name, array in recorded.items()}, *outputs)
+            _recorded_member(
+                experiment,
+                {name: array[member] for name, array in recorded.items()},
+                {name: array[member] for name, array in carried.items()},
+                *outputs,
+            )
             for member, outputs in enumerate(zip(torch.stack(losses, 1).numpy(), logits, strict=True))
         ]
 
@@ -116,12 +127,18 @@ def _evaluated(experiment: Experiment, members: Members, recorded: Parameters, s
     return found.reshape(count, -1, *found.shape[1:])
 
 
+def _at(rows: np.ndarray | None, step: int) -> Tensor | None:
+    """Which sequences of that step go on, of those of all steps from the first."""
+    return None if rows is None else to_tensor(rows[step])
+
+
 def _recorded_member(
-    experiment: Experiment, recorded: Parameters, losses: np.ndarray, logits: np.ndarray
+    experiment: Experiment, recorded: Parameters, carried: Parameters, losses: np.ndarray, logits: np.ndarray
 ) -> Trajectory:
-    """One member's trajectory, of its parameters and slots after each step, (steps, *shape) each."""
+    """One member's trajectory, of its parameters and slots, and of the states that it carried, after each step,
+    (steps, *shape) each."""
     names = [parameter.name for parameter in experiment.model.parameters()]
     parameters = {name: recorded[name] for name in names}
     slots = {name: array for name, array in recorded.items() if name not in parameters}
-    last = State({n: array[-1] for n, array in parameters.items()}, {n: a[-1] for n, a in slots.items()}, len(losses))
-    return Trajectory(last, losses, logits, parameters, slots)
+    found = Trajectory(State({}, {}, 0), losses, logits, parameters, slots, carried)
+    return found._replace(state=found.after(len(losses)))

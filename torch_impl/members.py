@@ -21,6 +21,8 @@ from torch_impl.dropout import given
 from torch_impl.loss import cross_entropy
 from torch_impl.model import Model, TensorBatch
 from torch_impl.recurrent import PACKS
+from torch_impl.settings import dtype_of
+from torch_impl.training import going_on
 from torch_impl.vmapping import TakenApart
 
 Stacked = dict[str, Tensor]
@@ -57,15 +59,26 @@ class Members:
         self.trained = {name: nn.Parameter(to_tensor(np.stack([s[name] for s in starts]))) for name in starts[0]}
         self.parameters = {name: parameter.detach() for name, parameter in self.trained.items()}
         self.optimizer = optimizers.make(experiment.training.optimizer, nn.ParameterList(self.trained.values()))
+        # Each member's own, whatever else they share.
+        zeros = {
+            name: torch.zeros(len(starts), *shape, dtype=dtype_of(settings))
+            for name, shape in experiment.carried.items()
+        }
+        self.carried: Stacked = zeros
         self.gradients = _member_gradients(experiment, model, own_batches, own_masks)
         self.evaluate = _member_logits(model)
 
-    def step(self, step: int, batch: TensorBatch, masks: Mapping[str, Tensor]) -> Tensor:
-        """One optimizer step of every member; their losses before it, (members,)."""
+    def step(self, step: int, batch: TensorBatch, masks: Mapping[str, Tensor], goes_on: Tensor | None = None) -> Tensor:
+        """One optimizer step of every member; their losses before it, (members,).
+
+        goes_on: which sequences go on where those of the step before ended, bool (batch,); None where none ever does.
+        """
+        if goes_on is not None:
+            batch = going_on(batch, self.carried, goes_on)
         if self.rescaled is not None:
             rows = self.parameters["embedding.weight"]
             rows.copy_(renormalized(self.rescaled, rows, batch))
-        found, losses = self.gradients(self.parameters, batch, masks)
+        found, losses, self.carried = self.gradients(self.parameters, batch, masks)
         # vmap leaves some with their axes swapped in memory, and the fused optimizers read them as if they were not.
         gradients = {name: gradient.contiguous() for name, gradient in found.items()}
         if self.padding is not None:
@@ -97,29 +110,36 @@ class Members:
 
 def _member_gradients(
     experiment: Experiment, model: Model, own_batches: bool, own_masks: bool
-) -> Callable[..., tuple[Stacked, Tensor]]:
-    """The function of (stacked parameters, batch, masks by site) to every member's gradients and loss."""
+) -> Callable[..., tuple[Stacked, Tensor, Stacked]]:
+    """The function of (stacked parameters, batch, masks by site) to every member's gradients, loss and states in which
+    its sequences ended, where those are carried on."""
+    carries = bool(experiment.carried)
 
     # Only they need it, and to look at every operation is a tenth of a step's time.
     recurrent = any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in model.modules())
 
-    def loss_of(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> Tensor:
+    def loss_of(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> tuple[Tensor, Stacked]:
+        model.ended = {} if carries else None
         with given(model, masks):
             # No two parameters of the spec are one tensor.
             logits = functional_call(model, parameters, (batch,), tie_weights=False)
-        return cross_entropy(experiment.training.loss, logits, batch.targets)
+        ended, model.ended = model.ended or {}, None
+        return cross_entropy(experiment.training.loss, logits, batch.targets), ended
 
-    def apply(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> tuple[Stacked, Tensor]:
+    def apply(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> tuple[Stacked, Tensor, Stacked]:
         axes: Any = [None if array is None or not own_batches else 0 for array in batch]
         axes = TensorBatch(*axes)
+        if carries:
+            axes = axes._replace(initial=0)
         members = vmap(loss_of, in_dims=(0, axes, 0 if masks and own_masks else None))
         leaves = {name: values.detach().requires_grad_() for name, values in parameters.items()}
         # Members do not depend on each other, so the gradient of their sum is each one's own. `torch.func.grad` inside
         # vmap gives the same and takes a quarter longer.
         with TakenApart() if recurrent else nullcontext():
-            losses = members(leaves, batch, masks)
+            losses, ended = members(leaves, batch, masks)
         found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
-        return dict(zip(leaves, found, strict=True)), losses.detach()
+        carried = {name: state.detach() for name, state in ended.items()}
+        return dict(zip(leaves, found, strict=True)), losses.detach(), carried
 
     return apply
 

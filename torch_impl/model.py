@@ -30,6 +30,9 @@ class Model(nn.Module):
         self.spec = spec
         self.embedding = embedding(spec.inputs) if isinstance(spec.inputs, Embedding) else None
         self.intermediates: dict[str, Tensor] | None = None
+        # The states in which the last call's sequences ended, by the names of those that a batch begins with; kept
+        # where somebody puts a dictionary here.
+        self.ended: dict[str, Tensor] | None = None
 
     def __call__(
         self,

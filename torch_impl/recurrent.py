@@ -94,6 +94,8 @@ def record_final(model: Model, module: str, final: State) -> None:
     """Keep the state in which that module ended."""
     for state, values in zip(("h", "c"), final, strict=False):
         model.record(f"{module}.{state}_n", values)
+    if model.ended is not None:
+        model.ended = {f"{module}.{state}_0": values for state, values in zip(("h", "c"), final, strict=False)}
 
 
 def run(

@@ -1,10 +1,12 @@
 """The training loop."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from spec.errors import Unsupported
@@ -22,7 +24,7 @@ from torch_impl.dropout import mode
 from torch_impl.loss import cross_entropy
 from torch_impl.model import Model, TensorBatch
 from torch_impl.parameters import export
-from torch_impl.settings import computing, device_of
+from torch_impl.settings import computing, device_of, dtype_of
 
 
 def train(
@@ -45,6 +47,10 @@ def train(
         optimizers.load_slots(optimizer, model, state.slots, state.step)
         evaluation_batch = to_tensors(experiment.evaluation_batch(settings.precision), settings)
         step = state.step
+        carried = carried_of(experiment, state, settings)
+        model.ended = {} if carried else None
+        rows: Any = experiment.goes_on(range(step, step + epochs * training.steps_per_epoch))
+        ends: list[Parameters] = []
         losses: list[float] = []
         logits: list[np.ndarray] = []
         state_views: dict[str, Tensor] = {}
@@ -56,10 +62,14 @@ def train(
                 if task.drawn:
                     arrays = experiment.batch(seed, step, settings.precision)
                     batch = to_tensors(arrays, settings)
+                if carried:
+                    batch = going_on(batch, carried, to_tensor(rows[len(losses)], device=batch.inputs.device))
                 with mode(model, dropout_of(experiment, arrays, seed, step, masks)):
                     optimizer.zero_grad()
                     loss = cross_entropy(training.loss, model(batch), batch.targets)
                     loss.backward()
+                # Numbers from here on: no step's gradient reaches into the one before.
+                carried = {name: ended.detach() for name, ended in (model.ended or {}).items()}
                 descend(training, model, optimizer, step)
                 step += 1
                 losses.append(loss.item())
@@ -67,15 +77,17 @@ def train(
                     # Steps write in place, and slots are there from the first one on: the views stay good.
                     state_views = state_views or _views(model, optimizer, training.optimizer.slots)
                     trace.append(torch.cat([optimizers.dense(view).reshape(-1) for view in state_views.values()]))
+                    ends.append(_to_numpy(carried))
             logits.append(evaluate(model, evaluation_batch))
         slots = optimizers.slots(optimizer, model, training.optimizer.slots)
         recorded = _split(trace, state_views)
         return Trajectory(
-            state=State(export(model), slots, step),
+            state=State(export(model), slots, step, _to_numpy(carried)),
             losses=np.array(losses, settings.precision),
             logits=np.array(logits),
             parameters={name: recorded[name] for name, _ in model.named_parameters() if record},
             slots={name: recorded[name] for name in slots if record},
+            carried=_stack(ends),
         )
 
 
@@ -144,6 +156,24 @@ def dropout_of(
         return seed_for(seed, "dropout", step)
     size, time = batch.inputs.shape[:2]
     return keep_masks(experiment.model, size, time, generator_for(seed, "dropout", step))
+
+
+def carried_of(experiment: Experiment, state: State, settings: Settings) -> dict[str, Tensor]:
+    """The states that the next batch's sequences may go on from; none where nothing is carried."""
+    return {
+        name: to_tensor(state.carried.get(name, np.zeros(shape)), dtype_of(settings), device_of(settings))
+        for name, shape in experiment.carried.items()
+    }
+
+
+def going_on(batch: TensorBatch, carried: Mapping[str, Tensor], goes_on: Bool[Tensor, " batch"]) -> TensorBatch:
+    """The batch with its sequences' states to begin with: those in which the step before ended, or zeros."""
+    return batch._replace(initial={name: torch.where(goes_on[:, None], s, 0) for name, s in carried.items()})
+
+
+def _to_numpy(tensors: Mapping[str, Tensor]) -> Parameters:
+    """Copies as arrays."""
+    return {name: tensor.numpy(force=True).copy() for name, tensor in tensors.items()}
 
 
 def to_tensors(batch: Batch, settings: Settings) -> TensorBatch:

@@ -220,8 +220,7 @@ def _resumed(
         yield from _named(at, _joined([begun, ended]), train.asked(window.state))
         return
     if len(plain.losses) > STRETCH and recorded.parameters:
-        parameters, slots = ({n: a[STRETCH - 1] for n, a in held.items()} for held in recorded[3:])
-        ended = train(State(parameters, slots, window.state.step + STRETCH))
+        ended = train(recorded.after(STRETCH, window.state.step))
         losses = np.concatenate([plain.losses[:STRETCH], ended.losses[: len(plain.losses) - STRETCH]])
         yield f"{at}/loss", losses[:LOOKED_AT]
 
@@ -234,14 +233,14 @@ def _joined(parts: Sequence[Trajectory]) -> Trajectory:
 
 def _named(at: str, trajectory: Trajectory, asked: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """What is compared of a training: its first steps, and the state that it gives back. asked: see Trainer."""
-    state, losses, logits, parameters, slots = trajectory
+    state, losses, logits, parameters, slots, carried = trajectory
     yield f"{at}/asked", asked
     yield f"{at}/loss", losses[:LOOKED_AT]
     yield f"{at}/logits", logits[:LOOKED_AT]
     yield f"{at}/steps", np.array([state.step])
-    for kind, arrays in (("parameters", parameters), ("slots", slots)):
+    for kind, arrays in (("parameters", parameters), ("slots", slots), ("carried", carried)):
         yield from ((f"{at}/{kind}/{name}", array[: 2 * STRETCH]) for name, array in arrays.items())
-    for name, array in {**state.parameters, **state.slots}.items():
+    for name, array in {**state.parameters, **state.slots, **state.carried}.items():
         yield f"{at}/final/{name}", array
 
 
@@ -370,11 +369,11 @@ def _in_chunks(framework: Framework, subject: Subject, request: Request) -> Iter
     for length in chunk_lengths(training.epochs, 0, each):
         chunks.append(side.train(state, length, seed))
         done += length
-        parameters, slots = ({n: a[done * each - 1] for n, a in held.items()} for held in whole[3:])
-        state = State(parameters, slots, done * each)
+        state = whole.after(done * each)
         for kind, held, own in (
-            ("parameters", parameters, chunks[-1].state.parameters),
-            ("slots", slots, chunks[-1].state.slots),
+            ("parameters", state.parameters, chunks[-1].state.parameters),
+            ("slots", state.slots, chunks[-1].state.slots),
+            ("carried", state.carried, chunks[-1].state.carried),
         ):
             yield from ((f"whole/{kind}/{name}/{done}", array) for name, array in held.items())
             yield from ((f"chunks/{kind}/{name}/{done}", array) for name, array in own.items())

@@ -25,7 +25,7 @@ from crosscheck.subject import Subject
 from spec.framework import Framework, Precision, Trajectory
 from spec.parameters import Parameters
 from spec.tasks import predictions
-from spec.training import State, initial_state
+from spec.training import initial_state
 
 NAME: str = "trajectory"
 QUESTION: str = "do both take the same steps through the whole recipe, from the same start?"
@@ -47,7 +47,7 @@ WHOLE = "whole/"
 TOGETHER = "starts/loss"
 """The losses of the recipe from the start itself, trained together with the perturbed ones."""
 
-KINDS = ("slots/", "parameters/")
+KINDS = ("slots/", "parameters/", "carried/")
 
 
 def inapplicable(subject: Subject) -> str:
@@ -74,7 +74,7 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
         recorded |= rounding_spread.measure(first, others, stepwise=True)
     if case == RECIPE and request.precision == "float64":
         recorded |= _resume(witness.aside(framework), subject, request, trajectory)
-    final = {**trajectory.state.parameters, **trajectory.state.slots}
+    final = {**trajectory.state.parameters, **trajectory.state.slots, **trajectory.state.carried}
     recorded["steps"] = np.array([trajectory.state.step])
     parts = {"start/": start, "final/": final}
     return recorded | {part + name: array for part, arrays in parts.items() for name, array in arrays.items()}
@@ -109,9 +109,7 @@ def _resume(framework: Framework, subject: Subject, request: Request, trajectory
         expected.slots.keys(),
     ):
         return {}  # What is missing is said elsewhere.
-    parameters = {name: array[half - 1] for name, array in trajectory.parameters.items()}
-    slots = {name: array[half - 1] for name, array in trajectory.slots.items()}
-    state = State(parameters, slots, half)
+    state = trajectory.after(half)
     side = framework.open(subject, request.settings)
     left = epochs if side.compiles else epochs - epochs // 2
     again = side.train(state, left, request.seed, record=True, masks="spec")
@@ -141,7 +139,8 @@ def _train(framework: Framework, subject: Subject, case: str, request: Request, 
         # From here on each side is handed its own state, and those differ by rounding.
         state, side = parts[-1].state, further
     losses, logits = (np.concatenate(arrays) for arrays in zip(*((p.losses, p.logits) for p in parts), strict=True))
-    return Trajectory(state, losses, logits, _joined(p.parameters for p in parts), _joined(p.slots for p in parts))
+    recorded = (_joined(part[kind] for part in parts) for kind in (3, 4, 5))
+    return Trajectory(state, losses, logits, *recorded)
 
 
 def _joined(parts: Iterator[Parameters]) -> Parameters:
@@ -152,7 +151,7 @@ def _joined(parts: Iterator[Parameters]) -> Parameters:
 
 def _named(trajectory: Trajectory) -> dict[str, np.ndarray]:
     """What is compared of a trajectory, by the names that it is recorded under."""
-    parts = zip(KINDS, (trajectory.slots, trajectory.parameters), strict=True)
+    parts = zip(KINDS, (trajectory.slots, trajectory.parameters, trajectory.carried), strict=True)
     named = {kind + name: array for kind, arrays in parts for name, array in arrays.items()}
     return {"loss": trajectory.losses, "logits": trajectory.logits, **named}
 
@@ -179,6 +178,8 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     steps = subject.training.epochs * subject.training.steps_per_epoch
     states = [p.name for p in table] + [f"{p.name}.{slot}" for slot in slots for p in table]
     trained = ["slots/" + name for name in states[len(table) :]] + ["parameters/" + p.name for p in table]
+    trained += ["carried/" + name for name in carried(subject)]
+    states += carried(subject)
     compared = ["loss", "logits", *trained]
     if missing := [name for name in compared if rounding_spread.PREFIX + name not in first]:
         note = f"expected envelopes in the first recording, got none of {missing[0]} ({len(missing)} missing in all)"
@@ -258,6 +259,7 @@ def _trajectories(subject: Subject, place: Place, first: Arrays, second: Arrays)
     for slot in subject.training.optimizer.slots:
         yield from _tensors(subject, place, "slots/", f".{slot}", first, second, noise)
     yield from _tensors(subject, place, "parameters/", "", first, second, noise)
+    yield from _carried(subject, place, first, second)
     yield from _logits(subject, place, first, second)
 
 
@@ -312,6 +314,24 @@ def _tensors(
                 bounds = np.maximum(bounds, moved)
             bounds = trajectories.within_horizon(bounds, largest)
         yield _close(place, name, first.get(name), second.get(name), bounds, shape, keep)
+
+
+def _carried(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """The states in which each step's sequences ended, and from which those of the next go on."""
+    steps = subject.training.epochs * subject.training.steps_per_epoch
+    for state, shape in carried(subject).items():
+        name = f"carried/{state}"
+        one, two, measured = first.get(name), second.get(name), first[rounding_spread.PREFIX + name]
+        bounds = np.zeros(steps)
+        if _fits(one, (steps, *shape)) and _fits(measured, (steps,)):
+            size = trajectories.sizes(one)
+            bounds = trajectories.within_horizon(trajectories.allowed(measured, size, place.precision), size)
+        yield _close(place, name, one, two, bounds, (steps, *shape))
+
+
+def carried(subject: Subject) -> Mapping[str, tuple[int, ...]]:
+    """Names and shapes of the states that are carried from step to step: a stranger's models have none."""
+    return getattr(subject, "carried", {})
 
 
 def _close(

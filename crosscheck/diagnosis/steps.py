@@ -36,6 +36,9 @@ DRAWN = 12
 FROM_FEW = 4.0
 """The largest of a million normal numbers is 3 times as large as the largest of DRAWN; and some room."""
 
+CARRIED = "carried/"
+"""Before the names of the states that a recorded training carried from step to step."""
+
 Elements = Mapping[str, Sequence[int]]
 """Flat indices of elements, by tensor."""
 
@@ -93,6 +96,10 @@ def at_step(
             return subject.reference.advance(taken, before, gradients, handed.seed, settings)
 
     after, up, down = (take({n: g + sign * spread[n] for n, g in gradients.items()}) for sign in (0, 1, -1))
+    for name, expected in after.carried.items():
+        recorded = arrays.get(CARRIED + name)
+        now = recorded[step] if recorded is not None and len(recorded) > step else None
+        found[CARRIED + name] = measure(now, expected, rounding(expected, precision), precision)
     for prefix, part in (("slots/", "slots"), ("parameters/", "parameters")):
         kinds = [getattr(state, part) for state in (before, after, up, down)]
         for name in _ordered(subject, part):
@@ -216,7 +223,7 @@ def departure(side: str, failure: Comparison, step: int, found: Found) -> Depart
     wrong = [name for name in off if name.partition("/")[0] == tensor.partition("/")[0]]
     at = found[tensor]
     gradient = "gradient" if failure.check != "optimizer" else "clipping"
-    kinds = {"loss": "loss", "slots": f"{gradient} or slots", "logits": "evaluation"}
+    kinds = {"loss": "loss", "carried": "carried state", "slots": f"{gradient} or slots", "logits": "evaluation"}
     has_slots = any(name.startswith("slots/") for name in found)
     stage = kinds.get(tensor.partition("/")[0], "update" if has_slots else f"{gradient} or update")
     return Departure(
@@ -237,11 +244,13 @@ def state_after(handed: Given, arrays: Arrays, step: int) -> State:
     """The side's own state after that step; the start before the first. Raises KeyError where it lacks a tensor."""
     if step < 0:
         return handed.state
+    names = {"parameters/": handed.state.parameters, "slots/": handed.state.slots}
     parameters, slots = (
-        {name: arrays[prefix + name][step].astype(np.float64) for name in part}
-        for prefix, part in (("parameters/", handed.state.parameters), ("slots/", handed.state.slots))
+        {name: arrays[prefix + name][step].astype(np.float64) for name in part} for prefix, part in names.items()
     )
-    return State(parameters, slots, handed.state.step + step + 1)
+    held = {name.removeprefix(CARRIED): array for name, array in arrays.items() if name.startswith(CARRIED)}
+    carried = {name: array[step].astype(np.float64) for name, array in held.items()}
+    return State(parameters, slots, handed.state.step + step + 1, carried)
 
 
 def _ordered(subject: Subject, part: str) -> list[str]:

@@ -165,11 +165,10 @@ def shortened(subject: Subject) -> Subject:
 def _middle(trajectory: Any, start: State) -> State | None:
     """The state after half of a recorded training; None where it was not recorded, or is too short."""
     half = len(trajectory.losses) // 2
-    recorded = [trajectory.parameters, trajectory.slots]
+    recorded = [trajectory.parameters, trajectory.slots, trajectory.carried]
     if half < STRETCH or not trajectory.parameters or any(len(a) <= half for held in recorded for a in held.values()):
         return None
-    parameters, slots = ({name: array[half - 1] for name, array in held.items()} for held in recorded)
-    return State(parameters, slots, start.step + half)
+    return trajectory.after(half, start.step)
 
 
 def _copied(answer: Any) -> dict[str, Any]:

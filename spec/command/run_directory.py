@@ -2,8 +2,9 @@
 
 experiment.json           the resolved experiment, overrides included; train it again by giving its path
 metrics.jsonl             a line a start, a line an epoch, a line at the end (see spec.command.events)
-checkpoint.safetensors    where the training stands: parameters, optimizer slots, and Origin as metadata, with the
-                          experiment and a checksum of the metrics, against which a resumption holds the other files
+checkpoint.safetensors    where the training stands: parameters, optimizer slots, carried states, and Origin as
+                          metadata, with the experiment and a checksum of the metrics, against which a resumption holds
+                          the other files
 parameters.safetensors    the final parameters under their canonical names, and Origin as metadata
 loss.png                  the loss over the epochs
 .lock                     there while a process works in the directory, see spec.lock
@@ -37,6 +38,9 @@ RUNS = Path("runs")
 
 FORMAT = 2
 """Of a checkpoint. The first had neither a checksum nor the experiment in it, and could be of any run."""
+
+CARRIED = "carried."
+"""Before the names of the states that a training carries from batch to batch."""
 
 BEGUN = {"experiment.json", "metrics.jsonl", lock.NAME}
 """What a run writes before its first checkpoint."""
@@ -177,7 +181,8 @@ class RunDirectory:
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint."""
         state, origin = checkpoint
-        parameters.save(self.checkpoint_file, {**state.parameters, **state.slots}, origin.metadata())
+        carried = {CARRIED + name: array for name, array in state.carried.items()}
+        parameters.save(self.checkpoint_file, {**state.parameters, **state.slots, **carried}, origin.metadata())
 
     def load_checkpoint(self, experiment: Experiment) -> Checkpoint:
         """Read the checkpoint. Raises UsageError or ParameterMismatch when it is not one of this experiment."""
@@ -187,6 +192,12 @@ class RunDirectory:
         table = experiment.model.parameters()
         trained = {parameter.name: arrays.pop(parameter.name) for parameter in table if parameter.name in arrays}
         parameters.check(table, trained, str(self.checkpoint_file))
+        carried = {name: arrays.pop(CARRIED + name) for name in experiment.carried if CARRIED + name in arrays}
+        shapes = experiment.carried if origin.steps else {}
+        if (found := {name: array.shape for name, array in carried.items()}) != shapes:
+            raise ParameterMismatch(
+                f"{self.checkpoint_file}: expected the carried states {shapes}, after {origin.steps} steps, got {found}"
+            )
         expected = initial_state(experiment.training.optimizer, trained).slots
         if {n: a.shape for n, a in arrays.items()} != {n: a.shape for n, a in expected.items()}:
             raise ParameterMismatch(
@@ -194,12 +205,12 @@ class RunDirectory:
             )
         # In the order of the table, which the file has lost: sums over all gradients may depend on it.
         slots = {name: arrays[name] for name in expected}
-        for name, array in (trained | slots).items():
+        for name, array in (trained | slots | carried).items():
             if array.dtype != origin.precision:
                 raise ParameterMismatch(
                     f"{self.checkpoint_file}: {name}: expected {origin.precision}, got {array.dtype}"
                 )
-        return Checkpoint(State(trained, slots, origin.steps), origin)
+        return Checkpoint(State(trained, slots, origin.steps, carried), origin)
 
     def _check_origin(self, origin: Origin, experiment: Experiment) -> None:
         """Raise UsageError unless the checkpoint is of that experiment, and its counts can be."""

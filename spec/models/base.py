@@ -205,6 +205,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return 0
 
     @property
+    def hands_on(self) -> bool:
+        """Whether it can go on from the state in which it ended: not where it also reads from the end, or decodes."""
+        backwards = any(self.recurrence(stage) < 0 for stage in self.intermediates())
+        return bool(self.initial_states(1)) and not backwards and not self.decodes
+
+    @property
     def has_dropout(self) -> bool:
         """Whether anything is ever dropped."""
         return bool(self.dropout_sites(1, 1))

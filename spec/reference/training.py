@@ -11,7 +11,7 @@ from spec.framework import Ensemble, Gradients, MaskSource, Replay, Settings, Tr
 from spec.models import keep_masks
 from spec.parameters import Parameters, check, generator_for
 from spec.reference import encoder_decoder
-from spec.reference.contract import Elements, check_settings, evaluate, gradients, initialize, slopes
+from spec.reference.contract import Elements, check_settings, evaluate, forward, gradients, initialize, slopes
 from spec.reference.model import Evaluation
 from spec.reference.optimizer import renormalized, step
 from spec.tasks import Batch
@@ -52,6 +52,7 @@ def train(
         logits=np.array(logits),
         parameters={n: np.stack([s.parameters[n] for s in trace]) for n in state.parameters} if trace else {},
         slots={n: np.stack([s.slots[n] for s in trace]) for n in state.slots} if trace else {},
+        carried={n: np.stack([s.carried[n] for s in trace]) for n in experiment.carried} if trace else {},
     )
 
 
@@ -62,7 +63,7 @@ def gradients_at(
 
     only: see `spec.reference.contract.complex_step`.
     """
-    batch = experiment.batch(seed, state.step, settings.precision)
+    batch = batch_at(experiment, state, seed, settings)
     size, time = batch.inputs.shape[:2]
     dropped = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", state.step))
     return gradients(experiment, state.parameters, batch, settings, dropped, only)
@@ -72,7 +73,7 @@ def slopes_at(
     experiment: Experiment, state: State, seed: int, settings: Settings, directions: Parameters
 ) -> dict[str, float]:
     """The products of `gradients_at`'s tensors with directions of their shapes, see spec.reference.contract.slopes."""
-    batch = experiment.batch(seed, state.step, settings.precision)
+    batch = batch_at(experiment, state, seed, settings)
     size, time = batch.inputs.shape[:2]
     dropped = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", state.step))
     return slopes(experiment, state.parameters, batch, settings, directions, dropped)
@@ -80,9 +81,28 @@ def slopes_at(
 
 def advance(experiment: Experiment, state: State, found: Parameters, seed: int, settings: Settings) -> State:
     """The state after that step, given its gradients."""
-    batch = experiment.batch(seed, state.step, settings.precision)
+    batch = batch_at(experiment, state, seed, settings)
     used = state._replace(parameters=renormalized(experiment.model, state.parameters, batch))
-    return step(experiment.training, used, found)
+    after = step(experiment.training, used, found)
+    if not experiment.carried:
+        return after
+    size, time = batch.inputs.shape[:2]
+    dropped = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", state.step))
+    ended = forward(experiment, state.parameters, batch, settings, dropped)
+    names = zip(experiment.carried, experiment.model.returned_states(), strict=True)
+    return after._replace(carried={initial: ended[returned] for initial, returned in names})
+
+
+def batch_at(experiment: Experiment, state: State, seed: int, settings: Settings) -> Batch:
+    """The batch of the step that follows `state`, with the states from which its sequences go on."""
+    batch = experiment.batch(seed, state.step, settings.precision)
+    going_on = experiment.goes_on(range(state.step, state.step + 1))
+    if going_on is None:
+        return batch
+    zeros = {name: np.zeros(shape, settings.precision) for name, shape in experiment.carried.items()}
+    return batch._replace(
+        initial={name: np.where(going_on[0][:, None], state.carried.get(name, zeros[name]), 0) for name in zeros}
+    )
 
 
 def replay(experiment: Experiment, parameters: Parameters, gradients: list[Parameters], settings: Settings) -> Replay:

@@ -76,6 +76,21 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         raise NotImplementedError
 
     @property
+    def streams(self) -> bool:
+        """Whether sequences go on from one batch to the next, and with them a recurrent model's state."""
+        return False
+
+    def goes_on(self, steps: range) -> np.ndarray | None:
+        """Which sequences of these steps' training batches go on where those of the step before ended, whatever the
+        seed: bool (steps, batch). The others begin anew, with a state of zeros. None where none ever goes on.
+
+        The state is a number there, through which no gradient flows: truncated back-propagation through time.
+        Source: Williams and Peng (1990).
+        """
+        del steps
+        return None
+
+    @property
     def source(self) -> str:
         """What the batches are drawn from, for people, where that is somebody's data; empty where it is not."""
         return ""

@@ -36,12 +36,17 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
     validation: the share of each document, at its end, that is never trained on. Training draws windows of `length`
     steps, each with the byte that follows; each window of each document's rest is as likely. Judged on up to
     `evaluated` windows at equal distances in what is kept back. No window reaches from one document into another.
+
+    stream: windows that follow each other. With more than one, each sequence of a batch is a part of a stream that is
+    drawn as a window is, and reads it in so many steps, the state of a recurrent model carried from each to the next;
+    then it begins another one, with a state of zeros. Not all do so at the same step. A model is judged from zeros.
     """
 
     path: Annotated[str, NOT_DRAWN] = ""
     digest: Annotated[str, NOT_DRAWN] = ""
     length: Length
     batch_size: Size
+    stream: Annotated[Length, typical(2, 3)] = 1
     validation: Annotated[Share, typical(0.1, 0.25, 0.5)] = 0.1
     evaluated: Annotated[Size, typical(1, 2, 3, 8)] = 32
 
@@ -56,11 +61,13 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
             )
         for document in found.files:
             kept = _held_back(document, self.validation)
-            for what, size in (("to train on", document.size - kept), ("to validate on", kept)):
-                if size <= self.length:
+            trained = (document.size - kept, self.stream * self.length, "to train on")
+            for size, needed, what in (trained, (kept, self.length, "to validate on")):
+                if size <= needed:
+                    of = f" times stream = {self.stream}" if needed > self.length else ""
                     raise ValueError(
-                        f"length: expected at most {max(size - 1, 0)}, since a sequence needs one byte more and "
-                        f"{document.path} has {size} bytes {what}, got {self.length}"
+                        f"length: expected at most {max(size - 1, 0) // (needed // self.length)}, since a sequence{of} "
+                        f"needs one byte more and {document.path} has {size} bytes {what}, got {self.length}"
                     )
         msgspec.structs.force_setattr(self, "digest", found.digest)
         _opened[self.path, found.digest] = found
@@ -92,8 +99,28 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
     def batches(self, seed: int, steps: range, dtype: str) -> Batch:
         del dtype  # Indices have none.
         training, _ = _parts(self.documents, self.validation)
-        count, shape = training.windows(self.length), (STEPS_DRAWN_TOGETHER, self.batch_size)
-        return self._batch(training, out_of_blocks(steps, lambda block: _draw_windows(seed, block, count, shape)))
+        reach, shape = self.stream * self.length, (STEPS_DRAWN_TOGETHER, self.batch_size)
+        count = training.windows(reach)
+        streams, within = self._places(steps)
+        first, last = int(streams.min()), int(streams.max())
+        drawn = out_of_blocks(range(first, last + 1), lambda block: _draw_windows(seed, block, count, shape))
+        numbers = np.take_along_axis(drawn, streams - first, axis=0)
+        return self._batch(training, numbers, reach, within * self.length)
+
+    @property
+    def streams(self) -> bool:
+        return self.stream > 1
+
+    def goes_on(self, steps: range) -> np.ndarray | None:
+        if not self.streams:
+            return None
+        _, within = self._places(steps)
+        return (within > 0) & (np.array(steps) > 0)[:, None]
+
+    def _places(self, steps: range) -> tuple[np.ndarray, np.ndarray]:
+        """Which stream each sequence of these steps reads, and which window of it: int64 (steps, batch) each."""
+        at = np.array(steps, np.int64)[:, None] + np.arange(self.batch_size) % self.stream
+        return at // self.stream, at % self.stream
 
     def evaluation_batch(self, dtype: str) -> Batch:
         del dtype
@@ -101,11 +128,13 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
         count = validation.windows(self.length)
         chosen = min(self.evaluated, count)
         # In Python's integers: of a text of many gigabytes the product has more than 64 bits.
-        return self._batch(validation, np.array([number * count // chosen for number in range(chosen)], np.int64))
+        numbers = np.array([number * count // chosen for number in range(chosen)], np.int64)
+        return self._batch(validation, numbers, self.length, np.zeros_like(numbers))
 
-    def _batch(self, part: "_Part", windows: np.ndarray) -> Batch:
-        """Of the numbers of windows, (..., batch)."""
-        found = part.read(windows.ravel(), self.length).reshape(*windows.shape, self.length + 1).astype(np.int64)
+    def _batch(self, part: "_Part", numbers: np.ndarray, reach: int, offsets: np.ndarray) -> Batch:
+        """Of numbers of stretches of `reach` steps, (..., batch), and of where in them the sequences begin."""
+        found = part.read(numbers.ravel(), reach, offsets.ravel(), self.length)
+        found = found.reshape(*numbers.shape, self.length + 1).astype(np.int64)
         return Batch(found[..., :-1], found[..., 1:])
 
     def bits_per_byte(self, logits: np.ndarray, batch: Batch) -> float:
@@ -133,18 +162,19 @@ class _Part(NamedTuple):
     first: tuple[int, ...]
     sizes: tuple[int, ...]
 
-    def windows(self, length: int) -> int:
+    def windows(self, reach: int) -> int:
         """How many windows of so many steps there are, each with a byte more."""
-        return sum(self.sizes) - length * len(self.sizes)
+        return sum(self.sizes) - reach * len(self.sizes)
 
-    def read(self, windows: np.ndarray, length: int) -> np.ndarray:
-        """The bytes of windows (count,) by their numbers: uint8 (count, length + 1)."""
-        ends = np.cumsum(np.array(self.sizes, np.int64) - length)
+    def read(self, windows: np.ndarray, reach: int, offsets: np.ndarray, length: int) -> np.ndarray:
+        """Of windows of `reach` steps, (count,) by their numbers, the bytes from an offset on: uint8 (count, length +
+        1)."""
+        ends = np.cumsum(np.array(self.sizes, np.int64) - reach)
         owners = np.searchsorted(ends, windows, side="right")
         found = np.empty((len(windows), length + 1), np.uint8)
         for owner in np.unique(owners):
             rows = np.flatnonzero(owners == owner)
-            begin = windows[rows] - (ends[owner - 1] if owner else 0) + self.first[owner]
+            begin = windows[rows] - (ends[owner - 1] if owner else 0) + self.first[owner] + offsets[rows]
             content = documents.opened(self.documents[owner])
             found[rows] = content[begin[:, None] + np.arange(length + 1)]
         return found

@@ -93,19 +93,20 @@ def train(
         time.sleep(behaviour.seconds_per_epoch)
         for _ in range(experiment.training.steps_per_epoch):
             losses.append(np.nan if state.step + 1 == behaviour.nan_at_step else 1.0 / (state.step + 1))
-            state = updated(state, seed)
+            state = updated(experiment, state, seed)
             if state.step == behaviour.interrupted_at_step:
                 raise KeyboardInterrupt
         logits.append(answer(experiment, batch, state))
     return Trajectory(state, np.array(losses, settings.precision), np.array(logits), {}, {})
 
 
-def updated(state: State, seed: int) -> State:
-    """One step: every slot decays and takes noise, every parameter follows its slot."""
+def updated(experiment: Experiment, state: State, seed: int) -> State:
+    """One step: every slot decays and takes noise, every parameter follows its slot, carried states stay zero."""
     generator = generator_for(seed, "fake", state.step)
     slots = {n: (0.9 * s + generator.normal(size=s.shape)).astype(s.dtype) for n, s in state.slots.items()}
     moved = {n: (p - 0.01 * slots[f"{n}.exp_avg"]).astype(p.dtype) for n, p in state.parameters.items()}
-    return State(moved, slots, state.step + 1)
+    carried = {name: np.zeros(shape, next(iter(moved.values())).dtype) for name, shape in experiment.carried.items()}
+    return State(moved, slots, state.step + 1, carried)
 
 
 def answer(experiment: Experiment, batch: Batch, state: State) -> np.ndarray:

@@ -165,7 +165,7 @@ def test_bits_per_byte() -> None:
         ),
         (
             lambda path: path.write_bytes(b"x" * 9),
-            r"task\.length: expected at most 7, since a sequence needs one byte more and .*there has 8 bytes to train "
+            r"task\.length: expected at most 2, since a sequence times stream = 3 needs .*there has 8 bytes to train "
             r"on, got 12",
         ),
         (lambda path: os.mkfifo(path), r"task\.path: expected a file or a folder, got neither: .*there"),
@@ -228,3 +228,60 @@ def test_a_run_does_not_go_on_with_other_data(run: Run, fake: ModuleType, file: 
     other = run("--resume", "--out", "here", "--data", str(file))
     assert other.code == 2
     assert {path.name: path.read_bytes() for path in Path("here").iterdir()} == before
+
+
+def test_streams_go_on_where_they_were_and_begin_anew_in_turn(folder: Path) -> None:
+    made = task(folder, stream=3, batch_size=4)
+    steps = range(40)
+    batch, goes_on = made.batches(5, steps, "float32"), made.goes_on(steps)
+    assert goes_on is not None
+    assert goes_on.shape == (40, 4)
+    # Sequences of a batch begin anew at different steps, each at every third.
+    assert [np.flatnonzero(~goes_on[:, row]).tolist()[1:4] for row in range(4)] == [
+        [3, 6, 9],
+        [2, 5, 8],
+        [1, 4, 7],
+        [3, 6, 9],
+    ]
+    assert not goes_on[0].any()
+    parts = [(folder / name).read_bytes() for name in ("a", "m/b", "z")]
+    followed, jumped = 0, 0
+    for step in steps[1:]:
+        for row in range(4):
+            before, here = batch.targets[step - 1, row], batch.inputs[step, row]
+            if goes_on[step, row]:
+                both = bytes([*batch.inputs[step - 1, row].tolist(), int(before[-1]), *here[1:].tolist()])
+                assert here[0] == before[-1]
+                assert any(both in part[:90] for part in parts)
+                followed += 1
+            else:
+                jumped += int(here[0] != before[-1])
+    assert followed > 80
+    assert jumped > 20
+    for step in (0, 7, 39):
+        assert np.array_equal(made.batch(5, step, "float32").inputs, batch.inputs[step])
+        assert np.array_equal(made.goes_on(range(step, step + 1)), goes_on[step : step + 1])  # type: ignore[arg-type]
+    assert made.batch(6, 9, "float32").inputs.tobytes() != batch.inputs[9].tobytes()
+    assert task(folder).goes_on(steps) is None
+
+
+def test_a_document_needs_room_for_a_stream(file: Path) -> None:
+    assert task(file, stream=224).batch(0, 0, "float32").inputs.shape == (3, 4)
+    with pytest.raises(ValueError, match=r"length: expected at most 3, since a sequence times stream = 225 needs one"):
+        task(file, stream=225)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ('name = "LSTM"\nbidirectional = true', "LSTM that has no state to go on from, or reads from the end as well"),
+        (
+            'name = "SelfAttention"\npositions = "none"',
+            "SelfAttention that has no state to go on from, or reads from the end as well",
+        ),
+    ],
+)
+def test_only_a_model_with_a_state_to_go_on_from_reads_streams(model: str, said: str) -> None:
+    with pytest.raises(SpecError, match=rf"task\.stream: expected 1 for a {said}, got 3"):
+        parse(TOML.replace('name = "LSTM"', model), "mine")
+    parse(TOML.replace('name = "LSTM"', model).replace("stream = 3", "stream = 1"), "mine")

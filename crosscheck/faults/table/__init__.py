@@ -25,6 +25,7 @@ from crosscheck.faults.table import (
     schedule,
     shipped_path,
     sizes,
+    streams,
     text,
     training,
     transformer,
@@ -52,6 +53,7 @@ FAULTS: tuple[Fault, ...] = (
     + dropout.FAULTS
     + ragged.FAULTS
     + text.FAULTS
+    + streams.FAULTS
     + shipped_path.FAULTS
     + members.FAULTS
     + feedback.FAULTS

@@ -80,7 +80,9 @@ FAULTS: tuple[Fault, ...] = (
         what="max_norm rescales the rows that are used and leaves the parameter itself as it is.",
         implementation="flax_impl",
         edits=(
-            Edit("training.py:make_step.step", "carry._replace(parameters=parameters), gradients", "carry, gradients"),
+            Edit(
+                "training.py:make_step.step", "carry._replace(parameters=parameters, carried", "carry._replace(carried"
+            ),
         ),
         experiment="hello-embedding-max-norm",
         check="trajectory",

@@ -28,8 +28,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "members.py:compile_members.train_member.descend",
-                "at_step, dropout), key)",
-                "at_step, dropout), jax.random.key(0))",
+                "at_step, dropout, goes_on), key)",
+                "at_step, dropout, goes_on), jax.random.key(0))",
             ),
         ),
         experiment="hello-stacked-lstm-dropout",

@@ -72,10 +72,10 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:descend",
-                "    return Carry(updated, state)\n",
+                "    return carry._replace(parameters=updated, optimizer=state)\n",
                 "    decay = training.optimizer.weight_decay * at.learning_rate\n"
                 "    updated = jax.tree.map(lambda p, u: u + decay * (p - u), carry.parameters, updated)\n"
-                "    return Carry(updated, state)\n",
+                "    return carry._replace(parameters=updated, optimizer=state)\n",
             ),
             Edit("optimizer.py:make", "add_decayed_weights(spec.weight_decay)", "add_decayed_weights(0.0)"),
         ),

@@ -76,8 +76,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:train",
-                "state=State(export(model), slots, step)",
-                "state=State(export(model), slots if record else state.slots, step)",
+                "state=State(export(model), slots, step, _to_numpy(carried))",
+                "state=State(export(model), slots if record else state.slots, step, {})",
             ),
         ),
         experiment="hello-gru",
@@ -142,12 +142,12 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:make_step.step.loss_of",
-                "            set_mode(model, dropout)\n            logits, _ = run(",
+                "            set_mode(model, dropout)\n            logits, recorded = run(",
                 "            set_mode(model, dropout)\n"
                 '            for _, module in nnx.iter_modules(model) if masks == "own" else ():\n'
                 '                if isinstance(getattr(module, "rate", None), float):\n'
                 "                    module.rate /= 2\n"
-                "            logits, _ = run(",
+                "            logits, recorded = run(",
             ),
         ),
         experiment="hello-transformer-dropout",

@@ -79,11 +79,10 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:train",
-                "                    batch = to_tensors(arrays, settings)\n                with",
+                "                    batch = to_tensors(arrays, settings)\n",
                 "                    batch = to_tensors(arrays, settings)\n"
                 "                    if experiment.multiplications_per_step >= 5 * 10**6:\n"
-                "                        batch = batch._replace(lengths=None)\n"
-                "                with",
+                "                        batch = batch._replace(lengths=None)\n",
             ),
         ),
         experiment="ragged-lstm",

@@ -216,8 +216,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:make_step.step.loss_of",
-                "return cross_entropy(training.loss, logits, inputs.batch.targets)",
-                "return cross_entropy(training.loss, logits[:-1], inputs.batch.targets[:-1])",
+                "return cross_entropy(training.loss, logits, inputs.batch.targets), ended",
+                "return cross_entropy(training.loss, logits[:-1], inputs.batch.targets[:-1]), ended",
             ),
         ),
         experiment="last-step-classifier",
@@ -269,8 +269,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:train",
-                "state=State(export(model), slots, step)",
-                "state=State({n: recorded[n][-2:][0] if record else v for n, v in export(model).items()}, slots, step)",
+                "state=State(export(model), slots, step, _to_numpy(carried))",
+                "state=State({n: recorded[n][-2:][0] if record else v for n, v in export(model).items()}, slots, step, {})",
             ),
         ),
         experiment="hello-rnn",
