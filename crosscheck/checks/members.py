@@ -40,7 +40,7 @@ SIZES = {FEW: 3, MANY: 70}
 EPOCHS = 3
 """Of a shortened recipe, see `shortened`."""
 
-BY_DEFAULT = ("masks", "padding", "lengths", "initial states")
+BY_DEFAULT = ("masks", "padding", "lengths", "initial states", "carried states")
 """Of `Subject.own_of_members`: what is drawn for each member, and what is done for each outside of the model."""
 
 SHORT = 50

@@ -124,8 +124,8 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment="text-lstm",
-        check="members",
-        tensor="losses of member *",
+        check="trajectory",  # Whose perturbed starts are trained together.
+        tensor="starts/loss",
     ),
     Fault(
         name="members-carry-nothing",

@@ -270,7 +270,8 @@ FAULTS: tuple[Fault, ...] = (
             Edit(
                 "training.py:train",
                 "state=State(export(model), slots, step, _to_numpy(carried))",
-                "state=State({n: recorded[n][-2:][0] if record else v for n, v in export(model).items()}, slots, step, {})",
+                "state=State({n: recorded[n][-2:][0] if record else v for n, v in export(model).items()}, slots, step, "
+                "_to_numpy(carried))",
             ),
         ),
         experiment="hello-rnn",
