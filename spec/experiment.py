@@ -39,6 +39,9 @@ DRAWN = SHIPPED / "drawn"
 """Where those stand that `crosscheck explore` drew and every comparison has, with options that the shipped ones never
 vary. Files, since what a seed draws changes with every new option of the spec."""
 
+LONG = SHIPPED / "long"
+"""Where those stand that train for minutes or hours, and are in no comparison unless they are named."""
+
 COURSE_ROWS = "The course's rows: see the table in docs/experiments.md"
 """Said where descriptions are listed, which name them."""
 
@@ -161,17 +164,17 @@ def named_in(folder: Path) -> list[str]:
 
 
 def load(name: str, beside: Path | None = None) -> Experiment:
-    """Load a shipped or drawn experiment by name, or any by the path of its TOML file. Raises SpecError.
+    """Load a shipped, drawn or long experiment by name, or any by the path of its TOML file. Raises SpecError.
 
     beside: a folder of further experiments that are loaded by name.
     """
     path = Path(name)
     if path.suffix != ".toml" and "/" not in name:
-        folders = [folder for folder in (beside, SHIPPED, DRAWN) if folder and name in named_in(folder)]
+        folders = [folder for folder in (beside, SHIPPED, DRAWN, LONG) if folder and name in named_in(folder)]
         if folders:
             path = folders[0] / f"{name}.toml"
         else:
-            close = difflib.get_close_matches(name, [*shipped(), *drawn()], 3)
+            close = difflib.get_close_matches(name, [*shipped(), *drawn(), *named_in(LONG)], 3)
             hint = f" (close: {', '.join(close)})" if close else " (see --list)"
             raise SpecError(name, "experiment", f"a shipped name or the path of a .toml file{hint}", repr(name))
     try:

@@ -139,8 +139,8 @@ def _train(framework: Framework, subject: Subject, case: str, request: Request, 
         # From here on each side is handed its own state, and those differ by rounding.
         state, side = parts[-1].state, further
     losses, logits = (np.concatenate(arrays) for arrays in zip(*((p.losses, p.logits) for p in parts), strict=True))
-    recorded = (_joined(part[kind] for part in parts) for kind in (3, 4, 5))
-    return Trajectory(state, losses, logits, *recorded)
+    parameters, slots = _joined(p.parameters for p in parts), _joined(p.slots for p in parts)
+    return Trajectory(state, losses, logits, parameters, slots, _joined(p.carried for p in parts))
 
 
 def _joined(parts: Iterator[Parameters]) -> Parameters:

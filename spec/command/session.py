@@ -59,7 +59,7 @@ class Request(NamedTuple):
             epochs=self.experiment.training.epochs,
             epochs_done=epochs_done,
             directory=encodable(str(directory.path)) if directory else None,
-            data=encodable(self.experiment.task.source),
+            data=encodable(self.experiment.task.data_source),
         ).sealed()
 
     def checkpoint(self, state: State, epochs: int, metrics: str = "") -> Checkpoint:

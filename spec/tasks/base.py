@@ -91,7 +91,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return None
 
     @property
-    def source(self) -> str:
+    def data_source(self) -> str:
         """What the batches are drawn from, for people, where that is somebody's data; empty where it is not."""
         return ""
 

@@ -90,7 +90,7 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
         return _opened[self.path, self.digest]
 
     @property
-    def source(self) -> str:
+    def data_source(self) -> str:
         return f"{self.path or 'the texts of ohlol'}: {self.documents.size} bytes, SHA-256 {self.digest}"
 
     def batch(self, seed: int, step: int, dtype: str) -> Batch:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from spec.errors import SpecError, UsageError
-from spec.experiment import SHIPPED, load, parse
+from spec.experiment import LONG, SHIPPED, drawn, load, named_in, parse, shipped
 from spec.tasks import IGNORED, STEPS_DRAWN_TOGETHER, Batch, Text
 from spec.tasks.text import SHIPPED as TEXTS
 
@@ -285,3 +285,13 @@ def test_only_a_model_with_a_state_to_go_on_from_reads_streams(model: str, said:
     with pytest.raises(SpecError, match=rf"task\.stream: expected 1 for a {said}, got 3"):
         parse(TOML.replace('name = "LSTM"', model), "mine")
     parse(TOML.replace('name = "LSTM"', model).replace("stream = 3", "stream = 1"), "mine")
+
+
+@pytest.mark.parametrize("name", named_in(LONG))
+def test_long_experiments_are_trained_by_name_and_compared_by_nobody_who_does_not_ask(name: str) -> None:
+    assert load(name) == load(str(LONG / f"{name}.toml"))
+    assert name not in [*shipped(), *drawn()]
+
+
+def test_there_is_a_long_one() -> None:
+    assert named_in(LONG) == ["text-lstm-long"]
