@@ -35,7 +35,7 @@ INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
 .PHONY: crosscheck faults test test-pairs test-page test-weights test-maps test-lesson test-large-pair test-clean-pairs test-explain \
-  test-signals tables-optimizers tables-layers tables-defaults tables-pages docs docs-links lesson-outputs lint types check format clean
+  test-signals test-kills tables-optimizers tables-layers tables-defaults tables-pages docs docs-links lesson-outputs lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
@@ -97,6 +97,12 @@ test-explain: $(VENV)/installed
 test-signals: $(VENV)/installed
 	$(RUN) tests/kill_and_resume.py
 	$(RUN) tests/stop_crosscheck.py
+
+# Kills runs: 20 of each train command at random moments, and one of NumPy's at every write to the disk. Each goes on to
+# the bits of a run that was left alone. Takes some ten minutes.
+test-kills: $(VENV)/installed
+	$(RUN) tests/spec/kill_everywhere.py
+	$(RUN) tests/kill_and_resume.py --kinds SIGKILL --times 20 --long
 
 # The tables of crosscheck/libraries, made again by running what they are about. That of layers sets up an environment for
 # each library and runs it there: many minutes. tables-pages runs nothing, and writes docs/ out of the tables.

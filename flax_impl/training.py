@@ -72,17 +72,18 @@ def train(
     settings: Settings,
     record: bool = False,
     masks: MaskSource = "own",
+    part: int | None = None,
 ) -> Trajectory:
     """See spec.framework.Side: train."""
     training = experiment.training
     with computing(settings):
         _, layout = build(experiment.model)
         carry = first_carry(experiment, state, settings)
-        steps = range(state.step, state.step + epochs * training.steps_per_epoch)
+        steps = range(state.step, state.step + epochs * (part or training.steps_per_epoch))
         masks = masks if experiment.model.has_dropout else "own"
         train_epochs = compile_epochs(experiment, settings, record or compilation.records(experiment, epochs), masks)
         evaluation_batch = to_arrays(experiment.evaluation_batch(settings.precision))
-        inputs = stack_inputs(experiment, steps, seed, settings, masks)
+        inputs = stack_inputs(experiment, steps, seed, settings, masks, part)
         carry, (outputs, logits) = train_epochs(carry, inputs, evaluation_batch, jax.random.key(seed))
         trace: Any = outputs.recorded if record else None
         # Recorded steps have axes (epochs, steps); callers want one.
@@ -244,8 +245,10 @@ def renormalized(graph: nnx.GraphDef, parameters: nnx.State, batch: ArrayBatch) 
     return nnx.state(model, nnx.Param)
 
 
-def stack_inputs(experiment: Experiment, steps: range, seed: int, settings: Settings, masks: MaskSource) -> Inputs:
-    """Every step's inputs, with leading axes (epochs, steps of an epoch)."""
+def stack_inputs(
+    experiment: Experiment, steps: range, seed: int, settings: Settings, masks: MaskSource, part: int | None = None
+) -> Inputs:
+    """Every step's inputs, with leading axes (epochs, steps of an epoch or of a part of one)."""
     training = experiment.training
     batches = to_arrays(experiment.batches(seed, steps, settings.precision))
     dropout = None
@@ -257,7 +260,7 @@ def stack_inputs(experiment: Experiment, steps: range, seed: int, settings: Sett
         dropout = np.array(steps, np.int32)
     constants = stack_constants(training, steps, settings)
     flat = Inputs(batches, constants, dropout, experiment.goes_on(steps))
-    return jax.tree.map(lambda x: x.reshape(-1, training.steps_per_epoch, *x.shape[1:]), flat)
+    return jax.tree.map(lambda x: x.reshape(-1, part or training.steps_per_epoch, *x.shape[1:]), flat)
 
 
 @lru_cache(maxsize=16)

@@ -1,6 +1,7 @@
 """Types of command-line arguments that several commands have."""
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,6 +35,22 @@ def at_least(least: int) -> Callable[[str], int]:
         return value
 
     return integer
+
+
+def above_zero(text: str) -> float:
+    """A type for argparse: a finite number above zero, or an error that says so."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
+def temperature(text: str) -> float:
+    """A type for argparse: a finite number that is not below zero, or an error that says so."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected 0 or a number above, got {text}")
+    return value
 
 
 def seed(text: str) -> int:

@@ -6,7 +6,9 @@ replaced or read: a device, a FIFO or a socket is refused before it is opened, s
 """
 
 import contextlib
+import errno
 import os
+import shutil
 import stat
 import tempfile
 import uuid
@@ -27,6 +29,10 @@ KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 """What stands where a file is expected, by the type in its mode."""
+
+
+FATAL = {errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+"""What is not said of links alone, when one cannot be made."""
 
 
 @contextmanager
@@ -61,6 +67,23 @@ def write(path: Path, content: bytes, lasting: bool = True) -> None:
     """Write a file whole or not at all. Raises UsageError where it cannot be written. lasting: see `replacing`."""
     with replacing(path, lasting) as temporary:
         temporary.write_bytes(content)
+
+
+def link(source: Path, target: Path) -> None:
+    """Let a file stand under a second name as well, in the same directory or one beside it, in the place of what stands
+    there. A copy where the file system has no links. Raises UsageError."""
+    try:
+        with replacing(target, lasting=False) as temporary:
+            try:
+                os.link(source, temporary)
+            except OSError as error:
+                if error.errno in FATAL:
+                    raise
+                shutil.copyfile(source, temporary)
+                synchronize(temporary)
+        synchronize(target.parent)
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written: {_reason(error)}") from None
 
 
 def append(path: Path, content: bytes) -> None:

@@ -66,7 +66,7 @@ class Trajectory(NamedTuple):
 
     state: after the last step.
     losses: (steps,), the loss of each step's batch, before the step and as it was minimized.
-    logits: (epochs, *logits' shape), of the task's evaluation batch after each epoch, in eval mode.
+    logits: (epochs, *logits' shape), of the task's evaluation batch after each epoch, or part of one, in eval mode.
     parameters, slots, carried: name -> (steps, *shape), after each step, as `State` has them; empty unless recorded.
     """
 
@@ -147,10 +147,11 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     gradients(parameters, batch, dropout=None) -> `Gradients`: the recipe's loss on the batch, its gradient by every
     parameter, and by inputs that are numbers.
 
-    train(state, epochs, seed, record=False, masks="own") -> `Trajectory`: train `epochs` epochs (at least 1) on from
-    `state`, through the code that the train command runs. `seed` determines the batches and the dropout masks of each
-    step, together with the step's number, so that a training in several stretches is the same as one in a single
-    stretch. masks: see `MaskSource`.
+    train(state, epochs, seed, record=False, masks="own", part=None) -> `Trajectory`: train `epochs` epochs (at least 1)
+    on from `state`, through the code that the train command runs. `seed` determines the batches and the dropout masks
+    of each step, together with the step's number, so that a training in several stretches is the same as one in a
+    single stretch. masks: see `MaskSource`. part: optimizer steps (at least 1) of each of these epochs where they are
+    parts of the recipe's, each with its evaluation; handed over for parts alone.
 
     loss_gradient(logits, targets) -> `LossGradient`: the recipe's loss alone, of given logits, and its gradient by
     them, through the code that `train` runs. logits: (batch, time, classes) or (batch, classes), of the settings'

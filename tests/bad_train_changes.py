@@ -110,6 +110,16 @@ def moved(source: str, target: str) -> Change:
     return lambda place: shutil.copy(place / source, place / target) and None
 
 
+def alone(change: Change) -> Change:
+    """The change to a stopped run that has no checkpoint to fall back on."""
+
+    def both(place: Path) -> None:
+        shutil.rmtree(place / "stopped/checkpoints")
+        change(place)
+
+    return both
+
+
 def removed(file: str) -> Change:
     """Remove a file."""
     return lambda place: (place / file).unlink()

@@ -1,7 +1,10 @@
 """Stop both train commands at random moments, resume them, and hold the result against an uninterrupted run.
 
     python tests/kill_and_resume.py [--times 25] [--seed 0] [--implementations torch_impl flax_impl]
-                                    [--kinds gentle SIGKILL]
+                                    [--kinds gentle SIGKILL] [--long]
+
+--long: of a run that saves within its epochs, has batches of several lengths that differ from step to step, and ends
+when its patience does.
 
 Half of the gentle stops are SIGTERM, half Ctrl-C: each is to exit with its code (143, 130) after one line, with no
 temporary file left; or with the verdict, if it came too late. As many processes are killed. Whatever happened, resuming
@@ -30,6 +33,11 @@ from spec import parameters  # noqa: E402
 
 EXPERIMENT = ("hello-stacked-lstm-dropout", "--epochs", "300", "--seed", "3")
 """With dropout, whose own masks must go on where they stopped."""
+
+LONG = (
+    *("ragged-lstm", "--epochs", "60", "--seed", "3", "--learning-rate", "0.05"),
+    *("--checkpoint-steps", "4", "--keep", "3", "--patience", "5"),
+)
 
 KINDS = {"gentle": (signal.SIGTERM, signal.SIGINT), "SIGKILL": (signal.SIGKILL,)}
 """The signals of each kind of stop, in turn."""
@@ -64,7 +72,7 @@ def start(implementation: str, cwd: Path, *arguments: str) -> subprocess.Popen[s
 def result(directory: Path) -> dict[str, Any]:
     """What a finished run is compared by: every array's bytes, and every epoch."""
     found: dict[str, Any] = {}
-    for name in ("checkpoint.safetensors", "parameters.safetensors"):
+    for name in ("checkpoint.safetensors", "parameters.safetensors", "best.safetensors"):
         arrays, metadata = parameters.load(directory / name)
         found[name] = ({key: array.tobytes() for key, array in arrays.items()}, metadata)
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
@@ -72,10 +80,10 @@ def result(directory: Path) -> dict[str, Any]:
     return found
 
 
-def finish(implementation: str, cwd: Path) -> str:
+def finish(implementation: str, cwd: Path, experiment: tuple[str, ...]) -> str:
     """Resume a run that was stopped, or start it where nothing was trained; how, or what went wrong."""
     begun = (cwd / "run" / "checkpoint.safetensors").exists()
-    arguments = ("--resume",) if begun else EXPERIMENT
+    arguments = ("--resume",) if begun else experiment
     process = start(implementation, cwd, *arguments, "--out", "run")
     _, err = process.communicate(timeout=300)
     if process.returncode not in (0, 1) or err:
@@ -83,9 +91,16 @@ def finish(implementation: str, cwd: Path) -> str:
     return "resumed" if begun else "started again"
 
 
-def stop(implementation: str, number: signal.Signals, after: float, expected: dict[str, Any], cwd: Path) -> str:
+def stop(
+    implementation: str,
+    experiment: tuple[str, ...],
+    number: signal.Signals,
+    after: float,
+    expected: dict[str, Any],
+    cwd: Path,
+) -> str:
     """One moment: what became of it, or what went wrong."""
-    process = start(implementation, cwd, *EXPERIMENT, "--out", "run")
+    process = start(implementation, cwd, *experiment, "--out", "run")
     time.sleep(after)
     process.send_signal(number)
     sent = time.monotonic()
@@ -102,7 +117,7 @@ def stop(implementation: str, number: signal.Signals, after: float, expected: di
             return f"WRONG: {number.name} after {after:.2f} s leaves {left}"
         if took > PATIENCE:
             return f"WRONG: {number.name} after {after:.2f} s ends after {took:.1f} s"
-    how = finish(implementation, cwd)
+    how = finish(implementation, cwd, experiment)
     if not how.startswith("WRONG") and result(cwd / "run") != expected:
         return f"WRONG: {number.name} after {after:.2f} s: {how}, and not the bits of the uninterrupted run"
     return how if code not in (0, 1) else LATE
@@ -115,7 +130,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--implementations", nargs="+", default=["torch_impl", "flax_impl"])
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--long", action="store_true", help="stop a run that has what long ones have")
     options = parser.parse_args()
+    experiment = LONG if options.long else EXPERIMENT
     # A process in the background may have been told to ignore Ctrl-C, and hands that on.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     wrong = 0
@@ -125,7 +142,7 @@ def main() -> int:
             for _ in range(2):  # The second has what the first compiled, as all that follow.
                 shutil.rmtree(place / "run", ignore_errors=True)
                 began = time.monotonic()
-                process = start(implementation, place, *EXPERIMENT, "--out", "run")
+                process = start(implementation, place, *experiment, "--out", "run")
                 process.communicate()
                 duration = time.monotonic() - began
             expected = result(place / "run")
@@ -140,7 +157,7 @@ def main() -> int:
                         cwd = place / f"{kind}-{index}-{tries}"
                         cwd.mkdir()
                         after = moments.uniform(0, duration)
-                        how = stop(implementation, numbers[index % len(numbers)], after, expected, cwd)
+                        how = stop(implementation, experiment, numbers[index % len(numbers)], after, expected, cwd)
                         shutil.rmtree(cwd)
                         tries += 1
                         if how == LATE:

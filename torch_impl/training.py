@@ -35,6 +35,7 @@ def train(
     settings: Settings,
     record: bool = False,
     masks: MaskSource = "own",
+    part: int | None = None,
 ) -> Trajectory:
     """See spec.framework.Side: train."""
     training, task = experiment.training, experiment.task
@@ -58,7 +59,7 @@ def train(
         arrays = experiment.batch(seed, step, settings.precision)
         batch = to_tensors(arrays, settings)
         for _ in range(epochs):
-            for _ in range(training.steps_per_epoch):
+            for _ in range(part or training.steps_per_epoch):
                 if task.drawn:
                     arrays = experiment.batch(seed, step, settings.precision)
                     batch = to_tensors(arrays, settings)

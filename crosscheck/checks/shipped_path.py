@@ -25,7 +25,7 @@ from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import determinism, equations, telling, witness
 from crosscheck.request import Request
 from crosscheck.subject import Subject
-from spec.command.session import chunk_lengths
+from spec.command.routine import chunk_lengths
 from spec.errors import Unsupported
 from spec.framework import Framework, MaskSource, Precision, Settings, Side, Trajectory
 from spec.parameters import Parameters, generator_for
@@ -380,6 +380,19 @@ def _in_chunks(framework: Framework, subject: Subject, request: Request) -> Iter
     joined = _joined(chunks)
     yield "chunks/loss", joined.losses
     yield "chunks/logits", joined.logits
+    if each > 1:
+        yield from _in_parts(side, initial_state(training.optimizer, request.start(subject)), whole, each // 2, seed)
+
+
+def _in_parts(side: Side, state: State, whole: Trajectory, part: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Two parts of the first epoch, the second from where the first has come to, as a checkpoint within an epoch is."""
+    begun = side.train(state, 1, seed, part=part)
+    ended = side.train(begun.state, 1, seed, part=part)
+    yield "begun/loss", whole.losses[: 2 * part]
+    yield "parts/loss", np.concatenate([begun.losses, ended.losses])
+    for kind, held, own in zip(("parameters", "slots"), whole[3:], ended.state[:2], strict=True):
+        yield from ((f"begun/{kind}/{name}/{2 * part}", array[2 * part - 1]) for name, array in held.items())
+        yield from ((f"parts/{kind}/{name}/{2 * part}", array) for name, array in own.items())
 
 
 def _own_masks(framework: Framework, subject: Subject, request: Request) -> Iterator[tuple[str, np.ndarray]]:
@@ -466,6 +479,8 @@ def _malformed(subject: Subject, place: Place, arrays: Arrays) -> list[Compariso
         epochs = subject.training.epochs
         parts = _shapes(subject, epochs, epochs * subject.training.steps_per_epoch, looked_at=None)
         shapes |= {f"{at}/{part}": parts[part] for at in ("whole", "chunks") for part in ("loss", "logits")}
+        half = subject.training.steps_per_epoch // 2
+        shapes |= {f"{at}/loss": (2 * half,) for at in ("begun", "parts") if half}
     checked = [
         place.whole_number(name, expected, arrays.get(name), arrays.get(name)) for name, expected in ends.items()
     ]
@@ -683,17 +698,18 @@ def _judge_left_behind(subject: Subject, place: Place, side: str, arrays: Arrays
 
 def _judge_chunks(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterator[Comparison]:
     kept = _kept(subject)
-    here = place.within(side, "in chunks", "in one call")
-    names = dict.fromkeys(["loss", "logits", *(n.partition("/")[2] for n in arrays if n.startswith("whole/"))])
     size = _largest(arrays, "whole/parameters/")
-    for name in names:
-        stepwise = name in ("loss", "logits")
-        tensor, _, _ = name.partition("/")[2].rpartition("/")
-        keep = kept.get(tensor)
-        if keep is not None and not keep.any():
-            continue
-        pair = (arrays.get(f"chunks/{name}"), arrays.get(f"whole/{name}"))
-        yield _close(here, f"chunks/{name}", *pair, stepwise, keep, size)
+    cuts = [("chunks", "whole", ["loss", "logits"])]
+    cuts += [("parts", "begun", ["loss"])] if subject.training.steps_per_epoch > 1 else []
+    for cut, whole, always in cuts:
+        here = place.within(side, f"in {cut}", "in one call")
+        for name in dict.fromkeys([*always, *(n.partition("/")[2] for n in arrays if n.startswith(f"{whole}/"))]):
+            tensor, _, _ = name.partition("/")[2].rpartition("/")
+            keep = kept.get(tensor)
+            if keep is not None and not keep.any():
+                continue
+            pair = (arrays.get(f"{cut}/{name}"), arrays.get(f"{whole}/{name}"))
+            yield _close(here, f"{cut}/{name}", *pair, name in always, keep, size)
 
 
 def _judge_own_masks(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterator[Comparison]:

@@ -19,6 +19,7 @@ from spec.command.ensemble_plot import ensemble_plot
 from spec.command.ensemble_summary import judge, summarize, text_of
 from spec.command.events import EnsembleStart, Members, Summary
 from spec.command.progress import Reporter
+from spec.command.routine import Routine
 from spec.ensemble import chunk_size, cut, one_by_one, solved_members
 from spec.errors import UsageError, encodable
 from spec.exit_codes import REACHED
@@ -26,7 +27,7 @@ from spec.experiment import Experiment
 from spec.framework import Device, Ensemble, Framework, Settings
 from spec.training import Walk
 
-ALONE = ("init_weights", "export_weights", "trace", "log_every")
+ALONE = (*("init_weights", "export_weights", "trace", "log_every", "tensorboard"), *Routine.__struct_fields__)
 """Flags that mean something for one training only."""
 
 

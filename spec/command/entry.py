@@ -2,23 +2,25 @@
 
 import argparse
 import contextlib
+import importlib
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from spec import crash, files, limits, machine, parameters, signals
-from spec.arguments import LARGEST_SEED, Parser, at_least, path_argument, seed
-from spec.command import ensemble
+from spec import crash, files, limits, machine, parameters, requirements, signals
+from spec.arguments import LARGEST_SEED, Parser, above_zero, at_least, path_argument, seed, temperature
+from spec.command import ensemble, trained
 from spec.command.ending import Interrupted, Unwritten
 from spec.command.ensemble_directory import EnsembleDirectory
-from spec.command.events import End, WeightsFitted
+from spec.command.events import End, Epoch, Speed, WeightsFitted
 from spec.command.implementation import describe, load_implementation
 from spec.command.listing import list_experiments, show
 from spec.command.progress import LINES, JSONLines, Lines, Reporter, Unread, silence
-from spec.command.resumption import load_checkpoint
+from spec.command.resumption import load_checkpoint, routine_of
+from spec.command.routine import KEPT, Routine
 from spec.command.run_directory import (
     RUNS,
     Checkpoint,
@@ -27,11 +29,11 @@ from spec.command.run_directory import (
     new_run_directory,
     read_experiment,
 )
-from spec.command.session import Request, begin, resume, train
+from spec.command.session import Board, Request, begin, resume, train
 from spec.command.verdict import verdict
 from spec.command.walk import introduction, text_of, walk
-from spec.errors import OhlolError, Unsupported, UsageError, one_line
-from spec.exit_codes import REACHED, TRAIN, epilog
+from spec.errors import FrameworkMissing, OhlolError, Unsupported, UsageError, one_line
+from spec.exit_codes import MISSED, REACHED, TRAIN, epilog
 from spec.experiment import Experiment, load, override
 from spec.framework import Device, Framework, Precision, Settings
 from spec.lock import locked
@@ -64,6 +66,7 @@ class Plan(NamedTuple):
     weights: Parameters | None
     resumed: Checkpoint | None
     said: tuple[str, ...] = ()
+    routine: Routine = Routine()
 
 
 def main(implementation_name: str, arguments: list[str] | None = None) -> int:
@@ -147,6 +150,16 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     )
     add("--out", type=path_argument, metavar="DIR", help=f"run directory (default: {RUNS}/EXPERIMENT/IMPLEMENTATION-N)")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, as if never interrupted")
+    add("--checkpoint-steps", type=at_least(1), metavar="N", help="save every N steps of an epoch, and at its end")
+    add("--checkpoint-minutes", type=above_zero, metavar="X", help="save every X minutes instead of every few epochs")
+    add("--keep", type=at_least(1), metavar="N", help=f"checkpoints to keep, beside the best (default: {KEPT})")
+    add("--validate-epochs", type=at_least(1), metavar="N", help="validate after every N epochs, on all held-back data")
+    add(
+        "--patience",
+        type=at_least(1),
+        metavar="N",
+        help="end after N evaluations in a row without a lower loss",
+    )
     add(
         "--init-weights",
         type=path_argument,
@@ -160,10 +173,26 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
         help="write the final parameters as canonical safetensors",
     )
     add("--log-every", type=at_least(1), metavar="N", help=f"epochs between lines (default: {LINES} lines; --json: 1)")
+    add("--tensorboard", action="store_true", help="also write the figures into the run directory's tensorboard/")
     add("--json", action="store_true", help="one JSON object a line on stdout, and nothing else")
+    add("--length", type=at_least(1), metavar="N", help=f"bytes to generate (default: {trained.LENGTH})")
+    add(
+        "--temperature",
+        type=temperature,
+        metavar="X",
+        help=f"divides the logits; 0 takes the likeliest byte each time (default: {trained.TEMPERATURE:g})",
+    )
     instead = made.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="list the shipped experiments")
     instead.add_argument("--dry-run", action="store_true", help="show the resolved experiment; compute nothing")
+    instead.add_argument(
+        "--evaluate",
+        action="store_true",
+        help="what the parameters of --out or --init-weights are worth; train nothing",
+    )
+    instead.add_argument(
+        "--generate", metavar="TEXT", help="what they write on from a text; train nothing, see docs/long_runs.md"
+    )
     instead.add_argument("--trace", action="store_true", help="show each time step's tensors; train nothing")
     return made
 
@@ -175,14 +204,48 @@ def run(implementation_name: str, options: argparse.Namespace, reporter: Reporte
         return REACHED
     if options.resume and (options.out is None or options.init_weights):
         raise UsageError("--resume: expected --out with the directory to resume, and no --init-weights")
+    if trained.asked(options):
+        return run_trained(implementation_name, options, reporter)
+    for name in ("length", "temperature"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name}: expected none without --generate")
     with contextlib.ExitStack() as stack:
         if options.resume and not options.dry_run:
             hold(options.out, stack, reporter)
         if is_ensemble(options):
             return run_ensemble(implementation_name, options, reporter, stack)
         if options.resume and not options.dry_run:
+            if warning := RunDirectory(options.out).recover():
+                reporter.warn(warning)
             RunDirectory(options.out).complete()
         return run_one(implementation_name, options, reporter, stack)
+
+
+def run_trained(implementation_name: str, options: argparse.Namespace, reporter: Reporter) -> int:
+    """Evaluate parameters, or have them write, and return the exit code. Raises OhlolError."""
+    trained.check(options)
+    experiment = resolve(options)
+    if isinstance(experiment.outcome, Walk):
+        raise UsageError(f"{trained.asked(options)}: expected an experiment that trains, got {experiment.name}, a walk")
+    writes = options.generate is not None
+    if writes:
+        trained.check_text(experiment)
+    held = trained.find(options, experiment)
+    check_memory(experiment, held.precision)
+    framework = load_implementation(implementation_name)
+    signals.check()
+    if held.said:
+        reporter.weights(WeightsFitted(said=held.said))
+    settings = Settings(held.precision, options.device, compiled=options.compile)
+    describe(framework, settings)
+    side = framework.open(experiment, settings)
+    if writes:
+        event = trained.write_on(side, held, options, implementation_name)
+        reporter.found(event, event.prompt + event.text)
+        return REACHED
+    event = trained.evaluate(side, held, implementation_name)
+    reporter.found(event, trained.text_of(event))
+    return REACHED if experiment.outcome.reached(event.solved, event.measured.loss) else MISSED
 
 
 def hold(directory: Path, stack: contextlib.ExitStack, reporter: Reporter) -> None:
@@ -208,7 +271,7 @@ def run_one(
     if plan.said:
         reporter.weights(WeightsFitted(said=plan.said))
     versions = describe(framework, plan.settings)
-    request = Request(implementation_name, plan.experiment, plan.seed, plan.settings, versions)
+    request = Request(implementation_name, plan.experiment, plan.seed, plan.settings, versions, plan.routine)
     if plan.resumed:
         checkpoint = plan.resumed
     else:
@@ -219,6 +282,8 @@ def run_one(
         show_walk(framework, request, checkpoint.state.parameters, reporter, drawn=not (plan.weights or plan.resumed))
         end, text = End(reached=True, exit_code=REACHED), "\nNothing was trained."
     else:
+        if options.tensorboard:
+            tensorboard()
         if plan.resumed:
             directory = RunDirectory(options.out)
             resume(request, checkpoint, directory, reporter)
@@ -227,7 +292,8 @@ def run_one(
             hold(directory.path, stack, reporter)
             directory.check_free()
             begin(request, checkpoint, directory, reporter)
-        checkpoint, last, end = train(framework, request, checkpoint, directory, reporter)
+        with contextlib.closing(board(options, directory, checkpoint)) as figures:
+            checkpoint, last, end = train(framework, request, checkpoint, directory, reporter, figures)
         text = verdict(plan.experiment, last)
     if options.export_weights:
         try:
@@ -237,6 +303,32 @@ def run_one(
     with contextlib.suppress(Unread):  # All is written, and the exit code says it too.
         reporter.end(end, text)
     return end.exit_code
+
+
+class NoBoard:
+    """Where nobody asked for a run's figures in another form."""
+
+    def add(self, event: Epoch | Speed) -> None:
+        """Nothing is done."""
+
+    def close(self) -> None:
+        """Nothing is to be done."""
+
+
+def board(options: argparse.Namespace, directory: RunDirectory, checkpoint: Checkpoint) -> Board:
+    """Who takes a run's figures as they come."""
+    if not options.tensorboard:
+        return NoBoard()
+    origin = checkpoint.origin
+    return tensorboard().Board(directory.path, origin.steps, origin.resolved["training"]["steps_per_epoch"])
+
+
+def tensorboard() -> Any:
+    """The file that writes for TensorBoard. Raises FrameworkMissing where what it needs is not installed."""
+    try:
+        return importlib.import_module("spec.command.tensorboard")
+    except ModuleNotFoundError as error:
+        raise FrameworkMissing(f"--tensorboard: {error}; {requirements.hint('tensorboard')}") from None
 
 
 def is_ensemble(options: argparse.Namespace) -> bool:
@@ -310,14 +402,14 @@ def prepare(options: argparse.Namespace) -> Plan:
     if options.export_weights:
         check_export(options)
     check_memory(experiment, settings.precision)
-    return Plan(experiment, seed, settings, walking, weights, resumed, said)
+    return Plan(experiment, seed, settings, walking, weights, resumed, said, routine_of(options, experiment, resumed))
 
 
 def resolve(options: argparse.Namespace) -> Experiment:
     """The experiment that is named, that of the run to resume, or the default; with the options' own values."""
     if options.experiment and options.experiment.endswith(".json"):
         experiment = read_experiment(Path(options.experiment))
-    elif options.experiment is not None or not options.resume:
+    elif options.experiment is not None or not (options.resume or (trained.asked(options) and options.out)):
         experiment = load(DEFAULT_EXPERIMENT if options.experiment is None else options.experiment)
     else:
         experiment = RunDirectory(options.out).experiment()

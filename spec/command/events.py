@@ -12,10 +12,10 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="e
     """Something begins to compute; again for each resumption, which may be another implementation's.
 
     parameters: how many values are trained. epochs: of the whole recipe; 0 for a walk, whatever the recipe says.
-    epochs_done: before this start.
+    epochs_done, steps_done: before this start; optimizer steps, where it is one of a training.
     data: what the batches are drawn from, where that is somebody's. directory: where the run leaves its files, if it
-    leaves any. checksum: of all other fields, see `sealed`: it stands
-    here and not in a checkpoint, which has the same bits however often a run was started.
+    leaves any. checksum: of all other fields, see `sealed`: it stands here and not in a checkpoint, which has the same
+    bits however often a run was started.
     """
 
     experiment: str
@@ -30,6 +30,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="e
     epochs_done: int
     directory: str | None
     data: str = ""
+    steps_done: int = 0
     checksum: str = ""
 
     def sealed(self) -> "Start":
@@ -43,11 +44,25 @@ class WeightsFitted(msgspec.Struct, frozen=True, kw_only=True, tag="weights", ta
     said: tuple[str, ...]
 
 
+class Measured(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model is worth on all of some data, in eval mode.
+
+    loss: of the recipe, in float64. accuracy: the share of what is asked for that is predicted right. targets: how much
+    is asked for. bits_per_byte: where each target is a byte of a text.
+    """
+
+    loss: float
+    accuracy: float
+    targets: int
+    bits_per_byte: float | None = None
+
+
 class Epoch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="epoch", tag_field="event"):
     """One epoch, counted from 1.
 
     loss: mean of the training losses, each before its step. evaluation_loss, solved, predicted: after the epoch, in
     eval mode, on the task's evaluation batch. bits_per_byte: there too, where the targets are bytes of a text.
+    validation: on all that the task keeps for it, where that was looked at.
     """
 
     epoch: int
@@ -56,6 +71,55 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     solved: bool
     predicted: str
     bits_per_byte: float | None = None
+    validation: Measured | None = None
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True, tag="speed", tag_field="event"):
+    """How fast it goes, every ten seconds or so: nothing of it is the same twice, and nothing depends on it.
+
+    step: optimizer steps done, of `steps` in all. loss: of the last one. tokens_per_second: time steps of training
+    sequences, padding included, since the last such event. seconds_left: at that pace.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    tokens_per_second: float
+    seconds_left: float
+
+
+class Evaluated(msgspec.Struct, frozen=True, kw_only=True, tag="evaluated", tag_field="event"):
+    """What parameters are worth, on all the data that the task has for it. source: the file that they are from.
+
+    solved, predicted: as of an epoch; the latter empty where there are many batches.
+    """
+
+    experiment: str
+    hash: str
+    implementation: str
+    source: str
+    measured: Measured
+    solved: bool
+    predicted: str
+
+
+class Generated(msgspec.Struct, frozen=True, kw_only=True, tag="generated", tag_field="event"):
+    """What a model writes on from a text, see spec.generation. source: the file that its parameters are from.
+
+    bytes: as they were chosen; text: what they say in UTF-8, with a sign for those that say nothing. per_second: bytes,
+    with all that has to be compiled and loaded.
+    """
+
+    experiment: str
+    hash: str
+    implementation: str
+    source: str
+    prompt: str
+    text: str
+    bytes: list[int]
+    temperature: float
+    seed: int
+    per_second: float
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="event"):
@@ -134,14 +198,18 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag="summary", tag_fiel
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="event", omit_defaults=True):
-    """The run is over. reached: whether the experiment came out as it states. error: why it did not get that far."""
+    """The run is over. reached: whether the experiment came out as it states. error: why it did not get that far.
+
+    stopped_after: the epoch after which patience was at its end, where it was.
+    """
 
     reached: bool
     exit_code: int
     error: str | None = None
+    stopped_after: int | None = None
 
 
-Event = Start | WeightsFitted | Epoch | Step | EnsembleStart | Members | Summary | End
+Event = Start | WeightsFitted | Epoch | Speed | Evaluated | Generated | Step | EnsembleStart | Members | Summary | End
 
 
 def encode(event: Event) -> bytes:

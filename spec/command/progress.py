@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
@@ -12,8 +13,11 @@ from spec.command.events import (
     End,
     EnsembleStart,
     Epoch,
+    Evaluated,
     Event,
+    Generated,
     Members,
+    Speed,
     Start,
     Step,
     Summary,
@@ -25,6 +29,14 @@ from spec.text import fold, of_json, visible, width
 
 LINES = 15
 """About how many epoch lines a person is shown, whatever the number of epochs; the course trains for 15."""
+
+
+LONGEST_SILENCE = 30.0
+"""Seconds without a line after which a person is told how far it is, at first."""
+
+
+LONGEST_VALUE = "12.3456, 12.3 k tokens/s, 10:00:00 left"
+"""Beside a training's bar."""
 
 
 class Reporter(Protocol):
@@ -43,12 +55,16 @@ class Reporter(Protocol):
         ...
 
     @contextmanager
-    def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
-        """Hand out the function that reports each epoch."""
+    def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch | Speed], None]]:
+        """Hand out the function that reports each epoch, and now and then how fast it goes."""
         ...
 
     def warn(self, text: str) -> None:
         """Something that went wrong and costs less than the run: for people, on stderr."""
+        ...
+
+    def found(self, event: Evaluated | Generated, text: str) -> None:
+        """What trained parameters are worth or write, also in words."""
         ...
 
     def step(self, event: Step, text: str) -> None:
@@ -102,17 +118,44 @@ class Lines:
         complain(f"warning: {text}")
 
     @contextmanager
-    def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
+    def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch | Speed], None]]:
         log_every = self.log_every or math.ceil(epochs / LINES)
-        with bar("epoch", epochs, epochs_done, "loss") as advance:
+        began = told = time.monotonic()
+        speed: Speed | None = None
+        measured = began
 
-            def report(event: Epoch) -> None:
-                advance(event.epoch, f"{event.loss:.4f}")
-                if event.epoch % log_every == 0 or event.epoch == epochs:
-                    bits = "" if event.bits_per_byte is None else f"{event.bits_per_byte:.4f} bits per byte, "
-                    tell(f"{bits}{event.predicted}, epoch {event.epoch}/{epochs}, loss {event.loss:.4f}")
+        def pace(now: float) -> str:
+            if speed is None:
+                return ""
+            left = max(0.0, speed.seconds_left - (now - measured))
+            return f", {in_units(speed.tokens_per_second)} tokens/s, {in_hours(left)} left"
+
+        with bar("epoch", epochs, epochs_done, "loss", LONGEST_VALUE) as advance:
+
+            def report(event: Epoch | Speed) -> None:
+                nonlocal told, speed, measured
+                now = time.monotonic()
+                if isinstance(event, Epoch):
+                    advance(event.epoch, f"{event.loss:.4f}{pace(now)}")
+                    if event.epoch % log_every == 0 or event.epoch == epochs:
+                        told = now
+                        bits = "" if event.bits_per_byte is None else f"{event.bits_per_byte:.4f} bits per byte, "
+                        losses = f"loss {event.loss:.4f}{validated(event)}"
+                        tell(f"{bits}{event.predicted}, epoch {event.epoch}/{epochs}, {losses}{pace(now)}")
+                    return
+                speed, measured = event, now
+                advance(event.step / event.steps * epochs, f"{event.loss:.4f}{pace(now)}")
+                # Fewer and fewer of them: a run of a day is to fit on a screen too.
+                if now - told >= max(LONGEST_SILENCE, (now - began) / LINES):
+                    told = now
+                    tell(f"step {event.step}/{event.steps}, loss {event.loss:.4f}{pace(now)}")
 
             yield report
+
+    def found(self, event: Evaluated | Generated, text: str) -> None:
+        del event
+        # Lines of a text are its own: further in, they would be others.
+        tell_lines(text, indent=0)
 
     def step(self, event: Step, text: str) -> None:
         del event
@@ -165,14 +208,18 @@ class JSONLines:
         complain(f"warning: {text}")
 
     @contextmanager
-    def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch], None]]:
+    def training(self, epochs: int, epochs_done: int) -> Iterator[Callable[[Epoch | Speed], None]]:
         del epochs_done
 
-        def report(event: Epoch) -> None:
-            if event.epoch % self.log_every == 0 or event.epoch == epochs:
+        def report(event: Epoch | Speed) -> None:
+            if isinstance(event, Speed) or event.epoch % self.log_every == 0 or event.epoch == epochs:
                 self._write(event)
 
         yield report
+
+    def found(self, event: Evaluated | Generated, text: str) -> None:
+        del text
+        self._write(event)
 
     def step(self, event: Step, text: str) -> None:
         del text
@@ -196,6 +243,30 @@ class JSONLines:
 
     def _write(self, event: Event) -> None:
         say(of_json(encode(event).decode()))
+
+
+def validated(event: Epoch) -> str:
+    """What an epoch's line says of its validation, if there was one: bits per byte where it begins with those."""
+    found = event.validation
+    if found is None:
+        return ""
+    return (
+        f", validation {found.loss:.4f}" if found.bits_per_byte is None else f", validation {found.bits_per_byte:.4f}"
+    )
+
+
+def in_units(number: float) -> str:
+    """A count in three digits."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.3g}"
+
+
+def in_hours(seconds: float) -> str:
+    """A time as clocks show it."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{second:02}"
 
 
 def tell(line: str, indent: int = 2) -> None:
@@ -253,8 +324,13 @@ STYLES = {"progress.elapsed": "none"}
 
 
 @contextmanager
-def bar(unit: str, total: int, done: int, value: str) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar on stderr if that is a terminal; hands out the function that moves it and shows a value."""
+def bar(
+    unit: str, total: int, done: int, value: str, longest: str = "0.1234e-10"
+) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar on stderr if that is a terminal; hands out the function that moves it and shows a value.
+
+    longest: a value that takes as much room as any.
+    """
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda completed, shown: None
         return
@@ -269,7 +345,7 @@ def bar(unit: str, total: int, done: int, value: str) -> Iterator[Callable[[int,
         TextColumn(unit),
         MofNCompleteColumn(),
         # What is left beside the words and numbers, which are never cut.
-        BarColumn(min(40, max(console.width - len(f"  {unit} {total}/{total}  {value} 0.1234e-10 0:00:00"), 1))),
+        BarColumn(min(40, max(console.width - len(f"  {unit} {total}/{total}  {value} {longest} 0:00:00"), 1))),
         TextColumn(f"{value} {{task.fields[shown]}}"),
         TimeElapsedColumn(),
     )

@@ -4,6 +4,7 @@ import argparse
 
 import msgspec
 
+from spec.command.routine import FIXED, Routine
 from spec.command.run_directory import Checkpoint, RunDirectory, difference
 from spec.errors import UsageError
 from spec.experiment import Experiment, override
@@ -28,6 +29,28 @@ def load_checkpoint(experiment: Experiment, options: argparse.Namespace) -> Chec
         if got is not None and got != expected:
             raise UsageError(f"{flag}: expected {expected}, as in {directory.path}, got {got}")
     return checkpoint
+
+
+def routine_of(options: argparse.Namespace, experiment: Experiment, resumed: Checkpoint | None) -> Routine:
+    """What the options ask for beside the experiment, in a resumption where they leave it open what its checkpoint has.
+
+    Raises UsageError where they ask for other cuts or another end than it was begun with.
+    """
+    if options.validate_epochs is not None and not experiment.task.validates:
+        raise UsageError(
+            f"--validate-epochs: expected an experiment whose task keeps data for it, got {experiment.name}, whose "
+            f"task is {type(experiment.task).__name__}: its evaluation after each epoch has all there is"
+        )
+    given = {name: value for name in Routine.__struct_fields__ if (value := getattr(options, name)) is not None}
+    if resumed is None:
+        return Routine(**given)
+    there = resumed.origin.routine
+    for name in FIXED:
+        expected, got = getattr(there, name), given.get(name)
+        if got is not None and got != expected:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag}: expected {expected or 'none'}, as in {options.out}, got {got}")
+    return msgspec.structs.replace(there, **given)
 
 
 def check_prolonged(there: Experiment, experiment: Experiment, options: argparse.Namespace) -> None:

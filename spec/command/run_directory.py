@@ -5,6 +5,8 @@ metrics.jsonl             a line a start, a line an epoch, a line at the end (se
 checkpoint.safetensors    where the training stands: parameters, optimizer slots, carried states, and Origin as
                           metadata, with the experiment and a checksum of the metrics, against which a resumption holds
                           the other files
+checkpoints/              those before it that are kept, by their step, to fall back on where the newest is damaged
+best.safetensors          the checkpoint after the evaluation, or validation, with the lowest loss
 parameters.safetensors    the final parameters under their canonical names, and Origin as metadata
 loss.png                  the loss over the epochs
 .lock                     there while a process works in the directory, see spec.lock
@@ -12,6 +14,7 @@ loss.png                  the loss over the epochs
 The checkpoint is what makes a directory a run: without one, nothing was trained there, and a new run may begin.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -22,7 +25,8 @@ import msgspec
 import numpy as np
 
 from spec import files, lock, parameters
-from spec.command.events import Epoch, Event, Start, digest, encode
+from spec.command.events import Epoch, Event, Speed, Start, digest, encode
+from spec.command.routine import Routine
 from spec.errors import ParameterMismatch, SpecError, UsageError, shorten
 from spec.experiment import Experiment, convert, override
 from spec.framework import Precision
@@ -36,8 +40,9 @@ RUNS = Path("runs")
 """Where run directories go when nobody says otherwise, relative to the working directory."""
 
 
-FORMAT = 2
-"""Of a checkpoint. The first had neither a checksum nor the experiment in it, and could be of any run."""
+FORMAT = 3
+"""Of a checkpoint. The first had neither a checksum nor the experiment in it, and could be of any run; the second could
+not stand within an epoch, and did not know what was the best so far."""
 
 CARRIED = "carried."
 """Before the names of the states that a training carries from batch to batch."""
@@ -46,11 +51,35 @@ BEGUN = {"experiment.json", "metrics.jsonl", lock.NAME}
 """What a run writes before its first checkpoint."""
 
 
+ENCODED = ("versions", "resolved", "routine", "progress")
+"""Of an Origin's fields, those that are JSON in a file's metadata."""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How a training fares, beside its state.
+
+    losses: the sum of the losses of an epoch that is not at its end. best, best_step: the lowest loss that was judged,
+    and after which step; None before the first. worse: losses judged since that were not lower.
+    """
+
+    losses: float = 0.0
+    best: float | None = None
+    best_step: int = 0
+    worse: int = 0
+
+    def judged(self, loss: float, step: int) -> "Progress":
+        """What it is after that loss, the steps of an epoch being at their end."""
+        if self.best is None or loss < self.best:
+            return Progress(best=loss, best_step=step)
+        return msgspec.structs.replace(self, losses=0.0, worse=self.worse + 1)
+
+
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where arrays came from: the metadata of every safetensors file that a run writes.
 
     experiment, hash: its name and hash; resolved: all of it. epochs, steps: trained so far; `steps` counts optimizer
-    steps. metrics: a checksum of those epochs' lines in the metrics, see `chain`.
+    steps, those of an epoch that is not at its end included: the place in the data, which is a function of it and the
+    seed. metrics: a checksum of those epochs' lines in the metrics, see `chain`. routine: see spec.command.routine.
     """
 
     format: int = FORMAT
@@ -64,11 +93,18 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int
     steps: int
     metrics: str = ""
+    routine: Routine = Routine()
+    progress: Progress = Progress()
 
     def metadata(self) -> dict[str, str]:
         """As safetensors keeps it, which knows strings only; what is no string becomes JSON."""
         values = msgspec.structs.asdict(self)
         return {k: v if isinstance(v, str) else msgspec.json.encode(v).decode() for k, v in values.items()}
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether patience is at its end."""
+        return self.routine.patience is not None and self.progress.worse >= self.routine.patience
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], file: Path) -> "Origin":
@@ -78,7 +114,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
                 f"{file}: expected a checkpoint of format {FORMAT}, got format {found or 1}: of another version"
             )
         try:
-            decoded = {key: msgspec.json.decode(metadata.get(key, "")) for key in ("versions", "resolved")}
+            decoded = {key: msgspec.json.decode(metadata.get(key, "")) for key in ENCODED}
             return msgspec.convert({**metadata, **decoded}, cls, strict=False)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise UsageError(f"{file}: expected a checkpoint's metadata, got something else: {error}") from None
@@ -101,12 +137,14 @@ class RunDirectory:
         self.checkpoint_file = path / "checkpoint.safetensors"
         self.parameters_file = path / "parameters.safetensors"
         self.plot_file = path / "loss.png"
+        self.best_file = path / "best.safetensors"
+        self.kept = path / "checkpoints"
 
     def files(self) -> list[Path]:
         """All that a run writes."""
         return [
             *(self.experiment_file, self.metrics_file, self.checkpoint_file, self.parameters_file, self.plot_file),
-            self.path / lock.NAME,
+            *(self.best_file, self.path / lock.NAME),
         ]
 
     def check_free(self) -> None:
@@ -156,20 +194,31 @@ class RunDirectory:
                 break
         return events
 
-    def rewind(self, epochs: int) -> None:
-        """Drop from the metrics all that came after that many epochs. Raises UsageError when there are fewer."""
-        files.write(self.metrics_file, b"".join(encode(event) + b"\n" for event in self.rewound(epochs)))
+    def rewind(self, epochs: int, steps: int | None = None) -> None:
+        """Drop from the metrics all that came after that many epochs. Raises UsageError when there are fewer.
 
-    def rewound(self, epochs: int) -> list[Event]:
+        steps: those of an epoch that is not at its end included; None where there are none.
+        """
+        files.write(self.metrics_file, b"".join(encode(event) + b"\n" for event in self.rewound(epochs, steps)))
+
+    def rewound(self, epochs: int, steps: int | None = None) -> list[Event]:
         """The metrics without all that came after that many epochs. Raises UsageError when there are fewer.
 
         Metrics are written before the checkpoint they belong to, so a run that was stopped between the two has lines
-        to spare, the last of them perhaps cut short.
+        to spare, the last of them perhaps cut short. steps: see `rewind`.
         """
         kept: list[Event] = []
         for event in self.events():
-            started = isinstance(event, Start) and event.epochs_done < epochs
-            if started or (isinstance(event, Epoch) and event.epoch <= epochs):
+            match event:
+                case Start():
+                    wanted = event.epochs_done < epochs or (steps is not None and event.steps_done < steps)
+                case Epoch():
+                    wanted = event.epoch <= epochs
+                case Speed():
+                    wanted = steps is not None and event.step <= steps
+                case _:
+                    wanted = False
+            if wanted:
                 kept.append(event)
         numbers = [event.epoch for event in kept if isinstance(event, Epoch)]
         # Counted first: a number of epochs that cannot be is no reason to make a list of them.
@@ -179,10 +228,104 @@ class RunDirectory:
         return kept
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint."""
+        """Replace the checkpoint, and keep as many as its routine says. Raises UsageError, with the last one in place.
+
+        At every moment there is one that is whole; the metrics that it counts on are on the disk before it is.
+        """
         state, origin = checkpoint
+        if os.path.exists(self.metrics_file):
+            files.make_lasting(self.metrics_file)
+        if origin.routine.keep > 1:
+            self._keep_newest()
         carried = {CARRIED + name: array for name, array in state.carried.items()}
         parameters.save(self.checkpoint_file, {**state.parameters, **state.slots, **carried}, origin.metadata())
+        if origin.progress.best_step == origin.steps and origin.progress.best is not None:
+            files.link(self.checkpoint_file, self.best_file)
+        self._drop_oldest(origin)
+
+    def _keep_newest(self) -> None:
+        """Let the checkpoint that is about to be replaced stay under its step."""
+        try:
+            newest = parameters.load_metadata(self.checkpoint_file).get("steps", "")
+        except UsageError:
+            return  # The first; or one that is not worth keeping.
+        if not newest.isdecimal():
+            return
+        try:
+            self.kept.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{self.kept}: cannot be made: {error.strerror}") from None
+        files.link(self.checkpoint_file, self.kept_file(int(newest)))
+
+    def kept_file(self, step: int) -> Path:
+        """Where a checkpoint stays that is not the newest."""
+        return self.kept / f"step-{step:010}.safetensors"
+
+    def kept_files(self) -> list[Path]:
+        """Those that are there, the newest first."""
+        return sorted(self.kept.glob("step-*.safetensors"), reverse=True)
+
+    def _drop_oldest(self, origin: Origin) -> None:
+        """Remove what is more than is to be kept; what cannot be removed stays."""
+        before = [file for file in self.kept_files() if file.name < self.kept_file(origin.steps).name]
+        surplus = {*self.kept_files()} - {*before[: origin.routine.keep - 1]}
+        for file in surplus:
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+    def recover(self) -> str | None:
+        """Put the newest checkpoint that can be read in the place of one that cannot, and say so; None where it can.
+
+        What cannot be read stays under another name. Raises UsageError where none can be read. One that can be read,
+        and is of another run, is another matter: see `load_checkpoint`.
+        """
+        if not os.path.isdir(self.kept):
+            return None
+        files.drop_partial(self.kept)
+        if not self.kept_files():
+            return None
+        experiment = self.experiment()
+        try:
+            parameters.load(self.checkpoint_file)
+        except UsageError as error:
+            wrong = error
+        else:
+            return None
+        if not stat.S_ISREG(_mode(self.checkpoint_file)):
+            raise wrong
+        for file in self.kept_files():
+            try:
+                _, metadata = parameters.load(file, sealed=True)
+            except UsageError:
+                continue
+            if metadata.get("hash") != experiment.hash:
+                continue  # Of the run before it was prolonged.
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self.checkpoint_file, self.damaged_file)
+            files.link(file, self.checkpoint_file)
+            return f"{wrong}; going on from the checkpoint before it, of step {metadata.get('steps')}"
+        raise wrong
+
+    @property
+    def damaged_file(self) -> Path:
+        """Where a checkpoint goes that cannot be read."""
+        return self.checkpoint_file.with_suffix(".damaged")
+
+    def settle(self, origin: Origin) -> None:
+        """Finish what a run may have been killed in after its newest checkpoint was written: the best one, as the
+        newest knows it, where it is there, and the removal of what is more than is to be kept."""
+        self._drop_oldest(origin)
+        if origin.progress.best is None:
+            return
+        for file in (self.best_file, self.checkpoint_file, self.kept_file(origin.progress.best_step)):
+            try:
+                steps = parameters.load_metadata(file).get("steps")
+            except UsageError:
+                continue
+            if steps == str(origin.progress.best_step):
+                if file != self.best_file:
+                    files.link(file, self.best_file)
+                return
 
     def load_checkpoint(self, experiment: Experiment) -> Checkpoint:
         """Read the checkpoint. Raises UsageError or ParameterMismatch when it is not one of this experiment."""
@@ -224,15 +367,17 @@ class RunDirectory:
             raise UsageError(
                 f"{self.checkpoint_file}: epochs: expected 0 to {training.epochs}, got {shorten(str(origin.epochs))}"
             )
-        if origin.steps != (steps := origin.epochs * training.steps_per_epoch):
+        steps, each = origin.epochs * training.steps_per_epoch, training.steps_per_epoch
+        if not steps <= origin.steps < steps + (each if origin.epochs < training.epochs else 1):
+            within = f" or up to {each - 1} more" if each > 1 and origin.epochs < training.epochs else ""
             raise UsageError(
-                f"{self.checkpoint_file}: steps: expected {steps}, {training.steps_per_epoch} for each of "
+                f"{self.checkpoint_file}: steps: expected {steps}{within}, {each} for each of "
                 f"{origin.epochs} epochs, got {shorten(str(origin.steps))}"
             )
 
     def check_metrics(self, origin: Origin) -> None:
         """Raise UsageError unless the metrics are those of the checkpoint's run."""
-        events = self.rewound(origin.epochs)
+        events = self.rewound(origin.epochs, origin.steps)
         there = [event for event in self.events() if isinstance(event, Start)]
         for start in [event for event in events if isinstance(event, Start)] or there[:1]:
             for what, expected, got in (
@@ -277,6 +422,14 @@ class RunDirectory:
         hashes = [event.hash for event in self.events() if isinstance(event, Start)]
         if prolonged.hash == origin.hash and there.hash in hashes and hashes[-1] == origin.hash:
             write_experiment(self.experiment_file, prolonged)
+
+
+def _mode(path: Path) -> int:
+    """What stands there; a regular file where there is nothing, which is none in the way."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return stat.S_IFREG
 
 
 def chain(checksum: str, epochs: Iterable[Epoch]) -> str:
@@ -347,7 +500,10 @@ def load_parameters(path: Path, experiment: Experiment, precision: Precision) ->
         if expected != got and not (isinstance(got, float) and np.float32(got) == np.float32(expected)):
             raise ParameterMismatch(f"{path}: expected weights of {field} = {expected}, got {got}")
     table = experiment.model.parameters()
-    fitted = fit(table, held.arrays, str(path))
+    # Of a checkpoint of our own, such as the best one.
+    slots = {f"{parameter.name}.{slot}" for parameter in table for slot in experiment.training.optimizer.slots}
+    arrays = {name: array for name, array in held.arrays.items() if not (slots <= held.arrays.keys() and name in slots)}
+    fitted = fit(table, arrays, str(path))
     for name, array in fitted.parameters.items():
         if not np.issubdtype(array.dtype, np.floating):
             raise ParameterMismatch(f"{path}: {name}: expected a floating dtype, got {array.dtype}")

@@ -30,6 +30,7 @@ def train(
     settings: Settings,
     record: bool = False,
     masks: MaskSource = "own",
+    part: int | None = None,
 ) -> Trajectory:
     """See spec.framework.Side: train. The reference's own dropout masks are the spec's."""
     del masks
@@ -39,7 +40,7 @@ def train(
     losses, logits, trace = [], [], []
     evaluation_batch = experiment.evaluation_batch(settings.precision)
     for _ in range(epochs):
-        for _ in range(experiment.training.steps_per_epoch):
+        for _ in range(part or experiment.training.steps_per_epoch):
             loss, found, _ = gradients_at(experiment, state, seed, settings)
             state = advance(experiment, state, found, seed, settings)
             losses.append(loss)

@@ -1,6 +1,6 @@
 """What every task is made of: the batch, the base of all tasks, and what is done to batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
@@ -45,6 +45,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     drawn_together: ClassVar[int] = 1
     """Steps whose batches come out of one generator."""
 
+    validates: ClassVar[bool] = False
+    """Whether more is kept for validations than the evaluation batch has: then it has `validation_batches`."""
+
     ragged: ClassVar[bool] = False
     """Whether batches have lengths."""
 
@@ -73,6 +76,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def evaluation_batch(self, dtype: str) -> Batch:
         """The batch on which the model is judged, the same at every epoch."""
+        raise NotImplementedError
+
+    def validation_batches(self, dtype: str) -> Iterator[Batch]:
+        """All that is kept for validations, in batches."""
         raise NotImplementedError
 
     @property

@@ -1,5 +1,6 @@
 """The next byte of a text."""
 
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from importlib import resources
 from typing import Annotated, ClassVar, NamedTuple
@@ -22,6 +23,9 @@ and its licence, which is that of the pages as well (Apache 2.0)."""
 
 BYTES = 256
 """Values of a byte."""
+
+VALIDATED_TOGETHER = 256
+"""Sequences of a batch of a validation: who compiles does so for this number, and for what is left at the end."""
 
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 
@@ -51,6 +55,7 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
     evaluated: Annotated[Size, typical(1, 2, 3, 8)] = 32
 
     drawn_together: ClassVar[int] = STEPS_DRAWN_TOGETHER
+    validates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         found = documents.find(self.path) if self.path else _shipped()
@@ -131,6 +136,15 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
         numbers = np.array([number * count // chosen for number in range(chosen)], np.int64)
         return self._batch(validation, numbers, self.length, np.zeros_like(numbers))
 
+    def validation_batches(self, dtype: str) -> Iterator[Batch]:
+        """Window after window of what is kept back, but for a rest of each document that is shorter than one."""
+        del dtype
+        _, validation = _parts(self.documents, self.validation)
+        windows = validation.one_after_another(self.length)
+        for first in range(0, len(windows), VALIDATED_TOGETHER):
+            numbers = windows[first : first + VALIDATED_TOGETHER]
+            yield self._batch(validation, numbers, self.length, np.zeros_like(numbers))
+
     def _batch(self, part: "_Part", numbers: np.ndarray, reach: int, offsets: np.ndarray) -> Batch:
         """Of numbers of stretches of `reach` steps, (..., batch), and of where in them the sequences begin."""
         found = part.read(numbers.ravel(), reach, offsets.ravel(), self.length)
@@ -165,6 +179,12 @@ class _Part(NamedTuple):
     def windows(self, reach: int) -> int:
         """How many windows of so many steps there are, each with a byte more."""
         return sum(self.sizes) - reach * len(self.sizes)
+
+    def one_after_another(self, length: int) -> np.ndarray:
+        """The numbers of windows that share no step, int64."""
+        counts = [size - length for size in self.sizes]
+        firsts = np.cumsum([0, *counts[:-1]])
+        return np.concatenate([np.arange(first, first + n, length) for first, n in zip(firsts, counts, strict=True)])
 
     def read(self, windows: np.ndarray, reach: int, offsets: np.ndarray, length: int) -> np.ndarray:
         """Of windows of `reach` steps, (count,) by their numbers, the bytes from an offset on: uint8 (count, length +

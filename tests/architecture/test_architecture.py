@@ -25,8 +25,9 @@ READERS = {
     "spec/weights/hdf5.py": {"h5py"},
     "spec/weights/onnx_graph.py": {"google", "onnx"},
     "flax_impl/weights.py": {"orbax"},
+    "spec/command/tensorboard.py": {"tensorboardX"},
 }
-"""Readers of formats: the one file that may import a package of the extra `weights`, when such a file comes."""
+"""Readers and writers of formats: the one file that may import a package of an extra, when such a file is wanted."""
 
 
 def imported(source: str) -> set[str]:
@@ -101,7 +102,7 @@ def test_readers_are_imported_when_their_files_come() -> None:
         "from flax_impl.weights import read",
     ):
         assert early_readers({"planted.py": line})
-    extras = (ROOT / "pyproject.toml").read_text().partition("\nweights = [")[2].partition("\n]")[0]
+    extras = (ROOT / "pyproject.toml").read_text().partition("\nweights = [")[2].partition("\nwriters = [")[0]
     # protobuf comes with onnx.
     assert {f'"{name}' in extras for name in set().union(*READERS.values()) - {"google"}} == {True}
 

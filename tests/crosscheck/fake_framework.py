@@ -102,6 +102,7 @@ def train(
     settings: Settings,
     record: bool = False,
     masks: MaskSource = "own",
+    part: int | None = None,
 ) -> Trajectory:
     task, training = experiment.task, experiment.training
     batch = task.evaluation_batch(settings.precision)
@@ -109,14 +110,15 @@ def train(
     right = (batch.targets[..., None] == classes) & (batch.targets != IGNORED)[..., None]
     parameters, losses, logits, trace = dict(state.parameters), [], [], []
     slots = dict(state.slots)
-    for step in range(epochs * training.steps_per_epoch):
+    each = part or training.steps_per_epoch
+    for step in range(epochs * each):
         loss, gradient, _ = gradients(experiment, parameters, batch, settings)
         losses.append(loss)
         for name, value in gradient.items():
             slots = {key: (slot + value if key.startswith(name + ".") else slot) for key, slot in slots.items()}
             parameters[name] = parameters[name] - value * parameters[name].dtype.type(training.learning_rate(step))
         trace.append((parameters.copy(), slots))
-        if (step + 1) % training.steps_per_epoch == 0:
+        if (step + 1) % each == 0:
             logits.append((right * 5.0 + losses[-1] * 1e-3).astype(settings.precision))
     return Trajectory(
         state=State(parameters, slots, state.step + len(losses)),

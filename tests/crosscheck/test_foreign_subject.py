@@ -260,10 +260,13 @@ class TorchSide:
             named = module.named_parameters()
             return {f"{name}.momentum_buffer": at.state[p]["momentum_buffer"].numpy().copy() for name, p in named}
 
-        def train(state: State, epochs: int, seed: int, record: bool = False, masks: str = "own") -> Trajectory:
+        def train(
+            state: State, epochs: int, seed: int, record: bool = False, masks: str = "own", part: int | None = None
+        ) -> Trajectory:
+            each = part or subject.training.steps_per_epoch
             module = filled(state.parameters)
             at, trace, losses, logits = optimizer(module, state), [], [], []
-            for step in range(state.step, state.step + epochs * subject.training.steps_per_epoch):
+            for step in range(state.step, state.step + epochs * each):
                 batch = subject.batch(seed, step, settings.precision)
                 at.zero_grad()
                 loss = loss_of(module(tensor(batch.inputs))["logits"], batch.targets)
@@ -271,7 +274,7 @@ class TorchSide:
                 at.step()
                 losses.append(loss.item())
                 trace.append((arrays(module.state_dict()), slots(module, at)))
-                if (step + 1) % subject.training.steps_per_epoch == 0:
+                if (step + 1 - state.step) % each == 0:
                     inputs = tensor(subject.evaluation_batch(settings.precision).inputs)
                     logits.append(module(inputs)["logits"].detach().numpy())
             return trajectory(state, trace, losses, logits, settings.precision)
@@ -360,14 +363,17 @@ class FlaxSide:
             after = {n: jnp.asarray(p) - recipe.learning_rate * moved[n] for n, p in parameters.items()}
             return arrays(after), arrays({f"{n}.momentum_buffer": value for n, value in moved.items()})
 
-        def train(state: State, epochs: int, seed: int, record: bool = False, masks: str = "own") -> Trajectory:
+        def train(
+            state: State, epochs: int, seed: int, record: bool = False, masks: str = "own", part: int | None = None
+        ) -> Trajectory:
+            each = part or subject.training.steps_per_epoch
             at, trace, losses, logits = (state.parameters, state.slots), [], [], []
-            for number in range(state.step, state.step + epochs * subject.training.steps_per_epoch):
+            for number in range(state.step, state.step + epochs * each):
                 found = gradients(at[0], subject.batch(seed, number, settings.precision))
                 at = step(*at, found.parameters)
                 losses.append(found.loss)
                 trace.append(at)
-                if (number + 1) % subject.training.steps_per_epoch == 0:
+                if (number + 1 - state.step) % each == 0:
                     inputs = subject.evaluation_batch(settings.precision).inputs
                     logits.append(np.asarray(self._outputs(at[0], inputs)["logits"]))
             return trajectory(state, trace, losses, logits, settings.precision)

@@ -83,6 +83,7 @@ def train(
     settings: Settings,
     record: bool = False,
     masks: MaskSource = "own",
+    part: int | None = None,
 ) -> Trajectory:
     calls.append(("train", epochs))
     if behaviour.crash is not None:
@@ -91,7 +92,7 @@ def train(
     losses, logits = [], []
     for _ in range(epochs):
         time.sleep(behaviour.seconds_per_epoch)
-        for _ in range(experiment.training.steps_per_epoch):
+        for _ in range(part or experiment.training.steps_per_epoch):
             losses.append(np.nan if state.step + 1 == behaviour.nan_at_step else 1.0 / (state.step + 1))
             state = updated(experiment, state, seed)
             if state.step == behaviour.interrupted_at_step:
@@ -112,7 +113,7 @@ def updated(experiment: Experiment, state: State, seed: int) -> State:
 def answer(experiment: Experiment, batch: Batch, state: State) -> np.ndarray:
     """Logits that are right from the step on at which `behaviour` wants them, and depend on the parameters."""
     right = behaviour.solves_at_step is not None and state.step >= behaviour.solves_at_step
-    said = batch.targets if right else (batch.targets + 1) % experiment.model.classes
+    said = np.maximum(batch.targets, 0) if right else (batch.targets + 1) % experiment.model.classes
     if behaviour.infinite_logits_at_step is not None and state.step >= behaviour.infinite_logits_at_step:
         return np.full((*said.shape, experiment.model.classes), np.inf)
     mean = np.mean([p.mean() for p in state.parameters.values()])

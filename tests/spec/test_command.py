@@ -46,7 +46,9 @@ def test_without_arguments_the_default_is_trained_and_all_is_written(run: Run) -
     assert written("runs/hello-rnn/fake_impl-1") == {
         "experiment.json",
         "metrics.jsonl",
+        "best.safetensors",
         "checkpoint.safetensors",
+        "checkpoints",
         "parameters.safetensors",
         "loss.png",
     }

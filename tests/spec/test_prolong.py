@@ -104,7 +104,9 @@ def test_a_run_that_never_began_may_be_begun(run: Run) -> None:
         Path("a", name).write_text("left by a process that was killed")
     assert run("hello-gru", "--out", "a").code == 0
     assert sorted(path.name for path in Path("a").iterdir()) == [
+        "best.safetensors",
         "checkpoint.safetensors",
+        "checkpoints",
         "experiment.json",
         "loss.png",
         "metrics.jsonl",

@@ -54,6 +54,8 @@ def test_an_interrupted_run_keeps_its_last_chunk(interrupted: str) -> None:
         "experiment.json",
         "metrics.jsonl",
         "checkpoint.safetensors",
+        "best.safetensors",
+        "checkpoints",
     }
 
 

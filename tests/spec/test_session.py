@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from spec.command.events import Epoch
+from spec.command.routine import CHUNKS, LONGEST_CHUNK, chunk_lengths
 from spec.command.run_directory import Checkpoint
-from spec.command.session import CHUNKS, LONGEST_CHUNK, Request, chunk_lengths, measure
+from spec.command.session import Request, measure
 from spec.command.verdict import verdict
 from spec.experiment import load, override, shipped
 from spec.framework import Settings, Trajectory
@@ -46,7 +47,8 @@ def measured(losses: list[float], logits: np.ndarray, epochs_done: int = 10) -> 
     """Measure a chunk of the classifier's, which has 20 steps an epoch, from epoch 10 on."""
     state = State({}, {}, epochs_done * CLASSIFIER.training.steps_per_epoch)
     before: Checkpoint = Request("x", CLASSIFIER, 0, Settings(), {}).checkpoint(state, epochs_done)
-    return measure(CLASSIFIER, Trajectory(state, np.array(losses), logits, {}, {}), before, Settings())
+    records, _, failure = measure(CLASSIFIER, Trajectory(state, np.array(losses), logits, {}, {}), before, Settings())
+    return records, failure
 
 
 def right_logits(epochs: int) -> np.ndarray:

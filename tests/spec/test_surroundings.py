@@ -90,7 +90,8 @@ def test_streams_that_are_closed(closed: tuple[int, ...], tmp_path: Path) -> Non
     done = execute(wrapped, cwd=tmp_path, capture_output=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert done.returncode == 0
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
-        *("checkpoint.safetensors", "experiment.json", "loss.png", "metrics.jsonl", "parameters.safetensors")
+        *("best.safetensors", "checkpoint.safetensors", "checkpoints", "experiment.json", "loss.png", "metrics.jsonl"),
+        "parameters.safetensors",
     ]
     if 1 not in closed:
         assert done.stdout.splitlines()[-1].startswith("Reached: ")

@@ -216,7 +216,7 @@ def test_a_run_does_not_go_on_with_other_data(run: Run, fake: ModuleType, file: 
     fake.behaviour.interrupted_at_step = 17
     assert run("text-lstm", "--data", str(file), "--out", "here").code == 130
     fake.behaviour.interrupted_at_step = None
-    before = {path.name: path.read_bytes() for path in Path("here").iterdir()}
+    before = {path.name: path.read_bytes() for path in Path("here").rglob("*") if path.is_file()}
     old = task(file).digest
     file.write_bytes(b"!" + file.read_bytes()[1:])
     outcome = run("--resume", "--out", "here")
@@ -227,7 +227,7 @@ def test_a_run_does_not_go_on_with_other_data(run: Run, fake: ModuleType, file: 
     )
     other = run("--resume", "--out", "here", "--data", str(file))
     assert other.code == 2
-    assert {path.name: path.read_bytes() for path in Path("here").iterdir()} == before
+    assert {path.name: path.read_bytes() for path in Path("here").rglob("*") if path.is_file()} == before
 
 
 def test_streams_go_on_where_they_were_and_begin_anew_in_turn(folder: Path) -> None:

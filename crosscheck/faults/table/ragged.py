@@ -197,8 +197,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:train",
-                "stack_inputs(experiment, steps, seed, settings, masks)\n",
-                "stack_inputs(experiment, steps, seed, settings, masks)\n"
+                "stack_inputs(experiment, steps, seed, settings, masks, part)\n",
+                "stack_inputs(experiment, steps, seed, settings, masks, part)\n"
                 "        if not record:\n"
                 "            inputs = inputs._replace(batch=inputs.batch._replace(lengths=None))\n",
             ),

@@ -368,4 +368,35 @@ FAULTS: tuple[Fault, ...] = (
         check="shipped-path",
         tensor="NumPy's global generator, train",
     ),
+    Fault(
+        name="an-epoch-begins-again-where-it-was-cut",
+        what="A training that goes on within an epoch begins with the epoch's first batch.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "training.py:train",
+                "        step = state.step\n",
+                "        step = state.step - state.step % training.steps_per_epoch\n",
+            ),
+        ),
+        experiment="last-step-classifier",
+        check="shipped-path",
+        tensor="parts/*",
+    ),
+    Fault(
+        name="an-epoch-begins-again-where-it-was-cut",
+        what="A training that goes on within an epoch begins with the epoch's first batch.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "training.py:train",
+                "        inputs = stack_inputs(experiment, steps, ",
+                "        begun = steps.start % training.steps_per_epoch\n"
+                "        inputs = stack_inputs(experiment, range(steps.start - begun, steps.stop - begun), ",
+            ),
+        ),
+        experiment="last-step-classifier",
+        check="shipped-path",
+        tensor="parts/*",
+    ),
 )

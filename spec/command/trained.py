@@ -1,0 +1,171 @@
+"""Parameters that have been trained, looked at without training them: what they are worth, and what they write."""
+
+import argparse
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from spec.command.events import Evaluated, Generated, Measured
+from spec.command.run_directory import RunDirectory, load_parameters
+from spec.errors import InvalidBatch, NonFiniteLoss, UsageError, encodable
+from spec.experiment import Experiment
+from spec.framework import Precision, Settings, Side
+from spec.parameters import Parameters
+from spec.tasks import IGNORED, Batch, predictions, solved
+
+INSTEAD = ("evaluate", "generate")
+"""Options that look at parameters and train nothing."""
+
+LENGTH = 200
+"""Bytes that are written where nobody says otherwise."""
+
+TEMPERATURE = 1.0
+"""By which logits are divided where nobody says otherwise: the probabilities as the model has them."""
+
+
+class Trained(NamedTuple):
+    """Parameters, and what they are of. source: the file that they are from; said: what was done to them."""
+
+    experiment: Experiment
+    parameters: Parameters
+    precision: Precision
+    source: str
+    said: tuple[str, ...]
+
+
+def asked(options: argparse.Namespace) -> str | None:
+    """The option that asks for it, as it is written; None for a training or a walk."""
+    return next((f"--{name}" for name in INSTEAD if getattr(options, name) not in (None, False)), None)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise UsageError for options that make no sense where nothing is trained, or where parameters are missing."""
+    flag = asked(options)
+    if (options.out is None) == (options.init_weights is None):
+        raise UsageError(
+            f"{flag}: expected --out with a run directory, or --init-weights with trained weights, got "
+            f"{'neither' if options.out is None else 'both'}"
+        )
+    for name in ("resume", "seeds", "export_weights", "epochs", "learning_rate"):
+        if getattr(options, name):
+            raise UsageError(f"--{name.replace('_', '-')}: expected none with {flag}, which trains nothing")
+
+
+def find(options: argparse.Namespace, experiment: Experiment) -> Trained:
+    """The parameters that the options name. Raises UsageError or ParameterMismatch.
+
+    Of a run directory the final ones, or those of its newest checkpoint where it has not come to its end.
+    """
+    precision = options.precision or Settings().precision
+    path = options.init_weights
+    if path is None:
+        directory = RunDirectory(options.out)
+        there = directory.parameters_file
+        path = there if there.exists() else directory.checkpoint_file
+        if options.precision is None:
+            precision = directory.load_checkpoint(directory.experiment()).origin.precision
+    held, said = load_parameters(path, experiment, precision)
+    return Trained(experiment, held, precision, str(path), said)
+
+
+def evaluate(side: Side, trained: Trained, implementation: str) -> Evaluated:
+    """What the parameters are worth on all the data that the task has for it."""
+    experiment = trained.experiment
+    found = measure(side, experiment, trained.parameters, trained.precision)
+    if not np.isfinite(found.measured.loss):
+        raise NonFiniteLoss(f"{trained.source}: expected parameters with a finite loss, got {found.measured.loss}")
+    return Evaluated(
+        experiment=experiment.name,
+        hash=experiment.hash,
+        implementation=implementation,
+        source=trained.source,
+        measured=found.measured,
+        solved=found.solved,
+        predicted=found.predicted,
+    )
+
+
+class Found(NamedTuple):
+    """What is known of parameters after all batches. predicted: in words, empty where there are many batches."""
+
+    measured: Measured
+    solved: bool
+    predicted: str
+
+
+def measure(side: Side, experiment: Experiment, held: Parameters, precision: Precision) -> Found:
+    """The loss and the share that is right, over all that the task keeps for it."""
+    task, loss = experiment.task, experiment.training.loss
+    total, bits, right, count = 0.0, 0.0, 0, 0
+    has_bits, all_solved, predicted = True, True, ""
+    for batch in task.validation_batches(precision) if task.validates else [experiment.evaluation_batch(precision)]:
+        logits = predict(side, held, batch)
+        targets = int((batch.targets != IGNORED).sum())
+        with np.errstate(all="ignore"):
+            value = loss.value(logits, batch.targets)
+        total += value * (targets if loss.reduction == "mean" else 1)
+        count += targets
+        right += int(((predictions(logits) == batch.targets) & (batch.targets != IGNORED)).sum())
+        all_solved &= solved(logits, batch)
+        predicted = "" if task.validates else task.describe(predictions(logits), batch)
+        each = task.bits_per_byte(logits, batch)
+        has_bits &= each is not None
+        bits += (each or 0.0) * targets
+    mean = total / count if loss.reduction == "mean" else total
+    measured = Measured(
+        loss=mean, accuracy=right / count, targets=count, bits_per_byte=bits / count if has_bits else None
+    )
+    return Found(measured, all_solved, predicted)
+
+
+def predict(side: Side, held: Parameters, batch: Batch) -> np.ndarray:
+    """The logits that a training is judged by, or those of a forward pass where the implementation has no others."""
+    return side.forward(held, batch)["logits"] if side.predict is None else side.predict(held, batch)
+
+
+def text_of(event: Evaluated) -> str:
+    """It in words."""
+    found = event.measured
+    bits = "" if found.bits_per_byte is None else f", {found.bits_per_byte:.5g} bits per byte"
+    right = f"{100 * found.accuracy:.4g} % of {found.targets} targets right"
+    predicted = f"{event.predicted}\n" if event.predicted else ""
+    return f"{event.source}\n{predicted}loss {found.loss:.7g}{bits}, {right}"
+
+
+def write_on(side: Side, trained: Trained, options: argparse.Namespace, implementation: str) -> Generated:
+    """What the model writes on from a text. Raises UsageError where its task is no text, or it cannot."""
+    seed = options.seed or 0
+    prompt = np.frombuffer(options.generate.encode("utf-8", "surrogateescape"), np.uint8).astype(np.int64)
+    if not prompt.size:
+        raise UsageError("--generate: expected a text of a character or more to begin with, got ''")
+    length = LENGTH if options.length is None else options.length
+    temperature = TEMPERATURE if options.temperature is None else options.temperature
+    began = time.perf_counter()
+    try:
+        found = side.need("generate")(trained.parameters, prompt[None], length, temperature=temperature, seed=seed)
+    except InvalidBatch as error:
+        raise UsageError(f"--generate: {error}") from None
+    seconds = time.perf_counter() - began
+    return Generated(
+        experiment=trained.experiment.name,
+        hash=trained.experiment.hash,
+        implementation=implementation,
+        source=trained.source,
+        prompt=encodable(options.generate),
+        text=bytes(found.symbols[0].astype(np.uint8)).decode(errors="replace"),
+        bytes=found.symbols[0].tolist(),
+        temperature=temperature,
+        seed=seed,
+        per_second=length / seconds,
+    )
+
+
+def check_text(experiment: Experiment) -> None:
+    """Raise UsageError unless the experiment's symbols are the bytes of a text."""
+    task = experiment.task
+    if type(task).__name__ != "Text":
+        raise UsageError(
+            f"--generate: expected an experiment whose task is Text, got {experiment.name}, whose task is "
+            f"{type(task).__name__}"
+        )

@@ -1,0 +1,236 @@
+"""--evaluate and --generate, validations, and figures for TensorBoard: with an implementation of NumPy's."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spec import parameters
+from spec.command.events import Measured
+from spec.command.trained import measure
+from spec.experiment import Experiment, load
+from spec.framework import Settings
+
+Run = Callable[..., Any]
+"""See the fixture `run` in conftest.py."""
+
+TEXT = load("text-lstm")
+
+
+@pytest.fixture
+def predicting(fake: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The fake implementation, with logits that depend on parameters and inputs."""
+
+    def predict(experiment: Experiment, held: Any, batch: Any, settings: Settings) -> np.ndarray:
+        del settings
+        bias = next(iter(held.values())).mean()
+        shape = (*batch.targets.shape, experiment.model.classes)
+        said = (np.arange(np.prod(shape)) % 7).reshape(shape) * (1.0 + bias)
+        return said + 0.5 * (np.arange(experiment.model.classes) == np.maximum(batch.targets, 0)[..., None]) * 6
+
+    monkeypatch.setattr(fake, "predict", predict, raising=False)
+    return fake
+
+
+def metrics(directory: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(directory, "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_directory_is_evaluated_and_left_as_it_is(run: Run, predicting: ModuleType) -> None:
+    del predicting
+    run("ragged-lstm", "--epochs", 2, "--seed", 4, "--precision", "float64", "--out", "a")
+    before = {path: path.read_bytes() for path in Path("a").rglob("*") if path.is_file()}
+    outcome = run("--evaluate", "--out", "a", "--json")
+    assert {path: path.read_bytes() for path in Path("a").rglob("*") if path.is_file()} == before
+    (event,) = outcome.events
+    assert (event["event"], event["experiment"], event["source"]) == (
+        "evaluated",
+        "ragged-lstm",
+        "a/parameters.safetensors",
+    )
+    assert outcome.code == (0 if event["solved"] else 1)
+    assert run("--evaluate", "--out", "a").out.splitlines()[0] == "a/parameters.safetensors"
+
+
+@pytest.mark.parametrize("solved", [True, False])
+def test_the_exit_code_says_whether_it_came_out(
+    run: Run, fake: ModuleType, monkeypatch: pytest.MonkeyPatch, solved: bool
+) -> None:
+    def predict(experiment: Experiment, held: Any, batch: Any, settings: Settings) -> np.ndarray:
+        del held, settings
+        classes = experiment.model.classes
+        return 9.0 * np.eye(classes)[(np.maximum(batch.targets, 0) + (0 if solved else 1)) % classes]
+
+    monkeypatch.setattr(fake, "predict", predict, raising=False)
+    run("hello-gru", "--epochs", 2, "--out", "a")
+    outcome = run("--evaluate", "--out", "a")
+    assert outcome.code == (0 if solved else 1)
+    assert ("100 % of" if solved else "0 % of") in outcome.out
+
+
+def test_exported_weights_are_worth_what_the_run_is(run: Run, predicting: ModuleType) -> None:
+    del predicting
+    run("ragged-lstm", "--epochs", 2, "--out", "a", "--export-weights", "w")
+    one = run("--evaluate", "--out", "a", "--json").events[0]
+    other = run("ragged-lstm", "--evaluate", "--init-weights", "w", "--json").events[0]
+    assert one["measured"] == other["measured"]
+
+
+def test_a_checkpoint_may_be_evaluated_as_weights(run: Run, predicting: ModuleType) -> None:
+    del predicting
+    run("ragged-lstm", "--epochs", 2, "--out", "a")
+    best = run("ragged-lstm", "--evaluate", "--init-weights", "a/best.safetensors", "--json")
+    assert best.events[0]["event"] == "evaluated"
+    assert run("ragged-lstm", "--epochs", 1, "--init-weights", "a/best.safetensors", "--out", "b").code == 0
+
+
+def test_a_run_that_is_not_over_is_evaluated_where_it_stands(run: Run, predicting: ModuleType) -> None:
+    predicting.behaviour.interrupted_at_step = 12
+    run("ragged-lstm", "--epochs", 2, "--out", "a")
+    outcome = run("--evaluate", "--out", "a")
+    assert outcome.out.splitlines()[0] == "a/checkpoint.safetensors"
+
+
+def test_a_loss_that_is_not_finite_is_exit_4(run: Run, fake: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        fake, "predict", lambda e, p, b, s: np.full((*b.targets.shape, e.model.classes), np.nan), raising=False
+    )
+    run("hello-gru", "--epochs", 2, "--out", "a")
+    outcome = run("--evaluate", "--out", "a")
+    assert (outcome.code, outcome.err.count("\n")) == (4, 1)
+    assert "a/parameters.safetensors: expected parameters with a finite loss, got nan" in outcome.err
+
+
+def test_all_that_is_held_back_counts_once(predicting: ModuleType) -> None:
+    """Against the mean over the batches' targets, taken at once."""
+    held = parameters.draw(TEXT.model.parameters(), 0, "float64")
+    side = predicting.open(TEXT, Settings("float64"))
+    found = measure(side, TEXT, held, "float64")
+    batches = list(TEXT.task.validation_batches("float64"))
+    assert len(batches) > 1
+    logits = np.concatenate([side.predict(held, batch) for batch in batches])
+    targets = np.concatenate([batch.targets for batch in batches])
+    assert found.measured == Measured(
+        loss=pytest.approx(TEXT.training.loss.value(logits, targets), rel=1e-12),
+        accuracy=pytest.approx(float((logits.argmax(-1) == targets).mean())),
+        targets=targets.size,
+        bits_per_byte=pytest.approx(TEXT.training.loss.value(logits, targets) / np.log(2), rel=1e-12),
+    )
+    kept = sum(batch.inputs.size for batch in batches)
+    assert kept > 0.09 * TEXT.task.documents.size  # type: ignore[union-attr]
+
+
+def test_validations_are_recorded_and_counted_by_patience(
+    run: Run, fake: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two batches each; the second validation is the best."""
+    certain = iter([1.0, 1.0, 2.0, 2.0, 1.5, 1.5, 1.0, 1.0, 3.0, 3.0])
+
+    def predict(experiment: Experiment, held: Any, batch: Any, settings: Settings) -> np.ndarray:
+        del held, settings
+        return next(certain) * np.eye(experiment.model.classes)[batch.targets]
+
+    monkeypatch.setattr(fake, "predict", predict, raising=False)
+    outcome = run("text-lstm", "--epochs", 12, "--validate-epochs", 2, "--patience", 2, "--out", "a")
+    assert outcome.code == 0
+    epochs = [event for event in metrics("a") if event["event"] == "epoch"]
+    assert [event["epoch"] for event in epochs if "validation" in event] == [2, 4, 6, 8]
+    assert len(epochs) == 8
+    assert metrics("a")[-1]["stopped_after"] == 8
+    assert parameters.load(Path("a/best.safetensors"))[1]["steps"] == "16"
+    assert ", validation 5.15" in " ".join(outcome.out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--evaluate",),
+            "--evaluate: expected --out with a run directory, or --init-weights with trained weights, got neither",
+        ),
+        (("--evaluate", "--out", "a", "--init-weights", "w"), "got both"),
+        (("--evaluate", "--out", "a", "--resume"), "--resume: expected none with --evaluate, which trains nothing"),
+        (("--generate", "x", "--out", "a", "--seeds", "3"), "--seeds: expected none with --generate"),
+        (("--evaluate", "--out", "none"), "none/experiment.json: cannot be read: No such file or directory"),
+        (("course-rnn-walk", "--evaluate", "--init-weights", "w"), "expected an experiment that trains"),
+        (("--generate", "x", "--out", "a"), "--generate: expected an experiment whose task is Text, got hello-gru"),
+        (("hello-gru", "--length", "3"), "--length: expected none without --generate"),
+        (("hello-gru", "--temperature", "3"), "--temperature: expected none without --generate"),
+        (("ragged-lstm", "--validate-epochs", "2"), "--validate-epochs: expected an experiment whose task keeps data"),
+        (("hello-gru", "--seeds", "3", "--patience", "2"), "--patience: expected none with --seeds"),
+        (("hello-gru", "--seeds", "3", "--tensorboard"), "--tensorboard: expected none with --seeds"),
+    ],
+)
+def test_wrong_combinations_are_one_line(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    run("hello-gru", "--epochs", 1, "--out", "a")
+    outcome = run(*arguments)
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert message in outcome.err
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--temperature", "-1"),
+        ("--temperature", "nan"),
+        ("--length", "0"),
+        ("--keep", "0"),
+        ("--checkpoint-minutes", "0"),
+    ],
+)
+def test_wrong_values_are_refused(wrong: tuple[str, ...], run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("hello-gru", *wrong)
+    assert f"argument {wrong[0]}: expected" in capsys.readouterr().err
+
+
+def test_tensorboard_is_one_line_where_it_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.delitem(sys.modules, "spec.command.tensorboard", raising=False)
+    outcome = run("hello-gru", "--tensorboard", "--out", "a")
+    assert (outcome.code, outcome.err.count("\n")) == (3, 1)
+    assert "--tensorboard: " in outcome.err
+    assert "ohlol[tensorboard]" in outcome.err
+    assert not Path("a").exists()
+
+
+def test_figures_for_tensorboard(run: Run, fake: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for its writer: what is written, by which steps, and from where on after a resumption."""
+    written: list[Any] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int, flush_secs: int):
+            del flush_secs
+            written.append((folder, purge_step))
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, value, step))
+
+        def close(self) -> None:
+            written.append("closed")
+
+    stand_in = ModuleType("tensorboardX")
+    stand_in.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tensorboardX", stand_in)
+    monkeypatch.delitem(sys.modules, "spec.command.tensorboard", raising=False)
+    fake.behaviour.interrupted_at_step = 15
+    assert run("ragged-lstm", "--epochs", 2, "--tensorboard", "--out", "a").code == 130
+    fake.behaviour.interrupted_at_step = None
+    assert run("--resume", "--tensorboard", "--out", "a").code == 0
+    first, second = ([event for event in metrics("a") if event["event"] == "epoch"][n] for n in (0, 1))
+    assert written == [
+        ("a/tensorboard", 1),
+        ("loss/training", first["loss"], 10),
+        ("loss/evaluation", first["evaluation_loss"], 10),
+        "closed",
+        ("a/tensorboard", 11),
+        ("loss/training", second["loss"], 20),
+        ("loss/evaluation", second["evaluation_loss"], 20),
+        "closed",
+    ]
+    monkeypatch.delitem(sys.modules, "spec.command.tensorboard", raising=False)
