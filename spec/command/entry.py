@@ -29,7 +29,7 @@ from spec.command.run_directory import (
     new_run_directory,
     read_experiment,
 )
-from spec.command.session import Board, Request, begin, resume, train
+from spec.command.session import Figures, Request, begin, resume, train
 from spec.command.verdict import verdict
 from spec.command.walk import introduction, text_of, walk
 from spec.errors import FrameworkMissing, OhlolError, Unsupported, UsageError, one_line
@@ -315,7 +315,7 @@ class NoBoard:
         """Nothing is to be done."""
 
 
-def board(options: argparse.Namespace, directory: RunDirectory, checkpoint: Checkpoint) -> Board:
+def board(options: argparse.Namespace, directory: RunDirectory, checkpoint: Checkpoint) -> Figures:
     """Who takes a run's figures as they come."""
     if not options.tensorboard:
         return NoBoard()

@@ -128,7 +128,7 @@ def impatience(origin: Origin) -> str:
     return f"no lower loss in {origin.progress.worse} evaluations than {best} (best.safetensors)"
 
 
-class Board(Protocol):
+class Figures(Protocol):
     """Who takes a run's figures beside its metrics."""
 
     def add(self, event: Epoch | Speed) -> None:
@@ -146,7 +146,7 @@ def train(
     checkpoint: Checkpoint,
     directory: RunDirectory,
     reporter: Reporter,
-    board: Board,
+    board: Figures,
 ) -> Result:
     """Train from the checkpoint to the recipe's last epoch, or until patience is at its end.
 
@@ -213,7 +213,7 @@ def train_segments(
     checkpoint: Checkpoint,
     directory: RunDirectory,
     reporter: Reporter,
-    board: Board,
+    board: Figures,
     saver: Saver,
 ) -> Checkpoint:
     """Train segment by segment, saving when it is due; give back the last checkpoint. Raises NonFiniteLoss."""

@@ -13,8 +13,9 @@ import pytest
 from spec import parameters
 from spec.command.events import Measured
 from spec.command.trained import measure
+from spec.errors import InvalidBatch
 from spec.experiment import Experiment, load
-from spec.framework import Settings
+from spec.framework import Generation, Settings
 
 Run = Callable[..., Any]
 """See the fixture `run` in conftest.py."""
@@ -234,3 +235,79 @@ def test_figures_for_tensorboard(run: Run, fake: ModuleType, monkeypatch: pytest
         "closed",
     ]
     monkeypatch.delitem(sys.modules, "spec.command.tensorboard", raising=False)
+
+
+@pytest.fixture
+def writing(fake: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The fake implementation, which writes the prompt again and again; and what it was asked for."""
+    asked: list[Any] = []
+
+    def generate(
+        experiment: Experiment, held: Any, prompt: np.ndarray, count: int, settings: Settings, **options: Any
+    ) -> Generation:
+        del held, settings
+        asked.append((bytes(prompt[0].astype(np.uint8)), count, options))
+        if count > 1000:
+            raise InvalidBatch("count: expected 1 to 1000 symbols, got more")
+        return Generation(np.resize(prompt, (1, count)), np.zeros((1, count, experiment.model.classes)))
+
+    monkeypatch.setattr(fake, "generate", generate, raising=False)
+    return asked
+
+
+@pytest.fixture
+def weights() -> Path:
+    parameters.save(Path("w"), parameters.draw(TEXT.model.parameters(), 0, "float32"))
+    return Path("w")
+
+
+def test_a_text_is_written_on(run: Run, writing: list[Any], weights: Path) -> None:
+    outcome = run("text-lstm", "--generate", "Grüße\n", "--init-weights", weights, "--length", 9, "--seed", 5)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == "Grüße\nGrüße\nG\n"
+    assert writing == [("Grüße\n".encode(), 9, {"temperature": 1.0, "seed": 5})]
+
+
+def test_the_same_as_an_event(run: Run, writing: list[Any], weights: Path) -> None:
+    (event,) = run("text-lstm", "--generate", "é", "--init-weights", weights, "--length", 3, "--json").events
+    assert event.pop("per_second") > 0
+    assert event == {
+        "event": "generated",
+        "experiment": "text-lstm",
+        "hash": TEXT.hash,
+        "implementation": "fake_impl",
+        "source": "w",
+        "prompt": "é",
+        "text": "é�",  # A character that is cut off.
+        "bytes": [0xC3, 0xA9, 0xC3],
+        "temperature": 1.0,
+        "seed": 0,
+    }
+    assert len(writing) == 1
+
+
+def test_a_text_cannot_command_a_terminal(run: Run, writing: list[Any], weights: Path) -> None:
+    del writing
+    outcome = run("text-lstm", "--generate", "\x1b[2J::error::", "--init-weights", weights, "--length", 30)
+    assert "\x1b" not in outcome.out
+    assert not any(line.startswith("::error::") for line in outcome.out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "length", "message"),
+    [
+        ("", 3, "--generate: expected a text of a character or more to begin with, got ''"),
+        ("x", 2000, "--generate: count: expected 1 to 1000 symbols, got more"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line(
+    run: Run, writing: list[Any], weights: Path, text: str, length: int, message: str
+) -> None:
+    del writing
+    outcome = run("text-lstm", "--generate", text, "--init-weights", weights, "--length", length)
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", f"error: {message}\n")
+
+
+def test_an_implementation_that_does_not_write_says_so(run: Run, weights: Path) -> None:
+    outcome = run("text-lstm", "--generate", "x", "--init-weights", weights)
+    assert (outcome.code, outcome.err) == (3, "error: it has no function `generate`\n")

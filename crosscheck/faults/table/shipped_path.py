@@ -391,7 +391,7 @@ FAULTS: tuple[Fault, ...] = (
             Edit(
                 "training.py:train",
                 "        inputs = stack_inputs(experiment, steps, ",
-                "        begun = steps.start % training.steps_per_epoch\n"
+                "        begun = steps.start % training.steps_per_epoch if part else 0\n"
                 "        inputs = stack_inputs(experiment, range(steps.start - begun, steps.stop - begun), ",
             ),
         ),

@@ -1,0 +1,49 @@
+"""One command line, either framework: the same loss of the same weights, and the same text."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spec import parameters
+from spec.command import main
+from spec.experiment import load
+
+IMPLEMENTATIONS = ("torch_impl", "flax_impl")
+
+TEXT = load("text-lstm")
+
+ARGUMENTS = ("text-lstm", "--init-weights", "w", "--precision", "float64", "--json")
+
+
+@pytest.fixture(autouse=True)
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn ones, ten times as large as a training begins with: the likeliest byte is then not always the same."""
+    monkeypatch.chdir(tmp_path)
+    drawn = parameters.draw(TEXT.model.parameters(), 1, "float64")
+    parameters.save(Path("w"), {name: 10 * array for name, array in drawn.items()})
+
+
+def event(implementation: str, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main(implementation, [*ARGUMENTS, *arguments]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_same_text(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for temperature in ("0", "1", "0.5"):
+        asked = ("--generate", "The ", "--length", "100", "--temperature", temperature, "--seed", "7")
+        one, other = (event(implementation, capsys, *asked)["bytes"] for implementation in IMPLEMENTATIONS)
+        assert one == other
+        assert len(set(one)) > 5
+        texts.append(one)
+    assert texts[0] != texts[1] != texts[2] != texts[0]
+    seeded = [event("torch_impl", capsys, "--generate", "The ", "--seed", seed)["bytes"] for seed in ("7", "8")]
+    assert seeded[0] != seeded[1]
+
+
+def test_the_same_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (event(implementation, capsys, "--evaluate")["measured"] for implementation in IMPLEMENTATIONS)
+    assert one["loss"] == pytest.approx(other["loss"], rel=1e-12)
+    assert (one["accuracy"], one["targets"]) == (other["accuracy"], other["targets"])
