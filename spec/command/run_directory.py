@@ -502,7 +502,8 @@ def load_parameters(path: Path, experiment: Experiment, precision: Precision) ->
     table = experiment.model.parameters()
     # Of a checkpoint of our own, such as the best one.
     slots = {f"{parameter.name}.{slot}" for parameter in table for slot in experiment.training.optimizer.slots}
-    arrays = {name: array for name, array in held.arrays.items() if not (slots <= held.arrays.keys() and name in slots)}
+    ours = slots <= held.arrays.keys()
+    arrays = {n: a for n, a in held.arrays.items() if not (ours and (n in slots or n.startswith(CARRIED)))}
     fitted = fit(table, arrays, str(path))
     for name, array in fitted.parameters.items():
         if not np.issubdtype(array.dtype, np.floating):
