@@ -75,7 +75,8 @@ test-notebooks:
 	$(VENV)-notebooks/bin/python -m pip install --quiet --disable-pip-version-check nbclient ipykernel
 	$(VENV)-notebooks/bin/python tests/lesson/execute_notebooks.py $(CHAPTERS)
 
-# What the lesson shows of its runs, after a chapter or a library has changed. CHAPTERS='01 05' takes some.
+# What the lesson shows of its runs, after a chapter or a library has changed. CHAPTERS='01 05' takes some; with --ask-again
+# among them crosscheck is asked anew, after what it prints has changed.
 lesson-outputs: $(VENV)/installed
 	$(RUN) docs/lesson/record.py $(CHAPTERS)
 
