@@ -300,13 +300,11 @@ def commands() -> None:
 
 def summary(what: str, said: str) -> str:
     """The verdict, and what the first difference is."""
-    lines = said.splitlines()
-    told = [f"{what}: {lines[-1]}"]
-    for place, line in enumerate(lines):
-        if line.startswith("1. "):
-            told += [f"  {one.strip()}" for one in lines[place : place + 2]]
-    told += [f"  {line.strip()}" for line in lines if line.strip().startswith("looks like")]
-    return "\n".join(told) + "\n"
+    verdict = said.splitlines()[-1]
+    found = re.search(r"^1\. .*?(?=\n\n)", said, re.MULTILINE | re.DOTALL)
+    first, about, *rest = found[0].splitlines() if found else ("", "")
+    told = [first, about, *(line for line in rest if line.startswith("  looks like"))]
+    return "\n".join([f"{what}: {verdict}", *(f"  {line.strip()}" for line in told if line)]) + "\n"
 
 
 def main(wanted: list[str], again: bool) -> None:

@@ -204,7 +204,7 @@ def rows(said: str) -> list[tuple[str, str]]:
     return re.findall(r"^  (\S+(?: \S+)*) {2,}([a-z]+(?: [a-z]+)?) {2,}\S", said, re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", NAMES)
+@pytest.mark.parametrize("page", [*NAMES, *record.VARIANTS])
 def test_what_crosscheck_is_shown_to_say_is_in_words_that_it_has_now(page: str) -> None:
     words = {label.word for label in LABELS.values()}
     for path in (record.LESSON / page / "made").glob("*.txt"):
