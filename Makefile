@@ -35,7 +35,7 @@ INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
 .PHONY: crosscheck faults test test-pairs test-page test-weights test-maps test-lesson test-large-pair test-clean-pairs test-explain \
-  test-signals test-kills tables-optimizers tables-layers tables-defaults tables-pages docs docs-links lesson-outputs lint types check format clean
+  test-signals test-kills tables-optimizers tables-layers tables-defaults tables-pages docs docs-links docs-catalogues test-site test-notebooks lesson-outputs lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
@@ -64,13 +64,41 @@ test-weights: $(VENV)-weights/installed
 test-lesson: $(VENV)/installed
 	$(RUN) -m pytest -n auto --dist worksteal -m 'lesson or not lesson' tests/lesson
 
-# What the lesson shows of its runs, after a chapter or a library has changed. CHAPTERS='01 05' takes some.
+# Every chapter's notebook from top to bottom, in a new environment on Python 3.12 that has Jupyter and nothing else: what a
+# notebook needs, its own first cell installs (several GB, unless PIP_EXTRA_INDEX_URL has torch for the CPU).
+NOTEBOOK_PYTHON ?= python3.12
+test-notebooks:
+	@command -v $(NOTEBOOK_PYTHON) >/dev/null || { \
+	  echo "make: expected Python 3.12 as '$(NOTEBOOK_PYTHON)', got no such command (NOTEBOOK_PYTHON=/path/to/python)" >&2; exit 1; }
+	rm -rf $(VENV)-notebooks
+	$(NOTEBOOK_PYTHON) -m venv $(VENV)-notebooks
+	$(VENV)-notebooks/bin/python -m pip install --quiet --disable-pip-version-check nbclient ipykernel
+	$(VENV)-notebooks/bin/python tests/lesson/execute_notebooks.py $(CHAPTERS)
+
+# What the lesson shows of its runs, after a chapter or a library has changed. CHAPTERS='01 05' takes some; with --ask-again
+# among them crosscheck is asked anew, after what it prints has changed.
 lesson-outputs: $(VENV)/installed
 	$(RUN) docs/lesson/record.py $(CHAPTERS)
 
-# The site: build/site/index.html. Warnings are errors, among them links to what is not there.
+# The site: build/site/index.html, and below build/site/zh the lesson in Chinese. Warnings are errors, among them links to
+# what is not there; so are translations that lost code, an equation or a term. Texts without a translation are counted.
+SPHINX = $(VENV)-docs/bin/python -m sphinx -q -W --keep-going
+
 docs: $(VENV)-docs/installed
-	$(VENV)-docs/bin/python -m sphinx -q -W --keep-going -d build/doctrees docs build/site
+	$(SPHINX) -d build/doctrees docs build/site
+	$(SPHINX) -b gettext -t lesson -d build/doctrees-lesson docs build/gettext
+	$(VENV)-docs/bin/python docs/catalogues.py check build/gettext/lesson.pot docs/locale
+	$(SPHINX) -t lesson -D language=zh_CN -d build/doctrees-zh docs build/site/zh
+
+# After a text of the lesson has changed: docs/locale has it, without a translation or with the old one, marked as fuzzy.
+docs-catalogues: $(VENV)-docs/installed
+	$(SPHINX) -b gettext -t lesson -d build/doctrees-lesson docs build/gettext
+	$(VENV)-docs/bin/python docs/catalogues.py update build/gettext/lesson.pot docs/locale
+
+# The lesson's pages in a real browser, in both languages: tabs, search, the width of a phone, nothing fetched from elsewhere.
+# SHOTS takes pictures of all of them into a folder.
+test-site: docs
+	$(VENV)-docs/bin/python tests/page/site.py $(VENV)-page build/site $(SHOTS)
 
 # Links to other sites, which may be gone for reasons of their own.
 docs-links: $(VENV)-docs/installed
@@ -134,7 +162,7 @@ format: $(VENV)/installed
 	$(RUN) -m ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-3.* .venv-pairs .venv-page .venv-weights .venv-docs .venv-tables .venv-flax* .venv-torch* runs crosscheck-report .pytest_cache .ruff_cache
+	rm -rf .venv .venv-3.* .venv-pairs .venv-page .venv-weights .venv-docs .venv-notebooks .venv-tables .venv-flax* .venv-torch* runs crosscheck-report .pytest_cache .ruff_cache
 
 # The site needs no framework. Its versions are on one list for every Python.
 $(VENV)-docs/installed: CONSTRAINTS = constraints/docs.txt

@@ -9,7 +9,12 @@ project = "ohlol"
 author = "the ohlol contributors"
 language = "en"
 extensions = ["myst_parser", "sphinx_design", "sphinx_copybutton", "sphinx.ext.autodoc", "extension"]
-exclude_patterns = ["lesson/*/made"]
+exclude_patterns = ["lesson/*/made", "locale"]
+if tags.has("lesson"):  # -t lesson: the lesson alone, which is what there are translations of
+    include_patterns = ["lesson/**"]
+    root_doc = "lesson/index"
+locale_dirs = ["locale"]
+gettext_location = False  # a line that moves is no change of a text
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]  # types in signatures are no links: most are NumPy's and Python's
 

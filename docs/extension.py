@@ -3,7 +3,7 @@
 Equations become MathML, which browsers draw by themselves: no script, no font, no network. Diagrams are pictures that
 lie in docs/pictures, since drawing them takes a browser: mermaid-cli does it. Docstrings here are plain text with
 equations, not reStructuredText. Helps and exit codes are asked of the commands. Links that leave docs are names on the
-site. Notebooks are made of the chapters.
+site. Notebooks are made of the chapters. The lesson's pages are there in two languages, and each leads to the other.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -23,11 +24,14 @@ from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.search.zh import SearchChinese
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).parents[1]
-PICTURES = Path(__file__).parent / "pictures"
+DOCS = Path(__file__).parent
+PICTURES = DOCS / "pictures"
+TERMS = DOCS / "lesson" / "terms.toml"
 log = logging.getLogger(__name__)
 
 
@@ -100,6 +104,21 @@ class ExitCodes(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(lines))
 
 
+class Terms(SphinxDirective):
+    """The glossary: both languages of each term, and the first page that has it. It is no text to translate."""
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(TERMS))
+        lines = ["| English | 中文 | |", "|---|---|---|"]
+        for term in tomllib.loads(TERMS.read_text())["terms"]:
+            lines.append(f"| {term['en']} | {'、'.join(term['zh'])} | [](/lesson/{term['page']}/index.md) |")
+        made = self.parse_text_to_nodes("\n".join(lines))
+        for table in made:
+            for node in table.findall(nodes.Element):
+                node["translatable"] = False
+        return made
+
+
 def paragraphs(lines: Sequence[str]) -> list[str]:
     """A docstring in reStructuredText: what is indented stays as it is, and nothing else is markup but `code`."""
     found = []
@@ -134,8 +153,63 @@ def names_outside(app: Sphinx, document: nodes.document) -> None:
     page = Path(app.env.doc2path(app.env.docname)).parent
     for node in [node for node in document.findall(addnodes.pending_xref) if node["reftype"] == "myst"]:
         path = (page / node["reftarget"]).resolve()
-        if path.is_dir() and not path.is_relative_to(Path(__file__).parent):
+        if path.is_dir() and not path.is_relative_to(DOCS):
             node.replace_self(nodes.literal(text=node.astext()))
+
+
+def pages_beside(app: Sphinx, document: nodes.document) -> None:
+    """Where the lesson is built alone, into a folder of the site, links to other pages lead out of that folder."""
+    if app.config.root_doc != "lesson/index":
+        return
+    page = Path(app.env.doc2path(app.env.docname)).parent
+    for node in [node for node in document.findall(addnodes.pending_xref) if node["reftype"] == "myst"]:
+        target = node["reftarget"]
+        path = DOCS / f"{target}.md" if node.get("refdomain") == "doc" else (page / target).resolve()
+        if path.is_file() and path.is_relative_to(DOCS) and not path.is_relative_to(TERMS.parent):
+            out = "../" * (app.env.docname.count("/") + 1)
+            anchor = f"#{node['reftargetid']}" if node.get("reftargetid") else ""
+            uri = f"{out}{path.relative_to(DOCS).with_suffix('.html').as_posix()}{anchor}"
+            node.replace_self(nodes.reference("", "", *node.children[0].children, refuri=uri, internal=True))
+
+
+LANGUAGES = {"en": ("English", ""), "zh_CN": ("中文", "zh/")}
+"""The lesson's: what each is called, and where in the site its pages are."""
+
+
+def language_switch(app: Sphinx, page: str, template: str, context: dict[str, Any], document: nodes.document) -> None:
+    """Both languages of a page of the lesson at its head."""
+    if not page.startswith("lesson/") or app.builder.format != "html":
+        return
+    _, folder = LANGUAGES[app.config.language]
+    root = "../" * (page.count("/") + folder.count("/"))
+    links, alternates = [], []
+    for code, (name, place) in LANGUAGES.items():
+        tag, uri = code.replace("_", "-"), f"{root}{place}{page}.html"
+        if code == app.config.language:
+            links.append(f'<span aria-current="true" lang="{tag}">{name}</span>')
+        else:
+            links.append(f'<a href="{uri}" hreflang="{tag}" lang="{tag}">{name}</a>')
+            alternates.append(f'<link rel="alternate" hreflang="{tag}" href="{uri}">')
+    context["body"] = f'<nav class="languages" aria-label="Language">{" ".join(links)}</nav>{context["body"]}'
+    context["metatags"] = context.get("metatags", "") + "".join(alternates)
+
+
+class Chinese(SearchChinese):
+    """Finds Chinese words without a dictionary: by each two characters that stand together."""
+
+    language_name = "English"  # whose stemmer Latin words have: Sphinx asks the page for one of this name
+    js_splitter_code = """
+function splitQuery(query) {
+    const runs = query.match(/[\\u4e00-\\u9fff]+/g) || [];
+    const two = (run) => Array.from(run.slice(1), (_, place) => run.slice(place, place + 2));
+    const pairs = runs.flatMap((run) => run.length < 2 ? [run] : two(run));
+    return pairs.concat(query.match(/[A-Za-z0-9_]+/g) || []);
+}
+"""
+
+    def split(self, input: str) -> list[str]:
+        runs = re.findall("[\u4e00-\u9fff]+", input)
+        return [run[place : place + 2] for run in runs for place in range(max(1, len(run) - 1))] + super().split(input)
 
 
 def write_notebooks(app: Sphinx) -> None:
@@ -157,8 +231,12 @@ def setup(app: Sphinx) -> dict[str, bool]:
     directives.register_directive("mermaid", Mermaid)
     app.add_directive("help-of", HelpOf)
     app.add_directive("exit-codes", ExitCodes)
+    app.add_directive("terms", Terms)
+    app.add_search_language(Chinese)
     app.connect("autodoc-process-docstring", process_docstring)
     app.connect("builder-inited", write_notebooks)
     app.connect("source-read", list_the_rest)
     app.connect("doctree-read", names_outside)
+    app.connect("doctree-read", pages_beside)
+    app.connect("html-page-context", language_switch)
     return {"parallel_read_safe": True}

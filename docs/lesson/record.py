@@ -1,10 +1,13 @@
-"""Runs the lesson's chapters and keeps what the text shows of them: python docs/lesson/record.py [CHAPTER ...]
+"""Runs the lesson's chapters and keeps what the text shows of them.
+
+python docs/lesson/record.py [--ask-again] [CHAPTER ...]
 
 A chapter is a folder: NAME_torch.py and NAME_flax.py, which print and leave `losses`; measure.py, which prints what the
 text says of sizes; pair.py for crosscheck; exercise.toml, a line of one file and what the reader makes of it. Into
 its folder `made` go what each of them printed, a picture of the losses, what crosscheck said of the pair and of the
 broken pair, and made.json: hashes of the files and the versions that they ran with, so that a test sees when something
-is older than its source. What is not older is left as it is.
+is older than its source. What is not older is left as it is. --ask-again asks crosscheck all the same, for when it
+prints otherwise than it did.
 """
 
 import contextlib
@@ -110,8 +113,26 @@ def crosscheck(chapter: Path, out: Path) -> tuple[str, int]:
     )
     if ran.returncode not in (0, 1):
         raise SystemExit(ran.stdout + ran.stderr)
-    said = [line for line in ran.stdout.splitlines() if not line.startswith(("map:", "report:"))]
-    return re.sub(r" in \d+ s\b", "", "\n".join(said)).strip() + "\n", ran.returncode
+    return shown(ran.stdout), ran.returncode
+
+
+def shown(said: str) -> str:
+    """Of what crosscheck says what is of the pair: no times, no versions, no place where this ran."""
+    elsewhere = ("map:", "report:", "original: ", "port: ")
+    lines = "\n".join(line for line in said.splitlines() if not line.startswith(elsewhere))
+    lines = re.sub(r"\S*/(?=docs/lesson/\w+/pair\.py)", "", re.sub(r" in \d+ s\b", "", lines))
+    return re.sub(r"\n{3,}", "\n\n", lines).strip() + "\n"
+
+
+def words(text: str) -> list[str]:
+    """What is printed but for numbers with a point, each of which is a #."""
+    return re.sub(r"-?\d+\.\d+", "#", text).split()
+
+
+def apart(first: str, second: str) -> float:
+    """The largest distance of two numbers at one place of two texts."""
+    pairs = zip(re.findall(r"-?\d+\.\d+", first), re.findall(r"-?\d+\.\d+", second), strict=True)
+    return max(abs(float(one) - float(other)) for one, other in pairs)
 
 
 def draw(curves: tuple[list[float], list[float]], path: Path) -> None:
@@ -214,7 +235,7 @@ VARIANTS = {
 """Of pages whose pair is asked about more than once: the name in its file that is set, and to what."""
 
 
-def variants(page: Path, name: str, values: Sequence[str | None]) -> None:
+def variants(page: Path, name: str, values: Sequence[str | None], again: bool) -> None:
     """What crosscheck says of each variant of a page's pair, and what its measure.py prints and draws."""
     kept = page / "made" / "made.json"
     files = sorted(page.glob("*.py"))
@@ -223,7 +244,8 @@ def variants(page: Path, name: str, values: Sequence[str | None]) -> None:
         "versions": versions(),
     }
     known = json.loads(kept.read_text()) if kept.exists() else {}
-    if {key: known.get(key) for key in now} == now:
+    fresh = {key: known.get(key) for key in now} == now
+    if fresh and not again:
         return
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch, "docs", "lesson", page.name)
@@ -232,7 +254,7 @@ def variants(page: Path, name: str, values: Sequence[str | None]) -> None:
             shutil.copy(path, copy)
         made = copy / "made"
         made.mkdir()
-        if (copy / "measure.py").exists():
+        if (copy / "measure.py").exists() and not fresh:
             (made / "measured.txt").write_text(run(copy / "measure.py")[0])
             for picture in copy.glob("*.svg"):
                 picture.rename(made / picture.name)
@@ -278,33 +300,32 @@ def commands() -> None:
 
 def summary(what: str, said: str) -> str:
     """The verdict, and what the first difference is."""
-    lines = said.splitlines()
-    told = [f"{what}: {lines[-1]}"]
-    for place, line in enumerate(lines):
-        if line.startswith("first difference"):
-            told += [f"  {one.strip()}" for one in lines[place : place + 2]]
-    told += [f"  {line.strip()}" for line in lines if line.strip().startswith("looks like")]
-    return "\n".join(told) + "\n"
+    verdict = said.splitlines()[-1]
+    found = re.search(r"^1\. .*?(?=\n\n)", said, re.MULTILINE | re.DOTALL)
+    first, about, *rest = found[0].splitlines() if found else ("", "")
+    told = [first, about, *(line for line in rest if line.startswith("  looks like"))]
+    return "\n".join([f"{what}: {verdict}", *(f"  {line.strip()}" for line in told if line)]) + "\n"
 
 
-def main(wanted: list[str]) -> None:
+def main(wanted: list[str], again: bool) -> None:
     for chapter in chapters():
         if wanted and chapter.name[:2] not in wanted:
             continue
         known = kept(chapter)
         for part in PARTS:
             now = {"files": origin(chapter, part), "versions": versions()}
-            if {key: known.get(part, {}).get(key) for key in now} == now:
+            fresh = {key: known.get(part, {}).get(key) for key in now} == now
+            if fresh and not (again and part == "crosscheck"):
                 continue
             known |= record(chapter, [part], chapter / "made")
             (chapter / "made" / "made.json").write_text(json.dumps(known, indent=2) + "\n")
             print(f"{chapter.name}: {part}", *known[part].get("exit_codes", {}).items(), flush=True)
     for page, (name, values) in VARIANTS.items():
         if not wanted or page in wanted:
-            variants(LESSON / page, name, values)
+            variants(LESSON / page, name, values, again)
     if not wanted or "spec" in wanted:
         commands()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main([word for word in sys.argv[1:] if word != "--ask-again"], again="--ask-again" in sys.argv)

@@ -18,11 +18,21 @@ sys.path.append(str(ROOT / "docs" / "lesson"))
 import notebooks  # noqa: E402
 import record  # noqa: E402
 
+from crosscheck.report.rows import LABELS  # noqa: E402
+
 CHAPTERS = record.chapters()
 NAMES = [chapter.name for chapter in CHAPTERS]
 OURS = {"spec", "torch_impl", "flax_impl", "crosscheck"}
-MOST_LINES = 65
+MOST_LINES = 40
 """Of a chapter's file, blank ones not counted: what is still read at one sitting."""
+
+LONGER = {
+    "embedding_flax.py": (46, "a layer by hand and two of it, where torch has num_layers=2, and five linears to load"),
+    "bidirectional_flax.py": (48, "an LSTM by hand, for two directions, and five linears to load"),
+    "attention_flax.py": (56, "a GRU by hand, for encoder and decoder, and spelling from its own answers"),
+    "transformer_flax.py": (52, "an encoder layer out of its parts, and a packed matrix taken apart"),
+}
+"""Files with more lines: how many, and what takes them."""
 
 every_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=NAMES)
 
@@ -50,7 +60,10 @@ def test_files_are_plain_and_short(chapter: Path) -> None:
         }
         assert not imported & OURS
         assert path.stem not in {*imported, *sys.stdlib_module_names}
-        assert 15 <= sum(bool(line.strip()) for line in path.read_text().splitlines()) <= MOST_LINES
+        most, _ = LONGER.get(path.name, (MOST_LINES, ""))
+        lines = sum(bool(line.strip()) for line in path.read_text().splitlines())
+        assert 15 <= lines <= most
+        assert path.name not in LONGER or lines == most, "LONGER says how many there are"
 
 
 def pinned() -> dict[str, str]:
@@ -102,8 +115,8 @@ def test_the_broken_one_learns_it_and_crosscheck_tells_them_apart(chapter: Path)
     task = record.exercise(chapter)
     assert made(chapter, "broken.txt").splitlines()[-1].endswith("ohlol")
     assert record.kept(chapter)["crosscheck"]["exit_codes"] == {"pair": 0, "broken_pair": 1}
-    assert f"FAIL         {task['check']}" in made(chapter, "broken_pair.txt")
-    assert "FAIL" not in made(chapter, "pair.txt")
+    assert failed(chapter, "broken_pair")[0] == task["check"]
+    assert failed(chapter, "pair") == []
     text = (chapter / "index.md").read_text()
     assert task["broken"] in text
 
@@ -161,8 +174,11 @@ def test_what_the_page_of_the_spec_shows_is_of_these_files_and_versions() -> Non
 
 
 def failed(page: Path, variant: str) -> list[str]:
+    return differing(made(page, f"{variant.replace(' ', '_')}.txt"))
+
+
+def differing(said: str) -> list[str]:
     """The checks that differ, or of which the port cannot do what it would have to, in their order."""
-    said = made(page, f"{variant.replace(' ', '_')}.txt")
     verdict = r"^  (?:FAIL|NOT REPRESENTABLE|CANNOT TRAIN ALIKE) +([a-z ]+?)(?:  |$)"
     return re.findall(verdict, said, re.MULTILINE)
 
@@ -181,6 +197,29 @@ def test_each_cause_is_found_by_the_check_that_is_named() -> None:
     text = (page / "index.md").read_text()
     for cause, check in causes.items():
         assert re.search(rf"^\| {cause} \|.*\| {check} \|$", text, re.MULTILINE)
+
+
+def rows(said: str) -> list[tuple[str, str]]:
+    """The lines of a report's table: what became of a check, and which one it is."""
+    return re.findall(r"^  (\S+(?: \S+)*) {2,}([a-z]+(?: [a-z]+)?) {2,}\S", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [*NAMES, *record.VARIANTS])
+def test_what_crosscheck_is_shown_to_say_is_in_words_that_it_has_now(page: str) -> None:
+    words = {label.word for label in LABELS.values()}
+    for path in (record.LESSON / page / "made").glob("*.txt"):
+        said = path.read_text()
+        if "comparisons of" in said:
+            assert len(rows(said)) > 8
+            assert {word for word, _ in rows(said)} <= words, path
+
+
+def test_words_that_crosscheck_has_no_more_are_seen() -> None:
+    assert rows("  not checked  loss            it builds on\n  ok           train mode      0.05 of") == [
+        ("not checked", "loss"),
+        ("ok", "train mode"),
+    ]
+    assert "not checked" not in {label.word for label in LABELS.values()}
 
 
 def test_the_ports_come_nearer() -> None:
@@ -227,16 +266,6 @@ def test_a_notebook_runs_from_top_to_bottom(
     assert float(printed.split()[-1]) < 1e-3
 
 
-def words(text: str) -> list[str]:
-    return re.sub(r"-?\d+\.\d+", "#", text).split()
-
-
-def apart(first: str, second: str) -> float:
-    """The largest distance of two numbers at one place of two texts."""
-    pairs = zip(re.findall(r"-?\d+\.\d+", first), re.findall(r"-?\d+\.\d+", second), strict=True)
-    return max(abs(float(one) - float(other)) for one, other in pairs)
-
-
 @pytest.mark.lesson
 @pytest.mark.needs("torch", "flax")
 @every_chapter
@@ -245,8 +274,8 @@ def test_it_prints_that_again(chapter: Path, tmp_path: Path) -> None:
     record.record(chapter, ["runs"], tmp_path)
     for name in ("torch.txt", "flax.txt", "broken.txt"):
         again = (tmp_path / name).read_text()
-        assert words(again) == words(made(chapter, name))
-        assert apart(again, made(chapter, name)) < 2.5e-4
+        assert record.words(again) == record.words(made(chapter, name))
+        assert record.apart(again, made(chapter, name)) < 2.5e-4
 
 
 @pytest.mark.lesson
@@ -255,7 +284,7 @@ def test_it_prints_that_again(chapter: Path, tmp_path: Path) -> None:
 def test_crosscheck_says_that_again(chapter: Path, tmp_path: Path) -> None:
     codes = record.record(chapter, ["crosscheck"], tmp_path)["crosscheck"]["exit_codes"]
     assert codes == {"pair": 0, "broken_pair": 1}
-    assert f"FAIL         {record.exercise(chapter)['check']}" in (tmp_path / "broken_pair.txt").read_text()
+    assert differing((tmp_path / "broken_pair.txt").read_text())[0] == record.exercise(chapter)["check"]
 
 
 EXPERIMENTS = {

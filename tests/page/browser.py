@@ -12,15 +12,13 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT), str(HERE.parent)]
+sys.path[:0] = [str(ROOT), str(HERE.parent), str(HERE)]
 
+import driver  # noqa: E402
 from hostile import HOSTILE  # noqa: E402
 from page import made_reports  # noqa: E402
 
 from crosscheck.report.page.render import render  # noqa: E402
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-"""What a browser is called, beside $CHROME."""
 
 PLANTED = b"""<!DOCTYPE html><title>x</title><img src="http://127.0.0.1:9/x.png"><div style="width:5000px">x</div>
 <script>console.error("x"); alert("x");</script>"""
@@ -32,16 +30,9 @@ COLOURS = 256
 
 def main(packages: Path, shots: Path | None) -> int:
     """The exit code."""
-    browser = os.environ.get("CHROME") or next(filter(None, map(shutil.which, NAMES)), "")
-    if missing := [name for name in ("node", "npm") if shutil.which(name) is None]:
-        return _fail(f"expected Node.js with npm, got no {missing[0]}")
-    packages.mkdir(parents=True, exist_ok=True)
-    shutil.copy(HERE / "package.json", packages)
-    asked = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *(["--omit=optional"] if browser else [])]
-    if subprocess.run(asked, cwd=packages, check=False).returncode:
-        return _fail("npm could not install what a browser is driven by")
-    if not browser and not (packages / "node_modules" / "@sparticuz").is_dir():
-        return _fail(f"expected a browser as $CHROME or one of {', '.join(NAMES)}, got none, and none from npm")
+    browser = driver.prepared(packages)
+    if browser is None:
+        return 1
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         for name, made in made_reports.PAGES.items():
@@ -56,11 +47,6 @@ def main(packages: Path, shots: Path | None) -> int:
     for picture in shots.glob("page-*.png") if shots else ():
         _shrink(picture)
     return code
-
-
-def _fail(words: str) -> int:
-    print(f"error: {words}", file=sys.stderr)
-    return 1
 
 
 def _shrink(picture: Path) -> None:

@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
@@ -28,8 +27,7 @@ class Speller(nnx.Module):
     def __init__(self, rngs):
         normal = nnx.initializers.normal(1.0)
         self.embed = nnx.Embed(4, 10, embedding_init=normal, rngs=rngs)
-        self.layer0 = Layer(10, rngs)
-        self.layer1 = Layer(8, rngs)
+        self.layer0, self.layer1 = Layer(10, rngs), Layer(8, rngs)
         self.head = nnx.Linear(8, 4, kernel_init=law, bias_init=law, rngs=rngs)
 
     def __call__(self, x):
@@ -48,24 +46,16 @@ def update(model, optimizer, x, y):
 
 
 if __name__ == "__main__":
-    model, start = Speller(nnx.Rngs(0)), np.load("embedding.npz")
+    model, start = Speller(nnx.Rngs(0)), jnp.load("embedding.npz")
     model.embed.embedding[...] = start["embed.weight"]
-    names = {
-        "rnn.{}_ih_l0": model.layer0.i,
-        "rnn.{}_hh_l0": model.layer0.h,
-        "rnn.{}_ih_l1": model.layer1.i,
-        "rnn.{}_hh_l1": model.layer1.h,
-        "head.{}": model.head,
-    }
-    for name, linear in names.items():
-        linear.kernel[...] = start[name.format("weight")].T
-        linear.bias[...] = start[name.format("bias")]
-    x = jnp.array([[1, 0, 2, 2, 3]])
-    y = jnp.array([[3, 1, 2, 3, 2]])
+    linears = model.layer0.i, model.layer0.h, model.layer1.i, model.layer1.h, model.head
+    names = "rnn.{}_ih_l0", "rnn.{}_hh_l0", "rnn.{}_ih_l1", "rnn.{}_hh_l1", "head.{}"
+    for linear, name in zip(linears, names, strict=True):
+        linear.kernel[...], linear.bias[...] = start[name.format("weight")].T, start[name.format("bias")]
+    x, y = jnp.array([[1, 0, 2, 2, 3]]), jnp.array([[3, 1, 2, 3, 2]])
     optimizer = nnx.Optimizer(model, optax.adam(0.05), wrt=nnx.Param)
     losses = []
-    for epoch in range(1, 31):
-        losses.append(update(model, optimizer, x, y).item())
-        if epoch % 5 == 0:
-            letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
-            print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")
+    for epoch in range(5, 31, 5):
+        losses += [update(model, optimizer, x, y).item() for _ in range(5)]
+        letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
+        print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")

@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
@@ -40,21 +39,13 @@ def update(model, optimizer, x, y):
 
 
 if __name__ == "__main__":
-    model, start = Speller(nnx.Rngs(0)), np.load("lstm.npz")
-    names = {
-        "rnn.{}_ih_l0": model.i,
-        "rnn.{}_hh_l0": model.h,
-        "head.{}": model.head,
-    }
-    for name, linear in names.items():
-        linear.kernel[...] = start[name.format("weight")].T
-        linear.bias[...] = start[name.format("bias")]
-    x = jnp.eye(4)[jnp.array([[1, 0, 2, 2, 3]])]
-    y = jnp.array([[3, 1, 2, 3, 2]])
+    model, start = Speller(nnx.Rngs(0)), jnp.load("lstm.npz")
+    for linear, name in (model.i, "rnn.{}_ih_l0"), (model.h, "rnn.{}_hh_l0"), (model.head, "head.{}"):
+        linear.kernel[...], linear.bias[...] = start[name.format("weight")].T, start[name.format("bias")]
+    x, y = jnp.eye(4)[jnp.array([[1, 0, 2, 2, 3]])], jnp.array([[3, 1, 2, 3, 2]])
     optimizer = nnx.Optimizer(model, optax.adam(0.05), wrt=nnx.Param)
     losses = []
-    for epoch in range(1, 61):
-        losses.append(update(model, optimizer, x, y).item())
-        if epoch % 10 == 0:
-            letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
-            print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")
+    for epoch in range(10, 61, 10):
+        losses += [update(model, optimizer, x, y).item() for _ in range(10)]
+        letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
+        print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")

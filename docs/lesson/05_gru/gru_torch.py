@@ -30,12 +30,10 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     model = Speller()
     np.savez("gru.npz", **model.state_dict())
-    x = torch.eye(4)[torch.tensor([[1, 0, 2, 2, 3]])]
-    y = torch.tensor([[3, 1, 2, 3, 2]])
+    x, y = torch.eye(4)[torch.tensor([[1, 0, 2, 2, 3]])], torch.tensor([[3, 1, 2, 3, 2]])
     optimizer = torch.optim.Adam(model.parameters(), 0.05)
     losses = []
-    for epoch in range(1, 61):
-        losses.append(update(model, optimizer, x, y).item())
-        if epoch % 10 == 0:
-            letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
-            print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")
+    for epoch in range(10, 61, 10):
+        losses += [update(model, optimizer, x, y).item() for _ in range(10)]
+        letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
+        print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")

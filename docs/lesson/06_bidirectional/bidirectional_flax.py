@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
@@ -30,8 +29,7 @@ class Direction(nnx.Module):
 
 class Speller(nnx.Module):
     def __init__(self, rngs):
-        self.forward = Direction(reverse=False, rngs=rngs)
-        self.backward = Direction(reverse=True, rngs=rngs)
+        self.forward, self.backward = Direction(reverse=False, rngs=rngs), Direction(reverse=True, rngs=rngs)
         self.head = nnx.Linear(16, 4, kernel_init=uniform(0.25), bias_init=uniform(0.25), rngs=rngs)
 
     def __call__(self, x):
@@ -51,23 +49,15 @@ def update(model, optimizer, x, y):
 
 
 if __name__ == "__main__":
-    model, start = Speller(nnx.Rngs(0)), np.load("bidirectional.npz")
-    names = {
-        "rnn.{}_ih_l0": model.forward.i,
-        "rnn.{}_hh_l0": model.forward.h,
-        "rnn.{}_ih_l0_reverse": model.backward.i,
-        "rnn.{}_hh_l0_reverse": model.backward.h,
-        "head.{}": model.head,
-    }
-    for name, linear in names.items():
-        linear.kernel[...] = start[name.format("weight")].T
-        linear.bias[...] = start[name.format("bias")]
-    x = jnp.eye(4)[jnp.array([[1, 0, 2, 2, 3]])]
-    y = jnp.array([[3, 1, 2, 3, 2]])
+    model, start = Speller(nnx.Rngs(0)), jnp.load("bidirectional.npz")
+    linears = model.forward.i, model.forward.h, model.backward.i, model.backward.h, model.head
+    names = "rnn.{}_ih_l0", "rnn.{}_hh_l0", "rnn.{}_ih_l0_reverse", "rnn.{}_hh_l0_reverse", "head.{}"
+    for linear, name in zip(linears, names, strict=True):
+        linear.kernel[...], linear.bias[...] = start[name.format("weight")].T, start[name.format("bias")]
+    x, y = jnp.eye(4)[jnp.array([[1, 0, 2, 2, 3]])], jnp.array([[3, 1, 2, 3, 2]])
     optimizer = nnx.Optimizer(model, optax.adam(0.05), wrt=nnx.Param)
     losses = []
-    for epoch in range(1, 61):
-        losses.append(update(model, optimizer, x, y).item())
-        if epoch % 10 == 0:
-            letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
-            print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")
+    for epoch in range(10, 61, 10):
+        losses += [update(model, optimizer, x, y).item() for _ in range(10)]
+        letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
+        print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")

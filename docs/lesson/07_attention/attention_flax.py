@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
@@ -60,23 +59,15 @@ def update(model, optimizer, x, given, y):
 
 
 if __name__ == "__main__":
-    model, start = Speller(nnx.Rngs(0)), np.load("attention.npz")
-    names = {
-        "encoder.{}_ih_l0": model.encoder.i,
-        "encoder.{}_hh_l0": model.encoder.h,
-        "decoder.{}_ih_l0": model.decoder.i,
-        "decoder.{}_hh_l0": model.decoder.h,
-        "head.{}": model.head,
-    }
-    for name, linear in names.items():
-        linear.kernel[...] = start[name.format("weight")].T
-        linear.bias[...] = start[name.format("bias")]
-    x = jnp.eye(4)[jnp.array([[1, 0, 2, 2, 3]])]
-    y = jnp.array([[3, 1, 2, 3, 2]])
+    model, start = Speller(nnx.Rngs(0)), jnp.load("attention.npz")
+    linears = model.encoder.i, model.encoder.h, model.decoder.i, model.decoder.h, model.head
+    names = "encoder.{}_ih_l0", "encoder.{}_hh_l0", "decoder.{}_ih_l0", "decoder.{}_hh_l0", "head.{}"
+    for linear, name in zip(linears, names, strict=True):
+        linear.kernel[...], linear.bias[...] = start[name.format("weight")].T, start[name.format("bias")]
+    x, y = jnp.eye(4)[jnp.array([[1, 0, 2, 2, 3]])], jnp.array([[3, 1, 2, 3, 2]])
     given = jnp.concatenate([jnp.zeros((1, 1, 4)), jnp.eye(4)[y[:, :-1]]], axis=1)
     optimizer = nnx.Optimizer(model, optax.adam(0.05), wrt=nnx.Param)
     losses = []
-    for epoch in range(1, 61):
-        losses.append(update(model, optimizer, x, given, y).item())
-        if epoch % 10 == 0:
-            print(f"epoch {epoch}: loss {losses[-1]:.4f}, {spell(model, x)}")
+    for epoch in range(10, 61, 10):
+        losses += [update(model, optimizer, x, given, y).item() for _ in range(10)]
+        print(f"epoch {epoch}: loss {losses[-1]:.4f}, {spell(model, x)}")

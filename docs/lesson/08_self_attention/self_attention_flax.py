@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
@@ -39,22 +38,13 @@ def update(model, optimizer, x, y):
 
 
 if __name__ == "__main__":
-    model, start = Speller(nnx.Rngs(0)), np.load("self_attention.npz")
-    names = {
-        "q.{}": model.q,
-        "k.{}": model.k,
-        "v.{}": model.v,
-        "head.{}": model.head,
-    }
-    for name, linear in names.items():
-        linear.kernel[...] = start[name.format("weight")].T
-        linear.bias[...] = start[name.format("bias")]
-    x = jnp.eye(4)[jnp.array([[1, 0, 2, 2, 3]])]
-    y = jnp.array([[3, 1, 2, 3, 2]])
+    model, start = Speller(nnx.Rngs(0)), jnp.load("self_attention.npz")
+    for linear, name in (model.q, "q"), (model.k, "k"), (model.v, "v"), (model.head, "head"):
+        linear.kernel[...], linear.bias[...] = start[f"{name}.weight"].T, start[f"{name}.bias"]
+    x, y = jnp.eye(4)[jnp.array([[1, 0, 2, 2, 3]])], jnp.array([[3, 1, 2, 3, 2]])
     optimizer = nnx.Optimizer(model, optax.adam(0.01), wrt=nnx.Param)
     losses = []
-    for epoch in range(1, 201):
-        losses.append(update(model, optimizer, x, y).item())
-        if epoch % 40 == 0:
-            letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
-            print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")
+    for epoch in range(40, 201, 40):
+        losses += [update(model, optimizer, x, y).item() for _ in range(40)]
+        letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
+        print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")

@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
@@ -14,9 +13,7 @@ def linear(inputs, outputs, rngs):
 
 class Speller(nnx.Module):
     def __init__(self, rngs):
-        self.q = linear(9, 2 * 8, rngs)
-        self.k = linear(9, 2 * 8, rngs)
-        self.v = linear(9, 2 * 8, rngs)
+        self.q, self.k, self.v = linear(9, 2 * 8, rngs), linear(9, 2 * 8, rngs), linear(9, 2 * 8, rngs)
         self.out = linear(2 * 8, 8, rngs)
         self.head = linear(8, 4, rngs)
 
@@ -44,23 +41,13 @@ def update(model, optimizer, x, y):
 
 
 if __name__ == "__main__":
-    model, start = Speller(nnx.Rngs(0)), np.load("multi_head.npz")
-    names = {
-        "q.{}": model.q,
-        "k.{}": model.k,
-        "v.{}": model.v,
-        "out.{}": model.out,
-        "head.{}": model.head,
-    }
-    for name, linear in names.items():
-        linear.kernel[...] = start[name.format("weight")].T
-        linear.bias[...] = start[name.format("bias")]
-    x = jnp.eye(4)[jnp.array([[1, 0, 2, 2, 3]])]
-    y = jnp.array([[3, 1, 2, 3, 2]])
+    model, start = Speller(nnx.Rngs(0)), jnp.load("multi_head.npz")
+    for linear, name in (model.q, "q"), (model.k, "k"), (model.v, "v"), (model.out, "out"), (model.head, "head"):
+        linear.kernel[...], linear.bias[...] = start[f"{name}.weight"].T, start[f"{name}.bias"]
+    x, y = jnp.eye(4)[jnp.array([[1, 0, 2, 2, 3]])], jnp.array([[3, 1, 2, 3, 2]])
     optimizer = nnx.Optimizer(model, optax.adam(0.01), wrt=nnx.Param)
     losses = []
-    for epoch in range(1, 101):
-        losses.append(update(model, optimizer, x, y).item())
-        if epoch % 20 == 0:
-            letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
-            print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")
+    for epoch in range(20, 101, 20):
+        losses += [update(model, optimizer, x, y).item() for _ in range(20)]
+        letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
+        print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")

@@ -6,9 +6,7 @@ from torch import nn
 class Speller(nn.Module):
     def __init__(self):
         super().__init__()
-        self.q = nn.Linear(9, 2 * 8)
-        self.k = nn.Linear(9, 2 * 8)
-        self.v = nn.Linear(9, 2 * 8)
+        self.q, self.k, self.v = nn.Linear(9, 2 * 8), nn.Linear(9, 2 * 8), nn.Linear(9, 2 * 8)
         self.out = nn.Linear(2 * 8, 8)
         self.head = nn.Linear(8, 4)
 
@@ -40,12 +38,10 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     model = Speller()
     np.savez("multi_head.npz", **model.state_dict())
-    x = torch.eye(4)[torch.tensor([[1, 0, 2, 2, 3]])]
-    y = torch.tensor([[3, 1, 2, 3, 2]])
+    x, y = torch.eye(4)[torch.tensor([[1, 0, 2, 2, 3]])], torch.tensor([[3, 1, 2, 3, 2]])
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     losses = []
-    for epoch in range(1, 101):
-        losses.append(update(model, optimizer, x, y).item())
-        if epoch % 20 == 0:
-            letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
-            print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")
+    for epoch in range(20, 101, 20):
+        losses += [update(model, optimizer, x, y).item() for _ in range(20)]
+        letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
+        print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")

@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
@@ -52,7 +51,7 @@ def load(model, start):
     names = {"embed": model.embed, "head": model.head, "layer.linear1": model.up, "layer.linear2": model.down}
     for name, layer in names.items():
         layer.kernel[...], layer.bias[...] = start[f"{name}.weight"].T, start[f"{name}.bias"]
-    attention, packed = model.attention, np.split(start["layer.self_attn.in_proj_weight"], 3)
+    attention, packed = model.attention, jnp.split(start["layer.self_attn.in_proj_weight"], 3)
     for layer, rows in zip((attention.query, attention.key, attention.value), packed, strict=True):
         layer.kernel[...] = rows.T.reshape(8, 2, 4)
     attention.out.kernel[...] = start["layer.self_attn.out_proj.weight"].T.reshape(2, 4, 8)
@@ -60,13 +59,11 @@ def load(model, start):
 
 if __name__ == "__main__":
     model = Speller(nnx.Rngs(0))
-    load(model, np.load("transformer.npz"))
-    x = jnp.eye(4)[jnp.array([[1, 0, 2, 2, 3]])]
-    y = jnp.array([[3, 1, 2, 3, 2]])
+    load(model, jnp.load("transformer.npz"))
+    x, y = jnp.eye(4)[jnp.array([[1, 0, 2, 2, 3]])], jnp.array([[3, 1, 2, 3, 2]])
     optimizer = nnx.Optimizer(model, optax.adam(0.01), wrt=nnx.Param)
     losses = []
-    for epoch in range(1, 151):
-        losses.append(update(model, optimizer, x, y).item())
-        if epoch % 25 == 0:
-            letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
-            print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")
+    for epoch in range(25, 151, 25):
+        losses += [update(model, optimizer, x, y).item() for _ in range(25)]
+        letters = "".join("ehlo"[k] for k in model(x)[0].argmax(-1))
+        print(f"epoch {epoch}: loss {losses[-1]:.4f}, {letters}")
