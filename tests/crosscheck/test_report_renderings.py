@@ -32,6 +32,7 @@ from crosscheck.pair.result import CheckCell, Difference, PairResult, SideTold, 
 from crosscheck.report import data, files, junit, markdown, rows, schema, terminal
 from crosscheck.report.experiments import report_of
 from crosscheck.report.model import FAILING, RunReport
+from crosscheck.report.where import SourceFinder
 from spec.errors import UsageError
 from spec.text import visible
 from tests.hostile import HOSTILE, problems
@@ -415,6 +416,54 @@ def test_what_is_not_the_models_own_is_one_cause_in_some_kinds_of_models_too() -
     (cause,) = report_of(summary(*made)).causes
     assert cause.title == ("every RNN, 1 of 4 GRU, trajectory, at update: 2 experiments; LSTM, TransformerEncoder fine")
     assert [line.file for line in cause.sources] == ["flax_impl/optimizer.py"]
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_loss_that_is_wrong_in_a_training_is_looked_for_in_the_training(side: str) -> None:
+    """The loss has a check of its own below it."""
+    found = SourceFinder(side, side)
+    for check, stage, file in (
+        ("trajectory", "loss", "training"),
+        ("shipped-path", "start/plain/loss", "training"),
+        ("loss", "loss", "loss"),
+        ("trajectory", "gradient or slots", "lstm"),
+        ("trajectory", "update", "optimizer"),
+        ("optimizer", "clipping or slots", "optimizer"),
+        ("trajectory", "evaluation", "training"),
+    ):
+        assert found.stage(check, stage, ["LSTM"])[0].file == f"{side}/{file}.py", (check, stage)
+
+
+def drawn(name: str, failed: str, *tensors: str) -> Verdict:
+    """An experiment whose tensors of those letters differ for far seeds, of all that are compared."""
+    found = [
+        compared(name, "initialization", f"{tensor}, {asked}", asked == "mean" or tensor not in failed, array=tensor,
+                 case="seeds", sides=("flax_impl", "law"), alone="flax_impl", other="law")
+        for tensor in tensors for asked in ("mean", "far seeds")
+    ]  # fmt: skip
+    first = next(one for one in found if one.failed)
+    departure = Departure(side="flax_impl", stage="initialization", tensor=first.tensor)
+    cell = Cell(check="initialization", status="different", comparisons=len(found), elements=4)
+    return Verdict(
+        experiment=name, hash="0" * 12, argument=name, cells=[cell], comparisons=found, family=FAMILIES[name],
+        blame=Blame(at_fault="flax_impl", reason="against the spec", departures=[departure]),
+    )  # fmt: skip
+
+
+def test_what_no_tensor_is_spared_is_one_cause_whatever_the_first_of_a_model_is_called() -> None:
+    checks = {"checks": ["initialization", *CHECKS]}
+    made = [drawn("hello-gru", "ab", "a", "b"), drawn("hello-lstm", "cde", "c", "d", "e"), verdict("hello-rnn")]
+    (cause,) = report_of(summary(*made, **checks)).causes
+    assert (cause.stage, len(cause.subjects)) == ("every tensor: far seeds", 2)
+    assert cause.title == "every experiment, initialization, at every tensor: far seeds: 2 experiments"
+    assert [line.file for line in cause.sources] == ["flax_impl/parameters.py"]
+    # Where some tensors are well, which ones are not is what is known.
+    made[1] = drawn("hello-lstm", "ce", "c", "d", "e")
+    found = report_of(summary(*made, **checks)).causes
+    assert [cause.stage for cause in found] == ["every tensor: far seeds", "c, far seeds"]
+    # A tensor alone is all tensors, and says nothing of others.
+    (alone,) = report_of(summary(drawn("hello-gru", "a", "a"), **checks)).causes
+    assert alone.stage == "a, far seeds"
 
 
 def test_crashes_with_other_numbers_are_one_cause_at_the_line_that_raised() -> None:

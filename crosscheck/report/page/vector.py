@@ -21,6 +21,7 @@ INKS = {
     "bad": "#000005",
     "quiet": "#000006",
     "paper": "#000007",
+    "third": "#000008",
 }
 """What a picture is drawn in: a colour that matplotlib takes, and stands for the variable of that name."""
 
