@@ -5,17 +5,19 @@ No text that is not ours is drawn but names of tensors, which are drawn as they 
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from crosscheck.comparison import DifferenceGrowth, StageGrowth
-from crosscheck.report.page.vector import INKS
+from crosscheck.report.page.vector import INKS, Label
 from spec.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Transform
 
 WIDE, HIGH, ROW = 350, 210, 13
 """Points of a picture, and of a heat map's row."""
@@ -45,8 +47,17 @@ BEYOND, UNBOUNDED = (0.80, 0.12, 0.10), (0.75, 0.75, 0.75)
 ROWS = 60
 """Of a heat map, at most."""
 
+LABEL_SIZE = 10
+"""Points of what stands beside an axis."""
+
+ANCHORS = {"right": "end", "center": "middle"}
+"""SVG's words."""
+
 LABEL = 22
 """Characters of a tensor's name beside its row."""
+
+
+_LABELS: "WeakKeyDictionary[Figure, list[Label]]" = WeakKeyDictionary()
 
 
 def losses(found: DifferenceGrowth, reference: Sequence[float] = ()) -> "Figure":
@@ -175,6 +186,8 @@ def attention(first: np.ndarray, second: np.ndarray) -> "Figure":
         shade = np.clip(np.nan_to_num(weights) / most, 0.0, 1.0)[..., None]
         light, dark = np.array(SHADES[0]), np.array(SHADES[-1])
         axes.imshow(light + (dark - light) * shade, interpolation="none", aspect="equal", clip_on=False)
+        # Else the axes are made square only when they are drawn.
+        axes.apply_aspect()
         queries, keys = (np.unique(np.linspace(0, count - 1, min(count, 8)).astype(int)) for count in weights.shape)
         _along_y(axes, queries.tolist(), map(str, queries), lines=False)
         _along_x(axes, keys, map(str, keys))
@@ -257,6 +270,7 @@ def _axes(kind: str, width: float, height: float, left: float = LEFT) -> "tuple[
     figure, axes = _kept_axes(kind, width, height, left)
     for artist in (*axes.lines, *axes.patches, *axes.texts, *axes.images):
         artist.remove()
+    _LABELS.pop(figure, None)
     return figure, axes
 
 
@@ -292,8 +306,22 @@ def _along_y(axes: "Axes", ticks: Sequence[float], labels: Iterable[str], lines:
         axes.plot(x, y, transform=across, clip_on=False, **style)
 
 
-def _label(axes: "Axes", at: tuple[float, float], label: str, **style: Any) -> None:
-    axes.text(*at, label, color=INKS["quiet"], fontsize=10, parse_math=False, clip_on=False, **style)
+def _label(axes: "Axes", at: tuple[float, float], label: str, transform: "Transform", ha: str, va: str) -> None:
+    """Beside an axis, whose limits are to be set by then.
+
+    Matplotlib would lay each out by itself, which takes as long as all else of a picture; where it stands is all that
+    is needed of that.
+    """
+    x, y = transform.transform(at)
+    figure = axes.get_figure(root=True)
+    below = LABEL_SIZE * (0.35 if va == "center" else 0.8)
+    down = figure.bbox.height - float(y) + below
+    _LABELS.setdefault(figure, []).append(Label(float(x), down, label, ANCHORS[ha]))
+
+
+def labels(figure: "Figure") -> Sequence[Label]:
+    """What stands beside the axes of a picture, which is written into it when it is turned into SVG."""
+    return _LABELS.get(figure, ())
 
 
 def _round(lowest: float, highest: float, whole: bool = False) -> list[float]:

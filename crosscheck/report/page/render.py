@@ -333,7 +333,7 @@ def _pictures(
 
     def made(title: str, figure: "pictures.Figure", caption: str, key: str = "") -> Picture:
         label = f"{title}, of {visible(subject.name)}. {visible(caption)}"
-        return Picture(title, Markup(drawer.svg(figure, label)), caption, key)
+        return Picture(title, Markup(drawer.svg(figure, label, pictures.labels(figure))), caption, key)
 
     if drawable := [(p, losses[p]) for p in sorted(losses, reverse=True) if pictures.can_grow(losses[p])]:
         caption = "; ".join(f"{precision}: {_grown(growth)}" for precision, growth in drawable)
@@ -387,7 +387,8 @@ def _staged(cause: Cause, drawer: Drawer) -> Picture:
     said += f"; wrong in itself: {', '.join(own[:6])}{' and more' if len(own) > 6 else ''}" if own else ""
     caption = f"{said}."
     label = f"{title}, of {visible(cause.example)}. {visible(caption)}"
-    return Picture(title, Markup(drawer.svg(pictures.stages(growth), label)), caption)
+    figure = pictures.stages(growth)
+    return Picture(title, Markup(drawer.svg(figure, label, pictures.labels(figure))), caption)
 
 
 def _fitting(found: Sequence[tuple[str, DifferenceGrowth]]) -> list[tuple[str, DifferenceGrowth]]:
