@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from crosscheck.comparison import DifferenceGrowth, StageGrowth
-from crosscheck.report.page.vector import INKS, Label
+from crosscheck.report.page.vector import INKS, AxisLabel
 from spec.text import visible
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ LABEL = 22
 """Characters of a tensor's name beside its row."""
 
 
-_LABELS: "WeakKeyDictionary[Figure, list[Label]]" = WeakKeyDictionary()
+_LABELS: "WeakKeyDictionary[Figure, list[AxisLabel]]" = WeakKeyDictionary()
 
 
 def losses(found: DifferenceGrowth, reference: Sequence[float] = ()) -> "Figure":
@@ -314,12 +314,13 @@ def _label(axes: "Axes", at: tuple[float, float], label: str, transform: "Transf
     """
     x, y = transform.transform(at)
     figure = axes.get_figure(root=True)
+    assert figure is not None
     below = LABEL_SIZE * (0.35 if va == "center" else 0.8)
     down = figure.bbox.height - float(y) + below
-    _LABELS.setdefault(figure, []).append(Label(float(x), down, label, ANCHORS[ha]))
+    _LABELS.setdefault(figure, []).append(AxisLabel(float(x), down, label, ANCHORS[ha]))
 
 
-def labels(figure: "Figure") -> Sequence[Label]:
+def labels(figure: "Figure") -> Sequence[AxisLabel]:
     """What stands beside the axes of a picture, which is written into it when it is turned into SVG."""
     return _LABELS.get(figure, ())
 

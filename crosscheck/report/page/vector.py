@@ -32,7 +32,7 @@ _DECIMALS = re.compile(r"(-?\d+\.\d)\d+")
 _SPACE = re.compile(r"\s*([MLHVCQz])\s*")
 
 
-class Label(NamedTuple):
+class AxisLabel(NamedTuple):
     """A word in a picture: where its baseline is, in points from the upper left corner; which of its ends is there."""
 
     x: float
@@ -47,7 +47,7 @@ class Drawer:
     def __init__(self) -> None:
         self._classes: dict[str, str] = {}
 
-    def svg(self, figure: "Figure", label: str, words: Iterable[Label] = ()) -> str:
+    def svg(self, figure: "Figure", label: str, words: Iterable[AxisLabel] = ()) -> str:
         """The figure, whose dots are points: of 72 an inch.
 
         label: what it shows, for whom it is read out. words: what stands beside its axes.
