@@ -79,6 +79,19 @@ class DifferenceGrowth(msgspec.Struct, frozen=True, kw_only=True):
     second: list[float] = []
 
 
+class StageGrowth(msgspec.Struct, frozen=True, kw_only=True):
+    """How a difference grows over the stages of one computation, such as a forward pass, in their order.
+
+    names: of the stages. difference: the largest one there, infinite where a side has no number, and bound: what is
+    allowed of it. own: whether the stage is wrong in itself, and not through those before it.
+    """
+
+    names: list[str]
+    difference: list[float]
+    bound: list[float]
+    own: list[bool]
+
+
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome for one tensor (or count, or rate) in one case of one check.
 

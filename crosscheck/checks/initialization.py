@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
+import msgspec
 import numpy as np
 
 from crosscheck.bounds import tolerances
@@ -110,36 +111,48 @@ def tests(table: Sequence[Parameter]) -> int:
 
 
 def _judge(table: Sequence[Parameter], place: Place, arrays: Arrays) -> Iterator[Comparison]:
-    """One side, tensor by tensor."""
-    side, count = place.sides[0], seeds(table, place.precision)
+    """One side, tensor by tensor: which it is of, each comparison says beside what was asked of it."""
     level = tolerances.INITIAL_LAW_LEVEL / max(tests(table), 1)
-    earlier: list[tuple[str, np.ndarray]] = []
+    count, earlier = seeds(table, place.precision), []
     for parameter in table:
-        name, array = parameter.name, arrays.get(parameter.name)
-        # Against itself: present, of the right shape and dtype, finite.
-        guard = place.within(side).close(name, array, array, bound=1.0, shape=(count, *parameter.shape))
-        yield guard
-        if array is None or not guard.passed:
-            continue
-        twice = place.within(side, "first seed", "again")
-        yield twice.identical(f"{name}, same seed", array[0], arrays.get(AGAIN + name))
-        if isinstance(parameter.law, Constant):
-            yield _constant(place, f"{name}, constant", array, parameter.law.value)
-            continue
-        if isinstance(parameter.law, Normal) and parameter.law.zero_row is not None:
-            yield _constant(place, f"{name}, row {parameter.law.zero_row}", array[:, parameter.law.zero_row], 0.0)
-            array = np.delete(array, parameter.law.zero_row, axis=1)
-            if not array.size:
-                continue
-        values = array.reshape(count, -1)
-        yield from _distinct(place, f"{name}, seeds", values, values.shape[1], level)
-        yield from _moments(place, parameter, values, level)
-        unit = values / distributions.deviation(parameter.law)
-        yield from _independent(place, parameter, unit, earlier, level)
-        earlier.append((name, unit))
-        yield from _elements(place, parameter, array, level)
-        yield _resolved(place, name, values, level)
-        yield from _far_apart(place, parameter, arrays.get(f"{FAR}/{name}"), level)
+        for comparison in _of(parameter, place, arrays, count, earlier, level):
+            yield msgspec.structs.replace(comparison, array=parameter.name)
+
+
+def _of(
+    parameter: Parameter,
+    place: Place,
+    arrays: Arrays,
+    count: int,
+    earlier: list[tuple[str, np.ndarray]],
+    level: float,
+) -> Iterator[Comparison]:
+    """One tensor. earlier: tensors in units of their deviation, to which it is added."""
+    side, name, array = place.sides[0], parameter.name, arrays.get(parameter.name)
+    # Against itself: present, of the right shape and dtype, finite.
+    guard = place.within(side).close(name, array, array, bound=1.0, shape=(count, *parameter.shape))
+    yield guard
+    if array is None or not guard.passed:
+        return
+    twice = place.within(side, "first seed", "again")
+    yield twice.identical(f"{name}, same seed", array[0], arrays.get(AGAIN + name))
+    if isinstance(parameter.law, Constant):
+        yield _constant(place, f"{name}, constant", array, parameter.law.value)
+        return
+    if isinstance(parameter.law, Normal) and parameter.law.zero_row is not None:
+        yield _constant(place, f"{name}, row {parameter.law.zero_row}", array[:, parameter.law.zero_row], 0.0)
+        array = np.delete(array, parameter.law.zero_row, axis=1)
+        if not array.size:
+            return
+    values = array.reshape(count, -1)
+    yield from _distinct(place, f"{name}, seeds", values, values.shape[1], level)
+    yield from _moments(place, parameter, values, level)
+    unit = values / distributions.deviation(parameter.law)
+    yield from _independent(place, parameter, unit, earlier, level)
+    earlier.append((name, unit))
+    yield from _elements(place, parameter, array, level)
+    yield _resolved(place, name, values, level)
+    yield from _far_apart(place, parameter, arrays.get(f"{FAR}/{name}"), level)
 
 
 def _constant(place: Place, tensor: str, array: np.ndarray, value: float) -> Comparison:

@@ -214,7 +214,7 @@ def _time_to_solve(
     sure = next(iter(epochs[solved & clear].tolist()), NEVER)
     doubtful = epochs[~clear & (epochs < sure if sure != NEVER else True)].tolist()
     expected = next(iter([*doubtful, sure])) if got not in (sure, *doubtful) else got
-    note = "time to solve, in epochs, against the evaluations of the run alone"
+    note = "time to solve, in epochs (-1: never), against the evaluations of the run alone"
     return place.equal(f"first_solved of member {member}", got, expected, note)
 
 

@@ -4,7 +4,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self, TextIO, cast
 
 from rich.console import Console, RenderableType
@@ -98,11 +98,16 @@ class Progress(OnStandardError):
         if self._remaining:
             keep(self._remaining.measured)
 
-    def plan(self, implementations: Sequence[str], jobs: Mapping[tuple[int, str], tuple[str, ...]]) -> None:
-        """What is to be recorded, by side and experiment: its checks."""
+    def plan(
+        self,
+        implementations: Sequence[str],
+        jobs: Mapping[tuple[int, str], tuple[str, ...]],
+        sizes: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """What is to be recorded, by side and experiment: its checks. sizes: see crosscheck.cli.remaining.size."""
         with self._lock:
             self._remaining = Remaining(implementations, load())
-            self._remaining.plan(jobs)
+            self._remaining.plan(jobs, sizes)
 
     def begun(self, side: int, experiment: str) -> None:
         """One side has taken up an experiment. Any thread may say so."""
@@ -119,7 +124,7 @@ class Progress(OnStandardError):
             if experiment in running:
                 running.remove(experiment)
             if self._remaining and label in self._labels:
-                self._remaining.end(self._labels.index(label), experiment)
+                self._remaining.end(self._labels.index(label), experiment, 0.0 if lost or reused else seconds)
         self._show(label, 1, experiment)
         if lost:
             rows.say(self._console, f"{label} {experiment}: {lost}")
@@ -169,7 +174,7 @@ class Progress(OnStandardError):
     def _footer(self) -> str:
         with self._lock:
             judged = ", ".join(f"{count} {word}" for word, count in self._judged.items())
-            left = about(self._remaining.seconds()) if self._remaining else ""
+            left = about(*self._remaining.left()) if self._remaining else ""
             done = self._judged.total()
         if not self._experiments or (not done and not left):
             return ""

@@ -103,7 +103,11 @@ def _between(old: Path, new: Path) -> changes.Changes:
     if any(recorded):
         which = old if recorded[0] else new
         raise UsageError(f"report: expected two reports or two directories of recordings, got one of each: {which}")
-    return changes.between(data.read(old), data.read(new))
+    before, after = data.read(old), data.read(new)
+    if before.kind != after.kind:
+        told = {"pair": "a pair", "experiments": "experiments"}
+        raise UsageError(f"report: expected two reports of one kind, got {told[before.kind]} and {told[after.kind]}")
+    return changes.between(before, after)
 
 
 def _is_recordings(path: Path) -> bool:

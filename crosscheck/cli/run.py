@@ -12,6 +12,7 @@ from crosscheck.checks import LADDER
 from crosscheck.checks.selection import Selection
 from crosscheck.cli import output
 from crosscheck.cli.progress import Progress
+from crosscheck.cli.remaining import size
 from crosscheck.comparison import Comparison, Place
 from crosscheck.judging.summary import SideSummary, Summary, conclude, narrows
 from crosscheck.judging.verdict import Cell, RecordedSide, Sides, Verdict, judge, settle
@@ -83,7 +84,7 @@ def run(
         ]
         waiting, known = _share(shelf, implementations, jobs)
         gone: list[Result] = []
-        progress.plan(implementations, _checks_of(plan, waiting))
+        progress.plan(implementations, _checks_of(plan, waiting), _sizes_of(plan))
         for result in _results(plan, implementations, place, waiting, known, gone, progress):
             name = result.experiment
             done[result.side, name] = result
@@ -103,7 +104,8 @@ def run(
                 continue
             verdicts[name] = judge(experiment, argument, plan.wanted, (first, second))
             if observed is not None:
-                observed[name] = observe(experiment, first.arrays, second.arrays)
+                failing = bool(verdicts[name].failures)
+                observed[name] = observe(experiment, first.arrays, second.arrays, plan.seed, failing)
             for implementation, side, made in zip(implementations, (first, second), results, strict=True):
                 if side.recording and not made.kept:
                     starting = side.recording.overhead.get("starting", 0.0)
@@ -177,7 +179,7 @@ def _record(plan: Plan, implementation: str, directory: Path, progress: Progress
     jobs = [_jobs(plan, implementation, directory.resolve(), token, envelope=True)]
     try:
         with temporary.directory() as logs:
-            progress.plan([implementation], _checks_of(plan, jobs))
+            progress.plan([implementation], _checks_of(plan, jobs), _sizes_of(plan))
             for result in _worker_pool(plan, [implementation], logs, progress).run(jobs):
                 progress.recorded(implementation, result.experiment, result.seconds, result.lost)
                 if result.lost:
@@ -254,7 +256,8 @@ def compare(
         compared.append(experiment)
         verdicts.append(judge(experiment, name, wanted, (first, second)))
         if observed is not None:
-            observed[name] = observe(experiment, first.arrays, second.arrays)
+            failing = bool(verdicts[-1].failures)
+            observed[name] = observe(experiment, first.arrays, second.arrays, made.seed, failing)
         all_sides.append((first._replace(arrays={}), second._replace(arrays={})))
         progress.judged(verdicts[-1])
     wanted.check_case(compared)
@@ -343,6 +346,14 @@ def _worker_pool(plan: Plan, implementations: Sequence[str], logs: Path, progres
     # An accelerator is not shared well by two processes of the same framework.
     size = cores() if plan.device == "cpu" else len(implementations)
     return WorkerPool(implementations, logs, size, plan.timeout, begun=progress.begun)
+
+
+def _sizes_of(plan: Plan) -> dict[str, float]:
+    """By experiment, by which those are guessed that have not been run yet."""
+    return {
+        each.name: size(len(each.stages()), each.parameter_count, len(each.batch(plan.seed, 0, "float32").inputs))
+        for each in plan.experiments.values()
+    }
 
 
 def _checks_of(plan: Plan, jobs: Sequence[Sequence[Job]]) -> dict[tuple[int, str], tuple[str, ...]]:

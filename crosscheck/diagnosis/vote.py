@@ -16,6 +16,14 @@ from crosscheck.subject import Subject
 from spec import text
 from spec.errors import OhlolError
 
+WORDS = {
+    "law": "the spec's law",
+    "spec": "the spec",
+    "seeds": "the seeds that it was asked for",
+    equations.EXACT: "the equations",
+}
+"""What stands in the place of a side."""
+
 Recorded = dict[str, Arrays]
 """Each side's arrays of the failed case, by the side's name."""
 
@@ -53,7 +61,7 @@ def _told(failure: Comparison, comparisons: Sequence[Comparison], names: list[st
         alone = {c.alone: c for c in reversed(failed) if c.alone in names}
         return _blamed(
             [_alone(name, c) for name, c in alone.items()],
-            "each side is held against the spec, or against itself",
+            _held(failure),
         )
     if failure.kind == "expected" and failure.values is not None:
         wrong = [(n, value) for n, value in zip(names, failure.values, strict=True) if value != failure.expected]
@@ -247,6 +255,13 @@ def _blamed(
 
 def _undecided(reason: str, reference: Value | None = None) -> Blame:
     return Blame(at_fault="undecided", reason=reason, reference=reference)
+
+
+def _held(comparison: Comparison) -> str:
+    """What a side was held against that was not held against the other one."""
+    if comparison.other:
+        return f"each side is held against {WORDS.get(comparison.other, f'what is {comparison.other}')}"
+    return f"each side is held against itself: {comparison.sides[0]}, against {comparison.sides[1]}"
 
 
 def _alone(name: str, comparison: Comparison) -> Departure:

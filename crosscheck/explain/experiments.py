@@ -104,7 +104,7 @@ def _of_runs(
 def _of_draws(subject: Any, failure: Comparison, side: str, recorded: Recorded, seconds: float) -> Explanation | None:
     """From which law the tensor's values come that are not of the table's."""
     budget = Budget(seconds)
-    name = failure.tensor.partition(",")[0]
+    name = failure.recorded
     parameter = next((one for one in subject.parameters() if one.name == name), None)
     values = recorded[side].get(name)
     if parameter is None or values is None or values.shape[1:] != parameter.shape:

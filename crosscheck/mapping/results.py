@@ -59,6 +59,15 @@ class Divergence(NamedTuple):
     parts: tuple[OperationPart, ...] = ()
 
 
+class Stage(NamedTuple):
+    """A stage of the forward pass. size: the largest difference there, in units of the largest absolute value; infinite
+    where one side has no number. own: whether the sides part there, although all that enters is alike."""
+
+    place: Location
+    size: float
+    own: bool
+
+
 class Obstacle(NamedTuple):
     """Why two sides that compute alike cannot train alike, or cannot even be given the same values.
 
@@ -84,6 +93,7 @@ class Report(NamedTuple):
     and so they would under another map. "different": they part, at `divergences`. "unfinished": some leaf has no place.
     distances: of each pair of outputs at each point, the largest difference over the largest absolute value.
     tolerance: what was allowed, from what is pinned to float32 and from rounding. runs: forward runs of both sides.
+    stages: of a forward pass in which they part.
     """
 
     standing: Standing
@@ -94,3 +104,4 @@ class Report(NamedTuple):
     tolerance: float
     runs: int
     notes: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = ()

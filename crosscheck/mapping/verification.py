@@ -12,7 +12,17 @@ from crosscheck.mapping.layouts import bounded
 from crosscheck.mapping.link import Link, Map, Piece, share, taken
 from crosscheck.mapping.links_of_rows import by_row
 from crosscheck.mapping.parts import of_outputs, parts
-from crosscheck.mapping.results import Ambiguity, Divergence, Location, MakeInputs, Obstacle, OperationPart, Report
+from crosscheck.mapping.profile import profile
+from crosscheck.mapping.results import (
+    Ambiguity,
+    Divergence,
+    Location,
+    MakeInputs,
+    Obstacle,
+    OperationPart,
+    Report,
+    Stage,
+)
 from spec.pair import Forward, Intermediate, Objective, PairSide
 
 INVISIBLE = 1e-11
@@ -42,6 +52,7 @@ def verify(
     bench.zeroed = tuple(one for one in mapping.unlinked if one.kind == "none" and one.zero)
     links = by_row(mapping, bench.targets)
     divergences: tuple[Divergence, ...] = ()
+    stages: tuple[Stage, ...] = ()
     distances: list[float] = []
     for point in (1, 2):
         bench.stage(point=point)
@@ -49,7 +60,7 @@ def verify(
         far = _distances(mapping, bench, seen)
         distances += far
         if not divergences and max(far) > bench.tolerance:
-            divergences = tuple(differences(mapping, bench, links))
+            divergences, stages = differences(mapping, bench, links)
     moves = _moves(bench)
     proven = _proven(mapping, moves, agree=not divergences)
     if not divergences:
@@ -74,6 +85,7 @@ def verify(
         bench.tolerance,
         bench.runs,
         tuple(_notes(bench)),
+        stages,
     )
     return proven, report
 
@@ -85,14 +97,18 @@ def divergences(
     bench = Bench(first, second, make_inputs, seed)
     bench.zeroed = tuple(one for one in mapping.unlinked if one.kind == "none" and one.zero)
     bench.stage(point=1)
-    return tuple(differences(mapping, bench, by_row(mapping, bench.targets)))
+    return differences(mapping, bench, by_row(mapping, bench.targets))[0]
 
 
-def differences(mapping: Map, bench: Bench, links: Mapping[str, Link]) -> Iterator[Divergence]:
-    """At the bench's present point. Steps of a loop that part at the same lines are one place, the largest of them."""
+def differences(
+    mapping: Map, bench: Bench, links: Mapping[str, Link]
+) -> tuple[tuple[Divergence, ...], tuple[Stage, ...]]:
+    """At the bench's present point, and how the difference grows over the stages.
+
+    Steps of a loop that part at the same lines are one place, the largest of them.
+    """
     forcing = Forcing(bench)
-    seen = forcing.ask(links)
-    entries = bench.forward.intermediates
+    plain = seen = forcing.ask(links)
     lost: dict[int, None] = {}
     for _ in range(MOST):
         places = [place for place in bench.places(seen) if place not in lost]
@@ -103,6 +119,15 @@ def differences(mapping: Map, bench: Bench, links: Mapping[str, Link]) -> Iterat
             lost.update(dict.fromkeys(places))
             break
         seen = past
+    told = tuple(_told(mapping, bench, links, forcing, seen, list(lost)))
+    return told, profile(bench, plain, seen, forcing.forced) if told else ()
+
+
+def _told(
+    mapping: Map, bench: Bench, links: Mapping[str, Link], forcing: Forcing, seen: Seen, lost: Sequence[int]
+) -> Iterator[Divergence]:
+    """What was gone past, where no way on was found, and outputs that are no intermediate."""
+    entries = bench.forward.intermediates
     found: dict[tuple[str, str, str], Divergence] = {}
     operations: dict[tuple[str, str, str], tuple[OperationPart, ...]] = {}
     for one in forcing.forced:

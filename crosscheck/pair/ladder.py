@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from crosscheck import mapping as maps
-from crosscheck.comparison import Comparison
+from crosscheck.comparison import GROWTH_DIGITS, Comparison, StageGrowth
 from crosscheck.mapping import words
 from crosscheck.pair import convergence, dropout, initial, numbers, result, structure, training
 from crosscheck.pair.result import CheckCell, Difference, PairResult, SideTold, Status
@@ -96,6 +96,7 @@ def climb(
         exit_code=code,
         compared=_chosen(runner.comparisons),
         links=list(words.told(state.mapping)),
+        stages=_stages(state),
     )
 
 
@@ -196,6 +197,19 @@ def _told(pair: AskedPair, number: int) -> SideTold:
     )
 
 
+def _stages(state: State) -> StageGrowth | None:
+    """How the difference grows over the forward pass, where the sides part in it."""
+    report = state.report
+    if report is None or not report.stages:
+        return None
+    return StageGrowth(
+        names=[text.admit(stage.place.module or stage.place.op, text.NAME) for stage in report.stages],
+        difference=[float(f"{stage.size:.{GROWTH_DIGITS}g}") for stage in report.stages],
+        bound=[report.tolerance] * len(report.stages),
+        own=[stage.own for stage in report.stages],
+    )
+
+
 def _counted(state: State) -> dict[str, int]:
     """Links of the map by their kinds."""
     found: dict[str, int] = {}
@@ -226,6 +240,9 @@ def _keep_map(state: State, wanted: PairWanted, how: str) -> str:
 
 
 def _chosen(comparisons: list[Comparison]) -> list[Comparison]:
-    ordered = sorted(comparisons, key=lambda one: (one.passed, -(one.ratio or 0.0)))
+    """Those that are kept, in their order."""
+    places = sorted(range(len(comparisons)), key=lambda at: (comparisons[at].passed, -(comparisons[at].ratio or 0.0)))
+    kept = set(places[:KEPT])
     # A picture of the loss is wanted however many leaves come nearer to their bounds.
-    return ordered[:KEPT] + [one for one in ordered[KEPT:] if one.growth is not None and one.growth.first]
+    kept |= {at for at, one in enumerate(comparisons) if one.growth is not None and one.growth.first}
+    return [comparisons[at] for at in sorted(kept)]

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from rich.console import Console
 
+from crosscheck.comparison import Comparison, StageGrowth
 from crosscheck.exit_codes import DIFFERENT, PARTLY_CHECKED, SAME
 from crosscheck.mapping.words import LinkTold
 from crosscheck.pair.given import SIDES
 from crosscheck.pair.result import CheckCell, Difference, PairResult, SideTold, SourcePlace
-from crosscheck.report import terminal
+from crosscheck.report import stages, terminal
 from crosscheck.report.details import looks_like
 from crosscheck.report.model import (
     FAILING,
@@ -225,7 +226,15 @@ def _of_differences(result: PairResult, found: list[Difference], command: str) -
         later=[check for check in later if checks.index(check) > checks.index(first.check)],
         also=[text.admit(f"{one.name}: {sentence(one)}") for one in others[:ALSO]],
         more=max(len(others) - ALSO, 0),
+        growth=_growth(result, first, compared),
     )
+
+
+def _growth(result: PairResult, first: Difference, compared: Sequence[Comparison]) -> StageGrowth | None:
+    """Of a forward pass over its stages; of gradients over the leaves that are kept."""
+    if first.check == "forward":
+        return stages.thinned(result.stages) if result.stages and first.first else None
+    return stages.of_comparisons(compared[0], result.compared, ()) if compared else None
 
 
 def _of_cell(result: PairResult, cell: CheckCell, status: ReportStatus, command: str) -> Cause:

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from crosscheck.comparison import Comparison
+from crosscheck.comparison import Comparison, StageGrowth
 from crosscheck.exit_codes import COULD_NOT_RUN, DIFFERENT, PARTLY_CHECKED, SAME
 from crosscheck.explain.explanation import Explanation
 from crosscheck.mapping.words import LinkTold
@@ -86,7 +86,10 @@ class SideTold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PairResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a run found. See docs/check_your_port.md. links: the map, a leaf each."""
+    """Everything that a run found. See docs/check_your_port.md.
+
+    links: the map, a leaf each. stages: of a forward pass in which the sides part.
+    """
 
     schema_version: int
     pair: str
@@ -103,6 +106,7 @@ class PairResult(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int
     compared: list[Comparison] = []
     links: list[LinkTold] = []
+    stages: StageGrowth | None = None
 
 
 class PairVerdict(NamedTuple):

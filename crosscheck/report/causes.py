@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from crosscheck.checks import initialization
 from crosscheck.comparison import Comparison
 from crosscheck.judging.summary import Summary
 from crosscheck.judging.verdict import Verdict
-from crosscheck.report import convergence, details
+from crosscheck.report import convergence, details, stages
 from crosscheck.report.model import Cause, Fact, ReportStatus, SourceLine
 from crosscheck.report.where import OF_MODELS, SourceFinder
 from spec import text
@@ -39,7 +40,8 @@ NUMBERS = re.compile(r"\d+")
 class Failing(NamedTuple):
     """An experiment's first failure, and what is known of it. kind: of cause; family: the model's kind.
 
-    variant: what it looks like, without numbers; empty where nobody knows.
+    variant: what it looks like, without numbers; empty where nobody knows. everywhere: whether it is of no tensor in
+    particular, although its check looks at one after the other.
     """
 
     verdict: Verdict
@@ -48,6 +50,7 @@ class Failing(NamedTuple):
     at_fault: str
     stage: str
     variant: str
+    everywhere: bool = False
 
     @property
     def family(self) -> str:
@@ -86,16 +89,37 @@ def _failing(verdict: Verdict) -> Failing:
     elif not stage or stage == first.check:
         # The check itself says no more than where to look.
         stage = _tensor(departure.tensor if departure else first.tensor, first)
+    question = _of_every_tensor(first, verdict.comparisons)
     return Failing(
         verdict=verdict,
         first=first,
         status="crashed" if first.crashed else "different",
         at_fault=blame.at_fault if blame else "",
-        stage=text.admit(stage),
+        stage=text.admit(f"every tensor: {question}" if question else stage),
+        everywhere=bool(question),
         variant=NUMBERS.sub("#", f"{explained.variant}: {explained.looks_like}")
         if explained and explained.looks_like
         else "",
     )
+
+
+def _of_every_tensor(first: Comparison, comparisons: Iterable[Comparison]) -> str:
+    """What was asked of each tensor that was drawn, and that none of them answered; else nothing.
+
+    Whatever the first one is called in a model, it is not what is wrong.
+    """
+    if first.check != initialization.NAME or not first.array:
+        return ""
+    question = _question(first)
+    place = (first.check, first.precision, first.alone)
+    asked = [
+        c for c in comparisons if (c.check, c.precision, c.alone) == place and c.array and _question(c) == question
+    ]
+    return question if len(asked) > 1 and all(c.failed for c in asked) else ""
+
+
+def _question(comparison: Comparison) -> str:
+    return comparison.tensor.removeprefix(comparison.array).removeprefix(", ")
 
 
 def _tensor(tensor: str, first: Comparison) -> str:
@@ -153,7 +177,7 @@ def _joined(groups: list[Group], asked: Asked) -> list[Group]:
             for joined in ([[one for group in same for one in group]] if variant else same)
         ]
     first = groups[0][0]
-    everywhere = first.status == "crashed" or first.first.check not in OWN_OF_MODELS
+    everywhere = first.everywhere or first.status == "crashed" or first.first.check not in OWN_OF_MODELS
     explained = all(_variants([group]) for group in groups)
     if everywhere or explained or _spares_none(groups, asked, first.first.recorded):
         return [[one for group in groups for one in group]]
@@ -199,6 +223,7 @@ def _cause(group: Group, summary: Summary, sources: Mapping[str, SourceFinder]) 
     example = min(group, key=lambda one: (not one.variant, -shapes[one.shape], _size(one.verdict)))
     verdict, first, blame = example.verdict, example.first, example.verdict.blame
     explained = verdict.explanation
+    wrong = {name for departure in (blame.departures if blame else []) for name in departure.wrong}
     known = [*details.facts(first), *(details.blame_facts(blame) if blame else []), *details.looks_like(explained)]
     families = list(dict.fromkeys(one.family for one in group if one.family))
     alike = [one.family for one in group if one.family and one.shape == example.shape]
@@ -234,6 +259,7 @@ def _cause(group: Group, summary: Summary, sources: Mapping[str, SourceFinder]) 
         later=[check for check in summary.checks if check in failing],
         also=also,
         more=max(len(found) - 1 - len(also), 0),
+        growth=stages.of_comparisons(first, verdict.comparisons, wrong),
     )
 
 

@@ -12,6 +12,7 @@ import math
 import operator
 import types
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
@@ -33,6 +34,9 @@ SHOWN = 20
 
 LARGEST = 10**9
 """Bytes of a file that is read, packed and unpacked."""
+
+SHORT = 80
+"""Characters of what stands in the place of a version."""
 
 LEVEL = 3
 """Of compression, of 9: the highest makes a tenth less of it, and takes six times as long."""
@@ -57,18 +61,34 @@ def _of_file(kind: Any) -> Any:
 
 
 def _record(name: str, rows: type[msgspec.Struct], replaced: Mapping[str, Any] | None = None) -> Any:
-    """The same record as files have it. replaced: other types, and further fields; None to leave one out."""
-    fields: dict[str, Any] = {field.name: _of_file(field.type) for field in msgspec.structs.fields(rows)}
-    fields |= replaced or {}
-    kept = [(name, kind) for name, kind in fields.items() if kind is not None]
+    """The same record as files have it. replaced: other types, and further fields; None to leave one out.
+
+    What has a default may be missing where a file is read, which an earlier version wrote; each that is written has it.
+    """
+    fields: dict[str, Any] = {
+        field.name: (_of_file(field.type), *_default(field)) for field in msgspec.structs.fields(rows)
+    }
+    fields |= {name: (kind,) if kind is not None else None for name, kind in (replaced or {}).items()}
+    kept = [(name, *known) for name, known in fields.items() if known is not None]
     return _defined(name, kept, _words(rows))
+
+
+def _default(field: msgspec.structs.FieldInfo) -> tuple[Any, ...]:
+    """What stands for a field that is missing, if anything does."""
+    if field.required:
+        return ()
+    return (None,) if field.default is msgspec.NODEFAULT else (field.default,)
 
 
 def _columns(name: str, rows: type[msgspec.Struct], first: Mapping[str, Any], *without: str) -> Any:
     """Such rows as columns. first: those that come before. without: fields that are no column."""
-    fields = [(f.name, list[_of_file(f.type)]) for f in msgspec.structs.fields(rows) if f.name not in without]
+    fields = [
+        (f.name, list[_of_file(f.type)], *([] if f.required else [msgspec.field(default_factory=list)]))
+        for f in msgspec.structs.fields(rows)
+        if f.name not in without
+    ]
     own = [(key, list[kind]) for key, kind in first.items()]
-    kept = [*own, *((key, kind) for key, kind in fields if key not in first)]
+    kept = [*own, *(field for field in fields if field[0] not in first)]
     return _defined(name, kept, f"Columns, an entry for each row. {_words(rows)}")
 
 
@@ -79,7 +99,7 @@ def _words(rows: type[msgspec.Struct]) -> str:
     return f"See {rows.__module__}.{rows.__name__}."
 
 
-def _defined(name: str, fields: Sequence[tuple[str, Any]], words: str) -> Any:
+def _defined(name: str, fields: Sequence[tuple[Any, ...]], words: str) -> Any:
     return msgspec.defstruct(name, fields, frozen=True, kw_only=True, namespace={"__doc__": words})
 
 
@@ -200,8 +220,13 @@ def read(path: Path) -> RunReport:
 
 
 def _read(file: Path) -> RunReport:
-    found = _decoded(file, files.read(file, LARGEST), ReportFile)
+    content = files.read(file, LARGEST)
+    if not content.strip():
+        raise UsageError(f"{file}: expected a report, got an empty file")
+    found = _decoded(file, content, ReportFile)
     names = found["subjects"]["name"]
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise UsageError(f"{file}: expected each subject once, got {text.visible(repeated[0])} again")
     comparisons: list[list[Comparison]] = [[] for _ in names]
     failures = _comparisons(found.pop("failures"), names)
     beside = file.with_name(DETAILS)
@@ -210,11 +235,11 @@ def _read(file: Path) -> RunReport:
             comparisons[number].append(one)
     cells: list[list[Any]] = [[] for _ in names]
     for row in _rows(found.pop("cells")):
-        cells[row.pop("subject")].append(row)
+        _at(cells, row.pop("subject")).append(row)
     found["subjects"] = [{**row, "cells": own} for row, own in zip(_rows(found["subjects"]), cells, strict=True)]
     places = [cause.pop("failure") for cause in found["causes"]]
     report = msgspec.convert(found, RunReport, strict=False)
-    of = [failures[place][1] if place is not None else None for place in places]
+    of = [_at(failures, place)[1] if place is not None else None for place in places]
     return msgspec.structs.replace(
         report,
         subjects=[
@@ -241,11 +266,11 @@ def _detailed(file: Path, report: Mapping[str, Any]) -> list[tuple[int, Comparis
     for key, name, kind in (("growths", "growth", DifferenceGrowth), ("evidence", "evidence", Evidence)):
         for row in _rows(found[key]):
             place = row.pop("comparison")
-            number, one = rows[place]
+            number, one = _at(rows, place)
             more = {name: msgspec.convert(row, kind, strict=False)}
             rows[place] = (number, msgspec.structs.replace(one, **more))
     for row in _rows(found["tracebacks"]):
-        number, one = rows[row["comparison"]]
+        number, one = _at(rows, row["comparison"])
         rows[row["comparison"]] = (number, msgspec.structs.replace(one, traceback=row["traceback"]))
     return rows
 
@@ -255,9 +280,18 @@ def _decoded(file: Path, content: bytes, kind: Any) -> dict[str, Any]:
     found = msgspec.json.decode(content)
     version = found.get("schema_version") if isinstance(found, dict) else None
     if version != SCHEMA_VERSION:
-        raise UsageError(f"{file}: expected a report of version {SCHEMA_VERSION}, got {version}")
+        raise UsageError(
+            f"{file}: expected a report of version {SCHEMA_VERSION}, got {text.admit(repr(version), SHORT)}"
+        )
     msgspec.convert(found, kind)
     return found
+
+
+def _at(rows: Sequence[Any], place: int) -> Any:
+    """What stands there; from its end nothing is counted."""
+    if not 0 <= place < len(rows):
+        raise IndexError(f"a place of {place} among {len(rows)}")
+    return rows[place]
 
 
 def _rows(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
@@ -268,7 +302,7 @@ def _comparisons(columns: Mapping[str, list[Any]], names: Sequence[str]) -> list
     found = []
     for row in _rows(columns):
         number = row.pop("subject")
-        found.append((number, msgspec.convert({"experiment": names[number], **row}, Comparison, strict=False)))
+        found.append((number, msgspec.convert({"experiment": _at(names, number), **row}, Comparison, strict=False)))
     return found
 
 

@@ -69,6 +69,7 @@ def report_of(summary: Summary) -> RunReport:
             Unchecked(subject=text.admit(name, text.NAME), checks=checks, reason=text.admit(reason))
             for name, checks, reason in details.unchecked(summary)
         ],
+        questions={check.NAME: check.QUESTION for check in LADDER if check.NAME in summary.checks},
         headroom=list(_headroom(summary)),
         endpoints=list(convergence.endpoints(summary)),
         speeds=list(convergence.speeds(summary)),

@@ -81,6 +81,9 @@ def append(path: Path, run: PastRun) -> None:
         handle = os.open(target, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             size = os.fstat(handle).st_size
+            # A run that was killed leaves the beginning of a line at most.
+            if size and os.pread(handle, 1, 0) != b"{":
+                raise UsageError(f"{path}: expected a history, a run in each line, got something else")
             torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
             content = b"\n" + line if torn else line
             written = os.write(handle, content)

@@ -13,6 +13,7 @@ What a page shows, and where it stands:
 | what is wrong, by cause | `RunReport.causes`, in the order in which to read them |
 | the matrix of subjects and checks | `RunReport.checks` x `RunReport.subjects`, `ReportSubject.cell(check)` |
 | from a cell to its cause | `ReportCell.causes`, places in `RunReport.causes` |
+| how a difference grows from stage to stage | `Cause.growth` |
 | losses of both sides, differences against bounds over steps | `ReportSubject.growths()`: comparisons with a `growth` |
 | parameters x steps | the same: `growth.difference` over `growth.bound`, a row for each tensor |
 | ensembles | `RunReport.endpoints`, `RunReport.speeds` |
@@ -26,7 +27,7 @@ from typing import Literal
 
 import msgspec
 
-from crosscheck.comparison import Comparison, DifferenceGrowth, Value
+from crosscheck.comparison import Comparison, DifferenceGrowth, StageGrowth, Value
 from crosscheck.diagnosis.finding import Blame
 from crosscheck.explain.explanation import Explanation
 from crosscheck.mapping.words import LinkTold
@@ -101,7 +102,8 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     vain. sources: where to look, of the side at fault. example: the subject that `facts`, `comparison`, `traceback`,
     `also` and `reproduce` are of, the smallest. reproduce: the command that makes it again, and no more. failures:
     comparisons that failed, in all subjects. later: checks that fail above this one in them, which may follow from it.
-    also: further failures of the example, each in a line; more: how many are not among them.
+    also: further failures of the example, each in a line; more: how many are not among them. growth: of the difference
+    over the stages of the example, where the check goes from one to the next.
     """
 
     title: str
@@ -126,6 +128,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     later: list[str] = []
     also: list[str] = []
     more: int = 0
+    growth: StageGrowth | None = None
 
 
 class ReportCell(msgspec.Struct, frozen=True, kw_only=True):
@@ -288,10 +291,11 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """A run. title: what was compared with what. status: of the whole. command: what runs it again; empty where that
     is not a command, as of `crosscheck.pair.check`.
 
-    made: when, UTC, as ISO 8601. comparing: of `seconds`, those in which recordings were compared. legend: what words
-    and figures in cells mean. notes: what else has to be said, each in a line. comparisons, elements: how many were
-    made, of how many values. subjects: all. causes: what keeps the run from "the same", the ones that concern most
-    first; empty where nothing does. differences: a pair's, in the order in which they were found.
+    made: when, UTC, as ISO 8601. comparing: of `seconds`, those in which recordings were compared. questions: what the
+    checks ask, of those that say so. legend: what words and figures in cells mean. notes: what else has to be said,
+    each in a line. comparisons, elements: how many were made, of how many values. subjects: all. causes: what keeps the
+    run from "the same", the ones that concern most first; empty where nothing does. differences: a pair's, in the order
+    in which they were found.
     """
 
     schema_version: int
@@ -320,6 +324,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     unchecked: list[Unchecked] = []
     differences: list[PairDifference] = []
+    questions: dict[str, str] = {}
     headroom: list[Headroom] = []
     endpoints: list[Endpoint] = []
     speeds: list[Speed] = []

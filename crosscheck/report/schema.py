@@ -22,8 +22,15 @@ FILES = {"report.schema.json": data.ReportFile, "report-details.schema.json": da
 
 
 def schema(kind: Any, title: str) -> dict[str, Any]:
-    """The schema of a file of that type."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **msgspec.json.schema(kind)}
+    """The schema of a file of that type as it is written: nothing is left out, whatever may be missing when it is
+    read."""
+    made = msgspec.json.schema(kind)
+    for record in made["$defs"].values():
+        if "properties" in record:
+            record["required"] = list(record["properties"])
+            for field in record["properties"].values():
+                field.pop("default", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **made}
 
 
 def text(name: str) -> str:

@@ -34,13 +34,17 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "generation": ("generation", "generate"),
     "outcome": ("training", "train"),
     "convergence": ("ensemble", "train_ensemble"),
+}
+"""Of a check: the file of an implementation that it is about, by the name that the two implementations here give it,
+and the function of the contract that is asked, for one that has no such file."""
+
+OF_TRAINING: Mapping[str, tuple[str, ...]] = {
     "clipping": ("optimizer", "train"),
     "update": ("optimizer", "train"),
     "slots": ("optimizer", "train"),
     "evaluation": ("training", "train"),
 }
-"""Of a check, or a word of a blamed stage of training: the file of an implementation that it is about, by the name that
-the two implementations here give it, and the function of the contract that is asked, for one that has no such file."""
+"""The same of a word of a blamed stage of training, whatever the check."""
 
 OF_MODELS = ("structure", "forward", "gradients")
 """Checks whose stages are parts of the model."""
@@ -67,10 +71,11 @@ class SourceFinder:
 
     def stage(self, check: str, stage: str, families: Sequence[str]) -> list[SourceLine]:
         """Where a stage is computed, of models of these kinds, the nearest first; nothing where that is not known."""
-        words = [word for word in FILES if word in re.split(r"[^\w-]+", stage)]
+        # What has a check of its own was found right by it: a training's loss is wrong by what it is computed of.
+        words = [word for word in OF_TRAINING if word in re.split(r"[^\w-]+", stage)]
         if check in OF_MODELS or (check == "trajectory" and stage.startswith("gradient")):
             return self._of_models(stage, families) or self._of_files(("forward",))
-        return self._of_files(FILES.get(words[0] if words else check, ()))
+        return self._of_files(OF_TRAINING[words[0]] if words else FILES.get(check, ()))
 
     def frame(self, traceback: str) -> list[SourceLine]:
         """The last place in a traceback that is the implementation's own."""

@@ -37,8 +37,8 @@ JOBS = {(side, name): ("forward float64",) for side in (0, 1) for name in ("a", 
 def test_nothing_is_said_where_nothing_is_known(clock: list[float]) -> None:
     left = Remaining(("one", "two"), {})
     left.plan(JOBS)
-    assert left.seconds() is None
-    assert about(left.seconds()) == ""
+    assert left.left().seconds is None
+    assert about(left.left().seconds) == ""
 
 
 def test_what_is_left_follows_from_what_checks_cost_in_this_run(clock: list[float]) -> None:
@@ -49,25 +49,56 @@ def test_what_is_left_follows_from_what_checks_cost_in_this_run(clock: list[floa
         left.end(side, "a")
         left.measure(side, "a", {"forward float64": cost})
     # Two of each side, on two cores.
-    assert left.seconds() == pytest.approx((2 * 10 + 2 * 30) / 2)
+    assert left.left().seconds == pytest.approx((2 * 10 + 2 * 30) / 2)
     left.begin(1, "b")
     clock[0] += 20
-    assert left.seconds() == pytest.approx((2 * 10 + 30 + 10) / 2)
+    assert left.left().seconds == pytest.approx((2 * 10 + 30 + 10) / 2)
     # What takes longer than it should is not done for that.
     clock[0] += 1000
-    assert left.seconds() == pytest.approx(30.0)
+    assert left.left().seconds == pytest.approx(30.0)
 
 
 def test_an_earlier_run_is_known_from_the_start_and_scaled_by_this_one(clock: list[float]) -> None:
     known = {"one": {"a": {"forward float64": 4.0}, "b": {"forward float64": 40.0}}}
     left = Remaining(("one", "two"), known)
     left.plan({(0, name): ("forward float64",) for name in ("a", "b")})
-    assert left.seconds() == pytest.approx(40.0)
+    assert left.left().seconds == pytest.approx(40.0)
     left.end(0, "a")
     left.measure(0, "a", {"forward float64": 8.0})
-    assert left.seconds() == pytest.approx(80.0)
+    assert left.left().seconds == pytest.approx(80.0)
     left.end(0, "b")
-    assert left.seconds() == 0.0
+    assert left.left().seconds == 0.0
+
+
+def test_what_no_earlier_run_has_done_is_a_guess(clock: list[float]) -> None:
+    known = {name: {"a": {"forward float64": 4.0}} for name in ("one", "two")}
+    left = Remaining(("one", "two"), known)
+    left.plan({(0, "a"): ("forward float64",)})
+    assert left.left() == (4.0, False)
+    left.plan({(0, "a"): ("forward float64",), (1, "b"): ("forward float64",)})
+    assert left.left() == (4.0, True)
+    assert about(*left.left()) == "a few seconds left"
+    assert about(100.0, guessed=True) == "perhaps 2 min left"
+
+
+def test_larger_experiments_are_guessed_to_take_longer(clock: list[float]) -> None:
+    left = Remaining(("one", "two"), {})
+    left.plan({(0, name): ("forward float64",) for name in ("a", "b", "c")}, {"a": 1.0, "b": 2.0, "c": 5.0})
+    left.end(0, "a")
+    left.measure(0, "a", {"forward float64": 10.0})
+    assert left.left().seconds == pytest.approx(max((20 + 50) / 2, 50))
+    assert remaining.size(3, 400, 1) < remaining.size(13, 1300, 1) < remaining.size(13, 1300, 16)
+
+
+def test_what_one_side_took_says_what_the_other_will(clock: list[float]) -> None:
+    """The first is ahead, and took three times as long for c as for a."""
+    left = Remaining(("one", "two"), {})
+    left.plan(JOBS)
+    for side, name, seconds in ((0, "a", 10.0), (1, "a", 20.0), (0, "b", 10.0), (0, "c", 30.0)):
+        left.end(side, name, seconds)
+    left.measure(1, "a", {"forward float64": 19.0})
+    # b and c are left of the second, which takes twice as long as the first.
+    assert left.left().seconds == pytest.approx(max((20 + 60) / 2, 60))
 
 
 def test_starting_counts_until_a_side_has_answered(clock: list[float]) -> None:
@@ -76,13 +107,13 @@ def test_starting_counts_until_a_side_has_answered(clock: list[float]) -> None:
     }
     left = Remaining(("one", "two"), known)
     left.plan({(side, "a"): ("forward float64",) for side in (0, 1)})
-    assert left.seconds() == pytest.approx((4 + 6 + 4 + 6) / 2)
+    assert left.left().seconds == pytest.approx((4 + 6 + 4 + 6) / 2)
     clock[0] += 3
-    assert left.seconds() == pytest.approx((4 + 3 + 4 + 3) / 2)
+    assert left.left().seconds == pytest.approx((4 + 3 + 4 + 3) / 2)
     left.end(0, "a")
     left.measure(0, "a", {"forward float64": 4.0}, starting=5.0)
     # It was quicker by a tenth, so that the other is to be as well.
-    assert left.seconds() == pytest.approx(4.0 * 9 / 10)
+    assert left.left().seconds == pytest.approx(4.0 * 9 / 10)
     assert left.measured["one"][remaining.STARTING] == {remaining.STARTING: 5.0}
 
 
@@ -169,7 +200,7 @@ def test_a_terminal_shows_what_runs_what_is_done_and_what_is_left(clock: list[fl
     assert " 1/3 " in one
     assert one.split()[-1] == "a"
     assert two.split()[-1] == "b"
-    assert last == "1 of 3 judged: 1 ok; about 3 min left"
+    assert last == "1 of 3 judged: 1 ok; perhaps 3 min left"
     assert terminal.getvalue() == ""
     for name in ("b", "c"):
         for label in ("torch_impl", "flax_impl"):

@@ -21,7 +21,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console
 
-from crosscheck.comparison import Comparison, Evidence, Place
+from crosscheck.comparison import Comparison, Evidence, Place, StageGrowth
 from crosscheck.diagnosis.finding import Blame, Departure
 from crosscheck.explain.explanation import Explanation
 from crosscheck.judging.summary import SideSummary, Summary, conclude
@@ -29,9 +29,10 @@ from crosscheck.judging.verdict import Cell, Status, Verdict
 from crosscheck.pair import result as pairs
 from crosscheck.pair.report import report_of as of_pair
 from crosscheck.pair.result import CheckCell, Difference, PairResult, SideTold, SourcePlace
-from crosscheck.report import data, files, junit, markdown, rows, schema, terminal
+from crosscheck.report import data, files, junit, markdown, rows, schema, stages, terminal
 from crosscheck.report.experiments import report_of
 from crosscheck.report.model import FAILING, RunReport
+from crosscheck.report.where import SourceFinder
 from spec.errors import UsageError
 from spec.text import visible
 from tests.hostile import HOSTILE, problems
@@ -417,6 +418,91 @@ def test_what_is_not_the_models_own_is_one_cause_in_some_kinds_of_models_too() -
     assert [line.file for line in cause.sources] == ["flax_impl/optimizer.py"]
 
 
+def test_a_cause_has_the_growth_of_what_was_compared_where_it_failed_first() -> None:
+    made = verdict("hello-gru", Fault())
+    found = [compared("hello-gru", "forward", name, bound=1.0) for name in ("embedding", "input")]
+    # Of another point, another case, or of a side alone: other stages.
+    others = [
+        compared("hello-gru", "forward", "x (offset)", point="offset"),
+        compared("hello-gru", "forward", "y", case="ragged"),
+        compared("hello-gru", "forward", "z", alone="flax_impl", other="spec.reference"),
+    ]
+    nan = compared("hello-gru", "forward", "logits", passed=False, difference=None, bound=1e-15)
+    made = msgspec.structs.replace(made, comparisons=[*found, *made.comparisons, *others, nan])
+    (cause,) = report_of(summary(made)).causes
+    growth = cause.growth
+    assert growth is not None
+    assert growth.names == ["embedding", "input", "rnn.h_l0", "logits"]
+    assert growth.difference == [0.5, 0.5, 0.5, np.inf]
+    assert growth.bound == [1.0, 1.0, 1e-15, 1e-15]
+    (departure,) = made.blame.departures if made.blame else ()
+    wrong = msgspec.structs.replace(departure, wrong=["rnn.h_l0"])
+    blamed = msgspec.structs.replace(made, blame=Blame(at_fault="flax_impl", reason="", departures=[wrong]))
+    assert report_of(summary(blamed)).causes[0].growth.own == [False, False, True, False]  # type: ignore[union-attr]
+    # A training has steps, and a picture of these.
+    assert report_of(summary(verdict("hello-gru", Fault("trajectory")))).causes[0].growth is None
+
+
+def test_where_stages_are_many_those_that_are_wrong_are_kept() -> None:
+    names = [f"stage {place}" for place in range(500)]
+    own = [place in (123, 321) for place in range(500)]
+    kept = stages.thinned(StageGrowth(names=names, difference=[0.0] * 500, bound=[1.0] * 500, own=own))
+    assert kept is not None
+    assert len(kept.names) == stages.MOST
+    assert {"stage 0", "stage 122", "stage 123", "stage 320", "stage 321", "stage 499"} <= set(kept.names)
+    assert kept.names == sorted(kept.names, key=names.index)
+    assert [name for name, wrong in zip(kept.names, kept.own, strict=True) if wrong] == ["stage 123", "stage 321"]
+    assert stages.thinned(StageGrowth(names=["one"], difference=[0.0], bound=[1.0], own=[False])) is None
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_loss_that_is_wrong_in_a_training_is_looked_for_in_the_training(side: str) -> None:
+    """The loss has a check of its own below it."""
+    found = SourceFinder(side, side)
+    for check, stage, file in (
+        ("trajectory", "loss", "training"),
+        ("shipped-path", "start/plain/loss", "training"),
+        ("loss", "loss", "loss"),
+        ("trajectory", "gradient or slots", "lstm"),
+        ("trajectory", "update", "optimizer"),
+        ("optimizer", "clipping or slots", "optimizer"),
+        ("trajectory", "evaluation", "training"),
+    ):
+        assert found.stage(check, stage, ["LSTM"])[0].file == f"{side}/{file}.py", (check, stage)
+
+
+def drawn(name: str, failed: str, *tensors: str) -> Verdict:
+    """An experiment whose tensors of those letters differ for far seeds, of all that are compared."""
+    found = [
+        compared(name, "initialization", f"{tensor}, {asked}", asked == "mean" or tensor not in failed, array=tensor,
+                 case="seeds", sides=("flax_impl", "law"), alone="flax_impl", other="law")
+        for tensor in tensors for asked in ("mean", "far seeds")
+    ]  # fmt: skip
+    first = next(one for one in found if one.failed)
+    departure = Departure(side="flax_impl", stage="initialization", tensor=first.tensor)
+    cell = Cell(check="initialization", status="different", comparisons=len(found), elements=4)
+    return Verdict(
+        experiment=name, hash="0" * 12, argument=name, cells=[cell], comparisons=found, family=FAMILIES[name],
+        blame=Blame(at_fault="flax_impl", reason="against the spec", departures=[departure]),
+    )  # fmt: skip
+
+
+def test_what_no_tensor_is_spared_is_one_cause_whatever_the_first_of_a_model_is_called() -> None:
+    checks = {"checks": ["initialization", *CHECKS]}
+    made = [drawn("hello-gru", "ab", "a", "b"), drawn("hello-lstm", "cde", "c", "d", "e"), verdict("hello-rnn")]
+    (cause,) = report_of(summary(*made, **checks)).causes
+    assert (cause.stage, len(cause.subjects)) == ("every tensor: far seeds", 2)
+    assert cause.title == "every experiment, initialization, at every tensor: far seeds: 2 experiments"
+    assert [line.file for line in cause.sources] == ["flax_impl/parameters.py"]
+    # Where some tensors are well, which ones are not is what is known.
+    made[1] = drawn("hello-lstm", "ce", "c", "d", "e")
+    found = report_of(summary(*made, **checks)).causes
+    assert [cause.stage for cause in found] == ["every tensor: far seeds", "c, far seeds"]
+    # A tensor alone is all tensors, and says nothing of others.
+    (alone,) = report_of(summary(drawn("hello-gru", "a", "a"), **checks)).causes
+    assert alone.stage == "a, far seeds"
+
+
 def test_crashes_with_other_numbers_are_one_cause_at_the_line_that_raised() -> None:
     own = Path("flax_impl/gru.py").resolve()
     trace = f'  File "{own}", line 33, in __call__\n  File "/lib/jax.py", line 7, in f\nValueError'
@@ -511,6 +597,11 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         (lambda folder: (folder / data.NAME).write_text("{"), "expected a report, got DecodeError"),
         (lambda folder: (folder / data.NAME).write_text('{"schema_version": 3}'), "of version 4, got 3"),
         (lambda folder: (folder / data.NAME).write_text("[]"), "of version 4, got None"),
+        (lambda folder: (folder / data.NAME).write_text('{"schema_version": "4"}'), "of version 4, got '4'"),
+        (lambda folder: (folder / data.NAME).write_text(f'{{"schema_version": {10**400}}}'), "cut to 80 of 401"),
+        (lambda folder: (folder / data.NAME).write_text("\n"), "expected a report, got an empty file"),
+        (lambda folder: edit(folder / data.NAME, '"subject":[0', '"subject":[-1'), "a place of -1 among 8"),
+        (lambda folder: edit(folder / data.NAME, '"ragged-gru",', '"hello-gru",'), "each subject once, got hello-gru"),
         (lambda folder: edit(folder / data.NAME, '"subject":[0', '"subject":[99'), "expected a report, got IndexError"),
         (lambda folder: edit(folder / data.NAME, '"exit_code":1', '"exit_code":"x"'), "expected a report, got"),
         (lambda folder: (folder / data.DETAILS).write_bytes(b"no gzip"), "expected gzip, got"),
@@ -527,6 +618,27 @@ def test_what_is_no_report_is_one_line(change: Callable[[Path], Any], said: str,
         data.read(tmp_path)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_report_of_before_a_field_was_added_is_read(tmp_path: Path) -> None:
+    """Its version says that no field has changed its meaning; a field that was there from the beginning is a must."""
+    report = RUNS["failing, one cause"]()
+    for name, content in files.contents(report, data.render(report)).items():
+        (tmp_path / name).write_bytes(content())
+    found = json.loads((tmp_path / data.NAME).read_text())
+    for record, field in ((found, "questions"), (found["causes"][0], "growth"), (found["cells"], "note")):
+        del record[field]
+    (tmp_path / data.NAME).write_text(json.dumps(found))
+    again = data.read(tmp_path)
+    assert (again.questions, again.causes[0].growth) == ({}, None)
+    assert again.causes[0].title == report.causes[0].title
+    schema_of_it = json.loads((schema.PLACE / "report.schema.json").read_text())
+    with pytest.raises(jsonschema.ValidationError, match="is a required property"):
+        jsonschema.validate(found, schema_of_it)
+    del found["cells"]["status"]
+    (tmp_path / data.NAME).write_text(json.dumps(found))
+    with pytest.raises(UsageError, match="missing required field `status`"):
+        data.read(tmp_path)
 
 
 def edit(file: Path, old: str, new: str) -> None:

@@ -103,6 +103,10 @@ def test_mistakes_are_one_line(
     old, _ = reports
     (tmp_path / "not-json").write_text("{")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "binary").write_bytes(b"\0\1\n\2")
+    (tmp_path / "of-a-pair").write_text(
+        (old / "report.json").read_text().replace('"kind":"experiments"', '"kind":"pair"')
+    )
     for words, message in (
         (("report", old, tmp_path / "nowhere"), "nowhere"),
         (("report", old, tmp_path / "not-json"), "expected a report"),
@@ -112,6 +116,8 @@ def test_mistakes_are_one_line(
         (("report", "history", tmp_path / "nowhere"), "cannot be read"),
         (("report", "history", tmp_path / "h", "--add", tmp_path / "not-json"), "expected a report"),
         (("report", "history", tmp_path / "empty", "--add", old), "expected a file, got a directory"),
+        (("report", "history", tmp_path / "binary", "--add", old), "expected a history, a run in each line"),
+        (("report", old, tmp_path / "of-a-pair"), "of one kind, got experiments and a pair"),
     ):
         code, out, err = said(*words)
         assert (code, out) == (2, ""), words
@@ -119,6 +125,7 @@ def test_mistakes_are_one_line(
         assert err.startswith("error: ")
         assert message in err
     assert not (tmp_path / "h").exists()
+    assert (tmp_path / "binary").read_bytes() == b"\0\1\n\2"
 
 
 @pytest.mark.parametrize("words", [("report",), ("report", "annotations"), ("report", "history")])

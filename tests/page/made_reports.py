@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from crosscheck.checks import BY_DEFAULT
-from crosscheck.comparison import Comparison, DifferenceGrowth
+from crosscheck.comparison import Comparison, DifferenceGrowth, StageGrowth
 from crosscheck.mapping.words import LinkTold
 from crosscheck.report.model import (
     SCHEMA_VERSION,
@@ -39,6 +39,17 @@ def growth(apart: float, bound: float, steps: int = STEPS, seed: int = 0) -> Dif
         bound=[bound * (1 + step / 20) for step in range(steps)],
         first=losses,
         second=[loss + difference for loss, difference in zip(losses, differences, strict=True)],
+    )
+
+
+def staged(*names: str) -> StageGrowth:
+    """The first is within its bound, the second wrong in itself, and what follows beyond it for that."""
+    count = len(names)
+    return StageGrowth(
+        names=list(names),
+        difference=[0.0, *(0.1 * place for place in range(1, count))],
+        bound=[1e-15] * count,
+        own=[place == 1 for place in range(count)],
     )
 
 
@@ -109,6 +120,7 @@ def cause(names: list[str], **fields: Any) -> Cause:
         "later": ["gradients", "trajectory"],
         "also": [f"forward, float64 ragged: rnn.h_l0[0, 0, {n}]: 0.14 > 1.1e-15" for n in range(8)],
         "more": 365,
+        "growth": staged("embedding", "rnn.h_l0", "rnn.h_n", "logits"),
     }
     return Cause(**{**given, **fields})
 
@@ -132,6 +144,7 @@ def report(subjects: list[ReportSubject], causes: list[Cause] | None = None, **f
         "subjects": subjects,
         "causes": causes or [],
         "device": "cpu",
+        "questions": {check: f"what {check} asks" for check in CHECKS},
         "seconds": 56.0,
         "comparisons": 92_567,
         "elements": 100_000_000,
@@ -199,6 +212,7 @@ def everywhere(text: str) -> RunReport:
         title=text, check=text, families=[text], fine=[text], at_fault=text, reason=text, stage=text, looks_like=text,
         sources=[SourceLine(side=text, file=text, line=1, name=text)], example=text, traceback=text,
         facts=[Fact(name=text, text=text)], reproduce=text, later=[text], also=[text], tried=[text],
+        growth=staged(text, text, text),
     )  # fmt: skip
     return report(
         [told],
@@ -211,6 +225,7 @@ def everywhere(text: str) -> RunReport:
             ReportSide(name=text, given=text, versions={text: text}, machine={text: text}, overhead={text: 1.0})
             for _ in SIDES
         ),
+        questions={text: text},
         map=MapTold(
             file=text, links={text: 1}, rows=[LinkTold(target=text, sources=text, kind=text, proof=text, note=text)]
         ),

@@ -6,8 +6,11 @@ import pytest
 from crosscheck.report import observed
 from crosscheck.report.observed import observe
 from crosscheck.report.page.render import PREDICTED, _changes
+from spec import reference
 from spec.experiment import Experiment, load
+from spec.framework import Settings
 from spec.tasks import predictions
+from spec.training import initial_state
 
 LOGITS = "float64/trajectory/recipe/logits"
 WEIGHTS = "float64/forward/own/attention.weights"
@@ -77,7 +80,41 @@ def test_attention_is_that_of_the_first_sequence_and_head(shape: tuple[int, ...]
 def test_what_is_missing_or_of_another_shape_is_not_shown(
     first: dict[str, np.ndarray], second: dict[str, np.ndarray]
 ) -> None:
-    assert observe(load("hello-gru"), first, second) == ([], None, {})
+    assert observe(load("hello-gru"), first, second) == ([], None, {}, None)
+
+
+LOSS = "float64/trajectory/recipe/loss"
+
+
+def test_the_equations_are_trained_from_the_same_start_as_far_as_they_are_affordable() -> None:
+    """Their losses are those that spec.reference gives as an implementation, in a call of its own."""
+    experiment, settings = load("hello-rnn"), Settings("float64")
+    state = initial_state(experiment.training.optimizer, experiment.start(3, "float64"))
+    expected = reference.open(experiment, settings).train(state, experiment.training.epochs, 3, masks="spec").losses
+    found = observe(experiment, {LOSS: expected}, {LOSS: expected + 0.5}, 3).reference
+    assert found is not None
+    assert found.whole
+    np.testing.assert_allclose(found.losses, expected, rtol=1e-12)
+    assert found.apart == pytest.approx((0.0, 0.5), abs=1e-12)
+    other = observe(experiment, {LOSS: expected}, {LOSS: np.full(60, np.nan)}, 4).reference
+    assert other is not None
+    assert other.apart[0] > 0.01
+    assert other.apart[1] == np.inf
+    assert observe(experiment, {LOSS: expected}, {}, 3).reference is None
+
+
+def test_of_a_large_model_the_equations_give_some_steps_and_more_where_something_is_wrong() -> None:
+    held = {LOSS: np.zeros(150)}
+    found = [observe(load("hello-transformer"), held, held, 0, failing).reference for failing in (False, True)]
+    steps = [len(each.losses) for each in found if each]
+    assert 0 < steps[0] < steps[1] < 20
+    assert not any(each.whole for each in found if each)
+
+
+def test_equations_that_cannot_be_asked_draw_no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {LOSS: np.zeros(60)}
+    monkeypatch.setattr(reference, "gradients_at", lambda *given: 1 // 0)
+    assert observe(load("hello-rnn"), held, held).reference is None
 
 
 def test_ensembles_are_those_of_convergence() -> None:

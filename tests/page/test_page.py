@@ -16,9 +16,10 @@ from page import made_reports
 
 from crosscheck.comparison import DifferenceGrowth
 from crosscheck.report.model import FAILING, ReportStatus
-from crosscheck.report.observed import Observed, Predicted
+from crosscheck.report.observed import ByEquations, Observed, Predicted
 from crosscheck.report.page import pictures, render
 from crosscheck.report.page.beside import Beside
+from crosscheck.report.page.vector import Drawer
 
 VOID = {"meta", "link", "input", "br", "path", "image"}
 """Elements without an end; the last two are SVG's, which end themselves."""
@@ -169,6 +170,56 @@ def test_what_it_says_is_what_the_report_says(name: str) -> None:
     assert Counter(cells) == expected
 
 
+def test_a_cause_has_the_stages_up_to_which_all_is_well_and_from_which_on_it_is_not() -> None:
+    made = made_reports.failing()
+    rendered = render.render(made).decode()
+    (label,) = re.findall(r'aria-label="(Difference of each stage[^"]*)"', rendered)
+    assert "of hello-0. 3 of 4 beyond their bounds, rnn.h_l0 first; wrong in itself: rnn.h_l0." in label
+    picture = rendered[rendered.index(label) :].partition("</svg>")[0]
+    assert re.findall(r">(embedding|rnn\.h_l0|rnn\.h_n|logits)<", picture) == [
+        "embedding",
+        "rnn.h_l0",
+        "rnn.h_n",
+        "logits",
+    ]
+    # A dot for each of the three that are beyond.
+    assert len(reds(rendered, picture)) == 3
+    alone = msgspec.structs.replace(made.causes[0], growth=None)
+    assert "Difference of each stage" not in render.render(msgspec.structs.replace(made, causes=[alone])).decode()
+
+
+def reds(style_sheet: str, picture: str) -> list[str]:
+    """The red lines of a picture."""
+    red = set(re.findall(r"\.(\w+)\{[^}]*stroke:var\(--bad\)", style_sheet))
+    paths = [dict(re.findall(r'(\w+)="([^"]*)"', path)) for path in re.findall(r"<path ([^>]*)>", picture)]
+    return [path["d"] for path in paths if path.get("class") in red]
+
+
+def test_one_step_alone_that_is_beyond_its_bound_is_seen() -> None:
+    difference = [1e-16] * 9
+    difference[4] = 1e-3
+    grown = DifferenceGrowth(steps=list(range(9)), difference=difference, bound=[1e-15] * 9)
+    drawer = Drawer()
+    picture = drawer.svg(pictures.growth([("float64", grown)]), "x")
+    drawn = reds(drawer.style_sheet, picture)
+    # What a line without a second point is made of draws nothing; what has it at the same place is a dot.
+    dots = [path for path in drawn if len(set(path.removeprefix("M").split("L"))) == 1]
+    assert sorted(path.count("L") for path in dots) == [0, 1]
+
+
+def test_the_equations_losses_are_drawn_and_told_beside_the_sides() -> None:
+    made = made_reports.passing(1)
+    name = made.subjects[0].name
+    plain = render.render(made).decode()
+    found = ByEquations((1.4, 1.3, 1.2), (2.5e-16, 0.03), whole=False)
+    rendered = render.render(made, {name: observed()._replace(reference=found)}).decode()
+    assert "own training, over the first 3 steps in float64, at most: torch_impl 2.5e-16, flax_impl 0.03." in rendered
+    assert 'class="swatch three"' in rendered
+    assert "stroke:var(--third)" in rendered
+    assert "own training" not in plain
+    assert 'class="swatch three"' not in plain
+
+
 def test_every_status_has_its_sign_and_words() -> None:
     assert set(render.TONES) == set(ReportStatus.__args__)  # type: ignore[attr-defined]
     assert all(render.TONES[status].name == "bad" for status in FAILING)
@@ -195,8 +246,8 @@ def test_pictures_are_left_out_of_a_page_that_would_be_too_large(monkeypatch: py
     monkeypatch.setattr(render, "LARGEST", len(render.render(made)) - 1)
     rendered = render.render(made)
     assert len(rendered) <= render.LARGEST
-    # Three of each that fails, and one more of the cause's example.
-    assert rendered.count(b"<svg") == 3 * 4 + 1
+    # Three of each that fails, and two more of the cause's example.
+    assert rendered.count(b"<svg") == 3 * 4 + 2
     assert b"Pictures of experiments where nothing is wrong are left out" in rendered
     monkeypatch.setattr(render, "LARGEST", 1)
     assert b"<svg" not in render.render(made)

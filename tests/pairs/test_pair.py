@@ -90,6 +90,14 @@ def test_an_epsilon_is_found_at_its_place(tmp_path: Path, capsys: pytest.Capture
     assert [ran.status(check) for check in ("optimizer", "initialization", "dropout")] == ["same"] * 3
     assert "DIFFERENT in forward" in ran.printed
     assert not (tmp_path / "perceptron.map.toml").exists()
+    # How it grows: within the bound before the norm, which alone is wrong in itself, and beyond it from there on.
+    growth = ran.report["causes"][0]["growth"]
+    at = growth["names"].index("norm")
+    assert at > 0
+    assert growth["own"] == [place == at for place in range(len(growth["names"]))]
+    beyond = [size > bound for size, bound in zip(growth["difference"], growth["bound"], strict=True)]
+    assert beyond == [place >= at for place in range(len(beyond))]
+    assert growth["difference"][at] == pytest.approx(found["size"], rel=1e-3)
 
 
 @pytest.mark.pairs
@@ -305,6 +313,9 @@ def test_a_port_as_one_first_writes_it(tmp_path: Path, capsys: pytest.CaptureFix
     assert ran.code == 1, ran.complained
     forward = [name for name in ran.names() if name.startswith("forward")]
     assert forward == ["forward: norm1", "forward: gelu", "forward: norm2"]
+    growth = ran.report["causes"][0]["growth"]
+    own = [name for name, wrong in zip(growth["names"], growth["own"], strict=True) if wrong]
+    assert own == ["norm1", "gelu", "norm2"]
     assert ran.status("optimizer") == "different"
     assert "dropout: sites" in ran.names()
     mended = {

@@ -5,17 +5,19 @@ No text that is not ours is drawn but names of tensors, which are drawn as they 
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from crosscheck.comparison import DifferenceGrowth
-from crosscheck.report.page.vector import INKS
+from crosscheck.comparison import DifferenceGrowth, StageGrowth
+from crosscheck.report.page.vector import INKS, AxisLabel
 from spec.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Transform
 
 WIDE, HIGH, ROW = 350, 210, 13
 """Points of a picture, and of a heat map's row."""
@@ -25,6 +27,12 @@ LEFT, PAD = 40, 4
 
 SPAN = 1e-30, 1e10
 """Differences that a log axis shows; what is smaller or larger stands at its ends."""
+
+STAGE_ROW = 16
+"""Points of a stage's row."""
+
+LEAST_BOUND = 1e-16
+"""What a log axis of stages reaches down to at least: a rounding of float64."""
 
 DASHES = (0, (3, 3))
 
@@ -39,16 +47,29 @@ BEYOND, UNBOUNDED = (0.80, 0.12, 0.10), (0.75, 0.75, 0.75)
 ROWS = 60
 """Of a heat map, at most."""
 
+LABEL_SIZE = 10
+"""Points of what stands beside an axis."""
+
+ANCHORS = {"right": "end", "center": "middle"}
+"""SVG's words."""
+
 LABEL = 22
 """Characters of a tensor's name beside its row."""
 
 
-def losses(found: DifferenceGrowth) -> "Figure":
-    """Both sides' losses: the second is dashed, so that the first is seen below it."""
+_LABELS: "WeakKeyDictionary[Figure, list[AxisLabel]]" = WeakKeyDictionary()
+
+
+def losses(found: DifferenceGrowth, reference: Sequence[float] = ()) -> "Figure":
+    """Both sides' losses: the second is dashed, so that the first is seen below it.
+
+    reference: of the first so many steps, as the equations have it; wide, below both.
+    """
     figure, axes = _axes("losses", WIDE, HIGH)
+    axes.plot(range(len(reference)), _finite(reference), color=INKS["third"], linewidth=8, alpha=0.45, clip_on=False)
     for values, ink, style, width in ((found.first, "first", "-", 3.0), (found.second, "second", DASHES, 1.8)):
         axes.plot(found.steps, _finite(values), color=INKS[ink], linestyle=style, linewidth=width, clip_on=False)
-    drawn = np.concatenate([_finite(found.first), _finite(found.second), [0.0]])
+    drawn = np.concatenate([_finite(found.first), _finite(found.second), _finite(reference), [0.0]])
     lowest, highest = float(np.nanmin(drawn)), float(np.nanmax(drawn))
     axes.set_ylim(lowest, highest + 0.05 * ((highest - lowest) or 1.0))
     ticks = _round(*axes.get_ylim())
@@ -83,7 +104,11 @@ def growth(found: Sequence[tuple[str, DifferenceGrowth]]) -> "Figure":
         axes.plot(steps[seen], difference[seen], color=INKS["first"], linewidth=1.7, clip_on=False)
         over = np.where(difference > bound, difference, np.nan)
         if np.isfinite(over).any():
-            axes.plot(steps, over, "o-", color=INKS["bad"], markersize=3, linewidth=2.4, clip_on=False)
+            axes.plot(steps, over, color=INKS["bad"], linewidth=2.4, clip_on=False)
+            beside = np.isfinite(np.pad(over, 1, constant_values=np.nan))
+            for at in np.flatnonzero(np.isfinite(over) & ~beside[:-2] & ~beside[2:]):
+                # One step alone makes no line.
+                _dot(axes, steps[at], over[at], INKS["bad"], 4)
         if bounded.any():
             at = int(np.flatnonzero(bounded)[0])
             place = {"xytext": (2, 4), "textcoords": "offset points", "fontsize": 10, "color": INKS["ink"]}
@@ -92,6 +117,48 @@ def growth(found: Sequence[tuple[str, DifferenceGrowth]]) -> "Figure":
     _along_decades(axes, lowest, highest)
     _along_steps(axes, found[0][1].steps)
     return figure
+
+
+def stages(found: StageGrowth) -> "Figure":
+    """How far each stage's difference is from its bound, on a log axis, from the first at the top to the last.
+
+    What is beyond its bound is red, with a full dot where it is wrong in itself. A difference of zero has its place at
+    the left edge.
+    """
+    count = len(found.names)
+    names = [_short(name) for name in found.names]
+    left = 5.8 * max(map(len, names)) + 8
+    figure, axes = _axes("stages", WIDE, STAGE_ROW * count + 34, left)
+    axes.set_xscale("log")
+    difference, bound = np.array(found.difference), np.array(found.bound)
+    drawn = np.clip(np.concatenate([_positive(found.difference), _positive(found.bound), [LEAST_BOUND]]), *SPAN)
+    lowest = 10.0 ** np.floor(np.log10(drawn.min()) - 0.3)
+    highest = 10.0 ** np.ceil(np.log10(drawn.max()) + 0.3)
+    rows, edges = np.arange(count) + 0.5, np.repeat(np.arange(count + 1), 2)[1:-1]
+    at = np.clip(np.where(np.isnan(difference), np.inf, difference), lowest, highest)
+    limit = np.clip(np.where(np.isfinite(bound), bound, highest), lowest, highest)
+    beyond = ~(difference <= bound)
+    axes.plot(np.repeat(limit, 2), edges, color=INKS["ink"], linestyle=(0, (4, 2)), linewidth=1.3, clip_on=False)
+    axes.plot(at, rows, color=INKS["quiet"], linewidth=1.0, clip_on=False)
+    for row in range(count):
+        ink = INKS["bad"] if beyond[row] else INKS["first"]
+        _dot(axes, at[row], rows[row], ink, 9 if found.own[row] and beyond[row] else 6)
+        if beyond[row] and not found.own[row]:
+            _dot(axes, at[row], rows[row], INKS["paper"], 3)
+    place = {"xytext": (3, 3), "textcoords": "offset points", "fontsize": 10, "color": INKS["ink"]}
+    axes.annotate("bound", (float(limit[0]), 0.0), **place)
+    axes.set_xlim(lowest, highest)
+    axes.set_ylim(count, 0)
+    _along_y(axes, rows.tolist(), names, lines=True)
+    low, high = round(np.log10(lowest)), round(np.log10(highest))
+    powers = range(low, high, max(1, (high - low) // 5))
+    _along_x(axes, [10.0**power for power in powers], [f"1e{power}" for power in powers])
+    return figure
+
+
+def _dot(axes: "Axes", x: float, y: float, ink: str, size: float) -> None:
+    """A line without length, whose ends are round: SVG has markers by reference alone, which nothing in a page has."""
+    axes.plot([x, x], [y, y], color=ink, linewidth=size, solid_capstyle="round", clip_on=False)
 
 
 def heat_map(found: Sequence[tuple[str, DifferenceGrowth]]) -> "Figure":
@@ -104,8 +171,9 @@ def heat_map(found: Sequence[tuple[str, DifferenceGrowth]]) -> "Figure":
     figure, axes = _axes("heat map", WIDE, ROW * len(rows) + 34, left)
     axes.imshow(rows, aspect="auto", interpolation="none", extent=(0, columns, len(rows), 0), clip_on=False)
     _along_y(axes, [row + 0.5 for row in range(len(rows))], names, lines=False)
-    ticks = np.unique(np.linspace(0, columns - 1, 5).astype(int))
-    _along_x(axes, ticks + 0.5, [str(steps[at]) for at in ticks])
+    wanted = _round(0, steps[-1], whole=True) if len(steps) else []
+    ticks = [int(np.searchsorted(steps, tick)) for tick in wanted]
+    _along_x(axes, [at + 0.5 for at in ticks], [str(steps[at]) for at in ticks])
     return figure
 
 
@@ -118,6 +186,8 @@ def attention(first: np.ndarray, second: np.ndarray) -> "Figure":
         shade = np.clip(np.nan_to_num(weights) / most, 0.0, 1.0)[..., None]
         light, dark = np.array(SHADES[0]), np.array(SHADES[-1])
         axes.imshow(light + (dark - light) * shade, interpolation="none", aspect="equal", clip_on=False)
+        # Else the axes are made square only when they are drawn.
+        axes.apply_aspect()
         queries, keys = (np.unique(np.linspace(0, count - 1, min(count, 8)).astype(int)) for count in weights.shape)
         _along_y(axes, queries.tolist(), map(str, queries), lines=False)
         _along_x(axes, keys, map(str, keys))
@@ -200,6 +270,7 @@ def _axes(kind: str, width: float, height: float, left: float = LEFT) -> "tuple[
     figure, axes = _kept_axes(kind, width, height, left)
     for artist in (*axes.lines, *axes.patches, *axes.texts, *axes.images):
         artist.remove()
+    _LABELS.pop(figure, None)
     return figure, axes
 
 
@@ -235,21 +306,37 @@ def _along_y(axes: "Axes", ticks: Sequence[float], labels: Iterable[str], lines:
         axes.plot(x, y, transform=across, clip_on=False, **style)
 
 
-def _label(axes: "Axes", at: tuple[float, float], label: str, **style: Any) -> None:
-    axes.text(*at, label, color=INKS["quiet"], fontsize=10, parse_math=False, clip_on=False, **style)
+def _label(axes: "Axes", at: tuple[float, float], label: str, transform: "Transform", ha: str, va: str) -> None:
+    """Beside an axis, whose limits are to be set by then.
+
+    Matplotlib would lay each out by itself, which takes as long as all else of a picture; where it stands is all that
+    is needed of that.
+    """
+    x, y = transform.transform(at)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    below = LABEL_SIZE * (0.35 if va == "center" else 0.8)
+    down = figure.bbox.height - float(y) + below
+    _LABELS.setdefault(figure, []).append(AxisLabel(float(x), down, label, ANCHORS[ha]))
 
 
-def _round(lowest: float, highest: float) -> list[float]:
+def labels(figure: "Figure") -> Sequence[AxisLabel]:
+    """What stands beside the axes of a picture, which is written into it when it is turned into SVG."""
+    return _LABELS.get(figure, ())
+
+
+def _round(lowest: float, highest: float, whole: bool = False) -> list[float]:
     """A few round numbers in that range."""
     from matplotlib.ticker import MaxNLocator
 
-    return [float(tick) for tick in MaxNLocator(5).tick_values(lowest, highest) if lowest <= tick <= highest]
+    found = MaxNLocator(5, integer=whole).tick_values(lowest, highest)
+    return [float(tick) for tick in found if lowest <= tick <= highest]
 
 
 def _along_steps(axes: "Axes", steps: Sequence[int]) -> None:
     last = max(steps, default=0)
     axes.set_xlim(-0.02 * (last or 1), 1.02 * (last or 1))
-    ticks = np.unique(np.linspace(0, last, 5).astype(int)).tolist()
+    ticks = [int(tick) for tick in _round(0, last, whole=True)]
     _along_x(axes, ticks, map(str, ticks))
 
 

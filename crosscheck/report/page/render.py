@@ -18,8 +18,8 @@ from markupsafe import Markup, escape
 
 from crosscheck.checks import trajectory
 from crosscheck.comparison import Comparison, DifferenceGrowth
-from crosscheck.report.model import FAILING, ReportCell, ReportStatus, ReportSubject, RunReport
-from crosscheck.report.observed import Observations, Observed, Predicted
+from crosscheck.report.model import FAILING, Cause, ReportCell, ReportStatus, ReportSubject, RunReport
+from crosscheck.report.observed import ByEquations, Observations, Observed, Predicted
 from crosscheck.report.page import pictures
 from crosscheck.report.page.beside import Beside
 from crosscheck.report.page.vector import Drawer
@@ -36,6 +36,12 @@ OPEN_CAUSES = 3
 
 GROWTH = "Difference of the loss against its bound, over the steps"
 """The title of the picture that also stands beside a cause."""
+
+STAGES: Mapping[str, str] = {
+    "forward": "Difference of each stage against its bound, in the order of computation",
+    "gradients": "Difference of each gradient against its bound",
+}
+"""The title of the picture that leads to where two sides part, by check."""
 
 PREDICTED = 12
 """Rows of predictions at most: the first ones, and the last."""
@@ -130,11 +136,18 @@ def _rendered(
     drawn: Callable[[ReportSubject], bool],
     dropped: str,
 ) -> bytes:
-    drawer = Drawer()
+    drawer, sides = Drawer(), (report.sides[0].name, report.sides[1].name)
     shown = [
-        _shown(number, subject, observed.get(subject.name), drawer if drawn(subject) else None)
+        _shown(number, subject, observed.get(subject.name), sides, drawer if drawn(subject) else None)
         for number, subject in enumerate(report.subjects, 1)
     ]
+    stages = {
+        number: _staged(cause, drawer)
+        for number, cause in enumerate(report.causes[:OPEN_CAUSES], 1)
+        if cause.growth is not None
+        and cause.check in STAGES
+        and any(one.name == cause.example and drawn(one) for one in report.subjects)
+    }
     script, sheet = _part("page.js"), _part("page.css") + _shades() + drawer.style_sheet
     failing = report.status in FAILING
     statuses = list(dict.fromkeys(status for status in TONES for one in report.subjects if one.status == status))
@@ -152,6 +165,7 @@ def _rendered(
         growths={
             one.subject.name: one.pictures[0] for one in shown if one.pictures and one.pictures[0].title == GROWTH
         },
+        stages=stages,
         statuses=statuses,
         used=[status for status in TONES if status in used],
         cell_notes=dict.fromkeys((cell.check, cell.status, cell.note) for cell in cells if cell.note),
@@ -265,7 +279,9 @@ def _short(value: float) -> str:
     return f"{value:.2f}" if 0.005 <= value < 100 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e+")
 
 
-def _shown(number: int, subject: ReportSubject, observed: Observed | None, drawer: Drawer | None) -> Shown:
+def _shown(
+    number: int, subject: ReportSubject, observed: Observed | None, sides: tuple[str, str], drawer: Drawer | None
+) -> Shown:
     nearest: dict[str, Comparison] = {}
     for one in subject.comparisons:
         if one.ratio is not None and (one.check not in nearest or one.ratio > (nearest[one.check].ratio or 0.0)):
@@ -276,7 +292,7 @@ def _shown(number: int, subject: ReportSubject, observed: Observed | None, drawe
         subject=subject,
         cells={cell.check: cell for cell in subject.cells},
         nearest={check: _where(one) for check, one in nearest.items()},
-        pictures=list(_pictures(subject, observed, drawer)) if drawer else [],
+        pictures=list(_pictures(subject, observed, sides, drawer)) if drawer else [],
         predicted=predicted,
         said=said,
     )
@@ -304,7 +320,9 @@ def _changes(predicted: Sequence[Predicted]) -> tuple[list[Predicted], str]:
     return rows, said
 
 
-def _pictures(subject: ReportSubject, observed: Observed | None, drawer: Drawer) -> Iterator[Picture]:
+def _pictures(
+    subject: ReportSubject, observed: Observed | None, sides: tuple[str, str], drawer: Drawer
+) -> Iterator[Picture]:
     """What is drawn of a subject, the losses first."""
     grown = [(one, growth) for one, growth in subject.growths() if one.check == CHECK and not one.alone]
     cases = dict.fromkeys(one.case for one, _ in grown)
@@ -315,7 +333,7 @@ def _pictures(subject: ReportSubject, observed: Observed | None, drawer: Drawer)
 
     def made(title: str, figure: "pictures.Figure", caption: str, key: str = "") -> Picture:
         label = f"{title}, of {visible(subject.name)}. {visible(caption)}"
-        return Picture(title, Markup(drawer.svg(figure, label)), caption, key)
+        return Picture(title, Markup(drawer.svg(figure, label, pictures.labels(figure))), caption, key)
 
     if drawable := [(p, losses[p]) for p in sorted(losses, reverse=True) if pictures.can_grow(losses[p])]:
         caption = "; ".join(f"{precision}: {_grown(growth)}" for precision, growth in drawable)
@@ -323,7 +341,10 @@ def _pictures(subject: ReportSubject, observed: Observed | None, drawer: Drawer)
         hidden = " What differs does not show in the loss." if subject.status in FAILING and within else ""
         yield made(GROWTH, pictures.growth(drawable), f"{caption}.{hidden}")
     if precisions and (loss := losses.get(precisions[0])) and loss.first:
-        yield made("Loss, over the steps", pictures.losses(loss), f"{_losses(loss)}, in {precisions[0]}.", "sides")
+        known = observed.reference if observed else None
+        caption = f"{_losses(loss)}, in {precisions[0]}.{_by_equations(known, sides)}"
+        figure = pictures.losses(loss, known.losses if known else ())
+        yield made("Loss, over the steps", figure, caption, "reference" if known else "sides")
     chosen = [
         (one.tensor, growth)
         for one, growth in grown
@@ -350,6 +371,26 @@ def _pictures(subject: ReportSubject, observed: Observed | None, drawer: Drawer)
             yield made(f"Ensembles: {name.replace('_', ' ')}", pictures.ensembles(one, two), caption, "sides")
 
 
+def _staged(cause: Cause, drawer: Drawer) -> Picture:
+    """How the difference of a cause grows from stage to stage."""
+    growth, title = cause.growth, STAGES[cause.check]
+    assert growth is not None
+    rows = list(zip(growth.names, growth.difference, growth.bound, growth.own, strict=True))
+    beyond = [name for name, difference, bound, _ in rows if not difference <= bound]
+    own = [name for name, difference, bound, wrong in rows if wrong and not difference <= bound]
+    said = f"{len(beyond)} of {len(rows)} beyond their bounds"
+    if cause.check == "forward":
+        said += f", {beyond[0]} first" if beyond else ""
+    elif beyond:
+        said += f": {', '.join(beyond[:6])}{' and more' if len(beyond) > 6 else ''}"
+    # Where all are wrong in themselves, or none is known to be, there is nothing to tell apart.
+    said += f"; wrong in itself: {', '.join(own[:6])}{' and more' if len(own) > 6 else ''}" if own else ""
+    caption = f"{said}."
+    label = f"{title}, of {visible(cause.example)}. {visible(caption)}"
+    figure = pictures.stages(growth)
+    return Picture(title, Markup(drawer.svg(figure, label, pictures.labels(figure))), caption)
+
+
 def _fitting(found: Sequence[tuple[str, DifferenceGrowth]]) -> list[tuple[str, DifferenceGrowth]]:
     """As many as a picture has rows for: those that are nearest to their bounds, in their order."""
     if len(found) <= pictures.ROWS:
@@ -372,6 +413,16 @@ def _grown(growth: DifferenceGrowth) -> str:
     if not largest:
         return "exactly the same"
     return f"{largest:.2g} apart at most, {_short(pictures.largest_share(growth))} of its bound"
+
+
+def _by_equations(found: ByEquations | None, sides: tuple[str, str]) -> str:
+    """How far each side is from the losses that the equations give, in words."""
+    if found is None:
+        return ""
+    steps = len(found.losses)
+    over = "all steps" if found.whole else f"the first {steps} steps" if steps > 1 else "the first step"
+    apart = ", ".join(f"{side} {f'{far:.2g}' if far else '0'}" for side, far in zip(sides, found.apart, strict=True))
+    return f" From the equations' own training, over {over} in float64, at most: {apart}."
 
 
 def _losses(growth: DifferenceGrowth) -> str:
