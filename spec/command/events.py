@@ -47,7 +47,8 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     """One epoch, counted from 1.
 
     loss: mean of the training losses, each before its step. evaluation_loss, solved, predicted: after the epoch, in
-    eval mode, on the task's evaluation batch. bits_per_byte: there too, where the targets are bytes of a text.
+    eval mode, on the task's evaluation batch. solved: whether everything is right, or what else the experiment's
+    outcome means by learning. bits_per_byte: there too, where the targets are bytes of a text.
     """
 
     epoch: int

@@ -19,11 +19,12 @@ from spec.command.plot import loss_plot
 from spec.command.progress import Reporter
 from spec.command.run_directory import Checkpoint, Origin, RunDirectory, chain
 from spec.command.verdict import verdict
+from spec.ensemble import learned_members
 from spec.errors import NonFiniteLoss, UsageError, encodable
 from spec.exit_codes import MISSED, REACHED
 from spec.experiment import Experiment
 from spec.framework import Framework, Settings, Trajectory
-from spec.tasks import predictions, solved
+from spec.tasks import predictions
 from spec.training import State
 
 CHUNKS = 10
@@ -207,7 +208,7 @@ def measure(
             epoch=epoch,
             loss=float(step_losses.mean()),
             evaluation_loss=evaluation_loss,
-            solved=solved(logits, batch),
+            solved=bool(learned_members(experiment, logits[None], batch)[0]),
             predicted=task.describe(predictions(logits), batch),
             bits_per_byte=task.bits_per_byte(logits, batch),
         )
