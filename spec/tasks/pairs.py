@@ -1,5 +1,7 @@
 """Sequences that become others of another length: what tasks for an encoder and a decoder share."""
 
+from typing import Any
+
 import numpy as np
 
 from spec.tasks.base import IGNORED, Batch, Task, exact_match, shift_right
@@ -14,7 +16,7 @@ class Transduction(Task, frozen=True, kw_only=True):
     """
 
     def _pairs(
-        self, sources: np.ndarray, lengths: np.ndarray, targets: np.ndarray, sizes: np.ndarray, dtype: str
+        self: Any, sources: np.ndarray, lengths: np.ndarray, targets: np.ndarray, sizes: np.ndarray, dtype: str
     ) -> Batch:
         """A batch of sources (..., time) and targets (..., target time), int64, of which each has so many symbols; all
         axes but the last are those of lengths and sizes."""
