@@ -98,7 +98,7 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
                 f"model.name: expected one that decodes for {type(task).__name__}, whose targets have lengths of their "
                 f"own, got {type(model).__name__}"
             )
-        if isinstance(self.outcome, NearLowest) and (task.lowest_loss is None or self.training.loss != MEAN):
+        if isinstance(self.outcome, NearLowest) and (not task.has_lowest_loss or self.training.loss != MEAN):
             raise ValueError(
                 f"outcome.name: expected NearLowest for a task that knows its lowest loss, under {MEAN}, got it for "
                 f"{type(task).__name__} under {self.training.loss}"

@@ -64,6 +64,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Standard deviation of the states that recurrent models begin with; 0 where they begin with zeros."""
         return 0.0
 
+    has_lowest_loss: ClassVar[bool] = False
+    """Whether it is known how low the loss can be, see `lowest_loss`."""
+
     @property
     def target_length(self) -> int:
         """Steps of the targets, where every step is asked for."""
@@ -77,7 +80,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def lowest_loss(self) -> float | None:
         """The mean cross-entropy, on what the model is judged on, of the best guess that can be made; None where nobody
-        knows it."""
+        knows it. Computed when it is asked for."""
         return None
 
     def batch(self, seed: int, step: int, dtype: str) -> Batch:

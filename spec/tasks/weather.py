@@ -64,6 +64,7 @@ class Weather(Task, frozen=True, kw_only=True, tag_field="name"):
 
     drawn_together: ClassVar[int] = STEPS_DRAWN_TOGETHER
     ragged: ClassVar[bool] = True
+    has_lowest_loss: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.shortest > self.length:
