@@ -157,7 +157,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
     settings = Request(job.precisions[0], job.device, job.seed, options=job.options).settings
     choices.check(owner(name), framework, settings)
     sizes.check(name, framework)
-    before = _spent(framework, experiment, settings)
+    before, compiled = _spent(framework, experiment, settings), _compiled(framework, experiment, settings)
     answers: list[Answer] = []
     kept: dict[str, np.ndarray] = {}
     try:
@@ -197,6 +197,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
         answers=answers,
         seconds=seconds,
         overhead={"starting": starting, **spent},
+        compilations=_compiled(framework, experiment, settings) - compiled,
         leaves_out=declared,
         follows_spec=follows_spec,
         options=job.options,
@@ -221,6 +222,14 @@ def _spent(framework: Framework, experiment: Experiment, settings: Settings) -> 
         return {str(kind): float(seconds) for kind, seconds in framework.open(experiment, settings).spent.items()}
     except (Exception, SystemExit):
         return {}
+
+
+def _compiled(framework: Framework, experiment: Experiment, settings: Settings) -> int:
+    """How many functions were compiled for this process, where the implementation counts them."""
+    try:
+        return int(framework.open(experiment, settings).counts.get("compilations", 0))
+    except (Exception, SystemExit):
+        return 0
 
 
 def ask(

@@ -37,7 +37,7 @@ from spec.framework import Device, Framework, Precision, Settings
 from spec.lock import locked
 from spec.options import had, leaves_out
 from spec.parameters import Parameters
-from spec.tasks import Text
+from spec.tasks import Table, Text
 from spec.text import any_encoding, width
 from spec.training import Walk, initial_state
 
@@ -137,7 +137,12 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     add("--epochs", type=int, metavar="N", help="instead of the experiment's; with --resume, more than it had")
     add("--learning-rate", type=float, metavar="X", help="instead of the experiment's")
     add("--batch-size", type=int, metavar="N", help="instead of the experiment's")
-    add("--data", type=path_argument, metavar="PATH", help="a file or folder of your own, for an experiment on a text")
+    add(
+        "--data",
+        type=path_argument,
+        metavar="PATH",
+        help="a file or folder of your own, for an experiment on a text or a table",
+    )
     add("--device", choices=get_args(Device), default=default.device, help="to compute on (default: %(default)s)")
     add("--precision", choices=get_args(Precision), help=f"to compute in (default: {default.precision})")
     add(
@@ -229,6 +234,8 @@ def run_one(
             begin(request, checkpoint, directory, reporter)
         checkpoint, last, end = train(framework, request, checkpoint, directory, reporter)
         text = verdict(plan.experiment, last)
+        if end.compilations:
+            text += f"\n{end.compilations} functions were compiled."
     if options.export_weights:
         try:
             parameters.save(options.export_weights, checkpoint.state.parameters, checkpoint.origin.metadata())
@@ -332,9 +339,9 @@ def with_values(experiment: Experiment, options: argparse.Namespace) -> Experime
         "task__batch_size": options.batch_size,
     }
     if options.data is not None:
-        if not isinstance(experiment.task, Text):
+        if not isinstance(experiment.task, Text | Table):
             raise UsageError(
-                f"--data: expected an experiment whose task is Text, got {experiment.name}, "
+                f"--data: expected an experiment whose task is Text or Table, got {experiment.name}, "
                 f"whose task is {type(experiment.task).__name__}"
             )
         changes |= {"task__path": os.path.abspath(options.data), "task__digest": ""}

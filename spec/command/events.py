@@ -135,10 +135,14 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag="summary", tag_fiel
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="event", omit_defaults=True):
-    """The run is over. reached: whether the experiment came out as it states. error: why it did not get that far."""
+    """The run is over. reached: whether the experiment came out as it states. error: why it did not get that far.
+
+    compilations: functions that were compiled for it since its last start, where somebody compiles.
+    """
 
     reached: bool
     exit_code: int
+    compilations: int = 0
     error: str | None = None
 
 

@@ -130,7 +130,8 @@ def train(
     try:
         with interruptible(saved, request.implementation, directory.path, request.settings):
             final = train_chunks(framework, request, checkpoint, directory, reporter)
-            return finish(request, final, directory, reporter)
+            compilations = framework.open(request.experiment, request.settings).counts.get("compilations", 0)
+            return finish(request, final, directory, reporter, compilations)
     except Interrupted as error:
         with contextlib.suppress(UsageError):
             directory.append([End(reached=False, exit_code=error.exit_code, error=encodable(str(error)))])
@@ -216,13 +217,15 @@ def measure(
     return records, None
 
 
-def finish(request: Request, checkpoint: Checkpoint, directory: RunDirectory, reporter: Reporter) -> Result:
+def finish(
+    request: Request, checkpoint: Checkpoint, directory: RunDirectory, reporter: Reporter, compilations: int = 0
+) -> Result:
     """Judge, and write the files that come at the end. Raises Unwritten where one could not be written."""
     events = directory.events()
     epochs = [event for event in events if isinstance(event, Epoch)]
     last = epochs[-1]
     reached = request.experiment.outcome.reached(last.solved, last.evaluation_loss)
-    end = End(reached=reached, exit_code=REACHED if reached else MISSED)
+    end = End(reached=reached, exit_code=REACHED if reached else MISSED, compilations=compilations)
     try:
         parameters.save(directory.parameters_file, checkpoint.state.parameters, checkpoint.origin.metadata())
         implementations = list(dict.fromkeys(event.implementation for event in events if isinstance(event, Start)))

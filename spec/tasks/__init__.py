@@ -25,11 +25,12 @@ from spec.tasks.random_batch import random_batch
 from spec.tasks.reverse import Reverse
 from spec.tasks.spelling import Spelling
 from spec.tasks.states import draw_initial, evaluation_initial
+from spec.tasks.table import Table
 from spec.tasks.text import Text
 from spec.tasks.weather import Weather
 from spec.tasks.words import Words
 
-AnyTask = Spelling | FirstSymbol | Noise | Echo | Text | Weather | Reverse | Words
+AnyTask = Spelling | FirstSymbol | Noise | Echo | Text | Weather | Reverse | Words | Table
 
 __all__ = [
     "IGNORED",
@@ -41,6 +42,7 @@ __all__ = [
     "Noise",
     "Reverse",
     "Spelling",
+    "Table",
     "Task",
     "Text",
     "Weather",

@@ -73,6 +73,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return self.length  # type: ignore[attr-defined]
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """The steps that training batches may have, padding included, the shortest first: several where sequences are
+        put into buckets by their lengths. Batches of several widths cannot be stacked."""
+        return (self.length,)  # type: ignore[attr-defined]
+
+    @property
     def evaluated(self) -> int:
         """Sequences that the model is judged on, where that is more than a training batch may have."""
         return 1
