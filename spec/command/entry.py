@@ -141,7 +141,7 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
         "--data",
         type=path_argument,
         metavar="PATH",
-        help="a file or folder of your own, for an experiment on a text or a table",
+        help="data of your own, for an experiment on a text or a table",
     )
     add("--device", choices=get_args(Device), default=default.device, help="to compute on (default: %(default)s)")
     add("--precision", choices=get_args(Precision), help=f"to compute in (default: {default.precision})")
