@@ -297,7 +297,8 @@ def _alone(experiment: Experiment, step: int, seed: int, settings: Settings, mas
     batch = to_arrays(experiment.batch(seed, step, settings.precision))
     dropout: Any = np.int32(step) if experiment.model.has_dropout else None
     if experiment.model.has_dropout and masks == "spec":
-        drawn = keep_masks(experiment.model, *batch.inputs.shape[:2], generator_for(seed, "dropout", step))
+        size, time = batch.inputs.shape[:2]
+        drawn = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", step))
         dropout = {site: mask.astype(settings.precision) for site, mask in drawn.items()}
     constants = stack_constants(experiment.training, range(step, step + 1), settings)
     return Inputs(batch, jax.tree.map(lambda x: x[0], constants), dropout)

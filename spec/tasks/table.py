@@ -77,7 +77,7 @@ class Table(Task, frozen=True, kw_only=True, tag_field="name"):
         return self.path or f"{SHIPPED}/{'level' if self.inputs == 'numbers' else 'symbols'}.csv"
 
     @property
-    def source(self) -> str:
+    def data_source(self) -> str:
         count, steps = len(self._sequences.lengths), len(self._sequences.targets)
         return f"{self.path or 'a table of ohlol'}: {count} sequences, {steps} steps, SHA-256 {self.digest}"
 
