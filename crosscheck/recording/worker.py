@@ -30,6 +30,7 @@ from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment
 from spec.framework import Device, Framework, Precision, Settings
+from spec.tasks.python import allow_imports
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +88,7 @@ WITHOUT_FRAMEWORK = "spec.reference"
 
 def main(name: str) -> int:
     """Serve jobs until standard input ends."""
+    allow_imports()
     with channel.opened() as (jobs, answers):
         try:
             begin = time.perf_counter()

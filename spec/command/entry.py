@@ -38,6 +38,7 @@ from spec.lock import locked
 from spec.options import had, leaves_out
 from spec.parameters import Parameters
 from spec.tasks import Table, Text
+from spec.tasks.python import allow_imports
 from spec.text import any_encoding, width
 from spec.training import Walk, initial_state
 
@@ -73,6 +74,7 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
     compute. Errors of the user become one line on stderr. Wrong flags end the process, as argparse does it.
     """
     any_encoding()
+    allow_imports()
     try:
         options = parser(implementation_name).parse_args(arguments)
     except SystemExit:

@@ -21,6 +21,7 @@ from spec.tasks.drawing import STEPS_DRAWN_TOGETHER
 from spec.tasks.echo import Echo
 from spec.tasks.first_symbol import FirstSymbol
 from spec.tasks.noise import Noise
+from spec.tasks.python import Python
 from spec.tasks.random_batch import random_batch
 from spec.tasks.reverse import Reverse
 from spec.tasks.spelling import Spelling
@@ -30,7 +31,7 @@ from spec.tasks.text import Text
 from spec.tasks.weather import Weather
 from spec.tasks.words import Words
 
-AnyTask = Spelling | FirstSymbol | Noise | Echo | Text | Weather | Reverse | Words | Table
+AnyTask = Spelling | FirstSymbol | Noise | Echo | Text | Weather | Reverse | Words | Table | Python
 
 __all__ = [
     "IGNORED",
@@ -40,6 +41,7 @@ __all__ = [
     "Echo",
     "FirstSymbol",
     "Noise",
+    "Python",
     "Reverse",
     "Spelling",
     "Table",
