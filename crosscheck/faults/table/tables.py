@@ -41,15 +41,6 @@ FAULTS: tuple[Fault, ...] = (
         option="buckets = ",
     ),
     Fault(
-        name="weather-of-padded-days",
-        what="A training asks for the days after a sequence's end too.",
-        implementation="torch_impl",
-        edits=(Edit("training.py:train", "model(batch), batch.targets)", "model(batch), batch.targets.clamp(min=0))"),),
-        experiment=WEATHER,
-        check="trajectory",
-        tensor="loss",
-    ),
-    Fault(
         name="weather-of-tomorrow",
         what="Each day's features are the next day's, in which its target stands.",
         implementation="flax_impl",
