@@ -35,7 +35,7 @@ INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
 .PHONY: crosscheck faults test test-pairs test-page test-weights test-maps test-lesson test-large-pair test-clean-pairs test-explain \
-  test-signals test-kills tables-optimizers tables-layers tables-defaults tables-pages docs docs-links docs-catalogues test-site test-notebooks lesson-outputs lint types check format clean
+  test-signals test-reverse test-kills tables-optimizers tables-layers tables-defaults tables-pages docs docs-links docs-catalogues test-site test-notebooks lesson-outputs lint types check format clean
 
 crosscheck: $(VENV)/installed
 	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
@@ -120,6 +120,12 @@ test-clean-pairs: $(VENV)/installed
 # one core. FAULTS="gru-* lstm-*" counts these alone.
 test-explain: $(VENV)/installed
 	$(RUN) tests/explained_faults.py $(FAULTS)
+
+# Trains an encoder and decoder to say up to twelve symbols backwards, in both; each has to come to 99 % exact matches.
+# Takes a minute or two.
+test-reverse: $(VENV)/installed
+	$(RUN) -m torch_impl.train reverse-long
+	$(RUN) -m flax_impl.train reverse-long
 
 # Stops the train commands at random moments and resumes them, and stops crosscheck; takes many minutes.
 test-signals: $(VENV)/installed

@@ -36,6 +36,10 @@ Products alone may go there. Not so in 0.8.0 to 0.10.1 and 0.11.0 to 0.12.0.1.""
 SPENT: defaultdict[str, float] = defaultdict(float)
 """Seconds of this process by kind, as JAX tells them."""
 
+COMPILATIONS = "compilations"
+COUNTS: defaultdict[str, int] = defaultdict(int)
+"""How many functions XLA has compiled for this process, or taken out of the cache, under COMPILATIONS."""
+
 KINDS = {
     "/jax/core/compile/jaxpr_trace_duration": "tracing",
     "/jax/core/compile/jaxpr_to_mlir_module_duration": "tracing",
@@ -46,6 +50,8 @@ KINDS = {
 def _spend(event: str, duration_secs: float, **_: Any) -> None:
     if event in KINDS:
         SPENT[KINDS[event]] += duration_secs
+    if event == "/jax/core/compile/backend_compile_duration":
+        COUNTS[COMPILATIONS] += 1
 
 
 def listen() -> None:

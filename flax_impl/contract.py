@@ -61,7 +61,15 @@ def describe(settings: Settings) -> dict[str, str]:
 
 def open(experiment: Experiment, settings: Settings) -> Side:
     """See spec.framework.Framework.open."""
-    return side_of(globals(), experiment, settings, generators=generators, compiles=True, spent=compilation.SPENT)
+    return side_of(
+        globals(),
+        experiment,
+        settings,
+        generators=generators,
+        compiles=True,
+        spent=compilation.SPENT,
+        counts=compilation.COUNTS,
+    )
 
 
 def generators(draw: bool) -> dict[str, np.ndarray]:

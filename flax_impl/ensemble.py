@@ -33,8 +33,8 @@ through the function that `train` has compiled, in milliseconds each."""
 def train_ensemble(
     experiment: Experiment, seeds: Sequence[int], settings: Settings, chunk: int | None = None
 ) -> Ensemble:
-    """See spec.framework.Side: train_ensemble."""
-    if len(seeds) < WORTH_COMPILING:
+    """See spec.framework.Side: train_ensemble. Members with batches of several widths are trained one by one."""
+    if len(seeds) < WORTH_COMPILING or len(experiment.task.widths) > 1:
         begin, go_on = (bound(experiment, settings, function) for function in (initialize, train))
         return one_by_one(begin, go_on, experiment, seeds, settings.precision)
     members = np.array(seeds, np.uint32)

@@ -135,10 +135,13 @@ def compile_epochs(experiment: Experiment, settings: Settings, record: bool, mas
     """The jitted function that trains; compiled once for each number of epochs.
 
     Takes the carry, the inputs of every step, the evaluation batch and a key for dropout. Returns the carry, the
-    outputs of every step and the evaluation logits of every epoch.
+    outputs of every step and the evaluation logits of every epoch. Where batches have several widths, which no array
+    holds, it is a loop over compiled steps, once for each width, and a compiled evaluation.
     """
     step = make_step(experiment, record, masks)
     graph, _ = build(experiment.model)
+    if len(experiment.task.widths) > 1:
+        return _loop(step, graph, compilation.options(settings, compilation.is_small(experiment)))
 
     def train_epochs(
         carry: Carry, inputs: Inputs, evaluation_batch: ArrayBatch, key: Array
@@ -152,6 +155,29 @@ def compile_epochs(experiment: Experiment, settings: Settings, record: bool, mas
     return compilation.jit(
         train_epochs, compilation.options(settings, compilation.is_small(experiment)), donate_argnums=0
     )
+
+
+def _loop(
+    step: Callable[[Carry, Inputs, Array], tuple[Carry, Outputs]], graph: nnx.GraphDef, options: compilation.Options
+) -> Callable:
+    """What `compile_epochs` gives, a call for each step; its inputs are lists, an epoch's and in it a step's."""
+    train_step = compilation.jit(step, options, donate_argnums=0)
+    judge = compilation.jit(lambda parameters, batch: evaluate(graph, parameters, batch), options)
+
+    def train_epochs(
+        carry: Carry, inputs: list[list[Inputs]], evaluation_batch: ArrayBatch, key: Array
+    ) -> tuple[Carry, Any]:
+        epochs, logits = [], []
+        for epoch in inputs:
+            every = []
+            for given in epoch:
+                carry, outputs = train_step(carry, given, key)
+                every.append(outputs)
+            epochs.append(jax.tree.map(lambda *values: np.stack(values), *every))
+            logits.append(judge(carry.parameters, evaluation_batch))
+        return carry, (jax.tree.map(lambda *values: np.stack(values), *epochs), np.stack(logits))
+
+    return train_epochs
 
 
 def make_step(
@@ -247,9 +273,14 @@ def renormalized(graph: nnx.GraphDef, parameters: nnx.State, batch: ArrayBatch) 
 
 def stack_inputs(
     experiment: Experiment, steps: range, seed: int, settings: Settings, masks: MaskSource, part: int | None = None
-) -> Inputs:
-    """Every step's inputs, with leading axes (epochs, steps of an epoch or of a part of one)."""
+) -> Inputs | list[list[Inputs]]:
+    """Every step's inputs, with leading axes (epochs, steps of an epoch or of a part of one); lists where batches have
+    several widths."""
     training = experiment.training
+    each = part or training.steps_per_epoch
+    if len(experiment.task.widths) > 1:
+        alone = [_alone(experiment, step, seed, settings, masks) for step in steps]
+        return [alone[first : first + each] for first in range(0, len(alone), each)]
     batches = to_arrays(experiment.batches(seed, steps, settings.precision))
     dropout = None
     if experiment.model.has_dropout and masks == "spec":
@@ -260,7 +291,19 @@ def stack_inputs(
         dropout = np.array(steps, np.int32)
     constants = stack_constants(training, steps, settings)
     flat = Inputs(batches, constants, dropout, experiment.goes_on(steps))
-    return jax.tree.map(lambda x: x.reshape(-1, part or training.steps_per_epoch, *x.shape[1:]), flat)
+    return jax.tree.map(lambda x: x.reshape(-1, each, *x.shape[1:]), flat)
+
+
+def _alone(experiment: Experiment, step: int, seed: int, settings: Settings, masks: MaskSource) -> Inputs:
+    """One step's inputs."""
+    batch = to_arrays(experiment.batch(seed, step, settings.precision))
+    dropout: Any = np.int32(step) if experiment.model.has_dropout else None
+    if experiment.model.has_dropout and masks == "spec":
+        size, time = batch.inputs.shape[:2]
+        drawn = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", step))
+        dropout = {site: mask.astype(settings.precision) for site, mask in drawn.items()}
+    constants = stack_constants(experiment.training, range(step, step + 1), settings)
+    return Inputs(batch, jax.tree.map(lambda x: x[0], constants), dropout)
 
 
 @lru_cache(maxsize=16)

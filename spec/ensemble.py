@@ -10,8 +10,8 @@ import numpy as np
 from spec.experiment import Experiment
 from spec.framework import Ensemble, Precision, Settings, Trajectory
 from spec.parameters import Parameters
-from spec.tasks import IGNORED, Batch, map_arrays, predictions
-from spec.training import State, initial_state
+from spec.tasks import IGNORED, Batch, exact_match, map_arrays, predictions
+from spec.training import ExactMatch, NearLowest, State, initial_state
 
 NEVER = -1
 """The time to solve of a member that never does."""
@@ -58,6 +58,19 @@ def cut(count: int, size: int) -> list[range]:
     least, more = divmod(count, number)
     ends = [least * part + min(part, more) for part in range(number + 1)]
     return [range(first, end) for first, end in itertools.pairwise(ends)]
+
+
+def learned_members(subject: Any, logits: np.ndarray, batch: Batch) -> np.ndarray:
+    """Whether each has learned what its experiment's outcome means by that: bool (members,) of logits
+    (members, *logits' shape). Everything is right, where the outcome says nothing else."""
+    match subject.outcome:
+        case NearLowest(within=within):
+            losses = subject.training.loss.values(logits, batch.targets)
+            # Not a number is not near.
+            return np.abs(losses / subject.task.lowest_loss - 1) <= within
+        case ExactMatch(of_sequences=share):
+            return exact_match(predictions(logits), batch) >= share
+    return solved_members(logits, batch)
 
 
 def solved_members(logits: np.ndarray, batch: Batch) -> np.ndarray:

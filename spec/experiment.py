@@ -28,8 +28,8 @@ from spec.limits import (
 )
 from spec.models import AnyModel, Embedding
 from spec.subject import ExperimentSubject
-from spec.tasks import EVALUATED, AnyTask, Echo, Text
-from spec.training import AnyOutcome, NotStated, Training, Walk
+from spec.tasks import AnyTask
+from spec.training import AnyOutcome, CrossEntropy, NearLowest, NotStated, Training, Walk
 from spec.typical import NOT_DRAWN, typical
 
 SHIPPED = Path(str(resources.files("spec") / "experiments"))
@@ -93,6 +93,16 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
                 f"task.name: expected {_spelling()} for an {type(model).__name__}, which decodes, "
                 f"got {type(task).__name__}"
             )
+        if task.transduces and not model.decodes:
+            raise ValueError(
+                f"model.name: expected one that decodes for {type(task).__name__}, whose targets have lengths of their "
+                f"own, got {type(model).__name__}"
+            )
+        if isinstance(self.outcome, NearLowest) and (not task.has_lowest_loss or self.training.loss != MEAN):
+            raise ValueError(
+                f"outcome.name: expected NearLowest for a task that knows its lowest loss, under {MEAN}, got it for "
+                f"{type(task).__name__} under {self.training.loss}"
+            )
         if task.initial_deviation and not model.initial_states(1):
             raise ValueError(
                 f"task.initial_deviation: expected 0 for a {type(model).__name__}, which begins with no state, "
@@ -111,10 +121,9 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
     def _check_sizes(self) -> None:
         """Raise ValueError for products of sizes that are beyond spec.limits."""
         model, task, training = self.model, self.task, self.training
-        # Judged one sequence at a time where batches are one, or EVALUATED; a FirstSymbol's are bounded by the task.
-        judged = EVALUATED if isinstance(task, Echo) else task.evaluated if isinstance(task, Text) else 1
-        sequences = max(task.batch_size, judged)
-        outputs = sequences * (1 if model.readout == "last step" else task.length) * model.classes
+        # A FirstSymbol's are bounded by the task.
+        sequences = max(task.batch_size, task.evaluated)
+        outputs = sequences * (1 if model.readout == "last step" else task.target_length) * model.classes
         shapes = model.initial_states(task.batch_size).values() if task.initial_deviation else ()
         states = sum(math.prod(shape) for shape in shapes)
         for key, what, got, largest in (
@@ -141,6 +150,10 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
     def multiplications_per_step(self) -> int:
         """About, of one forward pass over a training batch: each parameter is used once a time step and sequence."""
         return self.task.batch_size * self.task.length * self.model.parameter_count
+
+
+MEAN = CrossEntropy(reduction="mean")
+"""The loss of which a task may know the lowest."""
 
 
 def _spelling() -> str:

@@ -184,7 +184,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
     compiles: whether trainings are compiled, and so anew for another length. spent: seconds that this process has spent
     so far on what is not computing, by kind ("tracing", "compiling", ...), as they are when they are looked at; they
-    inform, as the times in a report do.
+    inform, as the times in a report do. counts: how often it did something of that sort, by kind ("compilations").
     """
 
     initialize: Callable[[int], Parameters]
@@ -201,6 +201,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     generators: Callable[[bool], dict[str, np.ndarray]] | None = None
     compiles: bool = False
     spent: Mapping[str, float] = {}
+    counts: Mapping[str, int] = {}
 
     def need(self, name: str) -> Callable[..., Any]:
         """A function that may be missing. Raises Unsupported where it is."""
@@ -213,7 +214,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
         return {name: function for name, function in every.items() if function is not None}
 
 
-FUNCTIONS = tuple(field for field in Side.__struct_fields__ if field not in ("compiles", "spent"))
+FUNCTIONS = tuple(field for field in Side.__struct_fields__ if field not in ("compiles", "spent", "counts"))
 """Names of a side's functions."""
 
 REQUIRED = tuple(field.name for field in msgspec.structs.fields(Side) if field.required)

@@ -186,6 +186,20 @@ class Learns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
         return solved
 
 
+class NearLowest(Learns, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """At least this share of seeds ends at the lowest loss that there is, which the task knows: |loss / lowest - 1| is
+    at most `within`, on what the model is judged on. A loss that is lower than that by more cannot be, either."""
+
+    within: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.01
+
+
+class ExactMatch(Learns, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """At least this share of seeds predicts at least the share `of_sequences` of the sequences that the model is judged
+    on without a single error."""
+
+    of_sequences: Probability = 0.99
+
+
 class LearnsSometimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
     """About this share of seeds does: an honest rate for a recipe that is luck."""
 
@@ -226,7 +240,7 @@ class NotStated(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
         return True
 
 
-AnyOutcome = Learns | LearnsSometimes | CannotLearn | Walk | NotStated
+AnyOutcome = Learns | NearLowest | ExactMatch | LearnsSometimes | CannotLearn | Walk | NotStated
 
 
 class State(NamedTuple):

@@ -24,6 +24,8 @@ def vmaps(experiment: Experiment, settings: Settings) -> bool:
     """
     shared = settings.device == "cpu" and not getattr(experiment.model, "attention_dropout", 0.0)
     shared = shared and not (experiment.task.ragged and _minds_padding(experiment))
+    # Members meet batches of several widths in orders of their own.
+    shared = shared and len(experiment.task.widths) == 1
     return shared and bool(RECURRENCES) and hasattr(getattr(torch.backends, "mkldnn", None), "enabled")
 
 

@@ -14,7 +14,7 @@ from crosscheck.request import Request
 from crosscheck.statistics import ensembles
 from crosscheck.subject import Subject
 from spec.convergence import CONVERGENCE
-from spec.ensemble import NEVER, solved_members
+from spec.ensemble import NEVER, learned_members
 from spec.framework import Framework, Precision
 from spec.parameters import generator_for
 from spec.training import AnyOutcome, CannotLearn, NotStated
@@ -57,7 +57,7 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
         "loss_auc": found.losses.astype(np.float64).mean(axis=1).astype(request.precision),
         "final_loss": final.astype(request.precision),
         "largest_logit": np.abs(found.logits).reshape(len(found.logits), -1).max(axis=1).astype(request.precision),
-        "solved": solved_members(found.logits, batch).astype(np.int64),
+        "solved": learned_members(subject, found.logits, batch).astype(np.int64),
         "first_solved": found.first_solved.astype(np.int64),
     }
 

@@ -10,10 +10,9 @@ from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.request import Request
 from crosscheck.subject import Subject
 from spec.convergence import stated_rate
-from spec.ensemble import one_by_one
+from spec.ensemble import learned_members, one_by_one
 from spec.framework import Framework, Precision
 from spec.parameters import generator_for
-from spec.tasks import solved
 from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes, NotStated
 
 NAME: str = "outcome"
@@ -60,7 +59,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
         return found
     counts = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
-        count = sum(solved(logits, batch) for logits in arrays["logits"])
+        count = int(learned_members(subject, arrays["logits"], batch).sum())
         counts.append(count)
         found.append(_judge(subject, place.against(side, "expected"), count, arrays["logits"]))
         if isinstance(outcome, CannotLearn):

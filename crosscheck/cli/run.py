@@ -456,6 +456,7 @@ def _side_summaries(
                 machine=recordings[0].machine if recordings else {},
                 seconds=sum(recording.seconds for recording in made),
                 overhead=dict(sum((Counter(recording.overhead) for recording in made), Counter())),
+                compilations=sum(recording.compilations for recording in made),
                 reused=len(recordings) - len(made),
             )
         )

@@ -23,6 +23,7 @@ class SideSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One implementation. implementation: what was asked for. seconds: spent in its workers, all together.
 
     overhead: seconds by kind that did not go into computing: "starting" beside `seconds`, others among them.
+    compilations: functions that were compiled there.
     reused: recordings of earlier runs that stand for this one's; no seconds of theirs are in the others.
     """
 
@@ -32,6 +33,7 @@ class SideSummary(msgspec.Struct, frozen=True, kw_only=True):
     machine: dict[str, str]
     seconds: float
     overhead: dict[str, float] = {}
+    compilations: int = 0
     reused: int = 0
 
 

@@ -60,6 +60,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     token: of the run that made it, so that no earlier run's file can be taken for this one's. experiment: as it was,
     so that recordings can be compared when the file has changed since. overhead: seconds of the process by kind that
     went into anything but computing, "starting" of the process's first recording, the others among `seconds`.
+    compilations: how many functions were compiled for it.
     leaves_out, follows_spec: what the implementation declares, see spec.options. options: what it was to compute by.
     """
 
@@ -75,6 +76,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     answers: list[Answer]
     seconds: float
     overhead: dict[str, float] = {}
+    compilations: int = 0
     leaves_out: dict[str, str] = {}
     follows_spec: bool = True
     options: Options = Options()

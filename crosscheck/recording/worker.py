@@ -30,6 +30,7 @@ from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment
 from spec.framework import Device, Framework, Precision, Settings
+from spec.tasks.python import allow_imports
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +88,7 @@ WITHOUT_FRAMEWORK = "spec.reference"
 
 def main(name: str) -> int:
     """Serve jobs until standard input ends."""
+    allow_imports()
     with channel.opened() as (jobs, answers):
         try:
             begin = time.perf_counter()
@@ -157,7 +159,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
     settings = Request(job.precisions[0], job.device, job.seed, options=job.options).settings
     choices.check(owner(name), framework, settings)
     sizes.check(name, framework)
-    before = _spent(framework, experiment, settings)
+    before, compiled = _spent(framework, experiment, settings), _compiled(framework, experiment, settings)
     answers: list[Answer] = []
     kept: dict[str, np.ndarray] = {}
     try:
@@ -197,6 +199,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
         answers=answers,
         seconds=seconds,
         overhead={"starting": starting, **spent},
+        compilations=_compiled(framework, experiment, settings) - compiled,
         leaves_out=declared,
         follows_spec=follows_spec,
         options=job.options,
@@ -221,6 +224,14 @@ def _spent(framework: Framework, experiment: Experiment, settings: Settings) -> 
         return {str(kind): float(seconds) for kind, seconds in framework.open(experiment, settings).spent.items()}
     except (Exception, SystemExit):
         return {}
+
+
+def _compiled(framework: Framework, experiment: Experiment, settings: Settings) -> int:
+    """How many functions were compiled for this process, where the implementation counts them."""
+    try:
+        return int(framework.open(experiment, settings).counts.get("compilations", 0))
+    except (Exception, SystemExit):
+        return 0
 
 
 def ask(

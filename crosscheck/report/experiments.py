@@ -94,6 +94,7 @@ def _side(side: SideSummary) -> ReportSide:
         machine=text.descriptions(side.machine),
         seconds=side.seconds,
         overhead=side.overhead,
+        compilations=side.compilations,
         reused=side.reused,
     )
 

@@ -264,6 +264,8 @@ def _time(report: RunReport) -> Iterator[str]:
     for kind in sorted(kinds, key=lambda kind: (kind != "starting", kind)):
         words = "before that, starting" if kind == "starting" else f"of these, {kind}"
         yield row(inline(words), *(f"{side.overhead.get(kind, 0.0):.1f}" for side in report.sides))
+    if any(side.compilations for side in report.sides):
+        yield row("functions compiled", *(str(side.compilations) for side in report.sides))
     if any(side.reused for side in report.sides):
         yield "\nA check's seconds are those that its recording took, also where an earlier run made it."
     if report.comparing:

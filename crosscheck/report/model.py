@@ -186,7 +186,8 @@ class ReportSubject(msgspec.Struct, frozen=True, kw_only=True):
 class ReportSide(msgspec.Struct, frozen=True, kw_only=True):
     """One side. given: what was asked for, a module, a path or a kind of model. versions, machine: what it runs on.
 
-    seconds: in its workers; overhead: by kind, of what was no computing. reused: recordings of an earlier run.
+    seconds: in its workers; overhead: by kind, of what was no computing. compilations: functions that were compiled
+    there. reused: recordings of an earlier run.
     leaves, numbers: of a pair's side, how many it has.
     """
 
@@ -196,6 +197,7 @@ class ReportSide(msgspec.Struct, frozen=True, kw_only=True):
     machine: dict[str, str] = {}
     seconds: float = 0.0
     overhead: dict[str, float] = {}
+    compilations: int = 0
     reused: int = 0
     leaves: int = 0
     numbers: int = 0

@@ -20,7 +20,7 @@ from spec.command.ensemble_summary import judge, summarize, text_of
 from spec.command.events import EnsembleStart, Members, Summary
 from spec.command.progress import Reporter
 from spec.command.routine import Routine
-from spec.ensemble import chunk_size, cut, one_by_one, solved_members
+from spec.ensemble import chunk_size, cut, learned_members, one_by_one
 from spec.errors import UsageError, encodable
 from spec.exit_codes import REACHED
 from spec.experiment import Experiment
@@ -197,7 +197,7 @@ def arrays_of(experiment: Experiment, ensemble: Ensemble, settings: Settings) ->
     batch = experiment.evaluation_batch(settings.precision)
     with np.errstate(all="ignore"):  # A member may have diverged.
         losses = experiment.training.loss.values(ensemble.logits, batch.targets)
-        solved = solved_members(ensemble.logits, batch)
+        solved = learned_members(experiment, ensemble.logits, batch)
     arrays = (ensemble.losses, losses, solved.astype(np.uint8), ensemble.first_solved)
     return dict(zip(ARRAYS, arrays, strict=True))
 

@@ -10,7 +10,7 @@ from spec.convergence import runs_to_show, stated
 from spec.ensemble import NEVER
 from spec.exit_codes import MISSED, REACHED, UNDERPOWERED
 from spec.experiment import Experiment
-from spec.training import CannotLearn, Learns, LearnsSometimes, NotStated
+from spec.training import CannotLearn, ExactMatch, Learns, LearnsSometimes, NearLowest, NotStated
 
 DEVIATE = 1.959963984540054
 """The 97.5 % quantile of the standard normal law, for intervals of 95 %."""
@@ -117,6 +117,8 @@ def text_of(experiment: Experiment, summary: Summary) -> str:
         "last loss       " + _quantiles(summary.losses),
         "last evaluation " + _quantiles(summary.evaluation_losses),
     ]
+    if isinstance(experiment.outcome, NearLowest | ExactMatch):
+        del lines[1]  # What counts there is when everything was right.
     if summary.diverged:
         lines.append(f"diverged        {summary.diverged} of {summary.seeds}: a loss that is not finite")
     if summary.per_second is not None:

@@ -39,7 +39,8 @@ from spec.framework import Device, Framework, Precision, Settings
 from spec.lock import locked
 from spec.options import had, leaves_out
 from spec.parameters import Parameters
-from spec.tasks import Text
+from spec.tasks import Table, Text
+from spec.tasks.python import allow_imports
 from spec.text import any_encoding, width
 from spec.training import Walk, initial_state
 
@@ -76,6 +77,7 @@ def main(implementation_name: str, arguments: list[str] | None = None) -> int:
     compute. Errors of the user become one line on stderr. Wrong flags end the process, as argparse does it.
     """
     any_encoding()
+    allow_imports()
     try:
         options = parser(implementation_name).parse_args(arguments)
     except SystemExit:
@@ -140,7 +142,12 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
     add("--epochs", type=int, metavar="N", help="instead of the experiment's; with --resume, more than it had")
     add("--learning-rate", type=float, metavar="X", help="instead of the experiment's")
     add("--batch-size", type=int, metavar="N", help="instead of the experiment's")
-    add("--data", type=path_argument, metavar="PATH", help="a file or folder of your own, for an experiment on a text")
+    add(
+        "--data",
+        type=path_argument,
+        metavar="PATH",
+        help="data of your own, for an experiment on a text or a table",
+    )
     add("--device", choices=get_args(Device), default=default.device, help="to compute on (default: %(default)s)")
     add("--precision", choices=get_args(Precision), help=f"to compute in (default: {default.precision})")
     add(
@@ -295,6 +302,8 @@ def run_one(
         with contextlib.closing(board(options, directory, checkpoint)) as figures:
             checkpoint, last, end = train(framework, request, checkpoint, directory, reporter, figures)
         text = verdict(plan.experiment, last)
+        if end.compilations:
+            text += f"\n{end.compilations} functions were compiled."
     if options.export_weights:
         try:
             parameters.save(options.export_weights, checkpoint.state.parameters, checkpoint.origin.metadata())
@@ -424,9 +433,9 @@ def with_values(experiment: Experiment, options: argparse.Namespace) -> Experime
         "task__batch_size": options.batch_size,
     }
     if options.data is not None:
-        if not isinstance(experiment.task, Text):
+        if not isinstance(experiment.task, Text | Table):
             raise UsageError(
-                f"--data: expected an experiment whose task is Text, got {experiment.name}, "
+                f"--data: expected an experiment whose task is Text or Table, got {experiment.name}, "
                 f"whose task is {type(experiment.task).__name__}"
             )
         changes |= {"task__path": os.path.abspath(options.data), "task__digest": ""}

@@ -61,8 +61,9 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     """One epoch, counted from 1.
 
     loss: mean of the training losses, each before its step. evaluation_loss, solved, predicted: after the epoch, in
-    eval mode, on the task's evaluation batch. bits_per_byte: there too, where the targets are bytes of a text.
-    validation: on all that the task keeps for it, where that was looked at.
+    eval mode, on the task's evaluation batch. solved: whether everything is right, or what else the experiment's
+    outcome means by learning. bits_per_byte: there too, where the targets are bytes of a text. validation: on all that
+    the task keeps for it, where that was looked at.
     """
 
     epoch: int
@@ -201,10 +202,12 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="event
     """The run is over. reached: whether the experiment came out as it states. error: why it did not get that far.
 
     stopped_after: the epoch after which patience was at its end, where it was.
+    compilations: functions that were compiled for it since its last start, where somebody compiles.
     """
 
     reached: bool
     exit_code: int
+    compilations: int = 0
     error: str | None = None
     stopped_after: int | None = None
 

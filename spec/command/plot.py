@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 
 from spec.command.events import Epoch
-from spec.experiment import Experiment
+from spec.experiment import MEAN, Experiment
 from spec.training import CannotLearn
 
 # Two colours that also differ for the colour-blind, and in grey.
@@ -12,7 +12,7 @@ TRAINING, EVALUATION, MARK = "#9ecae1", "#08519c", "#d95f02"
 
 
 def loss_plot(experiment: Experiment, implementations: Sequence[str], seed: int, epochs: Sequence[Epoch]) -> bytes:
-    """A PNG: both losses over the epochs, where it is first solved, and a negative control's floor.
+    """A PNG: both losses over the epochs, where it is first solved, and the lowest loss where that is known.
 
     implementations: who trained, in turn, each once.
     """
@@ -29,6 +29,8 @@ def loss_plot(experiment: Experiment, implementations: Sequence[str], seed: int,
     axes.plot(numbers, evaluation_losses, color=EVALUATION, marker=marker, label="evaluation, after each epoch")
     if first := next((epoch for epoch in epochs if epoch.solved), None):
         axes.plot(first.epoch, first.evaluation_loss, "o", color=MARK, label=f"first solved: epoch {first.epoch}")
+    if (lowest := experiment.task.lowest_loss) is not None and experiment.training.loss == MEAN:
+        axes.axhline(lowest, color=MARK, linewidth=1, linestyle="--", label=f"lowest that there is: {lowest:.4g}")
     if isinstance(experiment.outcome, CannotLearn):
         floor = experiment.outcome.loss_at_least
         axes.axhline(floor, color=MARK, linewidth=1, linestyle="--", label=f"floor: {floor:.4g}")

@@ -22,11 +22,12 @@ from spec.command.progress import Reporter
 from spec.command.routine import Routine, due, segments, validates
 from spec.command.run_directory import Checkpoint, Origin, Progress, RunDirectory, chain
 from spec.command.verdict import verdict
+from spec.ensemble import learned_members
 from spec.errors import NonFiniteLoss, UsageError, encodable
 from spec.exit_codes import MISSED, REACHED
 from spec.experiment import Experiment
 from spec.framework import Framework, Settings, Side, Trajectory
-from spec.tasks import predictions, solved
+from spec.tasks import predictions
 from spec.training import State
 
 SECONDS = 10.0
@@ -167,7 +168,8 @@ def train(
     try:
         with interruptible(saved, request.implementation, directory.path, request.settings):
             final = train_segments(framework, request, checkpoint, directory, reporter, board, saver)
-            return finish(request, final, directory, reporter)
+            compilations = framework.open(request.experiment, request.settings).counts.get("compilations", 0)
+            return finish(request, final, directory, reporter, compilations)
     except Interrupted as error:
         with contextlib.suppress(UsageError):
             directory.append([End(reached=False, exit_code=error.exit_code, error=encodable(str(error)))])
@@ -320,7 +322,7 @@ def measure(
             epoch=epoch,
             loss=mean,
             evaluation_loss=evaluation_loss,
-            solved=solved(logits, batch),
+            solved=bool(learned_members(experiment, logits[None], batch)[0]),
             predicted=task.describe(predictions(logits), batch),
             bits_per_byte=task.bits_per_byte(logits, batch),
         )
@@ -345,14 +347,17 @@ def judge(
     return progress.judged(found.loss, state.step), None
 
 
-def finish(request: Request, checkpoint: Checkpoint, directory: RunDirectory, reporter: Reporter) -> Result:
+def finish(
+    request: Request, checkpoint: Checkpoint, directory: RunDirectory, reporter: Reporter, compilations: int = 0
+) -> Result:
     """Judge, and write the files that come at the end. Raises Unwritten where one could not be written."""
     events = directory.events()
     epochs = [event for event in events if isinstance(event, Epoch)]
     last = epochs[-1]
     reached = request.experiment.outcome.reached(last.solved, last.evaluation_loss)
     early = last.epoch if checkpoint.origin.stopped_early else None
-    end = End(reached=reached, exit_code=REACHED if reached else MISSED, stopped_after=early)
+    code = REACHED if reached else MISSED
+    end = End(reached=reached, exit_code=code, compilations=compilations, stopped_after=early)
     try:
         parameters.save(directory.parameters_file, checkpoint.state.parameters, checkpoint.origin.metadata())
         implementations = list(dict.fromkeys(event.implementation for event in events if isinstance(event, Start)))

@@ -2,7 +2,7 @@
 
 from spec.command.events import Epoch
 from spec.experiment import Experiment, load, shipped
-from spec.training import CannotLearn, Learns, LearnsSometimes, NotStated
+from spec.training import CannotLearn, ExactMatch, Learns, LearnsSometimes, NearLowest, NotStated
 
 
 def measured(experiment: Experiment) -> bool:
@@ -15,7 +15,7 @@ def verdict(experiment: Experiment, last: Epoch) -> str:
     outcome = experiment.outcome
     reached = outcome.reached(last.solved, last.evaluation_loss)
     loss = f"evaluation loss {last.evaluation_loss:.7g}"
-    right = f"{'everything' if last.solved else 'not everything'} is predicted right"
+    right = learned(experiment, last)
     word = "Reached" if reached else "Missed"
     match outcome:
         case Learns(rate) | LearnsSometimes(rate) if not measured(experiment):
@@ -36,3 +36,16 @@ def verdict(experiment: Experiment, last: Epoch) -> str:
         case NotStated():
             return f"Trained: {right}, {loss}. The experiment states no outcome."
     return "Nothing was trained."
+
+
+def learned(experiment: Experiment, last: Epoch) -> str:
+    """Whether a run learned what the experiment's outcome means by that, in words."""
+    match experiment.outcome:
+        case NearLowest(within=within):
+            lowest = experiment.task.lowest_loss
+            where = f"{'within' if last.solved else 'not within'} {100 * within:.4g} % of the lowest"
+            return f"the evaluation loss, {last.evaluation_loss:.6f}, is {where}, {lowest:.6f}"
+        case ExactMatch(of_sequences=share):
+            how = "at least" if last.solved else "less than"
+            return f"{how} {100 * share:.4g} % of the sequences are right from the first symbol to the last"
+    return f"{'everything' if last.solved else 'not everything'} is predicted right"

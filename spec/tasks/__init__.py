@@ -7,6 +7,7 @@ from spec.tasks.base import (
     IGNORED,
     Batch,
     Task,
+    exact_match,
     map_arrays,
     predictions,
     repeat,
@@ -17,18 +18,22 @@ from spec.tasks.base import (
 )
 from spec.tasks.checking import check, check_shapes
 from spec.tasks.drawing import STEPS_DRAWN_TOGETHER
-from spec.tasks.echo import EVALUATED, Echo
+from spec.tasks.echo import Echo
 from spec.tasks.first_symbol import FirstSymbol
 from spec.tasks.noise import Noise
+from spec.tasks.python import Python
 from spec.tasks.random_batch import random_batch
+from spec.tasks.reverse import Reverse
 from spec.tasks.spelling import Spelling
 from spec.tasks.states import draw_initial, evaluation_initial
+from spec.tasks.table import Table
 from spec.tasks.text import Text
+from spec.tasks.weather import Weather
+from spec.tasks.words import Words
 
-AnyTask = Spelling | FirstSymbol | Noise | Echo | Text
+AnyTask = Spelling | FirstSymbol | Noise | Echo | Text | Weather | Reverse | Words | Table | Python
 
 __all__ = [
-    "EVALUATED",
     "IGNORED",
     "STEPS_DRAWN_TOGETHER",
     "AnyTask",
@@ -36,13 +41,19 @@ __all__ = [
     "Echo",
     "FirstSymbol",
     "Noise",
+    "Python",
+    "Reverse",
     "Spelling",
+    "Table",
     "Task",
     "Text",
+    "Weather",
+    "Words",
     "check",
     "check_shapes",
     "draw_initial",
     "evaluation_initial",
+    "exact_match",
     "map_arrays",
     "predictions",
     "random_batch",

@@ -54,6 +54,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     spells: ClassVar[bool] = False
     """Whether batches have what a decoder reads."""
 
+    transduces: ClassVar[bool] = False
+    """Whether targets have lengths of their own, so that only a model that decodes can learn them."""
+
     @property
     def readout(self) -> str:
         """Which steps are asked for, as `Model.readout` has it."""
@@ -63,6 +66,31 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def initial_deviation(self) -> float:
         """Standard deviation of the states that recurrent models begin with; 0 where they begin with zeros."""
         return 0.0
+
+    has_lowest_loss: ClassVar[bool] = False
+    """Whether it is known how low the loss can be, see `lowest_loss`."""
+
+    @property
+    def target_length(self) -> int:
+        """Steps of the targets, where every step is asked for."""
+        return self.length  # type: ignore[attr-defined]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The steps that training batches may have, padding included, the shortest first: several where sequences are
+        put into buckets by their lengths. Batches of several widths cannot be stacked."""
+        return (self.length,)  # type: ignore[attr-defined]
+
+    @property
+    def evaluated(self) -> int:
+        """Sequences that the model is judged on, where that is more than a training batch may have."""
+        return 1
+
+    @property
+    def lowest_loss(self) -> float | None:
+        """The mean cross-entropy, on what the model is judged on, of the best guess that can be made; None where nobody
+        knows it. Computed when it is asked for."""
+        return None
 
     def batch(self, seed: int, step: int, dtype: str) -> Batch:
         """The training batch of that step. Features have the given dtype ("float32" or "float64")."""
@@ -163,3 +191,12 @@ def solved(logits: np.ndarray, batch: Batch) -> bool:
     """Whether every step that is asked for is predicted right."""
     asked = batch.targets != IGNORED
     return bool(np.all(predictions(logits)[asked] == batch.targets[asked]))
+
+
+def exact_match(predictions: np.ndarray, batch: Batch) -> np.ndarray:
+    """The share of a batch's sequences of which everything that is asked for is predicted right: of predictions
+    (..., *targets' shape), float64 (...)."""
+    right = (predictions == batch.targets) | (batch.targets == IGNORED)
+    sequences = len(batch.targets)
+    before = right.shape[: right.ndim - batch.targets.ndim]
+    return right.reshape(*before, sequences, -1).all(axis=-1).mean(axis=-1)

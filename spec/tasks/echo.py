@@ -59,6 +59,10 @@ class Echo(Task, frozen=True, kw_only=True, tag_field="name"):
     def indices(self) -> bool:
         return self.encoding == "index"
 
+    @property
+    def evaluated(self) -> int:
+        return EVALUATED
+
     def batch(self, seed: int, step: int, dtype: str) -> Batch:
         return map_arrays(lambda array: array[0], self.batches(seed, range(step, step + 1), dtype))
 

@@ -52,7 +52,7 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
     batch_size: Size
     stream: Annotated[Length, typical(2, 3)] = 1
     validation: Annotated[Share, typical(0.1, 0.25, 0.5)] = 0.1
-    evaluated: Annotated[Size, typical(1, 2, 3, 8)] = 32
+    evaluated: Annotated[Size, typical(1, 2, 3, 8)] = 32  # pyright: ignore[reportIncompatibleMethodOverride]
 
     drawn_together: ClassVar[int] = STEPS_DRAWN_TOGETHER
     validates: ClassVar[bool] = True

@@ -375,3 +375,9 @@ def test_batches_of_many_steps_are_those_of_each(task: AnyTask) -> None:
             assert (one is None) == (many is None)
             if one is not None:
                 np.testing.assert_array_equal(one, many[index], strict=True)
+
+
+def test_only_a_task_on_somebody_s_data_names_them() -> None:
+    named = {name for name in shipped() if load(name).task.data_source}
+    assert named == {name for name in shipped() if hasattr(load(name).task, "path")}
+    assert "hello-gru" not in named

@@ -208,7 +208,7 @@ def test_only_a_text_takes_data(run: Run, file: Path) -> None:
     outcome = run("hello-gru", "--data", str(file))
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == (
-        "error: --data: expected an experiment whose task is Text, got hello-gru, whose task is Spelling\n"
+        "error: --data: expected an experiment whose task is Text or Table, got hello-gru, whose task is Spelling\n"
     )
 
 

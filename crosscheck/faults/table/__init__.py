@@ -26,6 +26,7 @@ from crosscheck.faults.table import (
     shipped_path,
     sizes,
     streams,
+    tables,
     text,
     training,
     transformer,
@@ -52,6 +53,7 @@ FAULTS: tuple[Fault, ...] = (
     + training.FAULTS
     + dropout.FAULTS
     + ragged.FAULTS
+    + tables.FAULTS
     + text.FAULTS
     + streams.FAULTS
     + shipped_path.FAULTS

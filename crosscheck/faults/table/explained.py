@@ -238,6 +238,7 @@ EXPLAINED: dict[str, str] = {
     "torch_impl/perturbed-starts-lose-lengths": "training read padding",
     "flax_impl/rescaled-rows-not-kept": "the parameter kept the rows that max_norm rescales",
     "torch_impl/evaluation-rescales-for-good": "evaluation rescaled the parameter's rows for good",
+    "flax_impl/a-bucket-s-padding-is-read": "training read padding",
     "torch_impl/training-loses-lengths": "training read padding",
     "flax_impl/training-loses-lengths": "training read padding",
     "torch_impl/training-begins-with-zeros": "each batch began with states of zero",

@@ -258,6 +258,8 @@ def _environment(report: RunReport) -> Iterator[tuple[str, str, str]]:
         yield "seconds in workers", f"{one.seconds:.1f}", f"{two.seconds:.1f}"
     for kind in sorted({*one.overhead, *two.overhead}):
         yield f"seconds, {kind}", f"{one.overhead.get(kind, 0.0):.1f}", f"{two.overhead.get(kind, 0.0):.1f}"
+    if one.compilations or two.compilations:
+        yield "functions compiled", str(one.compilations), str(two.compilations)
     if one.reused or two.reused:
         yield "recordings of an earlier run", str(one.reused), str(two.reused)
 
