@@ -26,6 +26,8 @@ def vmaps(experiment: Experiment, settings: Settings) -> bool:
     shared = shared and not (experiment.task.ragged and _minds_padding(experiment))
     # Members meet batches of several widths in orders of their own.
     shared = shared and len(experiment.task.widths) == 1
+    # Each part of a batch has masks by a seed of its own, and members have theirs drawn for whole batches.
+    shared = shared and not (experiment.model.has_dropout and experiment.training.accumulate > 1)
     return shared and bool(RECURRENCES) and hasattr(getattr(torch.backends, "mkldnn", None), "enabled")
 
 
