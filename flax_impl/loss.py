@@ -1,18 +1,45 @@
-"""The loss. See spec.training.CrossEntropy."""
+"""The loss. See spec.losses."""
 
+import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from spec.tasks import IGNORED
 from spec.training import CrossEntropy
 
 
 def cross_entropy(
-    spec: CrossEntropy, logits: Float[Array, "*batch classes"], targets: Int[Array, "*batch"]
+    spec: CrossEntropy,
+    logits: Float[Array, "*batch classes"],
+    targets: Int[Array, "*batch"],
+    whole: Int[Array, "*whole"] | None = None,
 ) -> Float[Array, ""]:
-    """Cross-entropy over the targets that are not IGNORED."""
-    asked = targets != IGNORED
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(asked, targets, 0))
+    """Cross-entropy over the targets that count; with `whole`, the share that these have in the loss of the batch which
+    has those targets."""
+    asked = counted(spec, targets)
+    labels = jnp.where(asked, targets, 0)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    weights = None if spec.class_weights is None else jnp.array(spec.class_weights, logits.dtype)
+    if weights is not None:
+        losses = weights[labels] * losses
+    if spec.label_smoothing:
+        every = -jax.nn.log_softmax(logits) * (1 if weights is None else weights)
+        losses = (1 - spec.label_smoothing) * losses + spec.label_smoothing * every.mean(-1)
     total = jnp.where(asked, losses, 0).sum()
-    return total / asked.sum() if spec.reduction == "mean" else total
+    return total / divisor(spec, targets if whole is None else whole, logits) if spec.reduction == "mean" else total
+
+
+def divisor(spec: CrossEntropy, targets: Int[Array, "*batch"], like: Array) -> Float[Array, ""]:
+    """What "mean" divides by: the sum of the weights of the targets that count, or 1 where none does."""
+    asked = counted(spec, targets)
+    weights = asked.astype(like.dtype)
+    if spec.class_weights is not None:
+        weights = jnp.array(spec.class_weights, like.dtype)[jnp.where(asked, targets, 0)] * weights
+    total = weights.sum()
+    return jnp.where(total > 0, total, 1)
+
+
+def counted(spec: CrossEntropy, targets: Int[Array, "*batch"]) -> Bool[Array, "*batch"]:
+    """Which targets count."""
+    return (targets != IGNORED) & (targets != (IGNORED if spec.ignore_index is None else spec.ignore_index))

@@ -71,6 +71,12 @@ def to_canonical(layout: Layout, state: nnx.State) -> Parameters:
     }
 
 
+def canonical_names(layout: Layout) -> list[str]:
+    """Of the leaves of the model's state, in the order in which JAX has them."""
+    _, order = _structure(layout)
+    return [layout[number].canonical for number in order]
+
+
 @cache
 def _structure(layout: Layout) -> tuple[Any, list[int]]:
     """That of the model's state, and which parameter of the layout each of its leaves is."""

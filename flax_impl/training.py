@@ -1,7 +1,7 @@
 """The training loop: one compiled function that scans over epochs, and over the steps of each."""
 
 from collections.abc import Callable, Mapping
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -160,12 +160,12 @@ def make_step(
     """One step of training as a pure function. Raises Unsupported where the gradients are not to be had."""
     training = experiment.training
     check_gradients(experiment.model)
-    graph, _ = build(experiment.model)
+    graph, layout = build(experiment.model)
     returned = experiment.model.returned_states() if experiment.carried else ()
     carries = list(zip(experiment.carried, returned, strict=True))
 
     def step(carry: Carry, inputs: Inputs, key: Array) -> tuple[Carry, Outputs]:
-        dropout = inputs.dropout
+        dropout: Any = inputs.dropout
         if dropout is None:
             dropout = {}
         elif masks == "own":
@@ -174,25 +174,62 @@ def make_step(
         if inputs.goes_on is not None:
             inputs = inputs._replace(batch=going_on(inputs.batch, carry.carried, inputs.goes_on))
 
-        def loss_of(parameters: nnx.State) -> tuple[Array, dict[str, Array]]:
+        def loss_of(
+            parameters: nnx.State, batch: ArrayBatch, dropout: Any, whole: Array | None = None
+        ) -> tuple[Array, dict[str, Array]]:
             model: Model = nnx.merge(graph, parameters)
             set_mode(model, dropout)
-            logits, recorded = run(model, inputs.batch)
+            logits, recorded = run(model, batch)
             # Beside the loss: no step's gradient reaches into the one before.
             ended = {initial: recorded[returned] for initial, returned in carries}
-            return cross_entropy(training.loss, logits, inputs.batch.targets), ended
+            return cross_entropy(training.loss, logits, batch.targets, whole), ended
 
-        (loss, carried), gradients = jax.value_and_grad(loss_of, has_aux=True)(parameters)
-        carry = descend(training, carry._replace(parameters=parameters, carried=carried), gradients, inputs.constants)
+        def part(total: tuple[Array, nnx.State], given: tuple[Array, ArrayBatch, Any]) -> tuple[Any, None]:
+            number, batch, cut_masks = given
+            own = jax.random.fold_in(dropout, number) if cut_masks is None else cut_masks
+            (share, _), found = jax.value_and_grad(loss_of, has_aux=True)(parameters, batch, own, inputs.batch.targets)
+            return jax.tree.map(jnp.add, total, (share, found)), None
+
+        if training.accumulate == 1:
+            (loss, carried), gradients = jax.value_and_grad(loss_of, has_aux=True)(parameters, inputs.batch, dropout)
+        else:
+            cut, carried = cut_rows(training, inputs.batch), {}
+            cut_masks = None if isinstance(dropout, jax.Array) else jax.tree.map(partial(in_parts, training), dropout)
+            nothing = (jnp.zeros((), dtype_of(parameters)), jax.tree.map(jnp.zeros_like, parameters))
+            numbers = jnp.arange(training.accumulate)
+            (loss, gradients), _ = jax.lax.scan(part, nothing, (numbers, cut, cut_masks))
+        trained = carry._replace(parameters=parameters, carried=carried)
+        carry = descend(training, layout, trained, gradients, inputs.constants)
         return carry, Outputs(loss, _recorded(carry) if record else None)
 
     return step
 
 
-def descend(training: Training, carry: Carry, gradients: nnx.State, at: StepConstants) -> Carry:
+def cut_rows(training: Training, batch: ArrayBatch) -> ArrayBatch:
+    """The batch with a leading axis of its parts."""
+    cut: Any = jax.tree.map(partial(in_parts, training), batch._replace(initial=None))
+    # The sequences are a state's last axis but one.
+    states = jax.tree.map(
+        lambda state: jnp.moveaxis(in_parts(training, jnp.moveaxis(state, -2, 0)), 1, -2), batch.initial
+    )
+    return cut._replace(initial=states)
+
+
+def in_parts(training: Training, array: Array) -> Array:
+    """An array of so many sequences with a leading axis of the batch's parts."""
+    return array.reshape(training.accumulate, -1, *array.shape[1:])
+
+
+def dtype_of(parameters: nnx.State) -> Any:
+    """That of all parameters."""
+    return jax.tree.leaves(parameters)[0].dtype
+
+
+def descend(training: Training, layout: Layout, carry: Carry, gradients: nnx.State, at: StepConstants) -> Carry:
     """The carry after one optimizer step with these gradients, clipping included."""
     clipped = optimizers.clip(training.clipping, gradients)
-    optimizer = optimizers.make(training.optimizer, at)
+    at, decay = optimizers.own(training, layout, carry.parameters, at)
+    optimizer = optimizers.make(training.optimizer, at, decay)
     updates, state = optimizer.update(clipped, carry.optimizer, carry.parameters)
     updated: Any = optax.apply_updates(carry.parameters, updates)
     return carry._replace(parameters=updated, optimizer=state)
@@ -210,16 +247,18 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
             name: np.stack([given[name] for given in gradients], dtype=settings.precision) for name in parameters
         }
         constants = stack_constants(training, range(len(gradients)), settings)
-        found = _compile_replay(training, settings)(carry, to_native(layout, stacked), constants)
+        found = _compile_replay(training, layout, settings)(carry, to_native(layout, stacked), constants)
         return Replay(*_canonical(training, layout, carry.parameters, found))
 
 
 @cache
-def _compile_replay(training: Training, settings: Settings) -> Callable[[Carry, nnx.State, StepConstants], Recorded]:
+def _compile_replay(
+    training: Training, layout: Layout, settings: Settings
+) -> Callable[[Carry, nnx.State, StepConstants], Recorded]:
     """The jitted function from the first carry, and every step's gradients and constants, to what every step leaves."""
 
     def step(carry: Carry, given: tuple[nnx.State, StepConstants]) -> tuple[Carry, Recorded]:
-        carry = descend(training, carry, *given)
+        carry = descend(training, layout, carry, *given)
         return carry, _recorded(carry)
 
     def replay_steps(carry: Carry, gradients: nnx.State, constants: StepConstants) -> Recorded:

@@ -106,7 +106,45 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
         if (self.training.epochs == 0) != isinstance(self.outcome, Walk):
             expected = "0 with outcome Walk" if isinstance(self.outcome, Walk) else "at least 1"
             raise ValueError(f"training.epochs: expected {expected}, got {self.training.epochs}")
+        self._check_loss()
+        self._check_groups()
+        self._check_parts()
         self._check_sizes()
+
+    def _check_loss(self) -> None:
+        """Raise ValueError for weights and an ignored class that are not of the model's classes."""
+        loss, classes = self.training.loss, self.model.classes
+        if loss.class_weights is not None and len(loss.class_weights) != classes:
+            got = len(loss.class_weights)
+            raise ValueError(f"training.loss.class_weights: expected one for each of {classes} classes, got {got}")
+        if loss.ignore_index is not None and loss.ignore_index >= classes:
+            raise ValueError(f"training.loss.ignore_index: expected a class below {classes}, got {loss.ignore_index}")
+
+    def _check_parts(self) -> None:
+        """Raise ValueError for a batch that is not to be cut into the recipe's parts."""
+        parts, inputs = self.training.accumulate, self.model.inputs
+        if self.task.batch_size % parts:
+            raise ValueError(
+                f"training.accumulate: expected a divisor of the batch's {self.task.batch_size} sequences, got {parts}"
+            )
+        if parts > 1 and self.carried:
+            raise ValueError(
+                f"training.accumulate: expected 1 where states are carried from batch to batch, got {parts}"
+            )
+        if parts > 1 and isinstance(inputs, Embedding) and inputs.scale_grad_by_freq:
+            raise ValueError(
+                f"training.accumulate: expected 1 beside scale_grad_by_freq, which counts in whole batches, got {parts}"
+            )
+
+    def _check_groups(self) -> None:
+        """Raise ValueError for a group of the recipe that no parameter is in."""
+        names = [parameter.name for parameter in self.model.parameters()]
+        for group in self.training.groups:
+            if not any(self.training.group(name) is group for name in names):
+                raise ValueError(
+                    f"training.groups: expected patterns that fit a parameter which no group before has "
+                    f"({', '.join(names[:3])}, ...), got {group.pattern!r}"
+                )
 
     def _check_sizes(self) -> None:
         """Raise ValueError for products of sizes that are beyond spec.limits."""
@@ -234,16 +272,19 @@ def _lines(path: tuple[str, ...], raw: dict[str, Any], record: msgspec.Struct) -
         value, given = getattr(record, field.name), raw[field.encode_name]
         if (not path and field.name == "name") or value is None or value == field.default:
             continue
+        inner = (*path, field.encode_name)
         if isinstance(value, msgspec.Struct):
-            inner = (*path, field.encode_name)
             tables += ["", f"[{'.'.join(inner)}]", *_lines(inner, given, value)]
+        elif isinstance(value, tuple) and value and isinstance(value[0], msgspec.Struct):
+            for one, plain in zip(value, given, strict=True):
+                tables += ["", f"[[{'.'.join(inner)}]]", *_lines(inner, plain, one)]
         else:
             keys.append(f"{field.encode_name} = {_toml(given)}")
     return keys + tables
 
 
-def _toml(value: str | float | bool) -> str:
-    """JSON writes numbers, booleans and texts as TOML does, but for one character."""
+def _toml(value: str | float | bool | list[float]) -> str:
+    """JSON writes numbers, booleans, texts and lists of them as TOML does, but for one character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -304,7 +345,10 @@ def _place(message: str) -> tuple[str, list[str]]:
 
 def _lookup(path: list[str], raw: Any) -> Any:
     for part in path:
-        raw = raw[part] if isinstance(raw, dict) and part in raw else None
+        if isinstance(raw, list | tuple):
+            raw = raw[int(part)] if part.isdecimal() and int(part) < len(raw) else None
+        else:
+            raw = raw[part] if isinstance(raw, dict) and part in raw else None
     return raw
 
 
@@ -318,6 +362,9 @@ def _parts(declared: Any) -> list[Any]:
 
 def _declared(path: list[str], raw: Any) -> list[Any]:
     """The types of what may stand at `path`: of the one table at each key before it that its name says."""
+    if path[-1].isdecimal():
+        # One of a list: what its items may be is said where the list is declared.
+        return _declared(path[:-1], raw)
     tables = _tables(path[:-1], raw)
     fields = [field for table in tables for field in msgspec.structs.fields(table) if field.encode_name == path[-1]]
     return [part for field in fields for part in _parts(field.type)]

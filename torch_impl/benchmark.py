@@ -111,7 +111,7 @@ def training_step(workload: TrainingStep, settings: Settings) -> Prepared:
     training = experiment.training
     model = build(experiment.model, workload.parameters(), settings)
     model.train()
-    optimizer = optimizers.make(training.optimizer, model)
+    optimizer = optimizers.make(training, dict(model.named_parameters()))
     batch = to_tensors(workload.sample(), settings)
     step = 0
 

@@ -1,6 +1,6 @@
 """Trainings side by side: stock modules under `torch.func.vmap`, one optimizer over their stacked parameters."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ from spec.experiment import Experiment, override
 from spec.framework import Settings
 from spec.models import Embedding
 from spec.parameters import Parameters
+from spec.tasks import rows
 from spec.training import Clipping
 from torch_impl import optimizer as optimizers
 from torch_impl.arrays import to_tensor
@@ -22,7 +23,7 @@ from torch_impl.loss import cross_entropy
 from torch_impl.model import Model, TensorBatch
 from torch_impl.recurrent import PACKS
 from torch_impl.settings import dtype_of
-from torch_impl.training import going_on
+from torch_impl.training import going_on, whole_of
 from torch_impl.vmapping import TakenApart
 
 Stacked = dict[str, Tensor]
@@ -58,7 +59,7 @@ class Members:
         self.padding = getattr(spec.inputs, "padding_idx", None)
         self.trained = {name: nn.Parameter(to_tensor(np.stack([s[name] for s in starts]))) for name in starts[0]}
         self.parameters = {name: parameter.detach() for name, parameter in self.trained.items()}
-        self.optimizer = optimizers.make(experiment.training.optimizer, nn.ParameterList(self.trained.values()))
+        self.optimizer = optimizers.make(experiment.training, self.trained, stacked=1)
         # Each member's own, whatever else they share.
         zeros = {
             name: torch.zeros(len(starts), *shape, dtype=dtype_of(settings))
@@ -87,7 +88,7 @@ class Members:
         for name, parameter in self.trained.items():
             parameter.grad = gradients[name]
         for group in self.optimizer.param_groups:
-            group["lr"] = self.training.learning_rate(step)
+            group["lr"] = group["initial_lr"] * self.training.schedule.factor(step)
         self.optimizer.step()
         return losses
 
@@ -118,30 +119,52 @@ def _member_gradients(
     # Only they need it, and to look at every operation is a tenth of a step's time.
     recurrent = any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in model.modules())
 
-    def loss_of(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> tuple[Tensor, Stacked]:
+    training = experiment.training
+    count = training.accumulate
+
+    def loss_of(
+        parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor], whole: Tensor | None
+    ) -> tuple[Tensor, Stacked]:
         model.ended = {} if carries else None
         with given(model, masks):
             # No two parameters of the spec are one tensor.
             logits = functional_call(model, parameters, (batch,), tie_weights=False)
         ended, model.ended = model.ended or {}, None
-        return cross_entropy(experiment.training.loss, logits, batch.targets), ended
+        return cross_entropy(training.loss, logits, batch.targets, whole), ended
 
     def apply(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> tuple[Stacked, Tensor, Stacked]:
         axes: Any = [None if array is None or not own_batches else 0 for array in batch]
         axes = TensorBatch(*axes)
         if carries:
             axes = axes._replace(initial=0)
-        members = vmap(loss_of, in_dims=(0, axes, 0 if masks and own_masks else None))
+        in_dims = (0, axes, 0 if masks and own_masks else None, axes.targets if count > 1 else None)
+        members = vmap(loss_of, in_dims=in_dims)
         leaves = {name: values.detach().requires_grad_() for name, values in parameters.items()}
         # Members do not depend on each other, so the gradient of their sum is each one's own. `torch.func.grad` inside
         # vmap gives the same and takes a quarter longer.
-        with TakenApart() if recurrent else nullcontext():
-            losses, ended = members(leaves, batch, masks)
-        found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
-        carried = {name: state.detach() for name, state in ended.items()}
-        return dict(zip(leaves, found, strict=True)), losses.detach(), carried
+        total: list[Tensor] = []
+        losses, carried = torch.zeros(()), {}
+        for part in _parts(batch, own_batches, count):
+            with TakenApart() if recurrent else nullcontext():
+                share, ended = members(leaves, part, masks, whole_of(training, batch))
+            found = torch.autograd.grad(share.sum(), list(leaves.values()), materialize_grads=True)
+            total = [one + two for one, two in zip(total, found, strict=True)] if total else list(found)
+            losses = losses + share.detach()
+            carried = {name: state.detach() for name, state in ended.items()}
+        return dict(zip(leaves, total, strict=True)), losses, carried
 
     return apply
+
+
+def _parts(batch: TensorBatch, own_batches: bool, count: int) -> Iterator[TensorBatch]:
+    """The parts of a batch, or of every member's."""
+    if count == 1:
+        yield batch
+        return
+    axis = 1 if own_batches else 0
+    size = batch.inputs.shape[axis] // count
+    for number in range(count):
+        yield rows(batch, slice(number * size, (number + 1) * size), axis)
 
 
 def _member_logits(model: Model) -> Callable[[Stacked, TensorBatch], Tensor]:
@@ -190,8 +213,14 @@ def _without_packing(model: Model) -> None:
 
 
 def clip_members(spec: Clipping | None, gradients: Stacked) -> None:
-    """Scale each member's gradients by its own norm. `torch.nn.utils.clip_grad_norm_` would take one norm of all."""
+    """Limit each gradient, then scale each member's by its own norm: `torch.nn.utils.clip_grad_norm_` would take one
+    norm of all."""
     if spec is None:
+        return
+    if spec.max_value is not None:
+        for gradient in gradients.values():
+            gradient.clamp_(-spec.max_value, spec.max_value)
+    if spec.max_norm is None:
         return
     norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients.values()])
     factors = (spec.max_norm / (torch.linalg.vector_norm(norms, dim=0) + spec.epsilon)).clamp(max=1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from spec.errors import Unsupported
@@ -14,7 +14,7 @@ from spec.experiment import Experiment
 from spec.framework import MaskSource, Replay, Settings, Trajectory
 from spec.models import Embedding, keep_masks
 from spec.parameters import Parameters, check, generator_for, seed_for
-from spec.tasks import Batch
+from spec.tasks import Batch, rows
 from spec.training import SGD, State, Training
 from torch_impl import optimizer as optimizers
 from torch_impl.arrays import to_tensor
@@ -44,7 +44,7 @@ def train(
     with computing(settings, experiment):
         model = build(experiment.model, state.parameters, settings)
         compile_model(model, settings)
-        optimizer = optimizers.make(training.optimizer, model)
+        optimizer = optimizers.make(training, dict(model.named_parameters()))
         optimizers.load_slots(optimizer, model, state.slots, state.step)
         evaluation_batch = to_tensors(experiment.evaluation_batch(settings.precision), settings)
         step = state.step
@@ -65,10 +65,8 @@ def train(
                     batch = to_tensors(arrays, settings)
                 if carried:
                     batch = going_on(batch, carried, to_tensor(rows[len(losses)], device=batch.inputs.device))
-                with mode(model, dropout_of(experiment, arrays, seed, step, masks)):
-                    optimizer.zero_grad()
-                    loss = cross_entropy(training.loss, model(batch), batch.targets)
-                    loss.backward()
+                optimizer.zero_grad()
+                loss = backward(training, model, batch, dropout_of(experiment, arrays, seed, step, masks))
                 # Numbers from here on: no step's gradient reaches into the one before.
                 carried = {name: ended.detach() for name, ended in (model.ended or {}).items()}
                 descend(training, model, optimizer, step)
@@ -92,10 +90,42 @@ def train(
         )
 
 
+def backward(
+    training: Training, model: Model, batch: TensorBatch, dropout: dict[str, np.ndarray] | int
+) -> Float[Tensor, ""]:
+    """The batch's loss, whose gradient is added to those that the model holds, part by part."""
+    size = len(batch.inputs) // training.accumulate
+    total = batch.inputs.new_zeros((), dtype=next(model.parameters()).dtype)
+    for number in range(training.accumulate):
+        part = slice(number * size, (number + 1) * size)
+        with mode(model, dropout_in(training, dropout, number, part)):
+            share = rows(batch, part) if training.accumulate > 1 else batch
+            loss = cross_entropy(training.loss, model(share), share.targets, whole_of(training, batch))
+            loss.backward()
+        total += loss.detach()
+    return total
+
+
+def whole_of(training: Training, batch: TensorBatch) -> Tensor | None:
+    """The targets by which each part's losses are divided; None where there is one part."""
+    return batch.targets if training.accumulate > 1 else None
+
+
+def dropout_in(
+    training: Training, dropout: dict[str, np.ndarray] | int, number: int, part: slice
+) -> dict[str, np.ndarray] | int:
+    """The masks of a part: its rows of the whole batch's, or a seed of its own for torch's."""
+    if training.accumulate == 1:
+        return dropout
+    if isinstance(dropout, int):
+        return seed_for(dropout, "part", number)
+    return {site: mask[part] for site, mask in dropout.items()}
+
+
 def descend(training: Training, model: Model, optimizer: torch.optim.Optimizer, step: int) -> None:
     """One optimizer step with the gradients that the model holds, clipping included."""
     for group in optimizer.param_groups:
-        group["lr"] = training.learning_rate(step)
+        group["lr"] = group["initial_lr"] * training.schedule.factor(step)
     optimizers.clip(training.clipping, model)
     optimizer.step()
 
@@ -105,7 +135,7 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
     training = experiment.training
     with computing(settings, experiment):
         model = build(experiment.model, parameters, settings)
-        optimizer = optimizers.make(training.optimizer, model)
+        optimizer = optimizers.make(training, dict(model.named_parameters()))
         trace: list[tuple[Parameters, Parameters]] = []
         for step, given in enumerate(gradients):
             check(experiment.model.parameters(), given, "gradients")
@@ -130,6 +160,11 @@ def _check_sparse(experiment: Experiment) -> None:
     if not isinstance(training.optimizer, SGD):
         name = type(training.optimizer).__name__
         raise Unsupported(f"training.optimizer.name: expected SGD beside a sparse embedding (torch), got {name}")
+    if decay := training.weight_decay("embedding.weight", 2):
+        raise Unsupported(
+            f"training.optimizer.weight_decay: expected 0 beside a sparse embedding (torch adds no dense decay to a "
+            f"sparse gradient), got {decay} for embedding.weight"
+        )
     if training.clipping is not None:
         raise Unsupported(
             "training.clipping: expected none beside a sparse embedding (torch has no norm of it), got one"

@@ -24,6 +24,8 @@ def vmaps(experiment: Experiment, settings: Settings) -> bool:
     """
     shared = settings.device == "cpu" and not getattr(experiment.model, "attention_dropout", 0.0)
     shared = shared and not (experiment.task.ragged and _minds_padding(experiment))
+    # Each part of a batch has masks by a seed of its own, and members have theirs drawn for whole batches.
+    shared = shared and not (experiment.model.has_dropout and experiment.training.accumulate > 1)
     return shared and bool(RECURRENCES) and hasattr(getattr(torch.backends, "mkldnn", None), "enabled")
 
 

@@ -1,5 +1,5 @@
-"""What rounding in every gradient can make of a trajectory under Adam. See crosscheck.bounds.trajectories for the
-derivation."""
+"""What rounding in every gradient can make of a trajectory under Adam and RMSprop. See crosscheck.bounds.trajectories
+for the derivation."""
 
 from typing import NamedTuple
 
@@ -9,10 +9,10 @@ from crosscheck.bounds import tolerances, trajectories
 from crosscheck.comparison import Arrays
 from crosscheck.subject import Subject
 from spec.framework import Precision
-from spec.tasks import IGNORED
-from spec.training import SGD, Training
+from spec.training import SGD, RMSprop, Training
 
-AVERAGE, SQUARE = "exp_avg", "exp_avg_sq"
+SQUARES = ("exp_avg_sq", "square_avg")
+LARGEST = "max_exp_avg_sq"
 
 
 class Noise(NamedTuple):
@@ -23,18 +23,34 @@ class Noise(NamedTuple):
 
     def slot(self, slot: str, first: Arrays, name: str) -> np.ndarray:
         """How far it can move each element of a parameter's slot by each step, (steps, *shape)."""
-        square = first[f"slots/{name}.{SQUARE}"]
+        square = first[f"slots/{name}.{self._square}"]
+        if slot == "momentum_buffer":
+            return trajectories.rmsprop(self.training, square, self.noise)
         dm, dv = trajectories.moments(self.training, square, self.noise)
-        return np.broadcast_to(dm, dv.shape) if slot == AVERAGE else dv
+        if slot == LARGEST:
+            return np.maximum.accumulate(dv, axis=0)
+        return dv if slot in SQUARES else np.broadcast_to(dm, dv.shape)
 
     def parameter(self, first: Arrays, second: Arrays, name: str) -> np.ndarray:
         """How far it can move each element by each step, (steps, *shape); nowhere what never had a gradient."""
-        slots = [f"slots/{name}.{slot}" for slot in (AVERAGE, SQUARE)]
+        training = self.training
+        slots = {slot: f"slots/{name}.{slot}" for slot in training.optimizer.slots}
         shape = first[f"parameters/{name}"].shape
-        if any(slot not in side or side[slot].shape != shape for side in (first, second) for slot in slots):
+        if any(slot not in side or side[slot].shape != shape for side in (first, second) for slot in slots.values()):
             return np.zeros(shape)
-        idle = (first[slots[1]] == 0) & (second[slots[1]] == 0)
-        return np.where(idle, 0.0, trajectories.adam(self.training, first[slots[0]], first[slots[1]], self.noise))
+        square = slots[self._square]
+        idle = (first[square] == 0) & (second[square] == 0)
+        if isinstance(training.optimizer, RMSprop):
+            steps = trajectories.rmsprop(training, first[square], self.noise)
+            moved = trajectories.scaled(training, steps, name)
+        else:
+            under = first[slots.get(LARGEST, square)]
+            moved = trajectories.adam(training, first[slots["exp_avg"]], under, self.noise, name)
+        return np.where(idle, 0.0, moved)
+
+    @property
+    def _square(self) -> str:
+        return next(slot for slot in self.training.optimizer.slots if slot in SQUARES)
 
 
 def of(subject: Subject, precision: Precision, seed: int, first: Arrays) -> Noise | None:
@@ -46,20 +62,36 @@ def of(subject: Subject, precision: Precision, seed: int, first: Arrays) -> Nois
     if isinstance(training.optimizer, SGD):
         return None
     for parameter in table:
-        expected |= {f"slots/{parameter.name}.{slot}": (steps, *parameter.shape) for slot in (AVERAGE, SQUARE)}
-        expected |= {f"parameters/{parameter.name}": (steps, *parameter.shape)}
+        names = [f"slots/{parameter.name}.{slot}" for slot in training.optimizer.slots]
+        expected |= dict.fromkeys([*names, f"parameters/{parameter.name}"], (steps, *parameter.shape))
     if any(name not in first or first[name].shape != shape for name, shape in expected.items()):
         return None
-    losses = first["loss"] / (1 if training.loss.reduction == "mean" else _asked(subject, precision, seed, steps))
     unit = float(np.finfo(precision).eps)
-    errors = trajectories.errors(losses, unit)
-    found = [trajectories.gradients(training, first[f"slots/{p.name}.{AVERAGE}"], errors) for p in table]
+    errors = _errors(subject, precision, seed, first["loss"], unit)
+    kept = training.optimizer.slots[0]
+    found = [trajectories.gradients(training, first[f"slots/{p.name}.{kept}"], errors) for p in table]
     largest = np.max([array.reshape(steps, -1).max(axis=1, initial=0.0) for array in found], axis=0)
     return Noise(training, tolerances.ROUNDINGS * unit * largest)
 
 
-def _asked(subject: Subject, precision: Precision, seed: int, steps: int) -> np.ndarray:
-    """How many targets each step's loss is the sum of, (steps,): fewer where sequences are shorter."""
-    at = range(steps if subject.has_drawn_batches else 1)
-    counts = [int((subject.batch(seed, step, precision).targets != IGNORED).sum()) for step in at]
-    return np.broadcast_to(counts, steps)
+def _errors(subject: Subject, precision: Precision, seed: int, losses: np.ndarray, unit: float) -> np.ndarray:
+    """e_t, (steps,), of each step's loss: how far the probability of some target is at least from where its loss is
+    lowest.
+
+    Without smoothing as trajectories.errors has it. With it, the distance from the lowest loss is a mean of relative
+    entropies KL(q || p), q being the smoothed labels, none of which is below r = e / K times the least weight's share.
+    Where all p are at least r / 2, KL <= sum (p - q)^2 / p <= K max |p - q|^2 2 / r; else some |p - q| is r / 2.
+    """
+    loss, classes = subject.training.loss, subject.classes
+    at = range(len(losses) if subject.has_drawn_batches else 1)
+    targets = [subject.batch(seed, step, precision).targets for step in at]
+    least = np.broadcast_to([loss.least(each, classes) for each in targets], len(losses))
+    if loss.reduction == "sum":
+        divisors = np.broadcast_to([loss.divisor(each) or 1.0 for each in targets], len(losses))
+    else:
+        divisors = np.ones(len(losses))
+    if not loss.label_smoothing:
+        return trajectories.errors(losses / divisors, unit)
+    smallest = loss.label_smoothing / classes / loss.uneven
+    above = np.maximum(np.where(np.isfinite(losses), losses, 0.0) - least, 0.0) / divisors / loss.uneven
+    return np.maximum(np.minimum(smallest / 2, np.sqrt(above * smallest / (2 * classes))), unit)

@@ -34,6 +34,10 @@ steps, times the learning rates, bounds the element; decay only shrinks it. That
 it is not multiplied by FACTOR. It is derived from the slots, which are compared with their own envelopes or dm_t and
 (2 sqrt(v) + ds) ds. An element that never had a gradient on either side, exactly zero, is not given any of it.
 
+AMSGrad has the largest v so far in the place of v, and a maximum of two is no further apart than the two are: dv and ds
+are then the largest so far. RMSprop divides g itself, which is noise n, and its v is never corrected; with momentum
+those steps are added up as it adds them. Its g is read off two v, |g_t| = sqrt((v_t - alpha v_{t-1}) / (1 - alpha)).
+
 What is computed from parameters that are apart is apart too, and there the envelope knows nothing of such elements. So
 logits that are further apart than their bound may also be apart by as much as the reference's own logits are that are
 computed from either side's parameters (`crosscheck.bounds.explained_logits`); these are compared themselves.
@@ -52,7 +56,7 @@ import numpy as np
 from crosscheck.bounds import tolerances, zero_gradients
 from crosscheck.bounds.rounding_spread import FACTOR
 from spec.framework import Precision
-from spec.training import SGD, Training
+from spec.training import SGD, Adam, AdamW, RMSprop, Training
 
 
 def sizes(values: np.ndarray) -> np.ndarray:
@@ -84,51 +88,92 @@ def errors(losses: np.ndarray, unit: float) -> np.ndarray:
     return np.maximum(-np.expm1(-np.maximum(finite, 0.0)), unit)
 
 
-def gradients(training: Training, average: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """max over s <= t of |g_s| / e_s, (steps, *shape), of the first side's exp_avg of that shape.
+def gradients(training: Training, kept: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """max over s <= t of |g_s| / e_s, (steps, *shape), of the first side's first slot, of that shape.
 
-    g_t = (m_t - beta1 m_{t-1}) / (1 - beta1); after clipping, as the optimizer is given it.
+    g_t = (m_t - beta1 m_{t-1}) / (1 - beta1), and under RMSprop the same of g^2; after clipping, as the optimizer is
+    given it.
     """
-    assert not isinstance(training.optimizer, SGD)
-    beta = training.optimizer.beta1
-    m = np.where(np.isfinite(average), average, 0.0).astype(np.float64)
-    gradient = (m - beta * np.concatenate([np.zeros_like(m[:1]), m[:-1]])) / (1 - beta)
-    return np.maximum.accumulate(np.abs(gradient) / error.reshape(-1, *[1] * (m.ndim - 1)), axis=0)
+    optimizer = training.optimizer
+    assert not isinstance(optimizer, SGD)
+    slot = np.where(np.isfinite(kept), kept, 0.0).astype(np.float64)
+    if isinstance(optimizer, RMSprop):
+        gradient = np.sqrt(np.maximum(_entered(slot, optimizer.alpha), 0.0))
+    else:
+        gradient = _entered(slot, optimizer.beta1)
+    return np.maximum.accumulate(np.abs(gradient) / error.reshape(-1, *[1] * (slot.ndim - 1)), axis=0)
+
+
+def _entered(averages: np.ndarray, beta: float) -> np.ndarray:
+    """What each step brought into an exponential moving average that began at zero."""
+    before = np.concatenate([np.zeros_like(averages[:1]), averages[:-1]])
+    return (averages - beta * before) / (1 - beta)
 
 
 def moments(training: Training, square: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far noise in every gradient can move exp_avg, (steps, 1...), and exp_avg_sq, (steps, *shape), by each step.
+    """How far noise in every gradient can move exp_avg, (steps, 1...), and the squares, (steps, *shape), by each step.
 
-    square: the first side's exp_avg_sq. Neither is corrected for its start.
+    square: the first side's exp_avg_sq, or RMSprop's square_avg, which has no exp_avg beside it (0). Neither is
+    corrected for its start.
     """
     optimizer = training.optimizer
     assert not isinstance(optimizer, SGD)
+    first, second = (0.0, optimizer.alpha) if isinstance(optimizer, RMSprop) else (optimizer.beta1, optimizer.beta2)
     column = (len(noise), *[1] * (square.ndim - 1))
-    ds = np.sqrt(_moving(noise**2, optimizer.beta2).reshape(column))
+    ds = np.sqrt(_moving(noise**2, second).reshape(column))
     v = np.where(np.isfinite(square), np.abs(square), 0.0).astype(np.float64)
-    return _moving(noise, optimizer.beta1).reshape(column), (2 * np.sqrt(v) + ds) * ds
+    return _moving(noise, first).reshape(column), (2 * np.sqrt(v) + ds) * ds
 
 
-def adam(training: Training, average: np.ndarray, square: np.ndarray, noise: np.ndarray) -> np.ndarray:
+def adam(
+    training: Training, average: np.ndarray, square: np.ndarray, noise: np.ndarray, name: str | None = None
+) -> np.ndarray:
     """How far noise in every gradient can move each element by each step, (steps, *shape): see the module.
 
-    average, square: exp_avg and exp_avg_sq of the first side, (steps, *shape). noise: n_t, (steps,).
+    average, square: exp_avg and exp_avg_sq (under AMSGrad the largest) of the first side, (steps, *shape). noise: n_t,
+    (steps,). name: the parameter's, which may have a learning rate of its own.
     """
     optimizer = training.optimizer
-    assert not isinstance(optimizer, SGD)
+    assert isinstance(optimizer, Adam | AdamW)
     steps = len(noise)
     column = (steps, *[1] * (average.ndim - 1))
     count = np.arange(1, steps + 1)
     correction1, correction2 = ((1 - beta**count).reshape(column) for beta in (optimizer.beta1, optimizer.beta2))
     dm = _moving(noise, optimizer.beta1).reshape(column) / correction1
-    ds = np.sqrt(_moving(noise**2, optimizer.beta2).reshape(column) / correction2)
+    squared = _moving(noise**2, optimizer.beta2)
+    squared = np.maximum.accumulate(squared) if optimizer.amsgrad else squared
+    ds = np.sqrt(squared.reshape(column) / correction2)
     # A faulty side may have anything in its slots; what is not finite fails elsewhere.
     m, v = (np.where(np.isfinite(slot), slot, 0.0).astype(np.float64) for slot in (average, square))
     s = np.sqrt(np.abs(v) / correction2) + optimizer.epsilon
     moved = (dm + np.abs(m) / correction1 / s * ds) / np.maximum(s - ds, optimizer.epsilon)
     most = 2 * zero_gradients.largest_steps(training, steps).reshape(column)
-    rates = np.array([training.learning_rate(step) for step in range(steps)]).reshape(column)
-    return np.cumsum(rates * np.minimum(moved, most), axis=0)
+    return scaled(training, np.minimum(moved, most), name)
+
+
+def rmsprop(training: Training, square: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """How far noise in every gradient can move what RMSprop steps by, (steps, *shape): b, or without momentum a step
+    of learning rate 1. square: the first side's square_avg. noise: as in `adam`."""
+    optimizer = training.optimizer
+    assert isinstance(optimizer, RMSprop)
+    column = (len(noise), *[1] * (square.ndim - 1))
+    v = np.where(np.isfinite(square), np.abs(square), 0.0).astype(np.float64)
+    gradient = np.sqrt(np.maximum(_entered(v, optimizer.alpha), 0.0))
+    ds = np.sqrt(_moving(noise**2, optimizer.alpha)).reshape(column)
+    s = np.sqrt(v) + optimizer.epsilon
+    moved = (noise.reshape(column) + gradient / s * ds) / np.maximum(s - ds, optimizer.epsilon)
+    moved = np.minimum(moved, 2 / np.sqrt(1 - optimizer.alpha))
+    kept, found = np.zeros_like(moved[0]), []
+    for step in moved:
+        kept = optimizer.momentum * kept + step
+        found.append(kept)
+    return np.array(found)
+
+
+def scaled(training: Training, moved: np.ndarray, name: str | None) -> np.ndarray:
+    """How far steps of learning rate 1 that are off by so much, (steps, *shape), move a parameter by each step."""
+    rates = np.array([training.learning_rate(step, name) for step in range(len(moved))])
+    return np.cumsum(rates.reshape(-1, *[1] * (moved.ndim - 1)) * moved, axis=0)
 
 
 def within_horizon(bounds: np.ndarray, size: np.ndarray) -> np.ndarray:

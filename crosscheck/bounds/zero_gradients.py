@@ -5,8 +5,8 @@ it makes full steps of noise. After a few steps two honest sides hold different 
 difference would mean anything. So these rows, and no others, are judged like this instead:
 
 1. gradients: on both sides each such element must be zero up to the rounding of the other gradients.
-2. trajectory under Adam and AdamW: their values and slots are left out of the comparison, and each side's own drift
-   |p_t - p_0| must stay within what the optimizer can do at most, whatever the gradients are (`largest_drift`).
+2. trajectory under Adam, AdamW and RMSprop: their values and slots are left out of the comparison, and each side's own
+   drift |p_t - p_0| must stay within what the optimizer can do at most, whatever the gradients are (`largest_drift`).
    Losses, logits and every other parameter are compared as always: the model's output does not depend on these rows.
 3. trajectory under SGD: nothing is left out, since SGD does not blow up noise.
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from crosscheck.comparison import Comparison, Place
 from spec.parameters import Parameter
-from spec.training import SGD, AdamW, Training
+from spec.training import SGD, RMSprop, Training
 
 ROUNDING = 1e-3
 """Share by which a drift may exceed its limit: float32 rounds 1 - beta2^t (0.001 at first) by up to 6e-5 of itself."""
@@ -60,7 +60,7 @@ def drift(
     """Rule 2: each side's drift from the start, (steps, *shape), within what the optimizer can do at most."""
     free = ~_kept(parameter)
     drifts = [np.abs(side[:, free] - start[free]).max(axis=1) for side in (first, second)]
-    allowed = largest_drift(training, float(np.abs(start[free]).max()), len(first)) * (1 + ROUNDING)
+    allowed = largest_drift(training, parameter, float(np.abs(start[free]).max()), len(first)) * (1 + ROUNDING)
     at = int((np.maximum(*drifts) / allowed).argmax())
     values = (float(drifts[0][at]), float(drifts[1][at]))
     note = f"drift from the start by step {at}; its exact gradient is zero"
@@ -68,23 +68,26 @@ def drift(
     return place.limited(rows(parameter), values, float(np.max(values)), float(allowed[at]), elements, note)
 
 
-def largest_drift(training: Training, start: float, steps: int) -> np.ndarray:
-    """The furthest from `start` that Adam or AdamW can have moved an element after each step, by any gradients.
+def largest_drift(training: Training, parameter: Parameter, start: float, steps: int) -> np.ndarray:
+    """The furthest from `start` that an element of `parameter` can have been moved after each step, by any gradients.
 
-    By Cauchy and Schwarz, with m and v the moving averages of g and g^2 over t steps,
+    Under Adam, by Cauchy and Schwarz, with m and v the moving averages of g and g^2 over t steps,
 
         |m| = (1 - beta1) |sum beta1^k g_k| <= (1 - beta1) sqrt(sum (beta1^2 / beta2)^k) sqrt(sum beta2^k g_k^2)
             = (1 - beta1) sqrt(sum over k < t of (beta1^2 / beta2)^k) sqrt(v / (1 - beta2))
 
     so a step is at most learning_rate r_t, with r_t = |m / (1 - beta1^t)| / sqrt(v / (1 - beta2^t)) at its largest:
-    1 at first, 7.3 in the end for 0.9 and 0.999. AdamW adds learning_rate weight_decay |p|.
+    1 at first, 7.3 in the end for 0.9 and 0.999. AMSGrad divides by no less. AdamW adds learning_rate weight_decay |p|.
+
+    RMSprop divides g by at least sqrt(v) >= sqrt(1 - alpha) |g|, and its momentum adds such quotients up:
+    r_t = (1 + momentum + ... + momentum^(t-1)) / sqrt(1 - alpha).
     """
-    optimizer = training.optimizer
-    decay = optimizer.weight_decay if isinstance(optimizer, AdamW) else 0.0
+    decay = training.weight_decay(parameter.name, len(parameter.shape))
     moved, drifts = 0.0, []
     for step, largest in enumerate(largest_steps(training, steps)):
         shrinking = decay * (start + moved) if decay else 0.0  # 0 times an infinite drift would be NaN.
-        moved += training.learning_rate(step) * (largest + shrinking)
+        rate = training.learning_rate(step, parameter.name)
+        moved += rate * (largest + shrinking) if rate else 0.0
         drifts.append(moved)
     return np.array(drifts)
 
@@ -93,6 +96,9 @@ def largest_steps(training: Training, steps: int) -> np.ndarray:
     """The r_t of `largest_drift`, (steps,): the largest that each step can be, in learning rates."""
     optimizer = training.optimizer
     assert not isinstance(optimizer, SGD)
+    if isinstance(optimizer, RMSprop):
+        kept = np.cumsum(optimizer.momentum ** np.arange(steps))
+        return kept / math.sqrt(1 - optimizer.alpha)
     ratio = optimizer.beta1**2 / optimizer.beta2 if optimizer.beta2 else math.inf if optimizer.beta1 else 0.0
     series, found = 0.0, []
     for step in range(steps):

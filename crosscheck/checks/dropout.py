@@ -25,7 +25,7 @@ from spec.dropout import DropoutSite
 from spec.errors import Unsupported
 from spec.framework import Framework, Precision, Settings, Side
 from spec.parameters import Parameters, generator_for
-from spec.tasks import IGNORED, Batch
+from spec.tasks import Batch
 from spec.training import SGD, ConstantSchedule, initial_state
 
 NAME: str = "dropout"
@@ -228,11 +228,10 @@ def _slopes(
     side, bound = place.sides[0], tolerances.FORWARD[place.precision]
     logits, loss = arrays[f"logits/{PARTS[0]}"], arrays[f"gradients/{LOSS}"]
     # A loss is what is left of logits, and a mean or a sum of many; a gradient, of a probability less one or none.
-    asked = int((batch.targets != IGNORED).sum())
-    summed = subject.training.loss.reduction == "sum"
+    recipe = subject.training.loss
     with np.errstate(invalid="ignore"):
-        expected = np.array([subject.training.loss.value(logits.astype(np.float64), batch.targets)])
-    floor = (asked if summed else 1) * tolerances.largest(logits, np.array(bound.floor))
+        expected = np.array([recipe.value(logits.astype(np.float64), batch.targets)])
+    floor = recipe.slope(batch.targets) * tolerances.largest(logits, np.array(bound.floor))
     here = place.within(side, "gradients of a seed", "forward of it")
     yield here.close("loss of a seed", loss, expected.astype(place.precision), bound=bound.relative, floor=floor)
     if any(np.isnan(mask).any() for mask in masks.values()):
@@ -244,7 +243,7 @@ def _slopes(
     }
     exact = subject.reference.slopes(subject, start, batch, Settings(precision="float64"), signs, masks)
     found = {name: arrays[f"gradients/{name}"] for name in start}
-    largest = tolerances.largest(*found.values(), np.array(1.0 if summed else 1.0 / asked))
+    largest = tolerances.largest(*found.values(), np.array(recipe.share(batch.targets)))
     here = place.against(side, equations.EXACT)
     for name, direction in signs.items():
         if found[name].shape != direction.shape:

@@ -12,7 +12,6 @@ from crosscheck.request import Request
 from crosscheck.subject import Subject
 from spec.framework import Framework, Precision, Settings, Side
 from spec.points import CLEAN, INPUTS, PERMUTED, Point
-from spec.tasks import IGNORED
 
 NAME: str = "gradients"
 QUESTION: str = "do the loss and its gradients agree, at random points and where everything is exactly zero?"
@@ -78,9 +77,10 @@ def _judge(place: Place, point: Point, where: str, recorded: Arrays, one: Arrays
     found: list[Comparison] = []
     table = {parameter.name: parameter for parameter in point.subject.parameters()}
     largest = tolerances.largest(*(side.get(name) for name in table for side in (one, two)))
-    asked = int((point.batch.targets != IGNORED).sum())
-    # The loss's gradient by all logits is 1 for a mean, and 1 for each target of a sum.
-    by_logits = 1 if point.subject.training.loss.reduction == "mean" else asked
+    loss = point.subject.training.loss
+    asked = int(loss.asked(point.batch.targets).sum())
+    # The loss's gradient by all logits is 1 for a mean, and 1 for each target of a sum; more where targets weigh more.
+    by_logits = loss.slope(point.batch.targets)
     for name, shape in shapes(point).items():
         envelope = sample_points.measured(point, name, recorded)
         here, there = one.get(name), two.get(name)

@@ -91,12 +91,13 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     sets = draw(subject, place.case, Request(place.precision, "cpu", place.seed))
     found, expected = [], []
     for name, given in sets.items():
-        asked = given.targets != IGNORED
-        # A loss is what is left of logits. A probability is of order 1, and its share in a mean one of those asked.
-        share = 1.0 if subject.training.loss.reduction == "sum" else 1.0 / asked.sum()
+        loss = subject.training.loss
+        asked = loss.asked(given.targets)
+        # A loss is what is left of logits. A probability is of order 1, and its share in a mean that of its weight.
+        weight = loss.heaviest if loss.reduction == "sum" else loss.uneven
         sizes = {
-            "loss": tolerances.largest(given.logits[asked], np.array(tolerances.ENTERED)),
-            "gradient": float(share),
+            "loss": weight * tolerances.largest(given.logits[asked], np.array(tolerances.ENTERED)),
+            "gradient": loss.share(given.targets),
         }
         for tensor, shape in (("loss", (1,)), ("gradient", given.logits.shape)):
             key = _key(name, tensor)

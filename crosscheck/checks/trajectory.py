@@ -305,7 +305,7 @@ def _tensors(
             continue
         bounds, measured = np.zeros(steps), first[rounding_spread.PREFIX + name]
         if _fits(first.get(name), shape) and _fits(measured, (steps,)):
-            decays = training.decays and not suffix
+            decays = not suffix and training.weight_decay(parameter.name, len(parameter.shape)) > 0
             bounds = trajectories.allowed(measured, trajectories.sizes(first[name]), place.precision, decays)
             if noise is not None:
                 bounds = bounds.reshape(steps, *[1] * len(parameter.shape))

@@ -15,7 +15,7 @@ from crosscheck.subject import Subject
 from spec.errors import Unsupported
 from spec.framework import Precision, Settings
 from spec.parameters import Parameters, generator_for
-from spec.training import SGD, Adam, AdamW, State, initial_state
+from spec.training import SGD, Adam, AdamW, RMSprop, State, initial_state
 
 STEP_ROUNDINGS = 16
 """Roundings of an optimizer's step: of a decay, a slot, two corrections, a root, a quotient, the rate and a difference,
@@ -87,7 +87,7 @@ def at_step(
         found["loss"] = measure(arrays["loss"][step], expected, rounding(expected, precision), precision)
         spread = _spread(gradients, precision, 1.0 if only is None else FROM_FEW)
         taken = subject
-        if only is not None and subject.training.clipping is not None:
+        if only is not None and subject.training.clipping is not None and subject.training.clipping.max_norm:
             factor = _clipped_by(subject, handed, before, state_after(handed, arrays, step))
             gradients, spread = ({n: factor * value for n, value in each.items()} for each in (gradients, spread))
             taken = subject.with_training(msgspec.structs.replace(subject.training, clipping=None))
@@ -130,6 +130,9 @@ def _clipped_by(subject: Subject, handed: Given, before: State, after: State) ->
     """
     clipping, settings = subject.training.clipping, Settings("float64")
     assert clipping is not None
+    assert clipping.max_norm is not None
+    if clipping.max_value is not None:
+        raise Unsupported("clipping needs all gradients: what is limited one by one is not parallel to them")
     direction = _direction(subject, handed, before, after)
     size = np.sqrt(sum(np.sum(np.square(value)) for value in direction.values()))
     if not np.isfinite(size):
@@ -141,18 +144,37 @@ def _clipped_by(subject: Subject, handed: Given, before: State, after: State) ->
 
 
 def _direction(subject: Subject, handed: Given, before: State, after: State) -> Parameters:
-    """What a side added to its averages or, without any, took off its parameters: its gradients, times a factor."""
-    match subject.training.optimizer:
-        case Adam(beta1=share) | AdamW(beta1=share):
-            slot = "exp_avg"
-        case SGD(momentum=share) if share:
-            slot = "momentum_buffer"
+    """What a side added to its averages or, without any, took off its parameters: its gradients, times a factor.
+
+    Raises Unsupported where a learning rate of zero leaves no trace of them.
+    """
+    training = subject.training
+    # Rows of an embedding may be rescaled before the step.
+    still = {name: np.zeros_like(value) for name, value in before.parameters.items()}
+    begun = subject.reference.advance(subject, before, still, handed.seed, Settings("float64"))
+
+    def taken_off(name: str) -> np.ndarray:
+        """Without its learning rate."""
+        rate = training.learning_rate(before.step, name)
+        if not rate:
+            raise Unsupported(f"clipping needs all gradients, and {name} has a learning rate of zero")
+        return (begun.parameters[name] - after.parameters[name]) / rate
+
+    def added(name: str, slot: str) -> np.ndarray:
+        """Beyond what a step without gradients leaves there, of a decay for instance."""
+        return after.slots[f"{name}.{slot}"] - begun.slots[f"{name}.{slot}"]
+
+    match training.optimizer:
+        case Adam() | AdamW():
+            return {name: added(name, "exp_avg") for name in before.parameters}
+        case SGD(momentum=momentum) if momentum:
+            return {name: added(name, "momentum_buffer") for name in before.parameters}
+        case RMSprop(epsilon=epsilon, momentum=momentum):
+            roots = {name: np.sqrt(after.slots[f"{name}.square_avg"]) + epsilon for name in before.parameters}
+            find = (lambda name: added(name, "momentum_buffer")) if momentum else taken_off
+            return {name: root * find(name) for name, root in roots.items()}
         case _:
-            # Rows of an embedding may be rescaled before the step.
-            still = {name: np.zeros_like(value) for name, value in before.parameters.items()}
-            begun = subject.reference.advance(subject, before, still, handed.seed, Settings("float64")).parameters
-            return {name: begun[name] - value for name, value in after.parameters.items()}
-    return {name: after.slots[f"{name}.{slot}"] - share * before.slots[f"{name}.{slot}"] for name in before.parameters}
+            return {name: taken_off(name) for name in before.parameters}
 
 
 def at_which_they_differ(

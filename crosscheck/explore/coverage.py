@@ -68,6 +68,8 @@ def taken(experiment: Experiment) -> Iterator[tuple[str, str]]:
     for name, field, value in _fields(experiment):
         if isinstance(value, dict) and "name" not in value:
             yield f"{name}.{field.name}", "given"
+        elif isinstance(value, list | tuple):
+            yield f"{name}.{field.name}", f"{len(value)} given"
         else:
             yield f"{name}.{field.name}", _text(value)
 
@@ -124,7 +126,8 @@ def _everything() -> Iterator[tuple[str, Field, tuple[str, ...]]]:
             continue
         seen.add(record.cls)
         for field in fields.fields(record):
-            inner = [choice.type for choice in field.choices if isinstance(choice.type, inspect.StructType)]
+            parts = [fields.item(choice) or choice for choice in field.choices]
+            inner = [part.type for part in parts if isinstance(part.type, inspect.StructType)]
             yield fields.name_of(record), field, tuple(fields.name_of(kind) for kind in inner)
             waiting += inner
 

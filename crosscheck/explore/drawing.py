@@ -134,6 +134,9 @@ class _Drawing:
                 if chosen is not None and isinstance(chosen.type, inspect.StructType):
                     # It was tried in its simplest form; which it takes is drawn.
                     value = self.record(chosen.type)
+                if isinstance(value, list):
+                    item = next(inner for c in field.choices if (inner := fields.item(c))) if field else None
+                    value = [self._value(item, {}) for _ in value] if item else value
                 # A vocabulary that the spec asks for is no size that others are to coincide with.
                 if isinstance(value, int) and not isinstance(value, bool) and value not in _asked(raw, where):
                     self._sizes.append(value)
@@ -184,6 +187,11 @@ class _Drawing:
                 case inspect.StrType():
                     # Texts are drawn right at once.
                     pass
+                case inspect.VarTupleType():
+                    item = fields.item(choice)
+                    assert item is not None
+                    sizes = {1, *(size for size in self._sizes if size in LENGTHS)}
+                    found += [[simplest._value(item, {})] * size for size in sorted(sizes)]
                 case _:
                     found += _usual(choice)
                     found += [] if often else [*self._permitted(choice), *_rare(choice)]
@@ -196,7 +204,8 @@ class _Drawing:
         """A field's value. record: what has been drawn of its record so far."""
         choices = field.choices
         has_default = field.default is not msgspec.NODEFAULT and not _is_record(field)
-        if has_default and len(choices) == 1 and len(_usual(choices[0])) > 1 and self._choose(2) == 0:
+        one = choices[0] if has_default and len(choices) == 1 else None
+        if one and (fields.item(one) or len(_usual(one)) > 1) and self._choose(2) == 0:
             return field.default
         choice = self._one(choices)
         match choice.type:
@@ -206,11 +215,20 @@ class _Drawing:
                 return self._text(choice, record)
             case inspect.NoneType():
                 return None
+            case inspect.VarTupleType():
+                return self._list(choice)
         usual = [value for value in _usual(choice) if not (has_default and _same(value, field.default))]
         value = self._seldom([*usual, *self._coincidences(choice)] or [field.default], _rare(choice))
         if isinstance(choice.type, inspect.IntType):
             self._sizes.append(value)
         return value
+
+    def _list(self, field: Field) -> list[Any]:
+        """One item or two, or as many as some size that is there already."""
+        item = fields.item(field)
+        assert item is not None, field.name
+        count = self._one([1, 2, *(size for size in self._sizes if size in LENGTHS)])
+        return [self._value(item, {}) for _ in range(count)]
 
     def _text(self, field: Field, record: Raw) -> str:
         said = field.typical

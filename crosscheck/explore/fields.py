@@ -42,6 +42,12 @@ class Field:
         return str(tag) if tag is not None else None
 
 
+def item(field: Field) -> Field | None:
+    """What the items of a list may be; None where the field is no list."""
+    kind = field.type
+    return _field(field.name, kind.item_type, said=field.typical) if isinstance(kind, inspect.VarTupleType) else None
+
+
 def fields(record: inspect.StructType) -> list[Field]:
     """Those of a record that are drawn, in its order."""
     if record.cls not in _known:
@@ -90,9 +96,12 @@ def records(raw: Raw) -> Iterator[tuple[str, inspect.StructType, Raw]]:
         yield name_of(record), record, values
         for field in fields(record):
             value = values.get(field.name)
-            kind = _record(field, value)
-            if isinstance(kind, inspect.StructType) and isinstance(value, dict):
-                yield from inner(kind, value)
+            of_list = [each for choice in field.choices if (each := item(choice)) is not None]
+            given = [(field, value)] if not isinstance(value, list | tuple) else [(of_list[0], one) for one in value]
+            for each, one in given:
+                kind = _record(each, one)
+                if isinstance(kind, inspect.StructType) and isinstance(one, dict):
+                    yield from inner(kind, one)
 
     yield from inner(experiment(), raw)
 
@@ -106,7 +115,7 @@ def _record(field: Field, value: Any) -> inspect.Type:
     return field.type
 
 
-def _field(name: str, kind: inspect.Type, default: Any, said: Typical | None = None) -> Field:
+def _field(name: str, kind: inspect.Type, default: Any = msgspec.NODEFAULT, said: Typical | None = None) -> Field:
     """A field without its annotations: the outermost that says something counts."""
     while isinstance(kind, inspect.Metadata):
         said = typical.of(kind.extra) or said

@@ -34,7 +34,7 @@ def ensemble_plot(experiment: Experiment, summary: Summary, arrays: Mapping[str,
         floor = experiment.outcome.loss_at_least
         left.axhline(floor, color=MARK, linewidth=1, linestyle="--", label=f"floor: {floor:.4g}")
     left.set_xlabel("step")
-    left.set_ylabel(f"training loss, cross-entropy ({experiment.training.loss.reduction})")
+    left.set_ylabel(f"training loss, {experiment.training.loss.words}")
     left.set_ylim(bottom=0)
     left.set_title(f"{summary.experiment}, {summary.implementation}, {summary.seeds} seeds", loc="left")
     left.legend(frameon=False)

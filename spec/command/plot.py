@@ -34,7 +34,7 @@ def loss_plot(experiment: Experiment, implementations: Sequence[str], seed: int,
         axes.axhline(floor, color=MARK, linewidth=1, linestyle="--", label=f"floor: {floor:.4g}")
     axes.set_title(f"{experiment.name}, {' then '.join(implementations)}, seed {seed}", loc="left")
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"cross-entropy ({experiment.training.loss.reduction})")
+    axes.set_ylabel(experiment.training.loss.words)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)

@@ -5,38 +5,48 @@ import numpy as np
 from spec.models import Embedding, Model
 from spec.parameters import Parameters
 from spec.tasks import Batch, valid_steps
-from spec.training import SGD, Adam, AdamW, Clipping, State, Training
+from spec.training import SGD, Adam, AdamW, Clipping, RMSprop, State, Training
 
 
 def step(training: Training, state: State, gradients: Parameters) -> State:
     """The state after one step with these gradients, clipping included."""
     gradients = clipped(training.clipping, gradients)
-    rate = training.learning_rate(state.step)
     parameters, slots = dict(state.parameters), dict(state.slots)
     for name, gradient in gradients.items():
         p = parameters[name]
+        rate, decay = training.learning_rate(state.step, name), training.weight_decay(name, p.ndim)
         match training.optimizer:
             case Adam(beta1=beta1, beta2=beta2, epsilon=epsilon) | AdamW(beta1=beta1, beta2=beta2, epsilon=epsilon):
                 t = state.step + 1
                 m = beta1 * slots[f"{name}.exp_avg"] + (1 - beta1) * gradient
                 v = beta2 * slots[f"{name}.exp_avg_sq"] + (1 - beta2) * gradient**2
-                if isinstance(training.optimizer, AdamW):
-                    p = p * (1 - rate * training.optimizer.weight_decay)
-                p = p - rate * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + epsilon)
                 slots[f"{name}.exp_avg"], slots[f"{name}.exp_avg_sq"] = m, v
-            case SGD(momentum=momentum):
-                b = gradient
+                if training.optimizer.amsgrad:
+                    v = slots[f"{name}.max_exp_avg_sq"] = np.maximum(slots[f"{name}.max_exp_avg_sq"], v)
+                p = p * (1 - rate * decay)
+                p = p - rate * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + epsilon)
+            case SGD(momentum=momentum, nesterov=nesterov):
+                b = gradient = gradient + decay * p if decay else gradient
                 if momentum:
-                    b = momentum * slots[f"{name}.momentum_buffer"] + gradient
-                    slots[f"{name}.momentum_buffer"] = b
+                    b = slots[f"{name}.momentum_buffer"] = momentum * slots[f"{name}.momentum_buffer"] + gradient
+                p = p - rate * (gradient + momentum * b if nesterov else b)
+            case RMSprop(alpha=alpha, epsilon=epsilon, momentum=momentum):
+                v = slots[f"{name}.square_avg"] = alpha * slots[f"{name}.square_avg"] + (1 - alpha) * gradient**2
+                b = gradient / (np.sqrt(v) + epsilon)
+                if momentum:
+                    b = slots[f"{name}.momentum_buffer"] = momentum * slots[f"{name}.momentum_buffer"] + b
                 p = p - rate * b
         parameters[name] = p
     return State(parameters, slots, state.step + 1)
 
 
 def clipped(clipping: Clipping | None, gradients: Parameters) -> Parameters:
-    """All gradients scaled together."""
+    """Each element by its value, and then all gradients scaled together."""
     if clipping is None:
+        return gradients
+    if clipping.max_value is not None:
+        gradients = {n: np.clip(gradient, -clipping.max_value, clipping.max_value) for n, gradient in gradients.items()}
+    if clipping.max_norm is None:
         return gradients
     norm = np.sqrt(sum(np.sum(gradient**2) for gradient in gradients.values()))
     # Not `min`, which is 1 beside a NaN: a norm that is none must not be hidden.

@@ -143,6 +143,15 @@ def repeat(batch: Batch, times: int) -> Batch:
     return Batch(*arrays, initial=initial)
 
 
+def rows(batch: Any, part: slice, axis: int = 0) -> Any:
+    """Some sequences of a batch, or of a framework's own record of one; axis: which they are of all but the states."""
+    where = (slice(None),) * axis + (part,)
+    arrays = {n: None if a is None else a[where] for n, a in zip(batch._fields, batch[:4], strict=False)}
+    # The sequences are a state's last axis but one.
+    states = None if batch.initial is None else {name: state[..., part, :] for name, state in batch.initial.items()}
+    return batch._replace(**arrays, initial=states)
+
+
 def valid_steps(lengths: np.ndarray, time: int) -> np.ndarray:
     """True where a step belongs to its sequence, False where it is padding, (batch, time)."""
     return np.arange(time) < lengths[:, None]

@@ -20,7 +20,7 @@ class Spelling(Task, frozen=True, kw_only=True, tag_field="name"):
     """
 
     characters: Annotated[Characters, typical("eho", "ehlo", "ab", "abcde", "abcdefg", "abcdefghi")]
-    source: Annotated[Characters, typical(letters_of="characters")]
+    source: Annotated[Characters, typical(letters_of="characters")]  # pyright: ignore[reportIncompatibleMethodOverride]
     target: Annotated[Characters, typical(letters_of="characters", as_long_as="source")]
     encoding: Annotated[Literal["one-hot", "index"], typical("one-hot")]
     batch_size: Size = 1

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crosscheck.bounds import tolerances, trajectories
+from crosscheck.bounds import gradient_noise, tolerances, trajectories
 from crosscheck.checks import trajectory
 from crosscheck.comparison import Place
 from crosscheck.request import Request
 from spec.experiment import load, override
 from spec.parameters import generator_for
+from spec.reference import optimizer as equations
+from spec.training import initial_state
 from tests.crosscheck import fake_framework
 
 FAKE = Path(__file__).parent / "fake_framework.py"
@@ -146,6 +148,45 @@ def test_noise_in_the_gradients_moves_adam_no_further_than_derived(name: str, se
     assert np.all(np.abs(first[0] - second[0]) <= derived * (1 + 1e-9))
     # And it is a bound, not a licence: large gradients are not moved by noise.
     assert derived[-1, -1] < 1e-4 * optimizer.learning_rate * 50
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"name": "RMSprop", "learning_rate": 0.01},
+        {"name": "RMSprop", "learning_rate": 0.01, "alpha": 0.9, "momentum": 0.8, "epsilon": 1e-4},
+        {"name": "Adam", "learning_rate": 0.01, "beta2": 0.9, "amsgrad": True},
+    ],
+    ids=lambda recipe: f"{len(recipe)} {recipe['name']}",
+)
+def test_noise_in_the_gradients_moves_other_optimizers_no_further_than_derived(recipe: dict[str, Any], seed: int):
+    group = {"pattern": "*bias", "learning_rate": 0.03}
+    experiment = override(load("hello-gru"), training__optimizer=recipe, training__groups=[group])
+    training, name = experiment.training, "head.bias"
+    generator = generator_for(seed, "gradients")
+    # Gradients that fall in time, so that the largest squares are not the present ones.
+    fall = np.exp(-np.arange(40.0) / 10)[:, None]
+    gradients = fall * generator.normal(size=(40, 12)) * 10.0 ** np.arange(-11.0, 1.0)
+    noise = np.full(40, 1e-7)
+    runs = []
+    for side in (1, -1):
+        state, trace = initial_state(training.optimizer, {name: np.zeros(12)}), []
+        for moved in gradients + side * noise[:, None] * generator.uniform(-0.5, 0.5, gradients.shape):
+            state = equations.step(training, state, {name: moved})
+            trace.append(state)
+        slots = {f"slots/{slot}": np.array([at.slots[slot] for at in trace]) for slot in trace[0].slots}
+        runs.append({f"parameters/{name}": np.array([at.parameters[name] for at in trace]), **slots})
+    first, second = runs
+    bound = gradient_noise.Noise(training, noise)
+    for tensor in first:
+        slot = tensor.rpartition(".")[2] if tensor.startswith("slots/") else ""
+        derived = bound.slot(slot, first, name) if slot else bound.parameter(first, second, name)
+        assert np.all(np.abs(first[tensor] - second[tensor]) <= derived * (1 + 1e-9)), tensor
+        assert derived[-1, -1] < 1e-2 * np.abs(first[tensor]).max(), tensor
+    kept = first[f"slots/{name}.{training.optimizer.slots[0]}"]
+    read = trajectories.gradients(training, kept, np.ones(40))
+    assert read[:, -1] == pytest.approx(np.maximum.accumulate(np.abs(gradients[:, -1])), rel=1e-4)
 
 
 def follow(training: Any, gradients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,18 +3,24 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from crosscheck.bounds import zero_gradients
 from spec.experiment import load, override
 from spec.parameters import generator_for
-from spec.training import Training
+from spec.reference import optimizer as equations
+from spec.training import Training, initial_state
 
 RunCrosscheck = Callable[..., Any]
 Edit = Callable[..., str]
 
 MOVE = "        trace.append((parameters.copy(), slots))\n"
+
+
+ANY = load("hello-self-attention").model.parameters()[0]
+"""A parameter that no group has a rate or decay of its own for."""
 
 
 def adam(gradients: np.ndarray, training: Training, start: float) -> np.ndarray:
@@ -41,12 +47,12 @@ def test_no_gradients_drift_further_than_the_limit(name: str, seed: int):
     gradients = generator.choice([-1.0, 0.0, 1.0, 1e-3, 1e3], 100) * np.exp(generator.normal(size=100))
     gradients = np.abs(gradients) if seed % 2 else gradients
     drift = np.abs(adam(gradients, training, 0.7) - 0.7)
-    assert np.all(drift <= zero_gradients.largest_drift(training, 0.7, 100) * (1 + 1e-12))
+    assert np.all(drift <= zero_gradients.largest_drift(training, ANY, 0.7, 100) * (1 + 1e-12))
 
 
 def test_the_limit_of_a_step_is_reached():
     training = load("hello-self-attention").training
-    limit = np.diff(zero_gradients.largest_drift(training, 0.0, 50), prepend=0.0) / 0.01
+    limit = np.diff(zero_gradients.largest_drift(training, ANY, 0.0, 50), prepend=0.0) / 0.01
     assert limit[0] == pytest.approx(1.0)
     # Cauchy and Schwarz hold with equality for gradients that grow by beta2 / beta1 a step.
     worst = (0.999 / 0.9) ** np.arange(50.0)
@@ -56,12 +62,42 @@ def test_the_limit_of_a_step_is_reached():
 
 def test_the_limit_in_the_end_is_seven_learning_rates_a_step():
     training = load("hello-self-attention").training
-    assert np.diff(zero_gradients.largest_drift(training, 0.0, 10_000))[-1] == pytest.approx(0.01 * 7.27, rel=1e-3)
+    assert np.diff(zero_gradients.largest_drift(training, ANY, 0.0, 10_000))[-1] == pytest.approx(0.01 * 7.27, rel=1e-3)
+
+
+RECIPES = [
+    {"name": "RMSprop", "learning_rate": 0.01, "alpha": 0.9, "momentum": 0.8},
+    {"name": "RMSprop", "learning_rate": 0.01},
+    {"name": "AdamW", "learning_rate": 0.01, "weight_decay": 0.1, "amsgrad": True, "decayed": "matrices"},
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{len(recipe)} {recipe['name']}")
+def test_no_optimizer_drifts_further_than_the_limit(recipe: dict[str, Any]):
+    groups = [{"pattern": "*.bias", "learning_rate": 0.02}]
+    training = override(load("hello-self-attention"), training__optimizer=recipe, training__groups=groups).training
+    for parameter in (ANY, msgspec.structs.replace(ANY, name="some.bias", shape=(1,))):
+        reached = 0.0
+        for seed in range(6):
+            generator = generator_for(seed, "gradients")
+            gradients = generator.choice([-1.0, 0.0, 1.0, 1e-3, 1e3], 60) * np.exp(generator.normal(size=60))
+            gradients = np.abs(gradients) if seed % 2 else gradients
+            gradients = 3.0 ** np.arange(60.0) if seed == 5 else gradients
+            value = np.full((1,) * len(parameter.shape), 0.7)
+            state = initial_state(training.optimizer, {parameter.name: value})
+            drift = []
+            for gradient in gradients:
+                state = equations.step(training, state, {parameter.name: np.full(value.shape, gradient)})
+                drift.append(abs(float(state.parameters[parameter.name].sum()) - 0.7))
+            limit = zero_gradients.largest_drift(training, parameter, 0.7, 60)
+            assert np.all(np.array(drift) <= limit * (1 + 1e-12))
+            reached = max(reached, drift[-1] / limit[-1])
+        assert reached > 0.3  # No limit that anything keeps to.
 
 
 def test_an_optimizer_without_memory_of_sizes():
     experiment = override(load("hello-self-attention"), training__optimizer__beta2=0.0)
-    assert zero_gradients.largest_drift(experiment.training, 0.0, 3)[-1] == np.inf
+    assert zero_gradients.largest_drift(experiment.training, ANY, 0.0, 3)[-1] == np.inf
 
 
 @pytest.mark.parametrize(("size", "status"), [("1e-17", "same"), ("1e-8", "different")])

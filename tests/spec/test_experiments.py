@@ -102,7 +102,7 @@ def test_hash_is_the_same_in_every_process() -> None:
 CHOSEN = {
     "model.name", "model.cell", "model.readout", "model.nonlinearity", "model.activation", "model.positions",
     "model.inputs.name", "task.name", "task.encoding", "task.readout", "training.loss.name", "training.loss.reduction",
-    "training.optimizer.name", "training.schedule.name", "outcome.name",
+    "training.optimizer.name", "training.optimizer.decayed", "training.schedule.name", "outcome.name",
 }  # fmt: skip
 """Every key at which a name is chosen out of some; `model.positions` differs from model to model."""
 
@@ -207,7 +207,7 @@ def test_the_file_that_is_made_wrong_below_is_right() -> None:
         ("rate = 0.01", "rate = nan", "training.optimizer.learning_rate: expected float > 0.0, got nan"),
         ("rate = 0.01", "rate = inf", "training.optimizer.learning_rate: expected float <= 1.797"),
         ('"TransformerEncoder"', '"Transformer"', "model.name: expected one of EncoderDecoder, GRU, LSTM, "),
-        ('"Adam"', '"Adamax"', "training.optimizer.name: expected one of Adam, AdamW, SGD, got 'Adamax'"),
+        ('"Adam"', '"Adamax"', "training.optimizer.name: expected one of Adam, AdamW, RMSprop, SGD, got 'Adamax'"),
         ('"mean"', '"median"', "training.loss.reduction: expected one of mean, sum, got 'median'"),
         (
             'target = "ohlol"',

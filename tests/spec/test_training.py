@@ -6,17 +6,22 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from spec.experiment import load, override
+from spec.experiment import load, override, parse, to_toml
 from spec.parameters import draw
 from spec.tasks import IGNORED
 from spec.training import (
     SGD,
     Adam,
     AdamW,
+    AnyOptimizer,
     CannotLearn,
+    Cosine,
     CrossEntropy,
+    Group,
     Learns,
     LearnsSometimes,
+    RMSprop,
+    StepDecay,
     Walk,
     WarmUp,
     initial_state,
@@ -77,6 +82,53 @@ def test_warm_up_reaches_the_full_rate_and_stays() -> None:
     assert load("hello-gru").training.learning_rate(0) == 0.05
 
 
+def test_a_cosine_ends_where_it_says_and_stays() -> None:
+    half = (1 + math.cos(math.pi / 4)) / 2
+    last = [Cosine(5, "at the last step", 0.0).factor(step) for step in range(7)]
+    assert last == pytest.approx([1.0, half, 0.5, 1 - half, 0.0, 0.0, 0.0], abs=1e-15)
+    later = [Cosine(4, "one step later", 0.2).factor(step) for step in range(6)]
+    assert later == pytest.approx([1.0, 0.2 + 0.8 * half, 0.6, 1 - 0.8 * half, 0.2, 0.2], abs=1e-15)
+    warm = [Cosine(6, "one step later", 0.0, warm_up=2).factor(step) for step in range(7)]
+    assert warm == pytest.approx([0.5, 1.0, 1.0, half, 0.5, 1 - half, 0.0], abs=1e-15)
+    # A single step is the last one, and the first.
+    assert Cosine(1, "at the last step", 0.25).factor(0) == 0.25
+    assert Cosine(1, "one step later", 0.25).factor(0) == 1.0
+
+
+def test_a_staircase_falls_after_whole_flights() -> None:
+    assert [StepDecay(3, 0.5).factor(step) for step in range(7)] == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25]
+
+
+def test_parameters_have_the_rate_and_the_decay_of_their_first_group() -> None:
+    recipe = {"name": "AdamW", "learning_rate": 0.1, "weight_decay": 0.3, "decayed": "matrices"}
+    groups = [
+        {"pattern": "head.*", "learning_rate": 0.01},
+        {"pattern": "*bias*", "weight_decay": 0.2},
+        {"pattern": "rnn.weight_??_l0", "learning_rate": 0.0},
+    ]
+    schedule = {"name": "StepDecay", "every": 1, "gamma": 0.5}
+    experiment = override(
+        load("hello-gru"), training__optimizer=recipe, training__groups=groups, training__schedule=schedule
+    )
+    training = experiment.training
+    found = {
+        p.name: (training.full_rate(p.name), training.weight_decay(p.name, len(p.shape)))
+        for p in experiment.model.parameters()
+    }
+    assert found == {
+        "rnn.weight_ih_l0": (0.0, 0.3),
+        "rnn.weight_hh_l0": (0.0, 0.3),
+        "rnn.bias_ih_l0": (0.1, 0.2),
+        "rnn.bias_hh_l0": (0.1, 0.2),
+        "head.weight": (0.01, 0.3),
+        "head.bias": (0.01, 0.0),
+    }
+    assert training.learning_rate(2, "head.bias") == 0.0025
+    assert training.learning_rate(2) == training.learning_rate(2, "rnn.bias_ih_l0") == 0.025
+    assert parse(to_toml(experiment), experiment.name) == experiment
+    assert Group("*").learning_rate is None
+
+
 @pytest.mark.parametrize(
     ("optimizer", "slots"),
     [
@@ -84,9 +136,12 @@ def test_warm_up_reaches_the_full_rate_and_stays() -> None:
         (AdamW(0.1, 0.01), ("exp_avg", "exp_avg_sq")),
         (SGD(0.1, 0.9), ("momentum_buffer",)),
         (SGD(0.1), ()),
+        (Adam(0.1, amsgrad=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
+        (RMSprop(0.1), ("square_avg",)),
+        (RMSprop(0.1, momentum=0.9), ("square_avg", "momentum_buffer")),
     ],
 )
-def test_initial_state_has_a_zero_for_every_slot(optimizer: Adam | AdamW | SGD, slots: tuple[str, ...]) -> None:
+def test_initial_state_has_a_zero_for_every_slot(optimizer: AnyOptimizer, slots: tuple[str, ...]) -> None:
     parameters = draw(load("hello-gru").model.parameters(), 0, "float32")
     state = initial_state(optimizer, parameters)
     assert state.step == 0

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from crosscheck.explain.variant import Case, Variant, recipe
-from spec.training import SGD, AdamW
+from spec.training import SGD, RMSprop
 
 KNOWN: dict[str, tuple[float, ...]] = {
     "beta1": (0.9, 0.95, 0.0),
@@ -11,6 +11,7 @@ KNOWN: dict[str, tuple[float, ...]] = {
     "epsilon": (1e-8, 1e-7, 1e-6, 1e-5, 0.0),
     "weight_decay": (0.0, 1e-4, 4e-3, 1e-2),
     "momentum": (0.0, 0.9),
+    "alpha": (0.99, 0.9, 0.95),
     "learning_rate": (),
 }
 """Defaults of PyTorch, optax and Keras."""
@@ -21,6 +22,7 @@ WORDS = {
     "epsilon": "the optimizer's epsilon",
     "weight_decay": "the weight decay",
     "momentum": "the momentum",
+    "alpha": "the share that squares keep",
     "learning_rate": "the learning rate",
 }
 
@@ -29,10 +31,14 @@ def of_experiment(case: Case) -> Iterator[Variant]:
     if case.check != "optimizer":
         return
     spec = case.experiment.training.optimizer
+    decay = ("weight_decay",) if getattr(spec, "weight_decay", None) is not None else ()
     if isinstance(spec, SGD):
-        fields = ("momentum", "learning_rate")
+        # Without any decay, what decays is told beside the formula.
+        fields = ("momentum", *(decay if spec.weight_decay else ()), "learning_rate")
+    elif isinstance(spec, RMSprop):
+        fields = ("alpha", "epsilon", "momentum", "learning_rate")
     else:
-        fields = ("beta1", "beta2", "epsilon", *(("weight_decay",) if isinstance(spec, AdamW) else ()), "learning_rate")
+        fields = ("beta1", "beta2", "epsilon", *decay, "learning_rate")
     for field in fields:
         now = getattr(spec, field)
         make = _made(field, now)

@@ -8,6 +8,7 @@ import numpy as np
 
 from crosscheck.explain.variant import Case, Variant, recipe
 from spec.tasks import IGNORED
+from spec.training import CrossEntropy
 
 Values = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(logits (runs, ..., classes), targets (...)) -> losses (runs,)."""
@@ -96,12 +97,49 @@ def gradient_scaled(factor: Callable[[np.ndarray], float]) -> Callable:
     return lambda found, logits, targets, *_: found._replace(logits=found.logits * factor(targets))
 
 
+def _of_options(loss: CrossEntropy, classes: int) -> Iterator[Variant]:
+    """Where labels are smoothed, classes weighted or ignored."""
+    weights = np.ones(classes) if loss.class_weights is None else np.array(loss.class_weights)
+    unweighted = msgspec.structs.replace(loss, class_weights=None)
+
+    def divided(by_count: Callable[[np.ndarray], float]) -> Values:
+        summed = msgspec.structs.replace(loss, reduction="sum")
+        return lambda logits, targets: summed.values(logits, targets) / (by_count(targets) or 1.0)
+
+    def over_others(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        counted, share = loss.asked(targets), loss.label_smoothing / (classes - 1)
+        every = negative(logits)[:, counted] * weights
+        right = np.take_along_axis(every, targets[counted][None, :, None], axis=-1)[..., 0]
+        total = ((1 - loss.label_smoothing - share) * right + share * every.sum(-1)).sum(-1)
+        return total / (loss.divisor(targets) or 1.0) if loss.reduction == "mean" else total
+
+    if loss.label_smoothing:
+        yield recipe("labels were not smoothed", "PB86", loss__label_smoothing=0.0)
+        if classes > 1:
+            words = f"labels were smoothed by {loss.label_smoothing:g}, over the wrong classes alone"
+            yield Variant(words, "PB86", experiment=by(over_others))
+    if loss.class_weights is not None:
+        yield recipe("all classes had the same weight", "", loss__class_weights=None)
+        if loss.reduction == "mean":
+            words = "the weighted sum were divided by the number of targets, not by their weights"
+            yield Variant(words, "", experiment=by(divided(unweighted.divisor)))
+    if loss.ignore_index is not None:
+        yield recipe(f"class {loss.ignore_index} were not ignored", "PB83", loss__ignore_index=None)
+        if loss.reduction == "mean":
+            words = f"class {loss.ignore_index} were ignored, and counted in what the sum is divided by"
+            counted = msgspec.structs.replace(loss, ignore_index=None)
+            yield Variant(words, "PB83", experiment=by(divided(counted.divisor)))
+
+
 def of_experiment(case: Case) -> Iterator[Variant]:
     if case.check != "loss" and not (case.check == "gradients" and case.failure.tensor == "loss"):
         return
     reduction = case.experiment.training.loss.reduction
     other = {"mean": "sum", "sum": "mean"}[reduction]
     yield recipe(f"the losses were reduced by their {other} ({reduction} in the recipe)", "PB82", loss__reduction=other)
+    if case.experiment.training.loss != CrossEntropy(reduction):
+        yield from _of_options(case.experiment.training.loss, case.experiment.model.classes)
+        return
     formulas: list[tuple[str, str, Values]] = []
     if reduction == "mean":
         formulas += [

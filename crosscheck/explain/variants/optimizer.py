@@ -3,21 +3,24 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
-from crosscheck.explain.variant import Case, Variant
+from crosscheck.explain.variant import Case, Variant, recipe
 from spec.parameters import Parameters
 from spec.reference import optimizer
-from spec.training import SGD, AdamW, State, Training
+from spec.training import SGD, Adam, AdamW, RMSprop, State, Training
 
 Update = Callable[["Moments"], Any]
 
 
 class Moments(NamedTuple):
-    """Adam's, of one tensor. t: step, from 1. largest: the largest second moment so far."""
+    """Adam's, of one tensor. v: what the recipe takes for the second moment, present: the one of this step. t: step,
+    from 1. largest: the largest second moment so far."""
 
     m: np.ndarray
     v: np.ndarray
+    present: np.ndarray
     t: int
     beta1: float
     beta2: float
@@ -57,6 +60,10 @@ def largest(at: Moments) -> Any:
     return (at.m / (1 - at.beta1**at.t)) / (np.sqrt(at.largest / (1 - at.beta2**at.t)) + at.epsilon)
 
 
+def present(at: Moments) -> Any:
+    return usual(at._replace(v=at.present))
+
+
 def largest_corrected(at: Moments) -> Any:
     """Source: optax.amsgrad."""
     return (at.m / (1 - at.beta1**at.t)) / (np.sqrt(at.largest_corrected) + at.epsilon)
@@ -85,40 +92,47 @@ class Steps:
         self,
         update: Update = usual,
         decay: str = "before",
-        decays: Callable[[np.ndarray], bool] = lambda p: True,
-        rate: Callable[[Training, int], float] = lambda training, step: training.learning_rate(step),
+        decays: Callable[[Training, str, np.ndarray], float] = lambda training, name, p: training.weight_decay(
+            name, p.ndim
+        ),
         momentum: Callable[..., Any] | None = None,
     ):
-        self._update, self._decay, self._decays, self._rate, self._momentum = update, decay, decays, rate, momentum
+        self._update, self._decay, self._decays, self._momentum = update, decay, decays, momentum
         self._largest: dict[str, np.ndarray] = {}
 
     def __call__(self, training: Training, state: State, gradients: Parameters) -> State:
         if not state.step:
             self._largest = {}
         gradients = optimizer.clipped(training.clipping, gradients)
-        rate, spec = self._rate(training, state.step), training.optimizer
+        spec = training.optimizer
+        assert not isinstance(spec, RMSprop)
         parameters, slots = dict(state.parameters), dict(state.slots)
         for name, gradient in gradients.items():
-            p = parameters[name]
+            p, rate = parameters[name], training.learning_rate(state.step, name)
+            decay = self._decays(training, name, p)
             if isinstance(spec, SGD):
                 buffer = f"{name}.momentum_buffer"
-                assert self._momentum is not None
-                moved, kept = self._momentum(spec, p, slots.get(buffer, np.zeros_like(p)), gradient, state.step)
+                momentum = self._momentum or as_it_is
+                gradient = gradient + decay * p if decay and self._decay == "before" else gradient
+                moved, kept = momentum(spec, p, slots.get(buffer, np.zeros_like(p)), gradient, state.step)
                 if buffer in slots:
                     slots[buffer] = kept
-                parameters[name] = p - rate * moved
+                parameters[name] = (p * (1 - rate * decay) if self._decay == "decoupled" else p) - rate * moved
                 continue
-            decay = spec.weight_decay if isinstance(spec, AdamW) and self._decays(p) else 0.0
             if self._decay == "coupled":
                 gradient = gradient + decay * p
             m = spec.beta1 * slots[f"{name}.exp_avg"] + (1 - spec.beta1) * gradient
             v = spec.beta2 * slots[f"{name}.exp_avg_sq"] + (1 - spec.beta2) * gradient**2
-            largest = self._highest(f"{name} as it is", v)
-            corrected = self._highest(name, v / (1 - spec.beta2 ** (state.step + 1)))
-            at = Moments(m, v, state.step + 1, spec.beta1, spec.beta2, spec.epsilon, largest, corrected, gradient)
-            step = rate * self._update(at)
-            parameters[name] = _moved(self._decay, p, step, decay, rate, spec.learning_rate)
             slots[f"{name}.exp_avg"], slots[f"{name}.exp_avg_sq"] = m, v
+            taken = v
+            if spec.amsgrad:
+                taken = slots[f"{name}.max_exp_avg_sq"] = np.maximum(slots[f"{name}.max_exp_avg_sq"], v)
+            highest = self._highest(f"{name} as it is", v)
+            corrected = self._highest(name, v / (1 - spec.beta2 ** (state.step + 1)))
+            constants = (spec.beta1, spec.beta2, spec.epsilon)
+            at = Moments(m, taken, v, state.step + 1, *constants, highest, corrected, gradient)
+            step = rate * self._update(at)
+            parameters[name] = _moved(self._decay, p, step, decay, rate, training.full_rate(name))
         return State(parameters, slots, state.step + 1)
 
     def _highest(self, name: str, value: np.ndarray) -> np.ndarray:
@@ -141,6 +155,16 @@ def _moved(kind: str, p: np.ndarray, step: np.ndarray, decay: float, rate: float
             return p - step
 
 
+def as_it_is(spec, p, buffer, gradient, step):
+    kept = spec.momentum * buffer + gradient
+    return gradient + spec.momentum * kept if spec.nesterov else kept, kept
+
+
+def plain(spec, p, buffer, gradient, step):
+    kept = spec.momentum * buffer + gradient
+    return kept, kept
+
+
 def nesterov(spec, p, buffer, gradient, step):
     kept = spec.momentum * buffer + gradient
     return gradient + spec.momentum * kept, kept
@@ -161,11 +185,7 @@ def unused(spec, p, buffer, gradient, step):
 
 
 def decayed(amount: float):
-    def moved(spec, p, buffer, gradient, step):
-        kept = spec.momentum * buffer + gradient + amount * p
-        return kept, kept
-
-    return moved
+    return lambda spec, p, buffer, gradient, step: as_it_is(spec, p, buffer, gradient + amount * p, step)
 
 
 def exchanged(found, *_):
@@ -173,6 +193,19 @@ def exchanged(found, *_):
     ends = {"exp_avg": "exp_avg_sq", "exp_avg_sq": "exp_avg"}
     slots = {f"{n.rpartition('.')[0]}.{ends[n.rpartition('.')[2]]}": value for n, value in found.slots.items()}
     return found._replace(slots=slots)
+
+
+def every(training: Training, name: str, p: np.ndarray) -> float:
+    return getattr(training.optimizer, "weight_decay", 0.0)
+
+
+def matrices(training: Training, name: str, p: np.ndarray) -> float:
+    return every(training, name, p) if p.ndim > 1 else 0.0
+
+
+def bare(training: Training, name: str, p: np.ndarray) -> float:
+    """As the recipe without its groups has it."""
+    return msgspec.structs.replace(training, groups=()).weight_decay(name, p.ndim)
 
 
 ADAM: tuple[tuple[str, str, Update], ...] = (
@@ -196,13 +229,23 @@ def stepping(words: str, source: str, **fields: Any) -> Variant:
 def of_experiment(case: Case) -> Iterator[Variant]:
     if case.check not in ("optimizer", "trajectory"):
         return
-    spec = case.experiment.training.optimizer
+    training = case.experiment.training
+    spec = training.optimizer
+    if isinstance(spec, RMSprop):
+        return
+    yield from _decays(training)
     if isinstance(spec, SGD):
         if spec.momentum:
-            yield stepping("steps were Nesterov's", "", momentum=nesterov)
+            if spec.nesterov:
+                yield stepping("steps did not look ahead, as they do by Nesterov", "", momentum=plain)
+            else:
+                yield stepping("steps were Nesterov's", "", momentum=nesterov)
             yield stepping("the momentum were dampened", "", momentum=dampened)
             yield stepping("the momentum were dampened from the second step on", "", momentum=dampened_after_the_first)
             yield stepping("the momentum were kept and not used", "", momentum=unused)
+        if spec.weight_decay:
+            yield stepping("the decay were not added to the gradient, but taken off beside it", "", decay="decoupled")
+            return
 
         def decaying(amount: float) -> Variant:
             return stepping(f"parameters decayed by {amount:g}", "PB71", momentum=decayed(amount))
@@ -212,11 +255,27 @@ def of_experiment(case: Case) -> Iterator[Variant]:
             yield decaying(solved)
         return
     for words, source, update in ADAM:
-        yield stepping(words, source, update=update)
+        if not (spec.amsgrad and update is largest):
+            yield stepping(words, source, update=update)
+    if spec.amsgrad:
+        yield stepping("the present second moment counted, not the largest so far", "", update=present)
     yield Variant("the two moments stood under each other's names", "", answers={"replay": exchanged})
     if isinstance(spec, AdamW):
         yield stepping("the decay were added to the gradient (L2)", "PB73", decay="coupled")
         yield stepping("the decay came after the step", "", decay="after")
         yield stepping("the decay were not scheduled", "PB71", decay="full rate")
         yield stepping("the decay were not multiplied by the learning rate", "PB71", decay="without rate")
-        yield stepping("tensors of one axis did not decay", "PB79", decays=lambda p: p.ndim > 1)
+
+
+def _decays(training: Training) -> Iterator[Variant]:
+    """Which tensors decay, and which have a rate of their own."""
+    spec = training.optimizer
+    if not isinstance(spec, RMSprop | Adam) and spec.weight_decay:
+        if spec.decayed == "every parameter":
+            yield stepping("tensors of one axis did not decay", "PB79", decays=matrices)
+        else:
+            yield stepping("tensors of one axis decayed too", "PB79", decays=every)
+    if training.groups:
+        yield stepping("groups had the decay of all others", "", decays=bare)
+        kept = tuple(msgspec.structs.replace(group, learning_rate=None) for group in training.groups)
+        yield recipe("groups had the learning rate of all others", "", groups=kept)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 from crosscheck.explain.variant import Case, Variant, recipe
-from spec.training import ConstantSchedule
+from spec.training import ConstantSchedule, Cosine
 
 
 def by(words: str, source: str, factor: Callable[[int], float]) -> Variant:
@@ -21,3 +21,8 @@ def of_experiment(case: Case) -> Iterator[Variant]:
     if case.failure.step:
         last = case.failure.step - 1
         yield by(f"the schedule stood still after step {last}", "PB74", lambda step: schedule.factor(min(step, last)))
+    if isinstance(schedule, Cosine):
+        other = {"at the last step": "one step later", "one step later": "at the last step"}[schedule.reached]
+        yield recipe(f"the cosine reached its end {other}", "", schedule__reached=other)
+        if schedule.end:
+            yield recipe("the cosine went down to zero", "", schedule__end=0.0)

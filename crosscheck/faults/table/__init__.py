@@ -22,6 +22,7 @@ from crosscheck.faults.table import (
     points,
     positions,
     ragged,
+    recipes,
     schedule,
     shipped_path,
     sizes,
@@ -49,6 +50,7 @@ FAULTS: tuple[Fault, ...] = (
     + layouts.FAULTS
     + schedule.FAULTS
     + clipping.FAULTS
+    + recipes.FAULTS
     + training.FAULTS
     + dropout.FAULTS
     + ragged.FAULTS

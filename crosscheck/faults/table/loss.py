@@ -2,7 +2,8 @@
 
 from crosscheck.faults.fault import Edit, Fault
 
-MEAN = 'total / asked.sum() if spec.reduction == "mean" else total'
+DIVIDED = "total / divisor(spec, targets if whole is None else whole, logits)"
+MEAN = f'{DIVIDED} if spec.reduction == "mean" else total'
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
@@ -29,7 +30,7 @@ FAULTS: tuple[Fault, ...] = (
         name="divided-by-all-steps",
         what="The sum over the targets that count is divided by all steps, padding included.",
         implementation="flax_impl",
-        edits=(Edit("loss.py:cross_entropy", "total / asked.sum()", "total / asked.size"),),
+        edits=(Edit("loss.py:cross_entropy", DIVIDED, "total / asked.size"),),
         experiment="hello-lstm",
         check="loss",
         tensor="loss*",
@@ -40,7 +41,8 @@ FAULTS: tuple[Fault, ...] = (
         what="The sum is divided by the number of sequences.",
         implementation="torch_impl",
         edits=(
-            Edit("loss.py:cross_entropy", "reduction=spec.reduction\n    )", 'reduction="sum"\n    ) / len(targets)'),
+            Edit("loss.py:cross_entropy", "    reduction = spec.reduction if", '    reduction = "sum" if'),
+            Edit("loss.py:cross_entropy", "        return loss\n", "        return loss / len(targets)\n"),
         ),
         experiment="hello-rnn",
         check="loss",
@@ -54,7 +56,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "loss.py:cross_entropy",
-                "total / asked.sum()",
+                DIVIDED,
                 "(jnp.where(asked, losses, 0).sum(-1) / asked.sum(-1)).mean()",
             ),
         ),
@@ -69,7 +71,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit("loss.py:cross_entropy", "jnp.where(asked, losses, 0).sum()", "losses.sum()"),
-            Edit("loss.py:cross_entropy", "total / asked.sum()", "total / asked.size"),
+            Edit("loss.py:cross_entropy", DIVIDED, "total / asked.size"),
         ),
         experiment="hello-stacked-rnn",
         check="loss",
@@ -83,9 +85,10 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "loss.py:cross_entropy",
-                "targets.flatten(), ignore_index=IGNORED",
-                "targets.flatten().clamp(0), ignore_index=0",
+                "        targets.flatten(),",
+                "        targets.flatten().clamp(0),",
             ),
+            Edit("loss.py:cross_entropy", "ignore_index=IGNORED", "ignore_index=0"),
         ),
         experiment="hello-gru",
         check="loss",
@@ -96,10 +99,7 @@ FAULTS: tuple[Fault, ...] = (
         name="softmax-before-the-loss",
         what="The loss takes probabilities for logits: softmax is applied twice.",
         implementation="flax_impl",
-        edits=(
-            Edit("loss.py:cross_entropy", "integer_labels(logits,", "integer_labels(jax.nn.softmax(logits),"),
-            Edit("loss.py", "import jax.numpy as jnp", "import jax\nimport jax.numpy as jnp"),
-        ),
+        edits=(Edit("loss.py:cross_entropy", "integer_labels(logits,", "integer_labels(jax.nn.softmax(logits),"),),
         experiment="hello-gru",
         check="loss",
         tensor="loss*",
@@ -119,9 +119,7 @@ FAULTS: tuple[Fault, ...] = (
         name="labels-smoothed",
         what="Labels are smoothed by 0.1, (1 - e) onehot + e / K, where they are one-hot.",
         implementation="torch_impl",
-        edits=(
-            Edit("loss.py:cross_entropy", "reduction=spec.reduction", "reduction=spec.reduction, label_smoothing=0.1"),
-        ),
+        edits=(Edit("loss.py:cross_entropy", "label_smoothing=spec.label_smoothing", "label_smoothing=0.1"),),
         experiment="hello-rnn",
         check="loss",
         tensor="loss*",
@@ -139,7 +137,6 @@ FAULTS: tuple[Fault, ...] = (
                 "    losses = 0.9 * losses + 0.1 / (logits.shape[-1] - 1) * (everything - losses)\n"
                 "    total = ",
             ),
-            Edit("loss.py", "import jax.numpy as jnp", "import jax\nimport jax.numpy as jnp"),
         ),
         experiment="hello-lstm",
         check="loss",
@@ -172,10 +169,9 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "loss.py:cross_entropy",
-                "return total / asked.sum()",
-                "return total - jax.lax.stop_gradient(total - total / asked.sum())",
+                f"return {DIVIDED}",
+                f"return total - jax.lax.stop_gradient(total - {DIVIDED})",
             ),
-            Edit("loss.py", "import jax.numpy as jnp", "import jax\nimport jax.numpy as jnp"),
         ),
         experiment="hello-gru",
         check="loss",

@@ -3,7 +3,7 @@
 from crosscheck.faults.fault import Edit, Fault
 
 FLAX_STEP = "(m / at.correction1) / (jnp.sqrt(v / at.correction2) + spec.epsilon), mean, square"
-SGD = "_eager(torch.optim.SGD)(model.parameters(), lr=spec.learning_rate, momentum=spec.momentum"
+NESTEROV = "nesterov=spec.nesterov"
 
 ADAM_EPSILON = "\n                eps=spec.epsilon,"
 ADAM_ENDS = "\n                fused=True,"
@@ -138,8 +138,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "optimizer.py:make",
-                f"{ADAM_EPSILON}{ADAM_ENDS}",
-                f"{ADAM_EPSILON}{ADAM_ENDS}\n                amsgrad=True,",
+                f"{ADAM_EPSILON}{ADAM_ENDS}\n                amsgrad=spec.amsgrad",
+                f"{ADAM_EPSILON}{ADAM_ENDS}\n                amsgrad=True",
             ),
         ),
         experiment="hello-gru",
@@ -150,7 +150,13 @@ FAULTS: tuple[Fault, ...] = (
         name="slots-under-each-others-names",
         what="The first moment is handed out as the second and the other way round.",
         implementation="flax_impl",
-        edits=(Edit("optimizer.py", '{"exp_avg": "mu", "exp_avg_sq": "nu"', '{"exp_avg": "nu", "exp_avg_sq": "mu"'),),
+        edits=(
+            Edit(
+                "optimizer.py",
+                '    "exp_avg": "mu",\n    "exp_avg_sq": "nu",',
+                '    "exp_avg": "nu",\n    "exp_avg_sq": "mu",',
+            ),
+        ),
         experiment="hello-gru",
         check="optimizer",
         tensor="slots/rnn.weight_ih_l0.exp_avg",
@@ -175,7 +181,7 @@ FAULTS: tuple[Fault, ...] = (
         name="nesterov",
         what="p = p - lr (g + momentum b) where it is p - lr b.",
         implementation="torch_impl",
-        edits=(Edit("optimizer.py:make", SGD, SGD + ", nesterov=True"),),
+        edits=(Edit("optimizer.py:make", NESTEROV, "nesterov=True"),),
         experiment="hello-rnn-sgd-momentum",
         check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
@@ -184,7 +190,7 @@ FAULTS: tuple[Fault, ...] = (
         name="dampening",
         what="b = momentum b + (1 - momentum) g from the second step on; torch's first step is not dampened.",
         implementation="torch_impl",
-        edits=(Edit("optimizer.py:make", SGD, SGD + ", dampening=spec.momentum"),),
+        edits=(Edit("optimizer.py:make", NESTEROV, f"{NESTEROV}, dampening=spec.momentum"),),
         experiment="hello-rnn-sgd-momentum",
         check="optimizer",
         tensor="slots/rnn.*.momentum_buffer",
@@ -218,7 +224,7 @@ FAULTS: tuple[Fault, ...] = (
         name="weights-decay-under-plain-sgd",
         what="Plain SGD decays weights by 1e-4, as many recipes do.",
         implementation="torch_impl",
-        edits=(Edit("optimizer.py:make", "momentum=spec.momentum)", "momentum=spec.momentum, weight_decay=1e-4)"),),
+        edits=(Edit("optimizer.py:_groups", '{"weight_decay": decay}', '{"weight_decay": 1e-4}'),),
         experiment="hello-rnn-sgd",
         check="optimizer",
         tensor="parameters/rnn.*",

@@ -86,7 +86,7 @@ FAULTS: tuple[Fault, ...] = (
         name="training-counts-ignored-targets",
         what="A training takes a target that is to be ignored for the first class.",
         implementation="torch_impl",
-        edits=(Edit("training.py:train", "model(batch), batch.targets)", "model(batch), batch.targets.clamp(min=0))"),),
+        edits=(Edit("training.py:backward", "share.targets, whole", "share.targets.clamp(min=0), whole"),),
         experiment=LSTM,
         check="trajectory",
         tensor="loss",
@@ -98,8 +98,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:make_step.step.loss_of",
-                "logits, inputs.batch.targets)",
-                "logits, jax.numpy.maximum(inputs.batch.targets, 0))",
+                "logits, batch.targets, whole)",
+                "logits, jax.numpy.maximum(batch.targets, 0), whole)",
             ),
         ),
         experiment=TRANSFORMER,

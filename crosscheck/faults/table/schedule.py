@@ -2,22 +2,17 @@
 
 from crosscheck.faults.fault import Edit, Fault
 
-FLAX_DECAY = "optax.add_decayed_weights(spec.weight_decay)"
-ADAM = """            return _eager(torch.optim.Adam)(
-                model.parameters(),
-                lr=spec.learning_rate,
-                betas=(spec.beta1, spec.beta2),
-                eps=spec.epsilon,
-"""
-ADAMW = ADAM.replace("optim.Adam)", "optim.AdamW)")
-SGD = "_eager(torch.optim.SGD)(model.parameters(), lr=spec.learning_rate, momentum=spec.momentum"
+FLAX_DECAY = "decayed(decay)"
+FLAX_ADAMW = f"                {FLAX_DECAY},\n"
+TORCH_DECAY = '{"weight_decay": decay}'
+TORCH_RATE = 'group["initial_lr"] * training.schedule.factor(step)'
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="weight-decay-1e-4",
         what="AdamW's decay is 1e-4, optax's default, where it is 1e-2.",
         implementation="flax_impl",
-        edits=(Edit("optimizer.py:make", "add_decayed_weights(spec.weight_decay)", "add_decayed_weights(1e-4)"),),
+        edits=(Edit("optimizer.py:make", FLAX_ADAMW, FLAX_ADAMW.replace("(decay)", "(1e-4)")),),
         experiment="hello-lstm-adamw-warm-up",
         check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
@@ -30,8 +25,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "optimizer.py:make",
-                "add_decayed_weights(spec.weight_decay)",
-                "add_decayed_weights(spec.weight_decay * spec.learning_rate / at.learning_rate)",
+                FLAX_ADAMW,
+                FLAX_ADAMW.replace("(decay)", "(jnp.asarray(decay * spec.learning_rate / at.learning_rate))"),
             ),
         ),
         experiment="hello-lstm-adamw-warm-up",
@@ -77,7 +72,7 @@ FAULTS: tuple[Fault, ...] = (
                 "    updated = jax.tree.map(lambda p, u: u + decay * (p - u), carry.parameters, updated)\n"
                 "    return carry._replace(parameters=updated, optimizer=state)\n",
             ),
-            Edit("optimizer.py:make", "add_decayed_weights(spec.weight_decay)", "add_decayed_weights(0.0)"),
+            Edit("optimizer.py:make", FLAX_ADAMW, FLAX_ADAMW.replace("(decay)", "(0.0)")),
         ),
         experiment="hello-lstm-adamw-warm-up",
         check="optimizer",
@@ -89,14 +84,10 @@ FAULTS: tuple[Fault, ...] = (
         what="Tensors of one axis are left out of the decay, as in nanoGPT.",
         implementation="flax_impl",
         edits=(
-            Edit("optimizer.py:make", "add_decayed_weights(spec.weight_decay)", "add_decayed_weights(0.0)"),
-            # Outside of the vector that the optimizer makes of all tensors, in which none has more than one axis.
             Edit(
-                "optimizer.py:make",
-                "    return optax.flatten(chosen)\n",
-                "    rate = -at.learning_rate * spec.weight_decay\n"
-                "    matrices = lambda p: jax.tree.map(lambda x: x.ndim > 1, p)\n"
-                "    return optax.chain(optax.flatten(chosen), optax.add_decayed_weights(rate, matrices))\n",
+                "optimizer.py:own",
+                "parameters, training.weight_decay)",
+                "parameters, lambda name, axes: training.weight_decay(name, axes) * (axes > 1))",
             ),
         ),
         experiment="hello-lstm-adamw-warm-up",
@@ -110,12 +101,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "optimizer.py:make",
-                ADAMW,
-                ADAMW.replace(
-                    "model.parameters()",
-                    '[{"params": [p]} | ({} if p.ndim > 1 else {"weight_decay": 0.0}) for p in model.parameters()]',
-                ),
+                "optimizer.py:_groups",
+                "training.weight_decay(name, parameter.ndim - stacked)",
+                "training.weight_decay(name, parameter.ndim - stacked) * (parameter.ndim - stacked > 1)",
             ),
         ),
         experiment="hello-lstm-adamw-warm-up",
@@ -143,7 +131,7 @@ FAULTS: tuple[Fault, ...] = (
         name="warm-up-skips-a-step",
         what="The schedule is advanced before the step: the first learning rate is never used.",
         implementation="torch_impl",
-        edits=(Edit("training.py:descend", "training.learning_rate(step)", "training.learning_rate(step + 1)"),),
+        edits=(Edit("training.py:descend", TORCH_RATE, TORCH_RATE.replace("(step)", "(step + 1)")),),
         experiment="hello-lstm-adamw-warm-up",
         check="optimizer",
         tensor="parameters/rnn.weight_ih_l0",
@@ -153,7 +141,7 @@ FAULTS: tuple[Fault, ...] = (
         name="learning-rate-stays-after-step-5",
         what="The schedule is read up to step 5 and stays there: the first six steps are right.",
         implementation="torch_impl",
-        edits=(Edit("training.py:descend", "training.learning_rate(step)", "training.learning_rate(min(step, 5))"),),
+        edits=(Edit("training.py:descend", TORCH_RATE, TORCH_RATE.replace("(step)", "(min(step, 5))")),),
         experiment="hello-lstm-adamw-warm-up",
         check="optimizer",
         tensor="parameters/rnn.*",

@@ -91,9 +91,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:train",
-                "with mode(model, dropout_of(experiment, arrays, seed, step, masks)):",
-                'since = step - state.step if masks == "own" else step\n'
-                "                with mode(model, dropout_of(experiment, arrays, seed, since, masks)):",
+                "dropout_of(experiment, arrays, seed, step, masks)",
+                'dropout_of(experiment, arrays, seed, step - (state.step if masks == "own" else 0), masks)',
             ),
         ),
         experiment="hello-stacked-lstm-dropout",

@@ -142,7 +142,7 @@ FAULTS: tuple[Fault, ...] = (
         name="gradients-not-cleared",
         what="Gradients of earlier steps are added up.",
         implementation="torch_impl",
-        edits=(Edit("training.py:train", "                    optimizer.zero_grad()\n", ""),),
+        edits=(Edit("training.py:train", "                optimizer.zero_grad()\n", ""),),
         experiment="hello-gru",
         check="trajectory",
         tensor="slots/*",
@@ -173,7 +173,8 @@ FAULTS: tuple[Fault, ...] = (
             Edit(
                 "training.py:train",
                 "        for _ in range(epochs):\n",
-                "        for _ in range(epochs):\n            optimizer = optimizers.make(training.optimizer, model)\n",
+                "        for _ in range(epochs):\n"
+                "            optimizer = optimizers.make(training, dict(model.named_parameters()))\n",
             ),
         ),
         experiment="last-step-classifier",
@@ -216,8 +217,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:make_step.step.loss_of",
-                "return cross_entropy(training.loss, logits, inputs.batch.targets), ended",
-                "return cross_entropy(training.loss, logits[:-1], inputs.batch.targets[:-1]), ended",
+                "logits, batch.targets, whole)",
+                "logits[:-1], batch.targets[:-1], whole)",
             ),
         ),
         experiment="last-step-classifier",

@@ -128,7 +128,7 @@ FAULTS = (
         name="weight-decay-literal",
         what="AdamW's weight decay is 0.01, torch's default, whatever the experiment says.",
         implementation="torch_impl",
-        edits=(Edit("optimizer.py:make", "weight_decay=spec.weight_decay", "weight_decay=0.01"),),
+        edits=(Edit("optimizer.py:_groups", '{"weight_decay": decay}', '{"weight_decay": 0.01}'),),
         experiment="weight-decay",
         check="optimizer",
         tensor="parameters/*",
@@ -141,10 +141,10 @@ FAULTS = (
         edits=(
             Edit(
                 "training.py:descend",
-                'group["lr"] = training.learning_rate(step)',
-                'group["lr"] = (\n            training.learning_rate(step)\n'
-                "            if isinstance(optimizer, torch.optim.AdamW)\n"
-                "            else training.optimizer.learning_rate\n        )",
+                'group["initial_lr"] * training.schedule.factor(step)',
+                'group["initial_lr"] * (\n'
+                "            training.schedule.factor(step) if isinstance(optimizer, torch.optim.AdamW) else 1.0\n"
+                "        )",
             ),
         ),
         experiment="warm-up",

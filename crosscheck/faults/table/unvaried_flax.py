@@ -40,15 +40,15 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "beta2-literal": (Edit("optimizer.py:scale_by_adam", "state.nu, spec.beta2, 2", "state.nu, 0.999, 2"),),
     "adam-epsilon-literal": (Edit("optimizer.py:scale_by_adam", "+ spec.epsilon), mean", "+ 1e-8), mean"),),
     "weight-decay-literal": (
-        Edit("optimizer.py:make", "optax.add_decayed_weights(spec.weight_decay)", "optax.add_decayed_weights(0.01)"),
+        Edit("optimizer.py:make", "                decayed(decay),\n", "                decayed(0.01),\n"),
     ),
     "warm-up-with-adamw-alone": (
         Edit(
             "training.py:descend",
-            "    optimizer = optimizers.make(training.optimizer, at)\n",
+            "    optimizer = optimizers.make(training.optimizer, at, decay)\n",
             '    if type(training.optimizer).__name__ != "AdamW":\n'
             "        at = at._replace(learning_rate=training.optimizer.learning_rate)\n"
-            "    optimizer = optimizers.make(training.optimizer, at)\n",
+            "    optimizer = optimizers.make(training.optimizer, at, decay)\n",
         ),
     ),
     "softmax-of-the-mean-score": (
