@@ -400,9 +400,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:make_step.step.part",
-                "            return jax.tree.map(jnp.add, total, found), None\n",
-                "            found = (found[0], optimizers.clip(training.clipping, found[1]))\n"
-                "            return jax.tree.map(jnp.add, total, found), None\n",
+                "jnp.add, total, (share, found))",
+                "jnp.add, total, (share, optimizers.clip(training.clipping, found)))",
             ),
         ),
         experiment="recipe-parts",
