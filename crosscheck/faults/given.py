@@ -2,7 +2,7 @@
 
 The latter have the options that the shipped ones never vary. `crosscheck explore` drew them and made them as small as
 they are, by the faults that are planted on them here: `tests/explore_faults.py` does it again. Those of `recipes/`,
-below it, have options of the recipe that no shipped one has, several in a file.
+below it, have options of the recipe or of the data that no shipped one has, several in a file.
 """
 
 from pathlib import Path

@@ -104,7 +104,8 @@ class Python(Task, frozen=True, kw_only=True, tag_field="name"):
 
     def _checked(self, function: str, arrays: tuple[np.ndarray, ...], dtype: str) -> Batch:
         """The batch, if it is one. Raises UsageError."""
-        inputs, targets, lengths = (*arrays, None)[:3]
+        inputs, targets = arrays[:2]
+        lengths = arrays[2] if len(arrays) > 2 else None
 
         def wrong(what: str, expected: str, got: object) -> UsageError:
             return UsageError(
@@ -187,7 +188,7 @@ def _made(task: Python) -> Any:
     try:
         exec(compile(content, task.file, "exec"), module.__dict__)
         found = getattr(module, task.class_name, None)
-        made = found(task) if hasattr(found, "draw") else None
+        made = found(task) if callable(found) and hasattr(found, "draw") else None
     # Also SystemExit: it is the file's failure.
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):

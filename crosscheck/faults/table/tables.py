@@ -61,9 +61,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "training.py:train",
-                "model(batch), batch.targets)",
-                "model(batch), batch.targets.masked_fill(batch.targets == experiment.model.classes - 1, -100))",
+                "training.py:backward",
+                "model(share), share.targets, ",
+                "model(share), share.targets.masked_fill(share.targets == model.spec.classes - 1, -100), ",
             ),
         ),
         experiment=REVERSE,
