@@ -22,7 +22,6 @@ FAULTS: tuple[Fault, ...] = (
         experiment=BUCKETED,
         check="trajectory",
         tensor="loss",
-        option="buckets = ",
     ),
     Fault(
         name="a-bucket-s-padding-is-read",
@@ -38,7 +37,6 @@ FAULTS: tuple[Fault, ...] = (
         experiment=BUCKETED,
         check="trajectory",
         tensor="loss",
-        option="buckets = ",
     ),
     Fault(
         name="weather-of-tomorrow",
