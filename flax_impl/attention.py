@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from flax_impl import SIZES
 from flax_impl.linear import RowLinear
@@ -115,17 +115,20 @@ def attend(
     scale: float,
     valid: Bool[Array, "*#batch source"] | None = None,
     dropout: nnx.Dropout | None = None,
+    causal: bool = False,
 ) -> tuple[Float[Array, "*batch time features"], Float[Array, "*batch time source"]]:
     """Context and weights: softmax over the valid source steps of query . key / scale. No valid step, no weight.
 
-    Where there are many weights, the context comes from BLOCK queries after the other. The weights that are returned
-    are then a computation of their own, which the compiler drops where nobody reads them.
+    causal: of these, only the steps up to the query's own. Where there are many weights, the context comes from BLOCK
+    queries after the other. The weights that are returned are then a computation of their own, which the compiler drops
+    where nobody reads them.
     """
-    context, weights = _written_out(query, key, value, scale, valid, dropout)
+    first = 0 if causal else None
+    context, weights = _written_out(query, key, value, scale, valid, first, dropout)
     if weights.size >= MANY and not _drops(dropout):
         # One head at a time stays in a core's caches; other platforms need many heads at once to be busy.
         context = jax.lax.platform_dependent(
-            query, key, value, valid, cpu=partial(_by_head, scale), default=partial(_in_blocks, scale)
+            query, key, value, valid, cpu=partial(_by_head, scale, causal), default=partial(_in_blocks, scale, causal)
         )
     return context, weights
 
@@ -148,14 +151,19 @@ def _written_out(
     value: Float[Array, "*batch source features"],
     scale: float,
     valid: Bool[Array, "*#batch source"] | None,
+    first: Array | int | None = None,
     dropout: nnx.Dropout | None = None,
 ) -> tuple[Float[Array, "*batch time features"], Float[Array, "*batch time source"]]:
-    """The equations of `attend`."""
+    """The equations of `attend`. first: at which step the queries begin, where they look at no later one."""
     scores = query @ key.swapaxes(-1, -2) / scale
-    if valid is None:
+    kept = None if valid is None else valid[..., None, :]
+    if first is not None:
+        now = first + jnp.arange(query.shape[-2])
+        before = jnp.arange(key.shape[-2]) <= now[:, None]
+        kept = before if kept is None else kept & before
+    if kept is None:
         weights = jax.nn.softmax(scores, -1)
     else:
-        kept = valid[..., None, :]
         # The lowest finite number, since a row of nothing but -inf would be NaN, also in its gradient.
         scores = jnp.where(kept, scores, jnp.finfo(scores.dtype).min)
         weights = jax.nn.softmax(scores, -1) * kept
@@ -166,6 +174,7 @@ def _written_out(
 
 def _in_blocks(
     scale: float,
+    causal: bool,
     query: Float[Array, "*batch time width"],
     key: Float[Array, "*batch source width"],
     value: Float[Array, "*batch source features"],
@@ -178,16 +187,20 @@ def _in_blocks(
     filled = jnp.pad(query, [(0, 0)] * len(batch) + [(0, blocks * size - time), (0, 0)])
     queries = jnp.moveaxis(filled.reshape(*batch, blocks, size, width), -3, 0)
 
-    def context(block: Float[Array, "*batch size width"]) -> Float[Array, "*batch size features"]:
-        return _written_out(block, key, value, scale, valid)[0]
+    def context(
+        block: Float[Array, "*batch size width"], first: Int[Array, ""]
+    ) -> Float[Array, "*batch size features"]:
+        return _written_out(block, key, value, scale, valid, first if causal else None)[0]
 
     # A loop keeps its passes apart by itself, so the compiler need not be kept from merging them.
-    contexts = jax.lax.map(jax.checkpoint(context, prevent_cse=False), queries)
+    block_context = jax.checkpoint(context, prevent_cse=False)
+    contexts = jax.lax.map(lambda block: block_context(*block), (queries, jnp.arange(blocks) * size))
     return jnp.moveaxis(contexts, 0, -3).reshape(*batch, blocks * size, -1)[..., :time, :]
 
 
 def _by_head(
     scale: float,
+    causal: bool,
     query: Float[Array, "*batch time width"],
     key: Float[Array, "*batch source width"],
     value: Float[Array, "*batch source features"],
@@ -198,7 +211,7 @@ def _by_head(
     if valid is not None:
         valid = jnp.broadcast_to(valid, (*batch, valid.shape[-1]))
     rows = jax.tree.map(lambda array: array.reshape(-1, *array.shape[len(batch) :]), (query, key, value, valid))
-    contexts = jax.lax.map(lambda row: _in_blocks(scale, *row), rows)
+    contexts = jax.lax.map(lambda row: _in_blocks(scale, causal, *row), rows)
     return contexts.reshape(*batch, time, -1)
 
 

@@ -1,20 +1,42 @@
 """The Transformer's encoder, the counterpart of `torch.nn.TransformerEncoder`. See spec.models.transformer."""
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from flax_impl.attention import attend, merge_heads, split_heads
 from flax_impl.dropout import Dropout
 from flax_impl.linear import RowLinear
-from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
+from flax_impl.model import ArrayBatch, Embedding, Model, valid_steps, zero_padding
+from spec.models import Embedding as EmbeddingSpec
 from spec.models.transformer import TransformerEncoder as Spec
 from spec.parameters import self_attention
+
+ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu-tanh": partial(jax.nn.gelu, approximate=True),
+}
+
+FEWEST = 256
+"""Steps that there is room for at least, where the model has no limit; from there on a power of two, so that there are
+few sizes to compile for."""
+
+
+class Cache(NamedTuple):
+    """What a causal model keeps of the steps that it has read, of each layer (batch, heads, steps, width), and how many
+    there were."""
+
+    keys: tuple[Array, ...]
+    values: tuple[Array, ...]
+    read: Array
 
 
 class TransformerEncoder(Model):
@@ -24,6 +46,8 @@ class TransformerEncoder(Model):
         super().__init__(spec, rngs=rngs)
         self.input = RowLinear(spec.inputs.size, spec.hidden_size, rngs=rngs)
         self.position_base = spec.position_base if spec.positions == "sinusoidal" else None
+        learned = EmbeddingSpec(spec.max_length, spec.hidden_size) if spec.max_length is not None else None
+        self.positions = Embedding(learned, rngs=rngs) if learned else None
         self.encoder = Encoder(spec, rngs=rngs)
         self.head = RowLinear(spec.hidden_size, spec.classes, rngs=rngs)
 
@@ -33,6 +57,8 @@ class TransformerEncoder(Model):
         self.record("input", zero_padding(hidden, valid))
         if self.position_base is not None:
             hidden = hidden + sinusoids(*hidden.shape[1:], self.position_base, hidden.dtype)
+        if self.positions is not None:
+            hidden = hidden + self.positions.embedding[...][: hidden.shape[1]]
         self.record("positions", zero_padding(hidden, valid))
         hidden, trace = self.encoder(hidden, valid)
         for name, value in trace.items():
@@ -41,12 +67,31 @@ class TransformerEncoder(Model):
         self.record("logits", logits)
         return logits
 
+    def begin(self, batch: int, steps: int) -> Cache:
+        spec = self.spec
+        room = spec.max_length or max(FEWEST, 1 << (steps - 1).bit_length())
+        zeros = jnp.zeros((batch, spec.heads, room, spec.hidden_size // spec.heads), self.input.kernel.dtype)
+        return Cache((zeros,) * spec.num_layers, (zeros,) * spec.num_layers, jnp.zeros((), np.int32))
+
+    def step(self, symbols: Int[Array, " batch"], state: Cache) -> tuple[Float[Array, "batch classes"], Cache]:
+        hidden = self.input(self.read(symbols))[:, None]
+        if self.position_base is not None:
+            table = sinusoids(state.keys[0].shape[2], hidden.shape[-1], self.position_base, hidden.dtype)
+            hidden = hidden + table[state.read]
+        if self.positions is not None:
+            hidden = hidden + self.positions.embedding[...][state.read]
+        hidden, state = self.encoder.step(hidden, state)
+        return self.head(hidden[:, 0]), state
+
 
 class Encoder(nnx.Module):
     """Layers one after the other."""
 
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
         self.layers = nnx.List([EncoderLayer(spec, rngs=rngs) for _ in range(spec.num_layers)])
+        # As those of the layers.
+        norm = partial(nnx.LayerNorm, spec.hidden_size, epsilon=spec.layer_norm_epsilon, use_fast_variance=False)
+        self.norm = norm(rngs=rngs) if spec.final_norm else None
 
     def __call__(
         self, hidden: Float[Array, "batch time hidden"], valid: Bool[Array, "batch time"] | None
@@ -56,7 +101,21 @@ class Encoder(nnx.Module):
         for index, layer in enumerate(self.layers):
             hidden, stages = layer(hidden, valid)
             trace |= {f"layers.{index}.{name}": value for name, value in stages.items()}
+        if self.norm is not None:
+            hidden = trace["norm"] = self.norm(hidden)
         return hidden, trace
+
+    def step(
+        self, hidden: Float[Array, "batch 1 hidden"], state: Cache
+    ) -> tuple[Float[Array, "batch 1 hidden"], Cache]:
+        """One step of every layer, which looks at those that are kept and is kept with them."""
+        keys, values, read = state
+        kept = []
+        for layer, layer_keys, layer_values in zip(self.layers, keys, values, strict=True):
+            hidden, *new = layer.step(hidden, layer_keys, layer_values, read)
+            kept.append(new)
+        keys, values = (tuple(layers) for layers in zip(*kept, strict=True))
+        return hidden if self.norm is None else self.norm(hidden), Cache(keys, values, read + 1)
 
 
 class EncoderLayer(nnx.Module):
@@ -64,29 +123,53 @@ class EncoderLayer(nnx.Module):
 
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
         self.norm_first = spec.norm_first
-        self.self_attn = PackedSelfAttention(spec.hidden_size, spec.heads, spec.attention_dropout, rngs=rngs)
+        self.self_attn = PackedSelfAttention(
+            spec.hidden_size, spec.heads, spec.attention_dropout, causal=spec.causal, rngs=rngs
+        )
         self.linear1 = RowLinear(spec.hidden_size, spec.feed_forward_size, rngs=rngs)
         self.linear2 = RowLinear(spec.feed_forward_size, spec.hidden_size, rngs=rngs)
         # The fast variance, E[x^2] - E[x]^2, loses digits where the mean is large.
         norm = partial(nnx.LayerNorm, spec.hidden_size, epsilon=spec.layer_norm_epsilon, use_fast_variance=False)
         self.norm1, self.norm2 = norm(rngs=rngs), norm(rngs=rngs)
         self.dropout, self.dropout1, self.dropout2 = (Dropout(spec.dropout) for _ in range(3))
-        gelu = partial(jax.nn.gelu, approximate=False)
-        self.activation = {"relu": jax.nn.relu, "gelu": gelu}[spec.activation]
+        self.activation = ACTIVATIONS[spec.activation]
 
     def __call__(
         self, hidden: Float[Array, "batch time hidden"], valid: Bool[Array, "batch time"] | None
     ) -> tuple[Float[Array, "batch time hidden"], dict[str, Array]]:
+        return self.around(lambda inputs: self.self_attn(inputs, valid), hidden)
+
+    def step(
+        self,
+        hidden: Float[Array, "batch 1 hidden"],
+        keys: Float[Array, "batch heads steps width"],
+        values: Float[Array, "batch heads steps width"],
+        read: Int[Array, ""],
+    ) -> tuple[Float[Array, "batch 1 hidden"], Array, Array]:
+        """One step, and the keys and values with its own."""
+        kept = [keys, values]
+
+        def attention(inputs: Array) -> Array:
+            output, *kept[:] = self.self_attn.step(inputs, keys, values, read)
+            return output
+
+        hidden, _ = self.around(attention, hidden)
+        return hidden, *kept
+
+    def around(
+        self, attention: Callable[[Array], Array], hidden: Float[Array, "batch time hidden"]
+    ) -> tuple[Float[Array, "batch time hidden"], dict[str, Array]]:
+        """The layer with what it attends by, and its stages."""
         stages = {}
         if self.norm_first:
             stages["norm1"] = self.norm1(hidden)
-            stages["self_attn"] = self.self_attn(stages["norm1"], valid)
+            stages["self_attn"] = attention(stages["norm1"])
             hidden = hidden + self.dropout1(stages["self_attn"])
             stages["norm2"] = self.norm2(hidden)
             stages["linear2"] = self.feed_forward(stages["norm2"])
             hidden = hidden + self.dropout2(stages["linear2"])
         else:
-            stages["self_attn"] = self.self_attn(hidden, valid)
+            stages["self_attn"] = attention(hidden)
             hidden = stages["norm1"] = self.norm1(hidden + self.dropout1(stages["self_attn"]))
             stages["linear2"] = self.feed_forward(hidden)
             hidden = stages["norm2"] = self.norm2(hidden + self.dropout2(stages["linear2"]))
@@ -103,8 +186,8 @@ class PackedSelfAttention(nnx.Module):
     `nnx.MultiHeadAttention` keeps its softmax in float32 for float64 inputs.
     """
 
-    def __init__(self, hidden_size: int, heads: int, dropout: float, *, rngs: nnx.Rngs):
-        self.heads = heads
+    def __init__(self, hidden_size: int, heads: int, dropout: float, *, causal: bool = False, rngs: nnx.Rngs):
+        self.heads, self.causal = heads, causal
         laws = [parameter.law for parameter in self_attention("", hidden_size)]
         self.in_proj = RowLinear(hidden_size, 3 * hidden_size, laws=laws[:2], rngs=rngs)
         self.out_proj = RowLinear(hidden_size, hidden_size, laws=laws[2:], rngs=rngs)
@@ -113,11 +196,31 @@ class PackedSelfAttention(nnx.Module):
     def __call__(
         self, hidden: Float[Array, "batch time hidden"], valid: Bool[Array, "batch time"] | None
     ) -> Float[Array, "batch time hidden"]:
-        projected = jnp.split(self.in_proj(hidden), 3, -1)
-        query, key, value = (split_heads(projection, self.heads) for projection in projected)
+        query, key, value = self.project(hidden)
         by_head = valid[:, None] if valid is not None else None
-        context, _ = attend(query, key, value, math.sqrt(query.shape[-1]), by_head, self.dropout)
+        context, _ = attend(query, key, value, math.sqrt(query.shape[-1]), by_head, self.dropout, self.causal)
         return self.out_proj(merge_heads(context))
+
+    def step(
+        self,
+        hidden: Float[Array, "batch 1 hidden"],
+        keys: Float[Array, "batch heads steps width"],
+        values: Float[Array, "batch heads steps width"],
+        read: Int[Array, ""],
+    ) -> tuple[Float[Array, "batch 1 hidden"], Array, Array]:
+        """One step, which looks at the `read` ones before it and at itself; the keys and values with its own."""
+        query, key, value = self.project(hidden)
+        keys, values = (
+            jax.lax.dynamic_update_slice_in_dim(kept, new, read, 2) for kept, new in ((keys, key), (values, value))
+        )
+        there = jnp.broadcast_to(jnp.arange(keys.shape[2]) <= read, (len(keys), 1, keys.shape[2]))
+        context, _ = attend(query, keys, values, math.sqrt(query.shape[-1]), there)
+        return self.out_proj(merge_heads(context)), keys, values
+
+    def project(self, hidden: Float[Array, "batch time hidden"]) -> list[Float[Array, "batch heads time width"]]:
+        """Queries, keys and values."""
+        projected = jnp.split(self.in_proj(hidden), 3, -1)
+        return [split_heads(projection, self.heads) for projection in projected]
 
 
 def sinusoids(time: int, hidden: int, base: float, dtype: jnp.dtype) -> Float[Array, "time hidden"]:

@@ -116,6 +116,9 @@ def shallow(experiment: Experiment) -> Experiment:
     elif isinstance(model, Recurrent):
         while layers > 2 and not _shows(model, layers):
             layers -= 1
+    if getattr(model, "causal", False) and getattr(model, "attention_dropout", 0.0):
+        # What is dropped of a step that nobody may look at does not show, and masks are drawn whatever is looked at.
+        experiment = override(experiment, model__causal=False)
     return experiment if layers == getattr(model, "num_layers", 1) else override(experiment, model__num_layers=layers)
 
 
@@ -253,6 +256,9 @@ def _exposed(model: TransformerEncoder, zeros: Parameters, shown: np.ndarray, un
     # Features are 1 / 4 off their levels, whatever the inputs' size: two that met could not tell a norm's scale.
     if "embedding.weight" in parameters:
         parameters["embedding.weight"][:] = generator.normal(size=parameters["embedding.weight"].shape)
+    # Steps are told apart by them, of an embedding's symbols that are there twice.
+    if "positions.weight" in parameters:
+        parameters["positions.weight"][:] = generator.normal(size=parameters["positions.weight"].shape) / 4
     inputs = parameters["input.weight"]
     inputs[:] = generator.normal(size=inputs.shape) / (4 * math.sqrt(inputs.shape[1]))
     levels = _levels(width)
@@ -291,6 +297,8 @@ def _read(model: TransformerEncoder, rows: np.ndarray) -> np.ndarray:
 
 def _activated(model: TransformerEncoder) -> float:
     """activation(1)."""
+    if model.activation == "gelu-tanh":
+        return (1 + math.tanh(math.sqrt(2 / math.pi) * (1 + 0.044715))) / 2
     return 1.0 if model.activation == "relu" else (1 + math.erf(1 / math.sqrt(2))) / 2
 
 

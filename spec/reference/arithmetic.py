@@ -44,6 +44,11 @@ def gelu(x: Array) -> Array:
     return x * (1 + erf(x / math.sqrt(2))) / 2
 
 
+def tanh_gelu(x: Array) -> Array:
+    """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2."""
+    return x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+
+
 def softmax(scores: Array, keep: Array | None = None) -> Array:
     """e^x / sum of e^x over the last axis, of the kept entries alone; zeros where none is kept."""
     kept = np.ones(scores.shape, bool) if keep is None else np.broadcast_to(keep, scores.shape)

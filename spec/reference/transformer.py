@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from spec.models.transformer import TransformerEncoder as Spec
-from spec.reference.arithmetic import Array, gelu, layer_norm, linear, relu, softmax
+from spec.reference.arithmetic import Array, gelu, layer_norm, linear, relu, softmax, tanh_gelu
 from spec.reference.model import Evaluation
 
 
@@ -14,9 +14,14 @@ def TransformerEncoder(at: Evaluation, spec: Spec) -> Array:  # noqa: N802
     hidden = at.record("input", at.zero_padding(at.linear("input", at.inputs())))
     if spec.positions == "sinusoidal":
         hidden = hidden + positions(hidden.shape[2], spec.hidden_size, spec.position_base)
+    if spec.positions == "learned":
+        hidden = hidden + at["positions.weight"][:, None, : hidden.shape[2]]
     hidden = at.record("positions", at.zero_padding(hidden))
     for layer in range(spec.num_layers):
         hidden = _layer(at, spec, f"encoder.layers.{layer}", hidden)
+    if spec.final_norm:
+        norm = layer_norm(hidden, at["encoder.norm.weight"], at["encoder.norm.bias"], spec.layer_norm_epsilon)
+        hidden = at.record("encoder.norm", at.zero_padding(norm))
     return at.record("logits", at.zero_padding(at.linear("head", hidden)))
 
 
@@ -42,7 +47,7 @@ def _layer(at: Evaluation, spec: Spec, name: str, hidden: Array) -> Array:
         return at.dropout(f"{name}.dropout1", record("self_attn", _attention(at, spec, f"{name}.self_attn", values)))
 
     def feed_forward(values: Array) -> Array:
-        activation = {"relu": relu, "gelu": gelu}[spec.activation]
+        activation = {"relu": relu, "gelu": gelu, "gelu-tanh": tanh_gelu}[spec.activation]
         inner = at.dropout(f"{name}.dropout", activation(at.linear(f"{name}.linear1", values)))
         return at.dropout(f"{name}.dropout2", record("linear2", at.linear(f"{name}.linear2", inner)))
 
@@ -59,11 +64,14 @@ def _attention(at: Evaluation, spec: Spec, name: str, hidden: Array) -> Array:
     projected = linear(hidden, at[f"{name}.in_proj_weight"], at[f"{name}.in_proj_bias"])
     query, key, value = np.split(projected, 3, axis=-1)
     width = spec.hidden_size // spec.heads
+    keep = at.valid[:, None]
+    if spec.causal:
+        keep = keep & np.tril(np.ones((hidden.shape[2], hidden.shape[2]), bool))
     contexts = []
     for head in range(spec.heads):
         own = slice(head * width, (head + 1) * width)
         scores = query[..., own] @ key[..., own].swapaxes(-1, -2) / math.sqrt(width)
-        weights = softmax(scores, at.valid[:, None])
+        weights = softmax(scores, keep)
         if f"{name}.dropout" in at.masks:
             weights = weights * at.masks[f"{name}.dropout"][:, head]
         contexts.append(weights @ value[..., own])

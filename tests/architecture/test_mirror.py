@@ -40,6 +40,7 @@ UNLIKE = {
         "recurrent.py: signature of Recurrent.begin",  # whose states are those of stock layers, and of cells of ours
         "recurrent.py: signature of Recurrent.step",
         "transformer.py: flax has PackedSelfAttention",
+        "transformer.py: torch has step_layer",
     ],
     "stock layers take no masks, show no intermediates, and forget no rescaled rows: that is done around them": [
         "contract.py: torch has watch",
@@ -164,6 +165,7 @@ UNLIKE = {
         "settings.py: torch has one_thread",
         "training.py: signature of to_arrays",
         "transformer.py: signature of sinusoids",
+        "transformer.py: torch has later_steps",
     ],
 }
 """Differences between files of the same name, by the reason."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from crosscheck.explain.variant import Case, Variant, everywhere
+from crosscheck.explain.variant import Case, Variant, everywhere, option
 from spec.reference.arithmetic import Array, one_hot, softmax
 from spec.reference.model import Evaluation
 
@@ -106,6 +106,10 @@ def of_experiment(case: Case) -> Iterator[Variant]:
     for value in (-1.0, -10.0, -20.0, -100.0):
         for formula in (weak(value), and_zero(weak(value))):
             yield Variant(f"padding had a score of {value:g}", "PB47", substitutes=by(formula))
+    if case.kind == "TransformerEncoder":
+        now = "masked" if case.model.causal else "not masked"
+        other = "not masked" if case.model.causal else "masked"
+        yield option(f"later steps were {other} ({now} in the equations)", causal=not case.model.causal)
     if case.kind in ("SelfAttention", "MultiHeadAttention"):
         yield Variant("query and key were exchanged", "", substitutes=by(of_scores(lambda s: s.swapaxes(-1, -2))))
         heads = getattr(case.model, "heads", 1)

@@ -1,19 +1,11 @@
 """GELU by another formula, or something else in its place."""
 
-import math
 from collections.abc import Iterator
 
-import numpy as np
-
 from crosscheck.explain.variant import Case, Variant
-from spec.reference.arithmetic import Array, relu, sigmoid
+from spec.reference.arithmetic import Array, gelu, relu, sigmoid, tanh_gelu
 
 STAGES = ("linear2",)
-
-
-def tanh_gelu(x: Array) -> Array:
-    """Source: Hendrycks and Gimpel (2016); jax.nn.gelu's default."""
-    return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
 def sigmoid_gelu(x: Array) -> Array:
@@ -38,3 +30,9 @@ def of_experiment(case: Case) -> Iterator[Variant]:
         for words, source, formula in FORMULAS:
             differs = ("the activation", "GELU by erf", "GELU by tanh") if formula is tanh_gelu else None
             yield Variant(words, source, substitutes={"transformer.gelu": formula}, differs=differs)
+    if case.computes and case.has(activation="gelu-tanh"):
+        words, differs = (
+            "GELU were by erf, not its tanh approximation",
+            ("the activation", "GELU by tanh", "GELU by erf"),
+        )
+        yield Variant(words, "PB64", substitutes={"transformer.tanh_gelu": gelu}, differs=differs)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from crosscheck.explain.variant import Case, Variant, option
-from spec.reference.arithmetic import Array, gelu, layer_norm, relu
+from spec.reference.arithmetic import Array, gelu, layer_norm, relu, tanh_gelu
 from spec.reference.model import Evaluation
 from spec.reference.transformer import _attention
 
@@ -32,7 +32,7 @@ def layer(attends: Callable[[int], bool], feeds: Callable[[int], bool]) -> Layer
             return at.dropout(f"{name}.dropout1", found)
 
         def feed_forward(values: Array) -> Array:
-            activation = {"relu": relu, "gelu": gelu}[spec.activation]
+            activation = {"relu": relu, "gelu": gelu, "gelu-tanh": tanh_gelu}[spec.activation]
             inner = at.dropout(f"{name}.dropout", activation(at.linear(f"{name}.linear1", values)))
             return at.dropout(f"{name}.dropout2", record("linear2", at.linear(f"{name}.linear2", inner)))
 
@@ -71,7 +71,8 @@ def of_experiment(case: Case) -> Iterator[Variant]:
         return
     now, other = ("first", "last") if case.model.norm_first else ("last", "first")
     yield option(f"norms came {other} ({now} in the equations)", "PB58", norm_first=not case.model.norm_first)
-    yield Variant("a norm stood behind the last layer", "PB58", substitutes={"transformer._layer": final_norm})
+    if not case.model.final_norm:
+        yield Variant("a norm stood behind the last layer", "PB58", substitutes={"transformer._layer": final_norm})
     for first, words, attends, feeds in RESIDUALS:
         if case.model.num_layers > first:
             yield Variant(words, "", substitutes={"transformer._layer": layer(attends, feeds)})

@@ -3,6 +3,7 @@
 from crosscheck.faults.fault import Fault
 from crosscheck.faults.table import (
     attention,
+    causal,
     cells,
     chance,
     clipping,
@@ -40,6 +41,7 @@ FAULTS: tuple[Fault, ...] = (
     + embedding.FAULTS
     + attention.FAULTS
     + transformer.FAULTS
+    + causal.FAULTS
     + positions.FAULTS
     + points.FAULTS
     + numbers.FAULTS

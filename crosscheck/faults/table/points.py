@@ -19,7 +19,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "transformer.py:EncoderLayer.__init__",
+                "transformer.py",
                 '"relu": jax.nn.relu',
                 '"relu": lambda x: (x + jnp.sqrt(x * x)) / 2',
             ),
@@ -33,9 +33,7 @@ FAULTS: tuple[Fault, ...] = (
         name="relu-by-maximum",
         what="relu(x) = maximum(x, 0), whose gradient at exactly zero is 1/2 in JAX, where torch's relu has 0.",
         implementation="flax_impl",
-        edits=(
-            Edit("transformer.py:EncoderLayer.__init__", '"relu": jax.nn.relu', '"relu": lambda x: jnp.maximum(x, 0)'),
-        ),
+        edits=(Edit("transformer.py", '"relu": jax.nn.relu', '"relu": lambda x: jnp.maximum(x, 0)'),),
         experiment="hello-transformer",
         check="gradients",
         tensor="*zero*",
@@ -48,7 +46,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "transformer.py:TransformerEncoder.__init__.new_layer",
-                "activation=spec.activation",
+                "activation=ACTIVATIONS[spec.activation]",
                 "activation=lambda x: x.clamp(min=0)",
             ),
         ),
@@ -132,7 +130,7 @@ FAULTS: tuple[Fault, ...] = (
                 "        for index, layer in enumerate(self.layers):\n            layer.residual = index < 2\n",
             ),
             Edit(
-                "transformer.py:EncoderLayer.__call__",
+                "transformer.py:EncoderLayer.around",
                 'hidden = hidden + self.dropout2(stages["linear2"])',
                 'hidden = hidden * self.residual + self.dropout2(stages["linear2"])',
             ),

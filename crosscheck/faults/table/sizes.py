@@ -10,8 +10,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "attention.py:_in_blocks",
-                "_written_out(block, key, value, scale, valid)",
-                "_written_out(block, key, value, scale, None)",
+                "_written_out(block, key, value, scale, valid,",
+                "_written_out(block, key, value, scale, None,",
             ),
         ),
         experiment="hello-transformer",
@@ -25,8 +25,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "attention.py:_in_blocks",
-                "jax.checkpoint(context, prevent_cse=False), queries)",
-                "jax.checkpoint(context, prevent_cse=False), queries.at[-1].set(queries[0]))",
+                "(queries, jnp.arange(blocks) * size)",
+                "(queries.at[-1].set(queries[0]), jnp.arange(blocks) * size)",
             ),
         ),
         experiment="hello-transformer",

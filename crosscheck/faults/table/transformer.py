@@ -129,7 +129,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "transformer.py:TransformerEncoder.__init__",
-                "spec.num_layers, enable_nested_tensor=False)",
+                "spec.num_layers, norm, enable_nested_tensor=False)",
                 "spec.num_layers, nn.LayerNorm(spec.hidden_size, elementwise_affine=False)"
                 ", enable_nested_tensor=False)",
             ),
@@ -145,7 +145,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "transformer.py:EncoderLayer.__call__",
+                "transformer.py:EncoderLayer.around",
                 'self.norm2(hidden + self.dropout2(stages["linear2"]))',
                 'self.norm2(self.dropout2(stages["linear2"]))',
             ),
@@ -179,7 +179,7 @@ FAULTS: tuple[Fault, ...] = (
         name="gelu-by-tanh",
         what="gelu is computed by its tanh approximation, JAX's default.",
         implementation="flax_impl",
-        edits=(Edit("transformer.py:EncoderLayer.__init__", "approximate=False", "approximate=True"),),
+        edits=(Edit("transformer.py", '"gelu": partial(jax.nn.gelu, approximate=False)', '"gelu": jax.nn.gelu'),),
         experiment="hello-transformer-norm-first",
         check="forward",
         tensor="encoder.layers.0.linear2",
@@ -192,7 +192,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "transformer.py:TransformerEncoder.__init__.new_layer",
-                "activation=spec.activation",
+                "activation=ACTIVATIONS[spec.activation]",
                 'activation=nn.GELU("tanh")',
             ),
         ),
@@ -207,7 +207,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "transformer.py:TransformerEncoder.__init__.new_layer", "            activation=spec.activation,\n", ""
+                "transformer.py:TransformerEncoder.__init__.new_layer",
+                "            activation=ACTIVATIONS[spec.activation],\n",
+                "",
             ),
         ),
         experiment="hello-transformer-norm-first",
@@ -237,7 +239,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "transformer.py:PackedSelfAttention.__call__",
+                "transformer.py:PackedSelfAttention.project",
                 PROJECTED,
                 "heads = self.in_proj(hidden).reshape(*hidden.shape[:2], self.heads, -1)\n"
                 "        projected = [part.reshape(hidden.shape) for part in jnp.split(heads, 3, -1)]",

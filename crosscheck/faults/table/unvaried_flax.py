@@ -8,8 +8,8 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "attention-dropout-halved": (
         Edit(
             "transformer.py:EncoderLayer.__init__",
-            "spec.heads, spec.attention_dropout, rngs",
-            "spec.heads, spec.attention_dropout / 2, rngs",
+            "spec.heads, spec.attention_dropout, causal",
+            "spec.heads, spec.attention_dropout / 2, causal",
         ),
     ),
     "scale-for-two-heads": (
