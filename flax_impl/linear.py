@@ -66,9 +66,13 @@ def initializer(law: Law) -> nnx.Initializer:
     if not _drawing.get():
         return nnx.initializers.zeros_init()
     match law:
-        case Uniform(bound):
+        case Uniform(bound, None):
             return lambda key, shape, dtype=None, out_sharding=None: jax.random.uniform(
                 key, shape, dtype, -bound, bound
+            )
+        case Uniform(bound, (first, last, by)):
+            return lambda key, shape, dtype=None, out_sharding=None: (
+                jax.random.uniform(key, shape, dtype, -bound, bound).at[first:last].add(by)
             )
         case Normal(standard_deviation, zero_row):
             normal = nnx.initializers.normal(standard_deviation)

@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float
 
 from flax_impl.recurrent import Cell, Recurrent, State
+from spec.models.lstm import LSTM as Spec
 
 
 class LSTMCell(Cell):
@@ -12,6 +14,11 @@ class LSTMCell(Cell):
 
     gates = 4
     states = 2
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, bias: bool = True, forget_bias: float = 0.0, rngs: nnx.Rngs
+    ):
+        super().__init__(input_size, hidden_size, bias=bias, forget_bias=forget_bias, rngs=rngs)
 
     def __call__(self, state: State, inputs: Float[Array, "batch features"]) -> tuple[State, Array]:
         hidden, cell = state
@@ -25,3 +32,6 @@ class LSTM(Recurrent):
     """Stacked LSTM layers. See spec.models.LSTM."""
 
     cell = LSTMCell
+
+    def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
+        super().__init__(spec, rngs=rngs, forget_bias=spec.forget_bias)

@@ -17,7 +17,7 @@ from jaxtyping import Array
 
 from flax_impl import compilation
 from flax_impl.arrays import to_array
-from flax_impl.recurrent import Cell, Layers
+from flax_impl.recurrent import Cell, Layers, TiedHead
 from flax_impl.settings import computing
 from flax_impl.transformer import PackedSelfAttention
 from spec.experiment import Experiment
@@ -133,6 +133,9 @@ def draw(parameter: Parameter, key: Array, settings: Settings) -> np.ndarray:
         case Constant(value):
             values = np.full(shape, value, dtype)
     tensor = np.array(values)[: parameter.size].reshape(parameter.shape)
+    if isinstance(parameter.law, Uniform) and parameter.law.raised is not None:
+        first, last, by = parameter.law.raised
+        tensor[first:last] += dtype.type(by)
     if isinstance(parameter.law, Normal) and parameter.law.zero_row is not None:
         tensor[parameter.law.zero_row] = 0
     return tensor
@@ -149,6 +152,9 @@ def sample(parameter: Parameter, key: Array, dtype: str) -> Array:
         case Constant(value):
             values = jnp.full(shape, value, dtype)
     tensor = values[: parameter.size].reshape(parameter.shape)
+    if isinstance(parameter.law, Uniform) and parameter.law.raised is not None:
+        first, last, by = parameter.law.raised
+        tensor = tensor.at[first:last].add(by)
     if isinstance(parameter.law, Normal) and parameter.law.zero_row is not None:
         tensor = tensor.at[parameter.law.zero_row].set(0)
     return tensor
@@ -212,7 +218,13 @@ def _cell(module: Cell, path: Path, prefix: str | None = None, suffix: str = "")
     prefix = _dotted(path) if prefix is None else prefix
     for side, name in (("ih", "dense_i"), ("hh", "dense_h")):
         yield Leaf(f"{prefix}weight_{side}{suffix}", (*path, name, "kernel"), True)
-        yield Leaf(f"{prefix}bias_{side}{suffix}", (*path, name, "bias"), False)
+        if getattr(module, name).use_bias:
+            yield Leaf(f"{prefix}bias_{side}{suffix}", (*path, name, "bias"), False)
+
+
+def _tied_head(module: TiedHead, path: Path) -> Iterator[Leaf]:
+    del module
+    yield Leaf(f"{_dotted(path)}bias", (*path, "bias"), False)
 
 
 def _layers(module: Layers, path: Path) -> Iterator[Leaf]:
@@ -235,6 +247,7 @@ ADAPTERS: dict[type[nnx.Module], Callable[..., Iterator[Leaf]]] = {
     nnx.LayerNorm: _layer_norm,
     Cell: _cell,
     Layers: _layers,
+    TiedHead: _tied_head,
     PackedSelfAttention: _packed_self_attention,
 }
 """Which tensors a module of that type holds, in the order of the canonical table."""

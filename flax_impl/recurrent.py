@@ -4,7 +4,7 @@
 bias inside the reset product, and `nnx.RNN` neither stops at a sequence's length nor zeroes what comes after it.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,11 @@ from jaxtyping import Array, Bool, Float, Int
 from flax_impl.dropout import Dropout
 from flax_impl.fast.choice import chosen
 from flax_impl.fast.linearization import At
-from flax_impl.linear import Linear
+from flax_impl.linear import Linear, initializer
 from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
 from flax_impl.settings import recurrence
 from spec.models.recurrent import Recurrent as Spec
-from spec.parameters import directions, recurrent
+from spec.parameters import directions, linear, recurrent
 
 State = tuple[Array, ...]
 """(h,), or (h, c) for an LSTM: each (batch, hidden) for a cell, (layers * directions, batch, hidden) for layers, in
@@ -31,11 +31,15 @@ class Cell(nnx.Module):
     gates: ClassVar[int]
     states: ClassVar[int] = 1
 
-    def __init__(self, input_size: int, hidden_size: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, input_size: int, hidden_size: int, *, bias: bool = True, forget_bias: float = 0.0, rngs: nnx.Rngs
+    ):
         self.hidden_size = hidden_size
-        laws = [parameter.law for parameter in recurrent("", self.gates, input_size, hidden_size)]
-        self.dense_i = Linear(input_size, self.gates * hidden_size, rngs=rngs, laws=laws[0::2])
-        self.dense_h = Linear(hidden_size, self.gates * hidden_size, rngs=rngs, laws=laws[1::2])
+        table = recurrent("", self.gates, input_size, hidden_size, forget_bias=forget_bias)
+        laws = [parameter.law for parameter in table]
+        outputs = self.gates * hidden_size
+        self.dense_i = Linear(input_size, outputs, use_bias=bias, rngs=rngs, laws=laws[0::2])
+        self.dense_h = Linear(hidden_size, outputs, use_bias=bias, rngs=rngs, laws=laws[1::2])
 
     def __call__(self, state: State, inputs: Float[Array, "batch features"]) -> tuple[State, Array]:
         raise NotImplementedError
@@ -58,7 +62,7 @@ class Layers(nnx.Module):
         bidirectional: bool = False,
         dropout: float = 0.0,
         rngs: nnx.Rngs,
-        **options: str,
+        **options: Any,
     ):
         self.num_layers = num_layers
         self.suffixes = directions(bidirectional)
@@ -107,7 +111,7 @@ class Recurrent(Model):
 
     cell: ClassVar[type[Cell]]
 
-    def __init__(self, spec: Spec, *, rngs: nnx.Rngs, **options: str):
+    def __init__(self, spec: Spec, *, rngs: nnx.Rngs, **options: Any):
         super().__init__(spec, rngs=rngs)
         self.rnn = Layers(
             self.cell,
@@ -116,11 +120,13 @@ class Recurrent(Model):
             num_layers=spec.num_layers,
             bidirectional=spec.bidirectional,
             dropout=spec.dropout,
+            bias=spec.bias,
             rngs=rngs,
             **options,
         )
-        self.head = Linear(spec.output_size, spec.classes, rngs=rngs) if spec.head else None
-        self.last_step = spec.readout == "last step"
+        head = TiedHead if spec.tied else Linear
+        self.head = head(spec.output_size, spec.classes, rngs=rngs) if spec.head else None
+        self.readout = spec.readout
         self.directions = len(directions(spec.bidirectional))
 
     def forward(self, batch: ArrayBatch) -> Float[Array, "batch *time classes"]:
@@ -130,13 +136,22 @@ class Recurrent(Model):
         for name, value in trace.items():
             self.record(f"rnn.{name}", value)
         record_final(self, "rnn", final)
-        logits = jnp.concatenate(final[0][-self.directions :], -1) if self.last_step else outputs
-        if self.head is not None:
-            logits = self.head(logits)
-        if not self.last_step:
-            logits = zero_padding(logits, valid)
+        if self.readout == "every step":
+            logits = zero_padding(self.classify(outputs), valid)
+        elif self.readout == "last step":
+            logits = self.classify(jnp.concatenate(final[0][-self.directions :], -1))
+        else:
+            logits = self.classify(pool(outputs, valid, self.readout))
         self.record("logits", logits)
         return logits
+
+    def classify(self, outputs: Float[Array, "*batch outputs"]) -> Float[Array, "*batch classes"]:
+        """The logits of the last layer's outputs."""
+        if self.head is None:
+            return outputs
+        if self.spec.tied:
+            return self.head(outputs, self.embedding.embedding[...])
+        return self.head(outputs)
 
     def begin(self, batch: int, steps: int) -> tuple[State, ...]:
         del steps
@@ -146,7 +161,34 @@ class Recurrent(Model):
         self, symbols: Int[Array, " batch"], state: tuple[State, ...]
     ) -> tuple[Float[Array, "batch classes"], tuple[State, ...]]:
         state, outputs = self.rnn.step(state, self.read(symbols))
-        return outputs if self.head is None else self.head(outputs), state
+        return self.classify(outputs), state
+
+
+class TiedHead(nnx.Module):
+    """A linear layer by the rows of the embedding, and a bias of its own."""
+
+    def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs):
+        _, bias = linear("", in_features, out_features)
+        self.bias = nnx.Param(initializer(bias.law)(rngs.params(), bias.shape, jnp.float32))
+
+    def __call__(
+        self, outputs: Float[Array, "*batch outputs"], rows: Float[Array, "classes outputs"]
+    ) -> Float[Array, "*batch classes"]:
+        return outputs @ rows.T + self.bias[...]
+
+
+def pool(
+    outputs: Float[Array, "batch time outputs"], valid: Bool[Array, "batch time"] | None, readout: str
+) -> Float[Array, "batch outputs"]:
+    """The mean or the largest of all valid steps, of outputs that are zero at padding. Zero where there is none."""
+    if valid is None:
+        return outputs.mean(1) if readout == "mean" else outputs.max(1)
+    count = valid.sum(1, keepdims=True)
+    if readout == "mean":
+        return outputs.sum(1) / jnp.maximum(count, 1)
+    # The lowest finite number, as in attention.
+    lowest = jnp.finfo(outputs.dtype).min
+    return jnp.where(count > 0, jnp.where(valid[..., None], outputs, lowest).max(1), 0)
 
 
 def initial_state(batch: ArrayBatch, module: str) -> State | None:

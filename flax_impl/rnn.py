@@ -17,8 +17,8 @@ class ElmanCell(Cell):
 
     gates = 1
 
-    def __init__(self, input_size: int, hidden_size: int, *, nonlinearity: str, rngs: nnx.Rngs):
-        super().__init__(input_size, hidden_size, rngs=rngs)
+    def __init__(self, input_size: int, hidden_size: int, *, nonlinearity: str, bias: bool = True, rngs: nnx.Rngs):
+        super().__init__(input_size, hidden_size, bias=bias, rngs=rngs)
         self.activation = {"tanh": jnp.tanh, "relu": jax.nn.relu}[nonlinearity]
 
     def __call__(self, state: State, inputs: Float[Array, "batch features"]) -> tuple[State, Array]:
@@ -32,7 +32,9 @@ class RNNCell(Model):
 
     def __init__(self, spec: RNNCellSpec, *, rngs: nnx.Rngs):
         super().__init__(spec, rngs=rngs)
-        self.cell = ElmanCell(spec.inputs.size, spec.hidden_size, nonlinearity=spec.nonlinearity, rngs=rngs)
+        self.cell = ElmanCell(
+            spec.inputs.size, spec.hidden_size, nonlinearity=spec.nonlinearity, bias=spec.bias, rngs=rngs
+        )
         self.head = Linear(spec.hidden_size, spec.classes, rngs=rngs) if spec.head else None
 
     def forward(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:

@@ -86,7 +86,7 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
             raise ValueError(f"model.classes: expected {task.classes}, as the task has, got {model.classes}")
         if model.max_length is not None and model.max_length < task.length:
             raise ValueError(f"model.max_length: expected at least the task's {task.length}, got {model.max_length}")
-        if model.readout != task.readout:
+        if model.reads_once != (task.readout == "last step"):
             raise ValueError(f"model.readout: expected {task.readout!r} for this task, got {model.readout!r}")
         if model.decodes and not task.spells:
             raise ValueError(
@@ -152,7 +152,7 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
         # Judged one sequence at a time where batches are one, or EVALUATED; a FirstSymbol's are bounded by the task.
         judged = EVALUATED if isinstance(task, Echo) else task.evaluated if isinstance(task, Text) else 1
         sequences = max(task.batch_size, judged)
-        outputs = sequences * (1 if model.readout == "last step" else task.length) * model.classes
+        outputs = sequences * (1 if model.reads_once else task.length) * model.classes
         shapes = model.initial_states(task.batch_size).values() if task.initial_deviation else ()
         states = sum(math.prod(shape) for shape in shapes)
         for key, what, got, largest in (

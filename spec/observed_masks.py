@@ -68,7 +68,7 @@ sums in one dimension the nearest two are about 4^-T of their range apart."""
 def time_of(experiment: Experiment) -> int:
     """The length of the sequences to ask for: a single step where only the last one is read out."""
     model = experiment.model
-    if isinstance(model, Recurrent) and model.readout == "last step":
+    if model.reads_once:
         return 1
     longest = min(experiment.task.length, LARGEST_TIME)
     if isinstance(model, TransformerEncoder) and model.attention_dropout:
@@ -116,7 +116,10 @@ def shallow(experiment: Experiment) -> Experiment:
     elif isinstance(model, Recurrent):
         while layers > 2 and not _shows(model, layers):
             layers -= 1
-    if getattr(model, "causal", False) and getattr(model, "attention_dropout", 0.0):
+    if isinstance(model, Recurrent) and not model.bias:
+        # They are what has something come out of the layers below a site.
+        experiment = override(experiment, model__bias=True)
+    if isinstance(model, TransformerEncoder) and model.causal and model.attention_dropout:
         # What is dropped of a step that nobody may look at does not show, and masks are drawn whatever is looked at.
         experiment = override(experiment, model__causal=False)
     return experiment if layers == getattr(model, "num_layers", 1) else override(experiment, model__num_layers=layers)

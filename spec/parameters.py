@@ -38,9 +38,11 @@ LONGEST_PROBLEMS = 1000
 
 
 class Uniform(msgspec.Struct, frozen=True, tag="uniform"):
-    """Uniform over [-bound, bound)."""
+    """Uniform over [-bound, bound). What is drawn of the rows `raised`, (first, past the last, by how much), is that
+    much higher."""
 
     bound: float
+    raised: tuple[int, int, float] | None = None
 
 
 class Normal(msgspec.Struct, frozen=True, tag="normal"):
@@ -95,13 +97,21 @@ def linear(
 
 
 def recurrent(
-    name: str, gates: int, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False
+    name: str,
+    gates: int,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    bias: bool = True,
+    forget_bias: float = 0.0,
 ) -> tuple[Parameter, ...]:
     """Recurrent layers: every tensor uniform within 1/sqrt(hidden_size), both biases included.
 
-    Source: `torch.nn.RNN`, `LSTM`, `GRU`.
+    forget_bias: by how much the second gate's rows of bias_ih start higher. Source: `torch.nn.RNN`, `LSTM`, `GRU`.
     """
     law = Uniform(1 / math.sqrt(hidden_size))
+    forgets = Uniform(law.bound, (hidden_size, 2 * hidden_size, forget_bias)) if forget_bias else law
     suffixes = directions(bidirectional)
     table: list[Parameter] = []
     for layer in range(num_layers):
@@ -111,9 +121,12 @@ def recurrent(
             table += [
                 Parameter(f"{name}.weight_ih_{at}", (gates * hidden_size, features), law, blocks=gates),
                 Parameter(f"{name}.weight_hh_{at}", (gates * hidden_size, hidden_size), law, blocks=gates),
-                Parameter(f"{name}.bias_ih_{at}", (gates * hidden_size,), law, blocks=gates),
-                Parameter(f"{name}.bias_hh_{at}", (gates * hidden_size,), law, blocks=gates),
             ]
+            if bias:
+                table += [
+                    Parameter(f"{name}.bias_ih_{at}", (gates * hidden_size,), forgets, blocks=gates),
+                    Parameter(f"{name}.bias_hh_{at}", (gates * hidden_size,), law, blocks=gates),
+                ]
     return tuple(table)
 
 
@@ -159,8 +172,10 @@ def draw(table: Sequence[Parameter], seed: int, dtype: str, spread: float = 0.0)
     for parameter in table:
         generator = generator_for(seed, parameter.name)
         match parameter.law:
-            case Uniform(bound):
+            case Uniform(bound, raised):
                 values = generator.uniform(-bound, bound, parameter.shape)
+                if raised is not None:
+                    values[raised[0] : raised[1]] += raised[2]
             case Normal(standard_deviation, zero_row):
                 values = generator.normal(0.0, standard_deviation, parameter.shape)
                 if zero_row is not None:
@@ -169,6 +184,21 @@ def draw(table: Sequence[Parameter], seed: int, dtype: str, spread: float = 0.0)
                 values = value + generator.uniform(-spread, spread, parameter.shape)
         parameters[parameter.name] = values.astype(dtype)
     return parameters
+
+
+def lowered(law: Law, values: np.ndarray) -> np.ndarray:
+    """Values (..., *shape) of a tensor of one axis without what the law raises them by.
+
+    What lies beyond the law's bound by no more than a rounding of what was added up is put on it.
+    """
+    if not isinstance(law, Uniform) or law.raised is None:
+        return values
+    first, last, by = law.raised
+    found = values.copy()
+    found[..., first:last] -= values.dtype.type(by)
+    rounding = float(np.finfo(values.dtype).eps) * (abs(by) + law.bound)
+    beyond = (np.abs(found) > law.bound) & (np.abs(found) <= law.bound + rounding)
+    return np.where(beyond, np.sign(found) * values.dtype.type(law.bound), found)
 
 
 # Quoted, here and elsewhere: to name numpy.random is to import it, which --help and mistakes need not wait for.

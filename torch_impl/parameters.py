@@ -22,8 +22,10 @@ def draw(parameter: Parameter, generator: torch.Generator, dtype: torch.dtype) -
     """One tensor from its initial law."""
     values = torch.empty(parameter.shape, dtype=dtype)
     match parameter.law:
-        case Uniform(bound):
+        case Uniform(bound, raised):
             values.uniform_(-bound, bound, generator=generator)
+            if raised is not None:
+                values[raised[0] : raised[1]] += raised[2]
         case Normal(standard_deviation, zero_row):
             values.normal_(0.0, standard_deviation, generator=generator)
             if zero_row is not None:

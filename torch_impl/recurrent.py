@@ -1,5 +1,6 @@
 """Stacked recurrent networks: stock `torch.nn.RNN`, `LSTM`, `GRU`. See spec.models.recurrent."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar
@@ -7,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from spec.models.recurrent import Recurrent as Spec
@@ -33,13 +35,16 @@ class Recurrent(Model):
             spec.inputs.size,
             spec.hidden_size,
             num_layers=spec.num_layers,
+            bias=spec.bias,
             bidirectional=spec.bidirectional,
             dropout=spec.dropout,
             batch_first=True,
             **options,
         )
-        self.head = nn.Linear(spec.output_size, spec.classes) if spec.head else None
-        self.last_step = spec.readout == "last step"
+        self.head = None
+        if spec.head:
+            self.head = TiedHead(spec) if spec.tied else nn.Linear(spec.output_size, spec.classes)
+        self.readout = spec.readout
         self.directions = len(directions(spec.bidirectional))
         self.masks: Mapping[str, Tensor] | None = None
 
@@ -48,13 +53,22 @@ class Recurrent(Model):
         inputs = self.embed(batch, valid)
         outputs, final = self.recur(inputs, batch, valid)
         record_final(self, "rnn", final)
-        logits = torch.cat(tuple(final[0][-self.directions :]), -1) if self.last_step else outputs
-        if self.head is not None:
-            logits = self.head(logits)
-        if not self.last_step:
-            logits = zero_padding(logits, valid)
+        if self.readout == "every step":
+            logits = zero_padding(self.classify(outputs), valid)
+        elif self.readout == "last step":
+            logits = self.classify(torch.cat(tuple(final[0][-self.directions :]), -1))
+        else:
+            logits = self.classify(pool(outputs, valid, self.readout))
         self.record("logits", logits)
         return logits
+
+    def classify(self, outputs: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch classes"]:
+        """The logits of the last layer's outputs."""
+        if self.head is None:
+            return outputs
+        if self.spec.tied:
+            return self.head(outputs, self.embedding.weight)
+        return self.head(outputs)
 
     def begin(self, batch: int, steps: int) -> State:
         del steps
@@ -64,7 +78,7 @@ class Recurrent(Model):
 
     def step(self, symbols: Int[Tensor, " batch"], state: State) -> tuple[Float[Tensor, "batch classes"], State]:
         outputs, state = run(self.rnn, self.read(symbols)[:, None], initial=state)
-        return outputs[:, 0] if self.head is None else self.head(outputs[:, 0]), state
+        return self.classify(outputs[:, 0]), state
 
     def recur(
         self,
@@ -80,6 +94,34 @@ class Recurrent(Model):
         for name, value in trace.items():
             self.record(f"rnn.{name}", value)
         return (outputs, final) if self.masks is not None else run(self.rnn, inputs, batch.lengths, initial)
+
+
+class TiedHead(nn.Module):
+    """A linear layer by the rows of the embedding, and a bias of its own."""
+
+    def __init__(self, spec: Spec):
+        super().__init__()
+        bound = 1 / math.sqrt(spec.output_size)
+        self.bias = nn.Parameter(nn.init.uniform_(torch.empty(spec.classes), -bound, bound))
+
+    def forward(
+        self, outputs: Float[Tensor, "*batch outputs"], rows: Float[Tensor, "classes outputs"]
+    ) -> Float[Tensor, "*batch classes"]:
+        return functional.linear(outputs, rows, self.bias)
+
+
+def pool(
+    outputs: Float[Tensor, "batch time outputs"], valid: Bool[Tensor, "batch time"] | None, readout: str
+) -> Float[Tensor, "batch outputs"]:
+    """The mean or the largest of all valid steps, of outputs that are zero at padding. Zero where there is none."""
+    if valid is None:
+        return outputs.mean(1) if readout == "mean" else outputs.amax(1)
+    count = valid.sum(1, keepdim=True)
+    if readout == "mean":
+        return outputs.sum(1) / count.clamp(min=1)
+    # Not `max`, which gives all of the gradient to one of the steps that tie.
+    lowest = torch.finfo(outputs.dtype).min
+    return torch.where(count > 0, outputs.masked_fill(~valid[..., None], lowest).amax(1), 0)
 
 
 def initial_state(batch: TensorBatch, module: str) -> State | None:
@@ -141,7 +183,8 @@ def unroll(
     for layer in range(layers.num_layers):
         outputs = []
         for direction, suffix in enumerate(suffixes):
-            names = {n: f"{n}_l{layer}{suffix}" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+            parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if layers.bias else ("weight_ih", "weight_hh")
+            names = {n: f"{n}_l{layer}{suffix}" for n in parts}
             weights = {cell_name: getattr(layers, layer_name) for cell_name, layer_name in names.items()}
             cell = _cell_like(layers, inputs.shape[-1], weights)
             start = tuple(s[layer * len(suffixes) + direction] for s in initial) if initial else None
@@ -186,7 +229,7 @@ def _as_argument(state: State | None) -> Tensor | State | None:
 def _cell_like(layers: nn.RNNBase, features: int, weights: Mapping[str, Tensor]) -> nn.RNNCellBase:
     """A stock cell of the layers' kind that computes with these weights."""
     options = {"nonlinearity": layers.nonlinearity} if isinstance(layers, nn.RNN) else {}
-    cell = _blank(type(layers))(features, layers.hidden_size, device="meta", **options)
+    cell = _blank(type(layers))(features, layers.hidden_size, bias=layers.bias, device="meta", **options)
     for name, weight in weights.items():
         # Under vmap it is no parameter, and what is registered as one takes nothing else.
         delattr(cell, name)

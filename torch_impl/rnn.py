@@ -15,7 +15,7 @@ class RNNCell(Model):
 
     def __init__(self, spec: RNNCellSpec):
         super().__init__(spec)
-        self.cell = nn.RNNCell(spec.inputs.size, spec.hidden_size, nonlinearity=spec.nonlinearity)
+        self.cell = nn.RNNCell(spec.inputs.size, spec.hidden_size, bias=spec.bias, nonlinearity=spec.nonlinearity)
         self.head = nn.Linear(spec.hidden_size, spec.classes) if spec.head else None
 
     def forward(self, batch: TensorBatch) -> Float[Tensor, "batch time classes"]:

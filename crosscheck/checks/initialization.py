@@ -17,7 +17,7 @@ from crosscheck.statistics import distributions
 from crosscheck.statistics.distributions import Finding
 from crosscheck.subject import Subject
 from spec.framework import Framework, Precision
-from spec.parameters import Constant, Normal, Parameter, generator_for
+from spec.parameters import Constant, Normal, Parameter, generator_for, lowered
 
 NAME: str = "initialization"
 QUESTION: str = "does each side draw its initial parameters from the spec's laws, independently?"
@@ -131,6 +131,7 @@ def _judge(table: Sequence[Parameter], place: Place, arrays: Arrays) -> Iterator
             array = np.delete(array, parameter.law.zero_row, axis=1)
             if not array.size:
                 continue
+        array = lowered(parameter.law, array)
         values = array.reshape(count, -1)
         yield from _distinct(place, f"{name}, seeds", values, values.shape[1], level)
         yield from _moments(place, parameter, values, level)

@@ -26,7 +26,7 @@ from crosscheck.explain.variant import Case, Variant, Varied, applied
 from crosscheck.probes import equations
 from spec import reference
 from spec.framework import Settings
-from spec.parameters import Constant, Law, Normal, Parameters, Uniform
+from spec.parameters import Constant, Law, Normal, Parameters, Uniform, lowered
 
 PLAIN = Variant("nothing were changed")
 
@@ -109,6 +109,7 @@ def _of_draws(subject: Any, failure: Comparison, side: str, recorded: Recorded, 
     values = recorded[side].get(name)
     if parameter is None or values is None or values.shape[1:] != parameter.shape:
         return None
+    values = lowered(parameter.law, values)
     if isinstance(parameter.law, Normal) and parameter.law.zero_row is not None:
         values = np.delete(values, parameter.law.zero_row, axis=1)
     try:

@@ -19,6 +19,7 @@ Length = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_LENGTH), typical(*range(1,
 Rate = Annotated[float, msgspec.Meta(ge=0, lt=1), typical(0.0, 0.1, 0.25, 0.5, rare=(0.9,))]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
 """Above zero and finite: TOML can write `inf`, and JSON, which the hash is made of, cannot."""
+Finite = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
 
 
@@ -172,8 +173,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def readout(self) -> str:
-        """Which steps the logits are read from: "every step" or "last step"."""
+        """Which steps the logits are read from: "every step", "last step", or the "mean" or "max" of all."""
         return "every step"
+
+    @property
+    def reads_once(self) -> bool:
+        """Whether a sequence has one output, and not one a step."""
+        return self.readout != "every step"
 
     @property
     def max_length(self) -> int | None:

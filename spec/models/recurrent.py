@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from spec.dropout import DropoutSite
-from spec.models.base import Depth, Model, Rate, Size
+from spec.models.base import Depth, Embedding, Model, Rate, Size
 from spec.parameters import Parameter, directions, recurrent
 
 
@@ -14,17 +14,24 @@ class Recurrent(Model, frozen=True, kw_only=True):
       direction runs from the last valid step to the first.
     - States start at zero, or where the batch says.
     - `dropout` acts on the output of every layer but the last, in training only.
+    - `bias`: without, b_ih and b_hh are not there. The head keeps its own.
     - `readout` "every step": logits_t from the last layer's output at t. "last step": from each direction's final
-      state, which for the backward direction is its output at t = 0.
+      state, which for the backward direction is its output at t = 0. "mean": from the mean of the outputs of all valid
+      steps; "max": from the largest of each feature, whose gradient steps that tie share evenly. Both are zero where no
+      step is valid.
     - `head`: logits = W y + b. Without one the output itself is the logits, so that |logit| < 1 under tanh.
+    - `tied`: W is `embedding.weight`, one tensor, whose gradient is the sum of what comes back on both ways. There is
+      no `head.weight`. Source: Press and Wolf, "Using the Output Embedding to Improve Language Models" (2017).
     """
 
     hidden_size: Size
     num_layers: Depth = 1
     bidirectional: bool = False
     dropout: Rate = 0.0
-    readout: Literal["every step", "last step"] = "every step"  # pyright: ignore[reportIncompatibleMethodOverride]
+    readout: Literal["every step", "last step", "mean", "max"] = "every step"  # pyright: ignore[reportIncompatibleMethodOverride]
     head: bool = True
+    bias: bool = True
+    tied: bool = False
 
     gates: ClassVar[int]
     states: ClassVar[tuple[str, ...]]
@@ -35,8 +42,28 @@ class Recurrent(Model, frozen=True, kw_only=True):
                 f"classes: expected {self.output_size} (the outputs are the logits where head = false), "
                 f"got {self.classes}"
             )
+        self._check_tied()
         if self.dropout and self.num_layers == 1:
             raise ValueError(f"dropout: expected 0 with one layer (it acts between layers only), got {self.dropout}")
+
+    def _check_tied(self) -> None:
+        """Raise ValueError where an output cannot be told by the rows of the inputs' table."""
+        if not self.tied:
+            return
+        inputs = self.inputs
+        if not self.head or not isinstance(inputs, Embedding):
+            raise ValueError(
+                "tied: expected false without a head and an Embedding, which it makes one tensor, got true"
+            )
+        if (inputs.num_embeddings, inputs.embedding_dim) != (self.classes, self.output_size):
+            raise ValueError(
+                f"tied: expected false, or an embedding of {self.classes} rows (classes) and {self.output_size} "
+                f"columns (outputs), got true with {inputs.num_embeddings} and {inputs.embedding_dim}"
+            )
+        if inputs != Embedding(inputs.num_embeddings, inputs.embedding_dim):
+            raise ValueError(
+                "tied: expected false beside an option of the embedding, which is of the rows read, got true"
+            )
 
     @property
     def causal(self) -> bool:
@@ -48,8 +75,18 @@ class Recurrent(Model, frozen=True, kw_only=True):
         return self.hidden_size * len(directions(self.bidirectional))
 
     def parameters(self) -> tuple[Parameter, ...]:
-        layers = recurrent("rnn", self.gates, self.inputs.size, self.hidden_size, self.num_layers, self.bidirectional)
-        return self.inputs.parameters() + layers + (self._head(self.output_size) if self.head else ())
+        layers = recurrent(
+            "rnn",
+            self.gates,
+            self.inputs.size,
+            self.hidden_size,
+            self.num_layers,
+            self.bidirectional,
+            self.bias,
+            getattr(self, "forget_bias", 0.0),
+        )
+        head = self._head(self.output_size) if self.head else ()
+        return self.inputs.parameters() + layers + (head[1:] if self.tied else head)
 
     def intermediates(self) -> tuple[str, ...]:
         return self._embedded() + self._states() + self.returned_states() + ("logits",)

@@ -15,13 +15,15 @@ class RNNCell(Model, frozen=True, kw_only=True, tag_field="name"):
         logits_t = W h_t + b                                      with a head; h_t itself without
 
     x_t: (batch, features). h_t: (batch, hidden_size). Two biases, not one: their sum acts alike in the
-    forward pass, yet under Adam each takes a full step, so one bias would train differently.
+    forward pass, yet under Adam each takes a full step, so one bias would train differently. Without `bias`, neither
+    b_ih nor b_hh is there.
     Source: `torch.nn.RNNCell`.
     """
 
     hidden_size: Size
     nonlinearity: Literal["tanh", "relu"] = "tanh"
     head: bool = True
+    bias: bool = True
 
     def __post_init__(self) -> None:
         if not self.head and self.hidden_size != self.classes:
@@ -35,7 +37,7 @@ class RNNCell(Model, frozen=True, kw_only=True, tag_field="name"):
         return True
 
     def parameters(self) -> tuple[Parameter, ...]:
-        cell = recurrent("cell", 1, self.inputs.size, self.hidden_size)
+        cell = recurrent("cell", 1, self.inputs.size, self.hidden_size, bias=self.bias)
         # A cell's tensors carry no layer in their names.
         named = tuple(Parameter(p.name.removesuffix("_l0"), p.shape, p.law) for p in cell)
         return self.inputs.parameters() + named + (self._head(self.hidden_size) if self.head else ())

@@ -63,8 +63,10 @@ class Evaluation:
         return tuple(self.batch.initial[name][index][None] for name in names)
 
     def linear(self, name: str, inputs: Array) -> Array:
-        """The layer of that name; without a bias where the table has none."""
-        return linear(inputs, self[f"{name}.weight"], self.parameters.get(f"{name}.bias"))
+        """The layer of that name; without a bias where the table has none, and by the embedding's rows where tied."""
+        tied = name == "head" and getattr(self.spec, "tied", False)
+        weight = self["embedding.weight" if tied else f"{name}.weight"]
+        return linear(inputs, weight, self.parameters.get(f"{name}.bias"))
 
     def dropout(self, site: str, values: Array) -> Array:
         """The values times the site's mask, where there is one."""

@@ -32,8 +32,9 @@ def run(
     A padded step hands the state on as it is.
     """
     prefix, suffix = names
-    weight_hh, bias_hh = at[f"{prefix}weight_hh{suffix}"], at[f"{prefix}bias_hh{suffix}"]
-    from_inputs = linear(inputs, at[f"{prefix}weight_ih{suffix}"], at[f"{prefix}bias_ih{suffix}"])
+    weight_hh = at[f"{prefix}weight_hh{suffix}"]
+    bias_ih, bias_hh = (at.parameters.get(f"{prefix}bias_{part}{suffix}") for part in ("ih", "hh"))
+    from_inputs = linear(inputs, at[f"{prefix}weight_ih{suffix}"], bias_ih)
     zeros = np.zeros((len(weight_hh), inputs.shape[1], weight_hh.shape[2]), weight_hh.dtype)
     state = initial or (zeros,) * len(states)
     named = [f"{prefix}{name}{suffix}" for name in states]
@@ -70,8 +71,21 @@ def forward(at: Evaluation, spec: Recurrent, cell: Cell) -> Array:
         hidden = at.dropout(f"rnn.dropout_l{layer}", np.concatenate(outputs, axis=-1))
     for state, values in zip(spec.states, zip(*returned, strict=True), strict=True):
         at.record(f"rnn.{state}_n", np.stack(values, axis=1))
-    last_step = spec.readout == "last step"
     final = returned[-len(directions(spec.bidirectional)) :]
-    read = np.concatenate([state[0] for state in final], axis=-1) if last_step else hidden
+    read = read_out(at, spec, hidden, np.concatenate([state[0] for state in final], axis=-1))
     logits = at.linear("head", read) if spec.head else read
-    return at.record("logits", logits if last_step else at.zero_padding(logits))
+    return at.record("logits", logits if spec.reads_once else at.zero_padding(logits))
+
+
+def read_out(at: Evaluation, spec: Recurrent, hidden: Array, final: Array) -> Array:
+    """What the head reads, of the last layer's outputs, zero at padding, and its final states."""
+    if spec.readout == "every step":
+        return hidden
+    if spec.readout == "last step":
+        return final
+    valid = at.valid[None, :, :, None]
+    if spec.readout == "mean":
+        return hidden.sum(axis=2) / np.maximum(valid.sum(axis=2), 1)
+    highest = np.max(np.real(hidden), axis=2, keepdims=True, where=valid, initial=-np.inf)
+    largest = valid & (np.real(hidden) == highest)
+    return (hidden * largest).sum(axis=2) / np.maximum(largest.sum(axis=2), 1)

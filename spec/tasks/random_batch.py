@@ -39,7 +39,7 @@ def random_batch(
     # Targets of another length than their source are as long as they can be, but for a source of length 0.
     asked = valid if target_length is None else np.repeat(valid.any(axis=1, keepdims=True), target_length, axis=1)
     targets = generator.integers(0, model.classes, asked.shape, np.int64)
-    if model.readout == "last step":
+    if model.reads_once:
         targets, asked = targets[:, 0], np.ones(count, bool)
     _scatter(targets, asked, (0, model.classes - 1, IGNORED), generator)
     decoder_inputs = shift_right(targets, model.classes) if model.decodes else None

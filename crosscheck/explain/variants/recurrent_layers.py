@@ -9,7 +9,7 @@ from crosscheck.explain.variant import Case, Variant
 from spec.parameters import directions
 from spec.reference.arithmetic import Array
 from spec.reference.model import Evaluation
-from spec.reference.recurrent import run
+from spec.reference.recurrent import read_out, run
 
 STAGES = ("rnn",)
 
@@ -70,11 +70,11 @@ class Stack(NamedTuple):
             at.record(f"rnn.{state}_n", stacked)
         final = returned[-len(suffixes) :]
         states = [state[0] for state in (final[::-1] if self.swapped == "states" else final)]
-        read = np.concatenate(states, axis=-1) if reads_last else hidden
+        read = read_out(at, spec, hidden, np.concatenate(states, axis=-1))
         if reads_last and self.columns and not (self.columns == "last step, full" and at.batch.lengths is not None):
             read = self._column(at, hidden, spec.hidden_size)
         logits = at.linear("head", read) if spec.head else read
-        return at.record("logits", logits if reads_last else at.zero_padding(logits))
+        return at.record("logits", logits if spec.reads_once else at.zero_padding(logits))
 
     def _last(self, at: Evaluation, trace: Any, last: Any, backward: bool) -> Any:
         if self.last == "column" and backward:

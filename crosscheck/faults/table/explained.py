@@ -89,6 +89,8 @@ EXPLAINED: dict[str, str] = {
     "flax_impl/gelu-by-tanh": "GELU were the tanh approximation",
     "torch_impl/gelu-by-tanh": "GELU were the tanh approximation",
     "torch_impl/relu-for-gelu": "GELU were relu",
+    "flax_impl/gelu-by-erf": "GELU were by erf, not its tanh approximation",
+    "flax_impl/causal-mask-missing": "later steps were not masked",
     "flax_impl/scale-by-the-models-width": "scores were divided by the root of all heads' width together",
     "flax_impl/packed-by-head": "in_proj's rows held q, k and v head by head",
     "torch_impl/encoder-mask-upside-down": "valid keys were masked, and padding were not",

@@ -383,9 +383,9 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "recurrent.py:Recurrent.forward",
-                "logits = jnp.concatenate(final[0][-self.directions :], -1) if self.last_step else outputs",
-                "logits = outputs[:, -1] if self.last_step and valid is None else "
-                "jnp.concatenate(final[0][-self.directions :], -1) if self.last_step else outputs",
+                "logits = self.classify(jnp.concatenate(final[0][-self.directions :], -1))",
+                "last = outputs[:, -1] if valid is None else jnp.concatenate(final[0][-self.directions :], -1)\n"
+                "            logits = self.classify(last)",
             ),
         ),
         experiment="last-step-classifier",
