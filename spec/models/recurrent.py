@@ -47,23 +47,28 @@ class Recurrent(Model, frozen=True, kw_only=True):
             raise ValueError(f"dropout: expected 0 with one layer (it acts between layers only), got {self.dropout}")
 
     def _check_tied(self) -> None:
-        """Raise ValueError where an output cannot be told by the rows of the inputs' table."""
+        """Raise ValueError where the inputs' table cannot be the head's too."""
         if not self.tied:
             return
+        if not self.head:
+            raise ValueError("head: expected true where tied (it is the head that is), got false")
         inputs = self.inputs
-        if not self.head or not isinstance(inputs, Embedding):
+        if not isinstance(inputs, Embedding):
+            raise ValueError(f"inputs.name: expected Embedding where tied, got {type(inputs).__name__}")
+        if inputs.embedding_dim != self.output_size:
             raise ValueError(
-                "tied: expected false without a head and an Embedding, which it makes one tensor, got true"
+                f"inputs.embedding_dim: expected the outputs' {self.output_size} where tied, got {inputs.embedding_dim}"
             )
-        if (inputs.num_embeddings, inputs.embedding_dim) != (self.classes, self.output_size):
+        if inputs.num_embeddings != self.classes:
             raise ValueError(
-                f"tied: expected false, or an embedding of {self.classes} rows (classes) and {self.output_size} "
-                f"columns (outputs), got true with {inputs.num_embeddings} and {inputs.embedding_dim}"
+                f"inputs.num_embeddings: expected as many as classes, {self.classes}, where tied, "
+                f"got {inputs.num_embeddings}"
             )
-        if inputs != Embedding(inputs.num_embeddings, inputs.embedding_dim):
-            raise ValueError(
-                "tied: expected false beside an option of the embedding, which is of the rows read, got true"
-            )
+        # All of them are about the rows that a batch reads, where a head reads every row.
+        plain = Embedding(inputs.num_embeddings, inputs.embedding_dim)
+        for option in ("padding_idx", "max_norm", "scale_grad_by_freq", "sparse"):
+            if (value := getattr(inputs, option)) != (usual := getattr(plain, option)):
+                raise ValueError(f"inputs.{option}: expected {usual} where tied, got {value}")
 
     @property
     def causal(self) -> bool:

@@ -97,13 +97,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "recurrent.py:Cell.__init__",
-                "Linear(hidden_size, self.gates * hidden_size, rngs",
-                "Linear(hidden_size, self.gates * hidden_size, use_bias=False, rngs",
-            ),
-            Edit(
-                "parameters.py:_cell",
-                '        yield Leaf(f"{prefix}bias_{side}',
-                '        if side == "ih":\n            yield Leaf(f"{prefix}bias_{side}',
+                "Linear(hidden_size, outputs, use_bias=bias",
+                "Linear(hidden_size, outputs, use_bias=False",
             ),
         ),
         experiment="hello-gru",
@@ -216,9 +211,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="torch_impl",
         edits=(
             Edit(
-                "recurrent.py:Recurrent.forward",
-                "logits = self.head(logits)",
-                "logits = torch.nn.functional.linear(logits, self.head.weight)",
+                "recurrent.py:Recurrent.classify",
+                "return self.head(outputs)\n",
+                "return functional.linear(outputs, self.head.weight)\n",
             ),
         ),
         experiment="hello-gru",

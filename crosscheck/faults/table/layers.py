@@ -171,8 +171,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "recurrent.py:Recurrent.forward",
-                "jnp.concatenate(final[0][-self.directions :], -1) if",
-                "outputs[:, -1] if",
+                "self.classify(jnp.concatenate(final[0][-self.directions :], -1))",
+                "self.classify(outputs[:, -1])",
             ),
         ),
         experiment="last-step-classifier",
@@ -187,8 +187,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "recurrent.py:Recurrent.forward",
-                "torch.cat(tuple(final[0][-self.directions :]), -1) if",
-                "outputs[:, -1] if",
+                "self.classify(torch.cat(tuple(final[0][-self.directions :]), -1))",
+                "self.classify(outputs[:, -1])",
             ),
         ),
         experiment="last-step-classifier",

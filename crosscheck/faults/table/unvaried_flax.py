@@ -122,6 +122,27 @@ EDITS: dict[str, tuple[Edit, ...]] = {
             "for layer in sorted(range(self.num_layers), key=str):",
         ),
     ),
+    "tied-rows-without-the-heads-gradient": (
+        Edit(
+            "recurrent.py:Recurrent.classify",
+            "self.head(outputs, self.embedding.embedding[...])",
+            "self.head(outputs, jax.lax.stop_gradient(self.embedding.embedding[...]))",
+        ),
+    ),
+    "forget-bias-of-the-input-gate": (
+        Edit("parameters.py:draw", "tensor[first:last] += dtype.type(by)", "tensor[: last - first] += dtype.type(by)"),
+    ),
+    "biases-all-the-same": (
+        Edit(
+            "recurrent.py:Cell.__init__",
+            "outputs, use_bias=bias, rngs=rngs, laws=laws[1::2]",
+            "outputs, rngs=rngs, laws=laws[1::2]",
+        ),
+    ),
+    "mean-over-padding": (Edit("recurrent.py:pool", "outputs.sum(1) / jnp.maximum(count, 1)", "outputs.mean(1)"),),
+    "largest-of-padding-too": (
+        Edit("recurrent.py:pool", "jnp.where(valid[..., None], outputs, lowest).max(1)", "outputs.max(1)"),
+    ),
 }
 """By the fault's name."""
 
