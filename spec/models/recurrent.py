@@ -54,7 +54,10 @@ class Recurrent(Model, frozen=True, kw_only=True):
             raise ValueError("head: expected true where tied (it is the head that is), got false")
         inputs = self.inputs
         if not isinstance(inputs, Embedding):
-            raise ValueError(f"inputs.name: expected Embedding where tied, got {type(inputs).__name__}")
+            # msgspec makes a key's error of no other.
+            raise ValueError(  # noqa: TRY004
+                f"inputs.name: expected Embedding where tied, got {type(inputs).__name__}"
+            )
         if inputs.embedding_dim != self.output_size:
             raise ValueError(
                 f"inputs.embedding_dim: expected the outputs' {self.output_size} where tied, got {inputs.embedding_dim}"

@@ -160,4 +160,34 @@ FAULTS: tuple[Fault, ...] = (
         check="gradients",
         tensor="embedding.weight",
     ),
+    Fault(
+        name="tied-rows-without-the-heads-gradient",
+        what="Nothing comes back to the tied rows from the head.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "recurrent.py:Recurrent.classify",
+                "self.head(outputs, self.embedding.weight)",
+                "self.head(outputs, self.embedding.weight.detach())",
+            ),
+        ),
+        experiment="hello-lstm-tied",
+        check="gradients",
+        tensor="embedding.weight*",
+    ),
+    Fault(
+        name="tied-rows-without-the-inputs-gradient",
+        what="Nothing comes back to the tied rows from where they are looked up.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "model.py:Embedding.__call__",
+                "rows = jnp.take(self.embedding[...],",
+                "rows = jnp.take(jax.lax.stop_gradient(self.embedding[...]),",
+            ),
+        ),
+        experiment="hello-lstm-tied",
+        check="gradients",
+        tensor="embedding.weight*",
+    ),
 )

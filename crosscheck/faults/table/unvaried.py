@@ -316,22 +316,6 @@ FAULTS = (
         option="num_layers = 1",
     ),
     Fault(
-        name="tied-rows-without-the-heads-gradient",
-        what="Nothing comes back to the tied rows from the head.",
-        implementation="torch_impl",
-        edits=(
-            Edit(
-                "recurrent.py:Recurrent.classify",
-                "self.head(outputs, self.embedding.weight)",
-                "self.head(outputs, self.embedding.weight.detach())",
-            ),
-        ),
-        experiment="tied-output",
-        check="gradients",
-        tensor="embedding.weight*",
-        option="tied = true",
-    ),
-    Fault(
         name="forget-bias-of-the-input-gate",
         what="What is added to the forget gate's bias when it is drawn is added to the input gate's.",
         implementation="torch_impl",

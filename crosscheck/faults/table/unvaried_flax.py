@@ -122,13 +122,6 @@ EDITS: dict[str, tuple[Edit, ...]] = {
             "for layer in sorted(range(self.num_layers), key=str):",
         ),
     ),
-    "tied-rows-without-the-heads-gradient": (
-        Edit(
-            "recurrent.py:Recurrent.classify",
-            "self.head(outputs, self.embedding.embedding[...])",
-            "self.head(outputs, jax.lax.stop_gradient(self.embedding.embedding[...]))",
-        ),
-    ),
     "forget-bias-of-the-input-gate": (
         Edit("parameters.py:draw", "tensor[first:last] += dtype.type(by)", "tensor[: last - first] += dtype.type(by)"),
     ),
