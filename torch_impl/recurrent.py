@@ -29,7 +29,7 @@ class Recurrent(Model):
 
     layers: ClassVar[Callable[..., nn.RNNBase]]
 
-    def __init__(self, spec: Spec, **options: str):
+    def __init__(self, spec: Spec, **options: Any):
         super().__init__(spec)
         self.rnn = self.layers(
             spec.inputs.size,
@@ -43,7 +43,7 @@ class Recurrent(Model):
         )
         self.head = None
         if spec.head:
-            self.head = TiedHead(spec) if spec.tied else nn.Linear(spec.output_size, spec.classes)
+            self.head = (TiedHead if spec.tied else nn.Linear)(spec.output_size, spec.classes)
         self.readout = spec.readout
         self.directions = len(directions(spec.bidirectional))
         self.masks: Mapping[str, Tensor] | None = None
@@ -99,10 +99,10 @@ class Recurrent(Model):
 class TiedHead(nn.Module):
     """A linear layer by the rows of the embedding, and a bias of its own."""
 
-    def __init__(self, spec: Spec):
+    def __init__(self, in_features: int, out_features: int):
         super().__init__()
-        bound = 1 / math.sqrt(spec.output_size)
-        self.bias = nn.Parameter(nn.init.uniform_(torch.empty(spec.classes), -bound, bound))
+        bound = 1 / math.sqrt(in_features)
+        self.bias = nn.Parameter(nn.init.uniform_(torch.empty(out_features), -bound, bound))
 
     def forward(
         self, outputs: Float[Tensor, "*batch outputs"], rows: Float[Tensor, "classes outputs"]

@@ -42,6 +42,10 @@ UNLIKE = {
         "transformer.py: flax has PackedSelfAttention",
         "transformer.py: torch has step_layer",
     ],
+    "a module is called by what torch calls forward": [
+        "recurrent.py: flax has TiedHead.__call__",
+        "recurrent.py: torch has TiedHead.forward",
+    ],
     "stock layers take no masks, show no intermediates, and forget no rescaled rows: that is done around them": [
         "contract.py: torch has watch",
         "dropout.py: torch has given",

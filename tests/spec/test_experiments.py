@@ -166,16 +166,16 @@ def test_every_key_with_a_choice_is_tried_above() -> None:
 @pytest.mark.parametrize(
     ("name", "key", "expected"),
     [
-        ("hello-transformer", "model.positions", "one of none, sinusoidal"),
+        ("hello-transformer", "model.positions", "one of none, sinusoidal, learned"),
         ("hello-self-attention", "model.positions", "one of none, one-hot"),
-        ("last-step-classifier", "model.readout", "one of last step"),
+        ("last-step-classifier", "model.readout", "one of last step, mean, max"),
         ("hello-encoder-decoder", "model.cell", "one of LSTM, GRU"),
     ],
 )
 def test_the_choices_are_those_of_the_table_that_is_named(name: str, key: str, expected: str) -> None:
-    error = refusal(msgspec.to_builtins(load(name)), key, "learned")
+    error = refusal(msgspec.to_builtins(load(name)), key, "taught")
     assert error is not None
-    assert (error.expected, error.got) == (expected, "'learned'")
+    assert (error.expected, error.got) == (expected, "'taught'")
 
 
 def test_an_outcome_may_be_left_out() -> None:
