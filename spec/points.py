@@ -193,7 +193,7 @@ def _enlarged(experiment: Experiment) -> Experiment:
     width, factor = getattr(experiment.model, "hidden_size", 0), 2
     if not width or not _has_head(experiment):
         return experiment
-    while (wide := override(experiment, model__hidden_size=factor * width)).model.parameter_count < WIDE:
+    while (wide := _times_as_wide(experiment, factor)).model.parameter_count < WIDE:
         factor *= 2
     steps = max(
         math.ceil(TRAINED[TRAINING] / wide.multiplications_per_step),
@@ -207,6 +207,14 @@ def _enlarged(experiment: Experiment) -> Experiment:
         steps_per_epoch=math.ceil(steps / 2),
     )
     return wide.with_training(recipe)
+
+
+def _times_as_wide(experiment: Experiment, factor: int) -> Experiment:
+    """With so many times the units; where the head is the embedding's table, that is as wide as they are."""
+    changes = {"model__hidden_size": factor * experiment.model.hidden_size}
+    if getattr(experiment.model, "tied", False):
+        changes["model__inputs__embedding_dim"] = factor * experiment.model.inputs.size
+    return override(experiment, **changes)
 
 
 def _has_head(experiment: Experiment) -> bool:
