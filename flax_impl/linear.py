@@ -66,11 +66,12 @@ def initializer(law: Law) -> nnx.Initializer:
     if not _drawing.get():
         return nnx.initializers.zeros_init()
     match law:
-        case Uniform(bound, None):
-            return lambda key, shape, dtype=None, out_sharding=None: jax.random.uniform(
-                key, shape, dtype, -bound, bound
-            )
-        case Uniform(bound, (first, last, by)):
+        case Uniform(bound, raised):
+            if raised is None:
+                return lambda key, shape, dtype=None, out_sharding=None: jax.random.uniform(
+                    key, shape, dtype, -bound, bound
+                )
+            first, last, by = raised
             return lambda key, shape, dtype=None, out_sharding=None: (
                 jax.random.uniform(key, shape, dtype, -bound, bound).at[first:last].add(by)
             )

@@ -149,7 +149,8 @@ class Recurrent(Model):
         """The logits of the last layer's outputs."""
         if self.head is None:
             return outputs
-        if self.spec.tied:
+        if isinstance(self.head, TiedHead):
+            assert self.embedding is not None
             return self.head(outputs, self.embedding.embedding[...])
         return self.head(outputs)
 

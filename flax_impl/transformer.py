@@ -48,6 +48,7 @@ class TransformerEncoder(Model):
         self.position_base = spec.position_base if spec.positions == "sinusoidal" else None
         learned = EmbeddingSpec(spec.max_length, spec.hidden_size) if spec.max_length is not None else None
         self.positions = Embedding(learned, rngs=rngs) if learned else None
+        self.room, self.heads = spec.max_length, spec.heads
         self.encoder = Encoder(spec, rngs=rngs)
         self.head = RowLinear(spec.hidden_size, spec.classes, rngs=rngs)
 
@@ -68,10 +69,10 @@ class TransformerEncoder(Model):
         return logits
 
     def begin(self, batch: int, steps: int) -> Cache:
-        spec = self.spec
-        room = spec.max_length or max(FEWEST, 1 << (steps - 1).bit_length())
-        zeros = jnp.zeros((batch, spec.heads, room, spec.hidden_size // spec.heads), self.input.kernel.dtype)
-        return Cache((zeros,) * spec.num_layers, (zeros,) * spec.num_layers, jnp.zeros((), np.int32))
+        room, layers = self.room or max(FEWEST, 1 << (steps - 1).bit_length()), len(self.encoder.layers)
+        shape = (batch, self.heads, room, self.input.out_features // self.heads)
+        zeros = jnp.zeros(shape, self.input.kernel.dtype)
+        return Cache((zeros,) * layers, (zeros,) * layers, jnp.zeros((), np.int32))
 
     def step(self, symbols: Int[Array, " batch"], state: Cache) -> tuple[Float[Array, "batch classes"], Cache]:
         hidden = self.input(self.read(symbols))[:, None]
@@ -147,14 +148,16 @@ class EncoderLayer(nnx.Module):
         read: Int[Array, ""],
     ) -> tuple[Float[Array, "batch 1 hidden"], Array, Array]:
         """One step, and the keys and values with its own."""
-        kept = [keys, values]
+        kept = keys, values
 
         def attention(inputs: Array) -> Array:
-            output, *kept[:] = self.self_attn.step(inputs, keys, values, read)
+            nonlocal kept
+            output, *new = self.self_attn.step(inputs, keys, values, read)
+            kept = new[0], new[1]
             return output
 
         hidden, _ = self.around(attention, hidden)
-        return hidden, *kept
+        return hidden, kept[0], kept[1]
 
     def around(
         self, attention: Callable[[Array], Array], hidden: Float[Array, "batch time hidden"]

@@ -211,7 +211,7 @@ def _enlarged(experiment: Experiment) -> Experiment:
 
 def _times_as_wide(experiment: Experiment, factor: int) -> Experiment:
     """With so many times the units; where the head is the embedding's table, that is as wide as they are."""
-    changes = {"model__hidden_size": factor * experiment.model.hidden_size}
+    changes = {"model__hidden_size": factor * getattr(experiment.model, "hidden_size", 1)}
     if getattr(experiment.model, "tied", False):
         changes["model__inputs__embedding_dim"] = factor * experiment.model.inputs.size
     return override(experiment, **changes)

@@ -2,7 +2,7 @@
 
 import math
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -37,6 +37,8 @@ class TransformerEncoder(Model):
         self.position_base = spec.position_base if spec.positions == "sinusoidal" else None
         self.positions = nn.Embedding(spec.max_length, spec.hidden_size) if spec.max_length is not None else None
         self.causal = spec.causal
+        self.final_norm = spec.final_norm
+        self.heads, self.width = spec.heads, spec.hidden_size // spec.heads
 
         def new_layer() -> nn.TransformerEncoderLayer:
             layer = nn.TransformerEncoderLayer(
@@ -73,16 +75,16 @@ class TransformerEncoder(Model):
         ignored = None if valid is None else ~valid & valid.any(1, keepdim=True)
         later = later_steps(hidden.shape[1], hidden.device) if self.causal else None
         hidden = self.encoder(hidden, mask=later, src_key_padding_mask=ignored, is_causal=self.causal)
-        if self.spec.final_norm:
+        if self.final_norm:
             self.record("encoder.norm", zero_padding(hidden, valid))
         logits = zero_padding(self.head(hidden), valid)
         self.record("logits", logits)
         return logits
 
     def begin(self, batch: int, steps: int) -> Cache:
-        layers, heads, width = self.spec.num_layers, self.spec.heads, self.spec.hidden_size // self.spec.heads
-        zeros = [self.input.weight.new_zeros(layers, batch, heads, steps, width) for _ in range(2)]
-        return Cache(*zeros, 0)
+        like, layers = self.input.weight, len(self.encoder.layers)
+        keys, values = (like.new_zeros(layers, batch, self.heads, steps, self.width) for _ in range(2))
+        return Cache(keys, values, 0)
 
     def step(self, symbols: Int[Tensor, " batch"], state: Cache) -> tuple[Float[Tensor, "batch classes"], Cache]:
         hidden = self.input(self.read(symbols))
@@ -99,7 +101,7 @@ class TransformerEncoder(Model):
 
 
 def step_layer(
-    layer: nn.TransformerEncoderLayer,
+    layer: Any,
     hidden: Float[Tensor, "batch hidden"],
     keys: Float[Tensor, "batch heads steps width"],
     values: Float[Tensor, "batch heads steps width"],

@@ -3,7 +3,7 @@ kept of the steps before."""
 
 from crosscheck.faults.fault import Edit, Fault
 
-CAUSAL = "hello-causal-transformer"
+CAUSAL = "hello-transformer-causal"
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
