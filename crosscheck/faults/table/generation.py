@@ -4,7 +4,7 @@ from crosscheck.faults.fault import Edit, Fault
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
-        name="state-not-carried",
+        name="written-from-the-prompts-state",
         what="Every step that writes begins from the state that the prompt left.",
         implementation="torch_impl",
         edits=(
