@@ -184,7 +184,7 @@ def _made(task: Python) -> Any:
         raise UsageError(f"{task.file}: expected the file as it was at the beginning, got one that has changed")
     module = types.ModuleType(f"ohlol_task_{task.digest}")
     module.__file__ = task.file
-    made = None
+    made, found = None, None
     try:
         exec(compile(content, task.file, "exec"), module.__dict__)
         found = getattr(module, task.class_name, None)
