@@ -97,14 +97,17 @@ class Found(NamedTuple):
 def measure(side: Side, experiment: Experiment, held: Parameters, precision: Precision) -> Found:
     """The loss and the share that is right, over all that the task keeps for it."""
     task, loss = experiment.task, experiment.training.loss
-    total, bits, right, count = 0.0, 0.0, 0, 0
+    total, divisor, bits, right, count = 0.0, 0.0, 0.0, 0, 0
     has_bits, all_solved, predicted = True, True, ""
     for batch in task.validation_batches(precision) if task.validates else [experiment.evaluation_batch(precision)]:
         logits = predict(side, held, batch)
         targets = int((batch.targets != IGNORED).sum())
         with np.errstate(all="ignore"):
             value = loss.value(logits, batch.targets)
-        total += value * (targets if loss.reduction == "mean" else 1)
+        # A mean over all batches is divided once, by what it would be divided by if they were one.
+        weight = loss.divisor(batch.targets) if loss.reduction == "mean" else 1.0
+        total += value * weight
+        divisor += weight
         count += targets
         right += int(((predictions(logits) == batch.targets) & (batch.targets != IGNORED)).sum())
         all_solved &= solved(logits, batch)
@@ -112,9 +115,8 @@ def measure(side: Side, experiment: Experiment, held: Parameters, precision: Pre
         each = task.bits_per_byte(logits, batch)
         has_bits &= each is not None
         bits += (each or 0.0) * targets
-    mean = total / count if loss.reduction == "mean" else total
     measured = Measured(
-        loss=mean, accuracy=right / count, targets=count, bits_per_byte=bits / count if has_bits else None
+        loss=total / (divisor or 1.0) if loss.reduction == "mean" else total, accuracy=right / count, targets=count, bits_per_byte=bits / count if has_bits else None
     )
     return Found(measured, all_solved, predicted)
 

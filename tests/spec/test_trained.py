@@ -14,7 +14,7 @@ from spec import parameters
 from spec.command.events import Measured
 from spec.command.trained import measure
 from spec.errors import InvalidBatch
-from spec.experiment import Experiment, load
+from spec.experiment import Experiment, load, override
 from spec.framework import Generation, Settings
 
 Run = Callable[..., Any]
@@ -124,6 +124,18 @@ def test_all_that_is_held_back_counts_once(predicting: ModuleType) -> None:
     )
     kept = sum(batch.inputs.size for batch in batches)
     assert kept > 0.09 * TEXT.task.documents.size  # type: ignore[union-attr]
+
+
+def test_where_classes_weigh_a_batch_weighs_as_much_as_its_targets_do(predicting: ModuleType) -> None:
+    weights = [1.0 + number % 3 for number in range(256)]
+    heavy = override(TEXT, training__loss={"name": "CrossEntropy", "reduction": "mean", "class_weights": weights})
+    held = parameters.draw(heavy.model.parameters(), 0, "float64")
+    side = predicting.open(heavy, Settings("float64"))
+    batches = list(heavy.task.validation_batches("float64"))
+    logits = np.concatenate([side.predict(held, batch) for batch in batches])
+    targets = np.concatenate([batch.targets for batch in batches])
+    found = measure(side, heavy, held, "float64").measured.loss
+    assert found == pytest.approx(heavy.training.loss.value(logits, targets), rel=1e-12)
 
 
 def test_validations_are_recorded_and_counted_by_patience(
