@@ -357,7 +357,8 @@ class RunDirectory:
 
     def _check_origin(self, origin: Origin, experiment: Experiment) -> None:
         """Raise UsageError unless the checkpoint is of that experiment, and its counts can be."""
-        there, training = msgspec.to_builtins(experiment), experiment.training
+        # As JSON has it, in which the checkpoint does: lists, no tuples.
+        there, training = msgspec.json.decode(msgspec.json.encode(experiment)), experiment.training
         if there != origin.resolved:
             raise UsageError(
                 f"{self.experiment_file}: expected the experiment of {self.checkpoint_file.name}, got another: "
