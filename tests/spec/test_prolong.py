@@ -13,7 +13,7 @@ from spec import parameters
 from spec.command import run_directory
 from spec.command.run_directory import RunDirectory
 from spec.experiment import load
-from spec.training import ConstantSchedule, Training, WarmUp
+from spec.training import ConstantSchedule, Cosine, StepDecay, Training, WarmUp
 
 Run = Callable[..., Any]
 """See the fixture `run` in conftest.py."""
@@ -84,7 +84,12 @@ def test_a_schedule_that_depends_on_the_total_cannot_be_prolonged(run: Run, monk
     assert files("a") == before
 
 
-SCHEDULES = {ConstantSchedule: ConstantSchedule(), WarmUp: WarmUp(steps=10)}
+SCHEDULES = {
+    ConstantSchedule: ConstantSchedule(),
+    WarmUp: WarmUp(steps=10),
+    Cosine: Cosine(steps=15, reached="at the last step", warm_up=2),
+    StepDecay: StepDecay(every=3, gamma=0.5),
+}
 
 
 def test_what_every_schedule_says_of_the_total_is_so() -> None:
