@@ -77,20 +77,25 @@ def shrink(drawn: Drawn, fails: Callable[[Experiment], bool], seconds: float, pl
             smallest = one
         return known[mark]
 
-    smallest = _without_blocks(drawn, failing)
-    database = InMemoryExampleDatabase()
-    # With one choice more than are used: what is used to the end hypothesis takes for shrunk already.
-    database.save(KEY, choices_to_bytes((*smallest.choices, 0)))
-    chosen = settings(
-        database=database,
-        deadline=None,
-        phases=(Phase.reuse, Phase.shrink),
-        max_examples=1000,
-    )
-    try:
-        return find(experiments(drawn.experiment.name), failing, settings=chosen, database_key=KEY)
-    except NoSuchExample:
-        return smallest
+    found = drawn
+    for _ in range(ROUNDS):
+        # Hypothesis' passes are random, and now and then end beside a model that is not needed.
+        begun = _on_the_simplest_model(_without_blocks(found, failing), failing)
+        database = InMemoryExampleDatabase()
+        # With one choice more than are used: what is used to the end hypothesis takes for shrunk already.
+        database.save(KEY, choices_to_bytes((*begun.choices, 0)))
+        chosen = settings(
+            database=database,
+            deadline=None,
+            phases=(Phase.reuse, Phase.shrink),
+            max_examples=1000,
+        )
+        try:
+            found = find(experiments(drawn.experiment.name), failing, settings=chosen, database_key=KEY)
+        except NoSuchExample:
+            found = smallest
+    # It holds a model that takes fewer choices for the simpler one.
+    return _on_the_simplest_model(found, failing)
 
 
 def _without_blocks(drawn: Drawn, failing: Callable[[Drawn], bool]) -> Drawn:
@@ -107,6 +112,25 @@ def _without_blocks(drawn: Drawn, failing: Callable[[Drawn], bool]) -> Drawn:
                 if one.experiment.hash != found.experiment.hash and failing(one):
                     found = one
     return found
+
+
+ROUNDS = 2
+"""So often it begins again with what it has; the experiments that are known by then cost nothing."""
+
+MORE, FEWER = 8, 24
+"""So many choices more or fewer than another model takes the simplest at most, that which it is included."""
+
+
+def _on_the_simplest_model(drawn: Drawn, failing: Callable[[Drawn], bool]) -> Drawn:
+    """The same with the simplest of all models in front, where it still fails. What stands behind must stay as it is,
+    but for how many choices it begins later or sooner, which is found by trying."""
+    for fewer in range(-MORE, FEWER):
+        with suppress(Impossible):
+            behind = (0,) * max(-fewer, 0) + drawn.choices[1 + max(fewer, 0) :]
+            one = replay(drawn.experiment.name, (0, *behind))
+            if one.experiment.hash != drawn.experiment.hash and failing(one):
+                return one
+    return drawn
 
 
 class FailingBefore:

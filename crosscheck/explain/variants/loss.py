@@ -85,6 +85,8 @@ def by(values: Values) -> Callable:
     def change(experiment):
         made = SimpleNamespace(
             reduction=experiment.training.loss.reduction,
+            class_weights=None,
+            ignore_index=None,
             values=lambda logits, targets: values(logits.astype(np.result_type(logits, np.float64)), targets),
             value=lambda logits, targets: float(np.real(values(logits[None].astype(np.float64), targets)[0])),
         )

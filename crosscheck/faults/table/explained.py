@@ -295,5 +295,10 @@ EXPLAINED: dict[str, str] = {
     "torch_impl/labels-not-smoothed": "labels were not smoothed",
     "flax_impl/labels-not-smoothed": "labels were not smoothed",
     "flax_impl/ignored-class-learned": "class 1 were not ignored",
+    "flax_impl/smoothed-over-the-wrong-classes": "labels were smoothed by 0.1, over the wrong classes alone",
+    "torch_impl/weights-not-in-the-denominator": "the weighted sum were divided by the number of targets",
+    "flax_impl/weights-not-in-the-denominator": "the weighted sum were divided by the number of targets",
+    "torch_impl/ignored-class-in-the-denominator": "class 1 were ignored, and counted in what the sum is divided by",
+    "flax_impl/ignored-class-in-the-denominator": "class 1 were ignored, and counted in what the sum is divided by",
 }
 """Fault -> words that the explanation has."""
