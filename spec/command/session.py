@@ -68,7 +68,8 @@ class Request(NamedTuple):
         origin = Origin(
             experiment=self.experiment.name,
             hash=self.experiment.hash,
-            resolved=msgspec.to_builtins(self.experiment),
+            # As it will be read again: JSON has lists, and no tuples.
+            resolved=msgspec.json.decode(msgspec.json.encode(self.experiment)),
             seed=self.seed,
             precision=self.settings.precision,
             implementation=self.implementation,

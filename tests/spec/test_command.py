@@ -168,7 +168,7 @@ def test_dry_run_in_json(run: Run) -> None:
     assert (event["event"], event["hash"]) == ("dry-run", load("hello-transformer").hash)
     assert event["experiment"]["name"] == "hello-transformer"
     assert event["parameters"] == sum(np.prod(row["shape"]) for row in event["table"]) == 1276
-    assert event["table"][-1]["law"] == {"type": "uniform", "bound": pytest.approx(8**-0.5)}
+    assert event["table"][-1]["law"] == {"type": "uniform", "bound": pytest.approx(8**-0.5), "raised": None}
 
 
 @pytest.mark.parametrize("arguments", [("course-rnn-cell-walk",), ("course-rnn-cell", "--trace")])
