@@ -319,9 +319,14 @@ def override(experiment: Experiment, **changes: Any) -> Experiment:
     raw = msgspec.to_builtins(experiment)
     for path, value in changes.items():
         *parents, last = path.split("__")
-        table = raw
+        table, record = raw, experiment
         for parent in parents:
-            table = table[parent]
+            table, record = table[parent], getattr(record, parent, None)
+        if last == "name" and isinstance(record, msgspec.Struct):
+            # Another kind of record need not have what nobody asked for of this one.
+            for field in msgspec.structs.fields(record):
+                if getattr(record, field.name) == field.default:
+                    table.pop(field.encode_name, None)
         table[last] = value
     return convert(raw, experiment.name)
 

@@ -390,7 +390,7 @@ def _in_parts(side: Side, state: State, whole: Trajectory, part: int, seed: int)
     ended = side.train(begun.state, 1, seed, part=part)
     yield "begun/loss", whole.losses[: 2 * part]
     yield "parts/loss", np.concatenate([begun.losses, ended.losses])
-    for kind, held, own in zip(("parameters", "slots"), whole[3:], ended.state[:2], strict=True):
+    for kind, held, own in zip(("parameters", "slots"), whole[3:5], ended.state[:2], strict=True):
         yield from ((f"begun/{kind}/{name}/{2 * part}", array[2 * part - 1]) for name, array in held.items())
         yield from ((f"parts/{kind}/{name}/{2 * part}", array) for name, array in own.items())
 

@@ -116,7 +116,10 @@ def measure(side: Side, experiment: Experiment, held: Parameters, precision: Pre
         has_bits &= each is not None
         bits += (each or 0.0) * targets
     measured = Measured(
-        loss=total / (divisor or 1.0) if loss.reduction == "mean" else total, accuracy=right / count, targets=count, bits_per_byte=bits / count if has_bits else None
+        loss=total / (divisor or 1.0) if loss.reduction == "mean" else total,
+        accuracy=right / count,
+        targets=count,
+        bits_per_byte=bits / count if has_bits else None,
     )
     return Found(measured, all_solved, predicted)
 

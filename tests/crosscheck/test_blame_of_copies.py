@@ -72,8 +72,8 @@ PLANTED = [
             "torch_impl",
             Edit(
                 "loss.py",
-                "return functional.cross_entropy(",
-                "raise ValueError('planted')\n    return functional.cross_entropy(",
+                "    if whole is None or spec.reduction",
+                "    raise ValueError('planted')\n    if whole is None or spec.reduction",
             ),
             "hello-rnn",
             "gradients",
@@ -103,9 +103,9 @@ PLANTED = [
             "flax_impl",
             Edit(
                 "optimizer.py",
-                "optax.add_decayed_weights(spec.weight_decay)",
+                "                decayed(decay),",
                 # 1 - 0.9^4, the fourth step's correction, is 0.34.
-                "optax.add_decayed_weights(spec.weight_decay * jnp.where(at.correction1 > 0.3, 2.0, 1.0))",
+                "                optax.add_decayed_weights(decay * jnp.where(at.correction1 > 0.3, 2.0, 1.0)),",
             ),
             "hello-lstm-adamw-warm-up",
             "trajectory",
