@@ -315,11 +315,18 @@ def stack_inputs(
 ) -> Inputs | list[list[Inputs]]:
     """Every step's inputs, with leading axes (epochs, steps of an epoch or of a part of one); lists where batches have
     several widths."""
-    training = experiment.training
-    each = part or training.steps_per_epoch
+    each = part or experiment.training.steps_per_epoch
     if len(experiment.task.widths) > 1:
-        alone = [_alone(experiment, step, seed, settings, masks) for step in steps]
+        stacked = (_inputs(experiment, range(step, step + 1), seed, settings, masks) for step in steps)
+        alone = [jax.tree.map(lambda x: x[0], one) for one in stacked]
         return [alone[first : first + each] for first in range(0, len(alone), each)]
+    flat = _inputs(experiment, steps, seed, settings, masks)
+    return jax.tree.map(lambda x: x.reshape(-1, each, *x.shape[1:]), flat)
+
+
+def _inputs(experiment: Experiment, steps: range, seed: int, settings: Settings, masks: MaskSource) -> Inputs:
+    """Those of steps whose batches have one width, with a leading axis of steps."""
+    training = experiment.training
     batches = to_arrays(experiment.batches(seed, steps, settings.precision))
     dropout = None
     if experiment.model.has_dropout and masks == "spec":
@@ -329,20 +336,7 @@ def stack_inputs(
     elif experiment.model.has_dropout:
         dropout = np.array(steps, np.int32)
     constants = stack_constants(training, steps, settings)
-    flat = Inputs(batches, constants, dropout, experiment.goes_on(steps))
-    return jax.tree.map(lambda x: x.reshape(-1, each, *x.shape[1:]), flat)
-
-
-def _alone(experiment: Experiment, step: int, seed: int, settings: Settings, masks: MaskSource) -> Inputs:
-    """One step's inputs."""
-    batch = to_arrays(experiment.batch(seed, step, settings.precision))
-    dropout: Any = np.int32(step) if experiment.model.has_dropout else None
-    if experiment.model.has_dropout and masks == "spec":
-        size, time = batch.inputs.shape[:2]
-        drawn = keep_masks(experiment.model, size, time, generator_for(seed, "dropout", step))
-        dropout = {site: mask.astype(settings.precision) for site, mask in drawn.items()}
-    constants = stack_constants(experiment.training, range(step, step + 1), settings)
-    return Inputs(batch, jax.tree.map(lambda x: x[0], constants), dropout)
+    return Inputs(batches, constants, dropout, experiment.goes_on(steps))
 
 
 @lru_cache(maxsize=16)

@@ -19,9 +19,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py:stack_inputs",
-                "constants = stack_constants(training, steps, settings)\n    flat",
-                "constants = stack_constants(training, range(len(steps)), settings)\n    flat",
+                "training.py:_inputs",
+                "constants = stack_constants(training, steps, settings)\n    return",
+                "constants = stack_constants(training, range(len(steps)), settings)\n    return",
             ),
         ),
         experiment="hello-lstm-adamw-warm-up",

@@ -29,7 +29,7 @@ FAULTS: tuple[Fault, ...] = (
         name="training-loses-lengths",
         what="A training reads padding as if it were steps like any other.",
         implementation="flax_impl",
-        edits=(Edit("training.py:stack_inputs", BATCHES, BATCHES + "._replace(lengths=None)"),),
+        edits=(Edit("training.py:_inputs", BATCHES, BATCHES + "._replace(lengths=None)"),),
         experiment=LSTM,
         check="trajectory",
         tensor="loss",
@@ -47,7 +47,7 @@ FAULTS: tuple[Fault, ...] = (
         name="training-begins-with-zeros",
         what="A training begins each batch with states of zero, whatever the batch says.",
         implementation="flax_impl",
-        edits=(Edit("training.py:stack_inputs", BATCHES, BATCHES + "._replace(initial=None)"),),
+        edits=(Edit("training.py:_inputs", BATCHES, BATCHES + "._replace(initial=None)"),),
         experiment=LSTM,
         check="trajectory",
         tensor="loss",
@@ -73,7 +73,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py:stack_inputs",
+                "training.py:_inputs",
                 BATCHES,
                 BATCHES + "._replace(initial=experiment.batches(seed, [0] * len(steps), settings.precision).initial)",
             ),
@@ -166,7 +166,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py:stack_inputs",
+                "training.py:_inputs",
                 BATCHES,
                 BATCHES + "._replace(lengths=experiment.batches(seed, range(len(steps)), settings.precision).lengths)",
             ),

@@ -105,7 +105,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py:stack_inputs",
+                "training.py:_inputs",
                 "dropout = np.array(steps, np.int32)",
                 "dropout = np.arange(len(steps), dtype=np.int32)",
             ),
@@ -213,7 +213,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py:stack_inputs",
+                "training.py:_inputs",
                 "experiment.batches(seed, steps, ",
                 "experiment.batches(seed, [s % (training.epochs * training.steps_per_epoch) for s in steps], ",
             ),
@@ -256,7 +256,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py:stack_inputs",
+                "training.py:_inputs",
                 "dropout = np.array(steps, np.int32)",
                 "dropout = np.array(steps, np.int32) % 2**16",
             ),
@@ -289,11 +289,11 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py:stack_inputs",
+                "training.py:_inputs",
                 "to_arrays(experiment.batches(seed, steps, settings.precision))",
                 "to_arrays(KEPT.setdefault((experiment, steps), experiment.batches(seed, steps, 'float64')))",
             ),
-            Edit("training.py:stack_inputs", "def stack_inputs(", "KEPT: dict = {}\n\n\ndef stack_inputs("),
+            Edit("training.py:_inputs", "def _inputs(", "KEPT: dict = {}\n\n\ndef _inputs("),
         ),
         experiment="last-step-classifier",
         check="shipped-path",
@@ -358,7 +358,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py:stack_inputs",
+                "training.py:_inputs",
                 "    dropout = None\n    if experiment",
                 "    np.random.seed(0)\n    dropout = None\n    if experiment",
             ),

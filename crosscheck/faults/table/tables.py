@@ -29,9 +29,9 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py:_alone",
-                "experiment.batch(seed, step, settings.precision)",
-                "experiment.batch(seed, step, settings.precision)._replace(lengths=None)",
+                "training.py:_inputs",
+                BATCHES,
+                f"{BATCHES}._replace(lengths=None)",
             ),
         ),
         experiment=BUCKETED,
@@ -44,7 +44,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py:stack_inputs",
+                "training.py:_inputs",
                 BATCHES,
                 f"{BATCHES}._replace(\n        inputs=np.roll({BATCHES}.inputs, -1, axis=2)\n    )",
             ),

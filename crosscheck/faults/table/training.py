@@ -128,7 +128,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py:stack_inputs",
+                "training.py:_inputs",
                 'generator_for(seed, "dropout", step)',
                 'generator_for(seed, "dropout", steps[0])',
             ),
@@ -202,9 +202,7 @@ FAULTS: tuple[Fault, ...] = (
         what="Each epoch's batches are taken in reverse.",
         implementation="flax_impl",
         edits=(
-            Edit(
-                "training.py:stack_inputs", "experiment.batches(seed, steps, ", "experiment.batches(seed, steps[::-1], "
-            ),
+            Edit("training.py:_inputs", "experiment.batches(seed, steps, ", "experiment.batches(seed, steps[::-1], "),
         ),
         experiment="last-step-classifier",
         check="trajectory",
