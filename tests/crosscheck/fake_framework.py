@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from spec import generation
 from spec import parameters as spec_parameters
 from spec.ensemble import one_by_one
 from spec.experiment import Experiment
 from spec.framework import (
     Dropout,
     Ensemble,
+    Generation,
     Gradients,
     LossGradient,
     MaskSource,
@@ -92,6 +94,24 @@ def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarra
     right = np.arange(experiment.model.classes) == targets[..., None]
     gradient = np.where(targets[..., None] != IGNORED, np.tanh(logits) - right, 0).astype(settings.precision)
     return LossGradient(float(gradient.sum(dtype=np.float64).astype(settings.precision)), gradient)
+
+
+def generate(
+    experiment: Experiment,
+    parameters: Parameters,
+    prompt: np.ndarray,
+    count: int,
+    settings: Settings,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Generation:
+    text, chosen_by = prompt, []
+    for uniform in generation.uniforms(seed, count, len(prompt)):
+        inputs = generation.as_inputs(experiment.model, text, settings.precision)
+        logits = forward(experiment, parameters, Batch(inputs, np.zeros_like(text)), settings)["logits"][:, -1]
+        chosen_by.append(logits)
+        text = np.concatenate([text, generation.choose(logits, temperature, uniform)[:, None]], axis=1)
+    return Generation(text[:, prompt.shape[1] :], np.stack(chosen_by, axis=1))
 
 
 def train(

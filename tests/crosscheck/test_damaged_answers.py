@@ -34,7 +34,7 @@ OWN = re.compile(
 
 
 # Of masks, which the fake does not draw, the check dropout looks at shape and type before anything else.
-CHECKS = [check for check in LADDER if check not in ON_REQUEST and check.NAME not in ("dropout", "generation")]
+CHECKS = [check for check in LADDER if check not in ON_REQUEST and check.NAME != "dropout"]
 
 
 def representatives(names: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """A file exported by flax_impl loads into stock PyTorch modules, strictly, and gives the same outputs."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from spec.experiment import load, shipped
 from spec.framework import Settings
 from spec.models import Embedding, Model
 from spec.parameters import save
+
+
+ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu-tanh": partial(nn.functional.gelu, approximate="tanh")}
 
 
 class Stock(nn.Module):
@@ -56,11 +60,14 @@ class Stock(nn.Module):
                 self.output = nn.Linear(width, hidden)
         elif kind == "TransformerEncoder":
             self.input = nn.Linear(size, hidden)
+            if model.positions == "learned":  # type: ignore[attr-defined]
+                self.positions = nn.Embedding(model.max_length, hidden)  # type: ignore[attr-defined]
             layer = nn.TransformerEncoderLayer(
-                hidden, model.heads, model.feed_forward_size, 0.0, model.activation, batch_first=True,  # type: ignore[attr-defined]
+                hidden, model.heads, model.feed_forward_size, 0.0, ACTIVATIONS[model.activation], batch_first=True,  # type: ignore[attr-defined]
                 norm_first=model.norm_first,  # type: ignore[attr-defined]
             )  # fmt: skip
-            self.encoder = nn.TransformerEncoder(layer, model.num_layers, enable_nested_tensor=False)  # type: ignore[attr-defined]
+            norm = nn.LayerNorm(hidden) if model.final_norm else None  # type: ignore[attr-defined]
+            self.encoder = nn.TransformerEncoder(layer, model.num_layers, norm, enable_nested_tensor=False)  # type: ignore[attr-defined]
         if getattr(model, "head", True):
             self.head = nn.Linear(head, model.classes)
             if getattr(model, "tied", False):
@@ -114,14 +121,14 @@ class Stock(nn.Module):
                     angle = torch.tensor(t / 10000 ** (i / hidden), dtype=x.dtype)
                     table[t, i], table[t, i + 1] = angle.sin(), angle.cos()
             x = x + table
-        return self.encoder(x)
+        if self.model.positions == "learned":  # type: ignore[attr-defined]
+            x = x + self.positions(torch.arange(x.shape[1]))
+        causal: bool = self.model.causal  # type: ignore[attr-defined]
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], dtype=x.dtype) if causal else None
+        return self.encoder(x, mask, is_causal=causal)
 
 
-# No stock layer is told what hello-transformer-causal has: a mask, learned positions and the tanh GELU.
-LEFT_OUT = ("hello-embedding-sparse", "hello-transformer-causal")
-
-
-@pytest.mark.parametrize("name", [n for n in covering(shipped()) if n not in LEFT_OUT])
+@pytest.mark.parametrize("name", [n for n in covering(shipped()) if n != "hello-embedding-sparse"])
 def test_flax_weights_in_stock_modules(name: str, tmp_path: Path) -> None:
     experiment, settings = load(name), Settings("float64")
     parameters = flax_impl.initialize(experiment, 4, settings)
