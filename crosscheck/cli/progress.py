@@ -163,6 +163,11 @@ class Progress(OnStandardError):
             if self._failing == 1:
                 rows.say(self._console, f"  first failure: {_first(verdict)}", indent=4)
 
+    def concluded(self, row: rows.Row, as_expected: bool) -> None:
+        """What became of a planted fault. On a terminal no line where it is what the table says."""
+        if not (self._bars and as_expected):
+            rows.say(self._console, f"{row.word} {row.name}: {row.details}", row.style)
+
     def _show(self, label: str, done: int = 0, last: str = "") -> None:
         """On its bar, what a side records now; where that is nothing, what it did last."""
         if self._bars:

@@ -82,12 +82,15 @@ class Waiting(NamedTuple):
 Told = Callable[[str, float, str], None]
 """Is told of each recording: what it is of, its seconds, and why there is none."""
 
+Judged = Callable[[Trial], None]
+"""Is told what became of a fault, as soon as it is known."""
 
-def carry_out(campaign: Campaign, told: Told) -> Findings:
+
+def carry_out(campaign: Campaign, told: Told, judged: Judged = lambda trial: None) -> Findings:
     """Record and judge everything. Raises UsageError for a fault that cannot be planted, CouldNotRun where a side
     cannot run at all."""
     with temporary.directory("faults-") as place:
-        return _Work(campaign, place, told).findings()
+        return _Work(campaign, place, told, judged).findings()
 
 
 def clean_runs(names: Sequence[str], count: int, seed: int) -> list[CleanKey]:
@@ -143,10 +146,11 @@ def _climb(campaign: Campaign, fault: Fault) -> list[str]:
 class _Work:
     """A campaign under way."""
 
-    def __init__(self, campaign: Campaign, scratch: Path, told: Told):
+    def __init__(self, campaign: Campaign, scratch: Path, told: Told, judged: Judged):
         self._campaign = campaign
         self._scratch = scratch
         self._told = told
+        self._judged = judged
         self._token = secrets.token_hex(8)
         self._wanted = _wanted(campaign)
         # By the directory that the job writes into, which no two share.
@@ -339,6 +343,7 @@ class _Work:
             spoilt = self._spoilt.get((key, fault.precision), "") or self._clean[key].lost
             trial = conclude(fault, verdict, spoilt, seconds)
         self._trials[plant.label(fault)] = trial
+        self._judged(trial)
         shutil.rmtree(directory)
 
 

@@ -99,7 +99,7 @@ def carry_out(
     if not chosen and not clean:
         raise UsageError("faults: expected something to do, got no fault and no clean run")
     from crosscheck.cli.progress import Progress
-    from crosscheck.faults import campaign
+    from crosscheck.faults import campaign, report
 
     plan = campaign.Campaign(
         faults=chosen,
@@ -115,7 +115,11 @@ def carry_out(
         output.reports(options.out, ("faults.md", "faults.json", PLOT)),
         Progress(["faults"], campaign.recordings(plan), options.json) as progress,
     ):
-        findings = campaign.carry_out(plan, lambda *result: progress.recorded("faults", *result))
+        findings = campaign.carry_out(
+            plan,
+            told=lambda *result: progress.recorded("faults", *result),
+            judged=lambda trial: progress.concluded(report.concluded(trial), as_expected=trial.outcome == "caught"),
+        )
     return _report(findings, options)
 
 

@@ -72,6 +72,14 @@ def _row_of(findings: Findings, trial: Trial) -> rows.Row:
     return rows.Row(trial.outcome, STYLES.get(trial.outcome, "bold red"), _name(trial), "; ".join(said))
 
 
+def concluded(trial: Trial) -> rows.Row:
+    """A fault's row while others are still to come: what became of it, and what was seen first."""
+    seen = trial.note or "quiet in every check"
+    return rows.Row(
+        trial.outcome, STYLES.get(trial.outcome, "bold red"), _name(trial), f"on {trial.experiment}: {seen}"
+    )
+
+
 def markdown(findings: Findings) -> str:
     """The report as Markdown."""
     return "\n".join(_lines(findings)) + "\n"

@@ -60,11 +60,12 @@ class Recurrent(Model, frozen=True, kw_only=True):
             )
         if inputs.embedding_dim != self.output_size:
             raise ValueError(
-                f"inputs.embedding_dim: expected the outputs' {self.output_size} where tied, got {inputs.embedding_dim}"
+                f"inputs.embedding_dim: expected {self.output_size} (the outputs', where tied), "
+                f"got {inputs.embedding_dim}"
             )
         if inputs.num_embeddings != self.classes:
             raise ValueError(
-                f"inputs.num_embeddings: expected as many as classes, {self.classes}, where tied, "
+                f"inputs.num_embeddings: expected {self.classes} (as many as classes, where tied), "
                 f"got {inputs.num_embeddings}"
             )
         # All of them are about the rows that a batch reads, where a head reads every row.

@@ -62,6 +62,7 @@ class Outcome(NamedTuple):
     exit_code: int
     output: str
     report: dict[str, Any]
+    progress: str
 
     def trials(self) -> dict[str, str]:
         return {trial["name"]: trial["outcome"] for trial in self.report["trials"]}
@@ -97,7 +98,8 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
             parsed.clean = 0
         code = faults_command.carry_out(parsed, checks, faults, sources)
         left = tmp_path / "out" / "faults.json"
-        return Outcome(code, capsys.readouterr().out, json.loads(left.read_text()) if left.exists() else {})
+        printed, progress = capsys.readouterr()
+        return Outcome(code, printed, json.loads(left.read_text()) if left.exists() else {}, progress)
 
     return go
 
@@ -143,6 +145,11 @@ def test_what_is_not_caught_where_the_table_says_is_red(run: Run, planted: Fault
     assert found.trials() == {planted.name: outcome, "loss-doubled": "caught"}
     assert message in found.output
     assert "NOT TO BE TRUSTED: 2 planted faults" in found.output
+    # A campaign takes long, and is told of as it goes.
+    told = found.progress.splitlines()
+    (line,) = (number for number, line in enumerate(told) if line.startswith(f"{outcome} flax_impl/{planted.name}: "))
+    assert line > told.index(next(line for line in told if line.startswith(f"faults flax_impl/{planted.name}: ")))
+    assert any(line.startswith("caught flax_impl/loss-doubled: on ") for line in told)
 
 
 def test_first_climbs_no_higher_than_it_must(run: Run):

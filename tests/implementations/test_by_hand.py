@@ -62,7 +62,12 @@ def values(side: str, spec: Model, change: Callable[[Any], None] = lambda model:
 
     from flax_impl.parameters import layout, to_canonical
 
-    states = jax.jit(jax.vmap(lambda seed: nnx.state(make(side, spec, seed), nnx.Param)))(np.arange(SEEDS))
+    # Random numbers are the same however well they are compiled, and that takes four times as long.
+    drawn = jax.jit(
+        jax.vmap(lambda seed: nnx.state(make(side, spec, seed), nnx.Param)),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    states = drawn(np.arange(SEEDS))
     return to_canonical(layout(make(side, spec)), states)
 
 

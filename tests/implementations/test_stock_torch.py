@@ -16,7 +16,6 @@ from spec.framework import Settings
 from spec.models import Embedding, Model
 from spec.parameters import save
 
-
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu-tanh": partial(nn.functional.gelu, approximate="tanh")}
 
 
