@@ -48,10 +48,11 @@ class EnsemblePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EnsembleDirectory:
-    """The files of one ensemble."""
+    """The files of one ensemble. data: as of a RunDirectory."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, data: Path | None = None):
         self.path = path
+        self.data = data
         self.experiment_file = path / "experiment.json"
         self.plan_file = path / "ensemble.json"
         self.chunks = path / "chunks"
@@ -81,7 +82,7 @@ class EnsembleDirectory:
 
     def experiment(self) -> Experiment:
         """The resolved experiment. Raises UsageError or SpecError."""
-        return read_experiment(self.experiment_file)
+        return read_experiment(self.experiment_file, self.data)
 
     def plan(self) -> EnsemblePlan:
         """The plan. Raises UsageError when there is none."""

@@ -28,6 +28,7 @@ from spec.command.run_directory import (
     load_parameters,
     new_run_directory,
     read_experiment,
+    write_experiment,
 )
 from spec.command.session import Figures, Request, begin, resume, train
 from spec.command.verdict import verdict
@@ -222,9 +223,10 @@ def run(implementation_name: str, options: argparse.Namespace, reporter: Reporte
         if is_ensemble(options):
             return run_ensemble(implementation_name, options, reporter, stack)
         if options.resume and not options.dry_run:
-            if warning := RunDirectory(options.out).recover():
+            directory = RunDirectory(options.out, options.data)
+            if warning := directory.recover():
                 reporter.warn(warning)
-            RunDirectory(options.out).complete()
+            directory.complete()
         return run_one(implementation_name, options, reporter, stack)
 
 
@@ -252,7 +254,7 @@ def run_trained(implementation_name: str, options: argparse.Namespace, reporter:
         return REACHED
     event = trained.evaluate(side, held, implementation_name)
     reporter.found(event, trained.text_of(event))
-    return REACHED if experiment.outcome.reached(event.solved, event.measured.loss) else MISSED
+    return REACHED if event.reached else MISSED
 
 
 def hold(directory: Path, stack: contextlib.ExitStack, reporter: Reporter) -> None:
@@ -292,7 +294,7 @@ def run_one(
         if options.tensorboard:
             tensorboard()
         if plan.resumed:
-            directory = RunDirectory(options.out)
+            directory = RunDirectory(options.out, options.data)
             resume(request, checkpoint, directory, reporter)
         else:
             directory = new_run_directory(options.out, plan.experiment.name, implementation_name)
@@ -357,9 +359,11 @@ def run_ensemble(
     if options.dry_run:
         show(experiment, options.json)
         return REACHED
-    directory = EnsembleDirectory(options.out) if options.resume else None
+    directory = EnsembleDirectory(options.out, options.data) if options.resume else None
     if directory:
         plan = ensemble.resumed_plan(directory, options, experiment, implementation_name)
+        if options.data is not None:
+            write_experiment(directory.experiment_file, experiment)
         check_memory(experiment, plan.precision, plan.seeds)
     else:
         settings = Settings(options.precision or Settings().precision, options.device)
@@ -421,7 +425,9 @@ def resolve(options: argparse.Namespace) -> Experiment:
     elif options.experiment is not None or not (options.resume or (trained.asked(options) and options.out)):
         experiment = load(DEFAULT_EXPERIMENT if options.experiment is None else options.experiment)
     else:
-        experiment = RunDirectory(options.out).experiment()
+        # Parameters may be looked at with other data; a run goes on with its own alone, wherever they stand.
+        file = RunDirectory(options.out).experiment_file
+        experiment = read_experiment(file, options.data, same=options.resume)
     return with_values(experiment, options)
 
 

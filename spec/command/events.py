@@ -48,13 +48,18 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a model is worth on all of some data, in eval mode.
 
     loss: of the recipe, in float64. accuracy: the share of what is asked for that is predicted right. targets: how much
-    is asked for. bits_per_byte: where each target is a byte of a text.
+    is asked for. bits_per_byte: where each target is a byte of a text. lowest_loss: the lowest that there is, where the
+    experiment's outcome is told by it. exact_match, sequences: the share of so many sequences of which everything is
+    predicted right, where the outcome is told by that.
     """
 
     loss: float
     accuracy: float
     targets: int
     bits_per_byte: float | None = None
+    lowest_loss: float | None = None
+    exact_match: float | None = None
+    sequences: int | None = None
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="epoch", tag_field="event"):
@@ -92,7 +97,8 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True, tag="speed", tag_field="e
 class Evaluated(msgspec.Struct, frozen=True, kw_only=True, tag="evaluated", tag_field="event"):
     """What parameters are worth, on all the data that the task has for it. source: the file that they are from.
 
-    solved, predicted: as of an epoch; the latter empty where there are many batches.
+    solved, predicted: as of an epoch; the latter empty where there are many batches. reached: whether the experiment
+    came out as it states.
     """
 
     experiment: str
@@ -102,6 +108,7 @@ class Evaluated(msgspec.Struct, frozen=True, kw_only=True, tag="evaluated", tag_
     measured: Measured
     solved: bool
     predicted: str
+    reached: bool
 
 
 class Generated(msgspec.Struct, frozen=True, kw_only=True, tag="generated", tag_field="event"):

@@ -15,7 +15,7 @@ def load_checkpoint(experiment: Experiment, options: argparse.Namespace) -> Chec
 
     With --epochs, the experiment may have more of them, and differ in nothing else.
     """
-    directory = RunDirectory(options.out)
+    directory = RunDirectory(options.out, options.data)
     there = directory.experiment()
     if there.hash != experiment.hash:
         check_prolonged(there, experiment, options)

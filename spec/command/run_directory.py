@@ -31,6 +31,7 @@ from spec.errors import ParameterMismatch, SpecError, UsageError, shorten
 from spec.experiment import Experiment, convert, override
 from spec.framework import Precision
 from spec.limits import LARGEST_FILE
+from spec.tasks import documents
 from spec.training import State, initial_state
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ not stand within an epoch, and did not know what was the best so far."""
 
 CARRIED = "carried."
 """Before the names of the states that a training carries from batch to batch."""
+
+WITH_DATA = ("Text", "Table")
+"""Tasks whose data --data names."""
 
 BEGUN = {"experiment.json", "metrics.jsonl", lock.NAME}
 """What a run writes before its first checkpoint."""
@@ -128,10 +132,11 @@ class Checkpoint(NamedTuple):
 
 
 class RunDirectory:
-    """The files of one run."""
+    """The files of one run. data: where the data of its experiment stand, if no longer where that says."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, data: Path | None = None):
         self.path = path
+        self.data = data
         self.experiment_file = path / "experiment.json"
         self.metrics_file = path / "metrics.jsonl"
         self.checkpoint_file = path / "checkpoint.safetensors"
@@ -177,7 +182,11 @@ class RunDirectory:
 
     def experiment(self) -> Experiment:
         """The resolved experiment. Raises UsageError or SpecError."""
-        return read_experiment(self.experiment_file)
+        return read_experiment(self.experiment_file, self.data)
+
+    def origin(self) -> Origin:
+        """What the checkpoint says of itself, without its arrays being read. Raises UsageError."""
+        return Origin.from_metadata(parameters.load_metadata(self.checkpoint_file), self.checkpoint_file)
 
     def append(self, events: Sequence[Event]) -> None:
         """Add lines to the metrics."""
@@ -358,11 +367,11 @@ class RunDirectory:
     def _check_origin(self, origin: Origin, experiment: Experiment) -> None:
         """Raise UsageError unless the checkpoint is of that experiment, and its counts can be."""
         # As JSON has it, in which the checkpoint does: lists, no tuples.
-        there, training = msgspec.json.decode(msgspec.json.encode(experiment)), experiment.training
-        if there != origin.resolved:
+        there, training = placeless(msgspec.json.decode(msgspec.json.encode(experiment))), experiment.training
+        if there != (resolved := placeless(origin.resolved)):
             raise UsageError(
                 f"{self.experiment_file}: expected the experiment of {self.checkpoint_file.name}, got another: "
-                f"{difference(origin.resolved, there)}"
+                f"{difference(resolved, there)}"
             )
         if not 0 <= origin.epochs <= training.epochs:
             raise UsageError(
@@ -414,8 +423,7 @@ class RunDirectory:
         """Finish what `prolong` was stopped in, if it was. Raises UsageError or SpecError."""
         if not os.path.lexists(self.checkpoint_file) and os.path.exists(self.experiment_file):
             raise UsageError(f"{self.path}: expected a run to resume, got one that never began: start it anew")
-        there = self.experiment()
-        origin = Origin.from_metadata(parameters.load_metadata(self.checkpoint_file), self.checkpoint_file)
+        there, origin = self.experiment(), self.origin()
         epochs = (origin.resolved.get("training") or {}).get("epochs")
         if origin.hash == there.hash or not isinstance(epochs, int) or epochs <= there.training.epochs:
             return
@@ -438,6 +446,12 @@ def chain(checksum: str, epochs: Iterable[Epoch]) -> str:
     for epoch in epochs:
         checksum = digest(checksum.encode() + encode(epoch))
     return checksum
+
+
+def placeless(values: dict[str, Any]) -> dict[str, Any]:
+    """An experiment's values without where its data stand, which is no matter."""
+    task = values.get("task")
+    return {**values, "task": {**task, "path": ""}} if isinstance(task, dict) and "path" in task else values
 
 
 def difference(there: Any, here: Any, path: str = "") -> str:
@@ -471,8 +485,11 @@ def new_run_directory(out: Path | None, experiment: str, implementation: str) ->
         raise UsageError(f"--out {out or RUNS}: cannot be made: {error.strerror}") from None
 
 
-def read_experiment(path: Path) -> Experiment:
-    """The experiment in an experiment.json. Raises UsageError when it cannot be read, SpecError when it is wrong."""
+def read_experiment(path: Path, data: Path | None = None, same: bool = True) -> Experiment:
+    """The experiment in an experiment.json. Raises UsageError when it cannot be read, SpecError when it is wrong.
+
+    data: where its data stand now. same: they have to be the very bytes that they were, or UsageError is raised.
+    """
     try:
         raw = msgspec.json.decode(files.read(path, LARGEST_FILE))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -481,7 +498,27 @@ def read_experiment(path: Path) -> Experiment:
         raise SpecError(str(path), "file", "valid JSON", "values that are nested too deeply") from None
     if not isinstance(raw, dict):
         raise SpecError(str(path), "file", "object", repr(raw))
-    return convert(raw, str(path))
+    return convert(raw if data is None else moved(raw, data, same, path), str(path))
+
+
+def moved(raw: dict[str, Any], data: Path, same: bool, file: Path) -> dict[str, Any]:
+    """An experiment's values with its data at another place; as they are where it has no such data. file: of values.
+
+    same: raise UsageError unless the bytes there are those that it has the digest of.
+    """
+    task = raw.get("task")
+    if not isinstance(task, dict) or not isinstance(task.get("path"), str) or task.get("name") not in WITH_DATA:
+        return raw
+    place, expected = os.path.abspath(data), shorten(str(task.get("digest")))
+    if not same:
+        return {**raw, "task": {**task, "path": place, "digest": ""}}
+    try:
+        found = documents.find(place).digest
+    except ValueError as error:
+        raise UsageError(f"--data {data}: {str(error).removeprefix('path: ')}") from None
+    if found != expected:
+        raise UsageError(f"--data {data}: expected the data of {file.parent}, SHA-256 {expected}, got others, {found}")
+    return {**raw, "task": {**task, "path": place}}
 
 
 def load_parameters(path: Path, experiment: Experiment, precision: Precision) -> "Fitted":

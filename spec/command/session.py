@@ -20,7 +20,7 @@ from spec.command.events import End, Epoch, Speed, Start
 from spec.command.plot import loss_plot
 from spec.command.progress import Reporter
 from spec.command.routine import Routine, due, segments, validates
-from spec.command.run_directory import Checkpoint, Origin, Progress, RunDirectory, chain
+from spec.command.run_directory import Checkpoint, Origin, Progress, RunDirectory, chain, write_experiment
 from spec.command.verdict import verdict
 from spec.ensemble import learned_members
 from spec.errors import NonFiniteLoss, UsageError, encodable
@@ -118,6 +118,9 @@ def resume(request: Request, checkpoint: Checkpoint, directory: RunDirectory, re
         reporter.note(f"prolonged to {epochs} epochs")
     else:
         directory.append([start])
+        if directory.data is not None:
+            # The places that earlier checkpoints name are no matter.
+            write_experiment(directory.experiment_file, request.experiment)
     before = origin.implementation
     reporter.note(
         f"resumed after {standing(checkpoint)}" + (f" by {before}" if before != request.implementation else "")

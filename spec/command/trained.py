@@ -4,6 +4,7 @@ import argparse
 import time
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from spec.command.events import Evaluated, Generated, Measured
@@ -12,7 +13,8 @@ from spec.errors import InvalidBatch, NonFiniteLoss, UsageError, encodable
 from spec.experiment import Experiment
 from spec.framework import Precision, Settings, Side
 from spec.parameters import Parameters
-from spec.tasks import IGNORED, Batch, predictions, solved
+from spec.tasks import IGNORED, Batch, exact_match, predictions, solved
+from spec.training import ExactMatch, NearLowest
 
 INSTEAD = ("evaluate", "generate")
 """Options that look at parameters and train nothing."""
@@ -63,8 +65,10 @@ def find(options: argparse.Namespace, experiment: Experiment) -> Trained:
         directory = RunDirectory(options.out)
         there = directory.parameters_file
         path = there if there.exists() else directory.checkpoint_file
-        if options.precision is None:
+        if options.precision is None and options.data is None:
             precision = directory.load_checkpoint(directory.experiment()).origin.precision
+        elif options.precision is None:
+            precision = directory.origin().precision
     held, said = load_parameters(path, experiment, precision)
     return Trained(experiment, held, precision, str(path), said)
 
@@ -83,11 +87,13 @@ def evaluate(side: Side, trained: Trained, implementation: str) -> Evaluated:
         measured=found.measured,
         solved=found.solved,
         predicted=found.predicted,
+        reached=experiment.outcome.reached(found.solved, found.measured.loss),
     )
 
 
 class Found(NamedTuple):
-    """What is known of parameters after all batches. predicted: in words, empty where there are many batches."""
+    """What is known of parameters after all batches. solved: whether they have learned what the experiment's outcome
+    means by that. predicted: in words, empty where there are many batches."""
 
     measured: Measured
     solved: bool
@@ -97,7 +103,7 @@ class Found(NamedTuple):
 def measure(side: Side, experiment: Experiment, held: Parameters, precision: Precision) -> Found:
     """The loss and the share that is right, over all that the task keeps for it."""
     task, loss = experiment.task, experiment.training.loss
-    total, divisor, bits, right, count = 0.0, 0.0, 0.0, 0, 0
+    total, divisor, bits, right, count, exact, sequences = 0.0, 0.0, 0.0, 0, 0, 0, 0
     has_bits, all_solved, predicted = True, True, ""
     for batch in task.validation_batches(precision) if task.validates else [experiment.evaluation_batch(precision)]:
         logits = predict(side, held, batch)
@@ -111,6 +117,8 @@ def measure(side: Side, experiment: Experiment, held: Parameters, precision: Pre
         count += targets
         right += int(((predictions(logits) == batch.targets) & (batch.targets != IGNORED)).sum())
         all_solved &= solved(logits, batch)
+        sequences += len(batch.targets)
+        exact += round(float(exact_match(predictions(logits), batch)) * len(batch.targets))
         predicted = "" if task.validates else task.describe(predictions(logits), batch)
         each = task.bits_per_byte(logits, batch)
         has_bits &= each is not None
@@ -121,6 +129,16 @@ def measure(side: Side, experiment: Experiment, held: Parameters, precision: Pre
         targets=count,
         bits_per_byte=bits / count if has_bits else None,
     )
+    match experiment.outcome:
+        case NearLowest(within=within):
+            lowest = task.lowest_loss
+            assert lowest is not None
+            near = abs(measured.loss / lowest - 1) <= within  # Not a number is not near.
+            return Found(msgspec.structs.replace(measured, lowest_loss=lowest), near, predicted)
+        case ExactMatch(of_sequences=least):
+            share = exact / sequences
+            measured = msgspec.structs.replace(measured, exact_match=share, sequences=sequences)
+            return Found(measured, share >= least, predicted)
     return Found(measured, all_solved, predicted)
 
 
@@ -135,7 +153,20 @@ def text_of(event: Evaluated) -> str:
     bits = "" if found.bits_per_byte is None else f", {found.bits_per_byte:.5g} bits per byte"
     right = f"{100 * found.accuracy:.4g} % of {found.targets} targets right"
     predicted = f"{event.predicted}\n" if event.predicted else ""
-    return f"{event.source}\n{predicted}loss {found.loss:.7g}{bits}, {right}"
+    return f"{event.source}\n{predicted}loss {found.loss:.7g}{bits}, {right}{outcome_of(event)}"
+
+
+def outcome_of(event: Evaluated) -> str:
+    """What the experiment's outcome is told by, in a line; empty where that is whether everything is right."""
+    found, word = event.measured, "Reached" if event.reached else "Missed"
+    if found.lowest_loss is not None:
+        away = 100 * (found.loss / found.lowest_loss - 1)
+        how = f"{abs(away):.3g} % {'below' if away < 0 else 'above'} the lowest loss that there is"
+        return f"\n{word}: {how}, {found.lowest_loss:.7g}"
+    if found.exact_match is not None:
+        share = f"{100 * found.exact_match:.4g} % of {found.sequences} sequences"
+        return f"\n{word}: {share} are right from the first symbol to the last"
+    return ""
 
 
 def write_on(side: Side, trained: Trained, options: argparse.Namespace, implementation: str) -> Generated:

@@ -1,5 +1,8 @@
 """Streams: the state that is carried from batch to batch, through checkpoints, frameworks and ensembles."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -8,6 +11,8 @@ import pytest
 
 import flax_impl
 import torch_impl
+from spec import parameters
+from spec.command import main, session
 from spec.command.run_directory import RunDirectory
 from spec.command.session import Request
 from spec.errors import ParameterMismatch
@@ -45,6 +50,44 @@ def test_a_resumed_training_has_the_bits_of_a_whole_one(side: ModuleType, tmp_pa
     for name, state in again.state.carried.items():
         assert state.tobytes() == second.state.carried[name].tobytes()
         assert np.abs(state).max() > 0.01
+
+
+STOPPED = """
+import os, signal, sys
+from spec.command import main, session
+offer = session.Saver.offer
+
+def stop(saver, checkpoint):
+    offer(saver, checkpoint)
+    if checkpoint.origin.steps == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+session.Saver.offer = stop
+main(sys.argv[1], sys.argv[2:])
+"""
+"""A command that is killed once the checkpoint after step 7 is offered, in the midst of the second epoch."""
+
+
+@BOTH
+def test_a_run_that_is_killed_within_an_epoch_has_the_bits_of_a_whole_one(
+    side: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three windows a stream and four steps an epoch: at step 7 two of three streams are in their midst."""
+    monkeypatch.setattr(session, "loss_plot", lambda *_: b"a plot")
+    name = side.__name__
+    arguments = ["text-lstm", "--epochs", "3", "--checkpoint-steps", "3", "--seed", "2"]
+    assert main(name, [*arguments, "--out", str(tmp_path / "whole")]) == 0
+    killed = [*arguments, "--out", str(tmp_path / "killed")]
+    root = str(Path(__file__).parents[2])
+    ended = subprocess.run([sys.executable, "-c", STOPPED, name, *killed], cwd=root, capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    before, described = parameters.load(tmp_path / "killed" / "checkpoint.safetensors")
+    assert described["steps"] == "7"
+    assert all(np.abs(state).max() > 0 for name, state in before.items() if name.startswith("carried."))
+    assert main(name, ["--resume", "--out", str(tmp_path / "killed")]) == 0
+    for file in ("checkpoint.safetensors", "parameters.safetensors", "best.safetensors"):
+        whole, resumed = (parameters.load(tmp_path / run / file)[0] for run in ("whole", "killed"))
+        assert {n: array.tobytes() for n, array in whole.items()} == {n: a.tobytes() for n, a in resumed.items()}
 
 
 def test_the_other_framework_goes_on_with_the_state(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from spec import parameters
 from spec.errors import SpecError, UsageError
 from spec.experiment import LONG, SHIPPED, drawn, load, named_in, parse, shipped
 from spec.tasks import IGNORED, STEPS_DRAWN_TOGETHER, Batch, Text
@@ -295,3 +296,74 @@ def test_long_experiments_are_trained_by_name_and_compared_by_nobody_who_does_no
 
 def test_there_is_a_long_one() -> None:
     assert "text-lstm-long" in named_in(LONG)
+
+
+@pytest.fixture
+def stopped(run: Run, fake: ModuleType, file: Path) -> str:
+    """A run on a file that has moved since, and stands at "moved.bin"."""
+    fake.behaviour.interrupted_at_step = 17
+    assert run("text-lstm", "--data", str(file), "--checkpoint-steps", 3, "--out", "here").code == 130
+    fake.behaviour.interrupted_at_step = None
+    file.rename("moved.bin")
+    return "here"
+
+
+def test_a_run_goes_on_where_its_data_stand_now(run: Run, fake: ModuleType, stopped: str) -> None:
+    assert "task.path: expected what can be read" in run("--resume", "--out", stopped).err
+    outcome = run("--resume", "--out", stopped, "--data", "moved.bin")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert f"data {os.path.abspath('moved.bin')}: 1000 bytes" in outcome.out
+    assert "resumed after step 15" in outcome.out
+    # From then on it knows the place by itself.
+    assert run("--resume", "--out", stopped).code == 0
+    assert run("text-lstm", "--data", "moved.bin", "--checkpoint-steps", 3, "--out", "whole").code == 0
+    one, whole = (parameters.load(Path(name, "parameters.safetensors"))[0] for name in (stopped, "whole"))
+    assert {name: array.tobytes() for name, array in one.items()} == {n: a.tobytes() for n, a in whole.items()}
+
+
+def test_it_may_be_prolonged_there(run: Run, fake: ModuleType, stopped: str) -> None:
+    assert run("--resume", "--out", stopped, "--data", "moved.bin", "--epochs", 7).code == 0
+    assert run("--resume", "--out", stopped).code == 0
+    lines = [json.loads(line) for line in Path(stopped, "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if line["event"] == "epoch"] == list(range(1, 8))
+
+
+def test_it_does_not_go_on_with_other_data_wherever_they_stand(run: Run, fake: ModuleType, stopped: str) -> None:
+    was = task(Path("moved.bin")).digest
+    Path("other.bin").write_bytes(b"!" + Path("moved.bin").read_bytes()[1:])
+    Path("short.bin").write_bytes(b"!")
+    before = {path: path.read_bytes() for path in Path(stopped).rglob("*") if path.is_file()}
+    fake.calls.clear()
+    for name in ("other.bin", "short.bin"):
+        outcome = run("--resume", "--out", stopped, "--data", name)
+        found = hashlib.sha256(Path(name).read_bytes()).hexdigest()[:16]
+        expected = f"error: --data {name}: expected the data of here, SHA-256 {was}, got others, {found}\n"
+        assert (outcome.code, outcome.err) == (2, expected)
+    outcome = run("--resume", "--out", stopped, "--data", "none.bin")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.startswith("error: --data none.bin: expected what can be read, got ")
+    assert {path: path.read_bytes() for path in Path(stopped).rglob("*") if path.is_file()} == before
+    assert not [call for call in fake.calls if call[0] == "train"]
+
+
+def test_its_parameters_are_looked_at_with_any_data(
+    run: Run, fake: ModuleType, monkeypatch: pytest.MonkeyPatch, stopped: str
+) -> None:
+    monkeypatch.setattr(fake, "predict", lambda e, p, b, s: np.eye(256)[b.targets], raising=False)
+    Path("other.bin").write_bytes(bytes(range(250)) * 4)
+    figures = []
+    for name in ("moved.bin", "other.bin"):
+        outcome = run("--evaluate", "--out", stopped, "--data", name, "--json")
+        assert outcome.code == 0, outcome.err
+        figures.append(outcome.events[0]["hash"])
+    assert figures[0] != figures[1]
+
+
+def test_an_ensemble_goes_on_where_its_data_stand_now(run: Run, fake: ModuleType, file: Path) -> None:
+    fake.behaviour.interrupted_at_step = 17
+    assert run("text-lstm", "--data", str(file), "--seeds", 3, "--out", "here").code == 130
+    fake.behaviour.interrupted_at_step = None
+    file.rename("moved.bin")
+    assert run("--resume", "--out", "here").code == 2
+    assert run("--resume", "--out", "here", "--data", "moved.bin").code == 0
+    assert run("--resume", "--out", "here").code == 0

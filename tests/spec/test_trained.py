@@ -159,6 +159,53 @@ def test_validations_are_recorded_and_counted_by_patience(
     assert ", validation 5.15" in " ".join(outcome.out.split())
 
 
+@pytest.mark.parametrize(("away", "code"), [(0.004, 0), (0.02, 1), (-0.02, 1)])
+def test_where_the_lowest_loss_is_known_it_is_told_by_that(
+    run: Run, fake: ModuleType, monkeypatch: pytest.MonkeyPatch, away: float, code: int
+) -> None:
+    wanted = load("weather-gru").task.lowest_loss * (1 + away)
+
+    def predict(experiment: Experiment, held: Any, batch: Any, settings: Settings) -> np.ndarray:
+        # With the margin m for the right one of two classes a loss is log(1 + exp(-m)).
+        del held, settings
+        margin = -np.log(np.expm1(wanted))
+        return margin * np.eye(experiment.model.classes)[np.maximum(batch.targets, 0)]
+
+    monkeypatch.setattr(fake, "predict", predict, raising=False)
+    run("weather-gru", "--epochs", 1, "--out", "a")
+    outcome = run("--evaluate", "--out", "a")
+    assert outcome.code == code
+    word, how = "Missed" if code else "Reached", f"{100 * abs(away):.3g} % {'below' if away < 0 else 'above'}"
+    lowest = load("weather-gru").task.lowest_loss
+    assert outcome.out.splitlines()[-1] == f"{word}: {how} the lowest loss that there is, {lowest:.7g}"
+    event = run("--evaluate", "--out", "a", "--json").events[0]
+    assert (event["measured"]["lowest_loss"], event["solved"], event["reached"]) == (lowest, not code, not code)
+
+
+@pytest.mark.parametrize("wrong", [2, 3])
+def test_where_whole_sequences_count_it_is_told_by_their_share(
+    run: Run, fake: ModuleType, monkeypatch: pytest.MonkeyPatch, wrong: int
+) -> None:
+    """Of 256 sequences 2 may be wrong; each wrong one has more than one error."""
+
+    def predict(experiment: Experiment, held: Any, batch: Any, settings: Settings) -> np.ndarray:
+        del held, settings
+        said = np.maximum(batch.targets, 0)
+        said[:wrong] = (said[:wrong] + 1) % experiment.model.classes
+        return np.eye(experiment.model.classes)[said]
+
+    monkeypatch.setattr(fake, "predict", predict, raising=False)
+    run("reverse-long", "--epochs", 1, "--out", "a")
+    outcome = run("--evaluate", "--out", "a")
+    word, share = ("Reached", 100 * 254 / 256) if wrong == 2 else ("Missed", 100 * 253 / 256)
+    assert outcome.code == (0 if wrong == 2 else 1)
+    assert outcome.out.splitlines()[-1] == (
+        f"{word}: {share:.4g} % of 256 sequences are right from the first symbol to the last"
+    )
+    event = run("--evaluate", "--out", "a", "--json").events[0]
+    assert (event["measured"]["exact_match"], event["measured"]["sequences"]) == ((256 - wrong) / 256, 256)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
