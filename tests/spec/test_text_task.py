@@ -301,7 +301,7 @@ def test_there_is_a_long_one() -> None:
 @pytest.fixture
 def stopped(run: Run, fake: ModuleType, file: Path) -> str:
     """A run on a file that has moved since, and stands at "moved.bin"."""
-    fake.behaviour.interrupted_at_step = 17
+    fake.behaviour.interrupted_at_step = 16
     assert run("text-lstm", "--data", str(file), "--checkpoint-steps", 3, "--out", "here").code == 130
     fake.behaviour.interrupted_at_step = None
     file.rename("moved.bin")
