@@ -68,7 +68,7 @@ class Subject(Protocol):
 
     @property
     def classes(self) -> int:
-        """Length of the logits' last axis; the others are the targets'."""
+        """Length of the logits' last axis; the others are the targets', see `spec.tasks.logits_shape`."""
         ...
 
     @property

@@ -17,7 +17,7 @@ from flax_impl.build import build, check_gradients, load
 from flax_impl.dropout import set_mode
 from flax_impl.ensemble import train_ensemble, train_starts
 from flax_impl.generation import generate
-from flax_impl.loss import cross_entropy
+from flax_impl.loss import compute_loss
 from flax_impl.model import ArrayBatch, Model, run
 from flax_impl.parameters import initialize, to_canonical
 from flax_impl.settings import computing, device_of
@@ -28,7 +28,7 @@ from spec.models import Embedding
 from spec.models import Model as Spec
 from spec.parameters import Parameters
 from spec.tasks import Batch, check
-from spec.training import CrossEntropy
+from spec.training import AnyLoss
 
 __all__ = [
     "describe",
@@ -119,9 +119,9 @@ def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarra
 
 
 @cache
-def _compiled_loss(loss: CrossEntropy, settings: Settings) -> Callable:
+def _compiled_loss(loss: AnyLoss, settings: Settings) -> Callable:
     """The loss and its gradient by the logits; experiments with the same loss share it."""
-    return compilation.jit(jax.value_and_grad(partial(cross_entropy, loss)), compilation.options(settings, quick=True))
+    return compilation.jit(jax.value_and_grad(partial(compute_loss, loss)), compilation.options(settings, quick=True))
 
 
 def predict(experiment: Experiment, parameters: Parameters, batch: Batch, settings: Settings) -> np.ndarray:
@@ -171,7 +171,7 @@ def _compiled_forward(spec: Spec, settings: Settings) -> Callable:
 
 
 @cache
-def _compiled(spec: Spec, loss_spec: CrossEntropy, settings: Settings) -> Callable:
+def _compiled(spec: Spec, loss_spec: AnyLoss, settings: Settings) -> Callable:
     """Intermediates, loss and gradients in one function: asked for one after the other, compiled once.
 
     Shared by all experiments with that model and that loss.
@@ -185,7 +185,7 @@ def _compiled(spec: Spec, loss_spec: CrossEntropy, settings: Settings) -> Callab
             model: Model = nnx.merge(graph, parameters)
             set_mode(model, dropout)
             logits, intermediates = run(model, batch._replace(inputs=inputs))
-            return cross_entropy(loss_spec, logits, batch.targets), intermediates
+            return compute_loss(loss_spec, logits, batch.targets), intermediates
 
         (loss, intermediates), found = jax.value_and_grad(loss_of, by, has_aux=True)(
             renormalized(graph, parameters, batch), batch.inputs

@@ -6,7 +6,20 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from spec.tasks import IGNORED
-from spec.training import CrossEntropy
+from spec.training import AnyLoss, CrossEntropy, MeanSquaredError
+
+
+def compute_loss(
+    spec: AnyLoss,
+    logits: Float[Array, "*batch classes"],
+    targets: Int[Array, "*batch"] | Float[Array, "*batch classes"],
+    whole: Array | None = None,
+) -> Float[Array, ""]:
+    """The loss over the targets that count; with `whole`, the share that these have in the loss of the batch which has
+    those targets."""
+    if isinstance(spec, MeanSquaredError):
+        return mean_squared_error(spec, logits, targets, whole)
+    return cross_entropy(spec, logits, targets, whole)
 
 
 def cross_entropy(
@@ -43,3 +56,18 @@ def divisor(spec: CrossEntropy, targets: Int[Array, "*batch"], like: Array) -> F
 def counted(spec: CrossEntropy, targets: Int[Array, "*batch"]) -> Bool[Array, "*batch"]:
     """Which targets count."""
     return (targets != IGNORED) & (targets != (IGNORED if spec.ignore_index is None else spec.ignore_index))
+
+
+def mean_squared_error(
+    spec: MeanSquaredError,
+    outputs: Float[Array, "*batch outputs"],
+    targets: Float[Array, "*batch outputs"],
+    whole: Float[Array, "*whole outputs"] | None = None,
+) -> Float[Array, ""]:
+    """Squared errors of the targets that are numbers; `whole` as in `compute_loss`."""
+    asked = ~jnp.isnan(targets)
+    # Both: NaN times the zero that a mask leaves of its gradient is NaN.
+    total = optax.squared_error(jnp.where(asked, outputs, 0), jnp.where(asked, targets, 0)).sum()
+    if spec.reduction == "sum":
+        return total
+    return total / jnp.maximum((asked if whole is None else ~jnp.isnan(whole)).sum(), 1)

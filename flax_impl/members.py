@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from flax_impl import compilation
 from flax_impl import optimizer as optimizers
@@ -64,9 +64,8 @@ def compile_members(experiment: Experiment, settings: Settings, size: int, small
             count, steps = at
             carry, losses = jax.lax.scan(descend, carry, steps)
             logits = evaluate(graph, carry.parameters, evaluation_batch)
-            targets = evaluation_batch.targets
-            solved = jnp.all((jnp.argmax(logits, -1) == targets) | (targets == IGNORED))
-            return (carry, jnp.where((solved_at == NEVER) & solved, count, solved_at), logits), losses
+            first = (solved_at == NEVER) & is_solved(logits, evaluation_batch.targets)
+            return (carry, jnp.where(first, count, solved_at), logits), losses
 
         like = jax.eval_shape(lambda p: evaluate(graph, p, evaluation_batch), parameters)
         start = (carry, jnp.int32(NEVER), jnp.zeros(like.shape, like.dtype))
@@ -82,6 +81,13 @@ def compile_members(experiment: Experiment, settings: Settings, size: int, small
     if task.drawn:
         batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), batch)
     return jitted.lower(np.repeat(alone, size), batch, *others).compile()
+
+
+def is_solved(logits: Array, targets: Array) -> Bool[Array, ""]:
+    """See spec.tasks.solved."""
+    if jnp.issubdtype(targets.dtype, jnp.floating):
+        return jnp.bool_(False)
+    return jnp.all((jnp.argmax(logits, -1) == targets) | (targets == IGNORED))
 
 
 def make_arguments(experiment: Experiment, seeds: np.ndarray, settings: Settings) -> tuple[Any, ...]:

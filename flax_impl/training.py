@@ -16,7 +16,7 @@ from flax_impl import optimizer as optimizers
 from flax_impl.arrays import to_array
 from flax_impl.build import build, check_gradients, load
 from flax_impl.dropout import set_mode
-from flax_impl.loss import cross_entropy
+from flax_impl.loss import compute_loss
 from flax_impl.model import ArrayBatch, Model, predict, run, valid_steps
 from flax_impl.parameters import Layout, as_vector, from_vectors, to_canonical, to_native
 from flax_impl.settings import computing
@@ -208,7 +208,7 @@ def make_step(
             logits, recorded = run(model, batch)
             # Beside the loss: no step's gradient reaches into the one before.
             ended = {initial: recorded[returned] for initial, returned in carries}
-            return cross_entropy(training.loss, logits, batch.targets, whole), ended
+            return compute_loss(training.loss, logits, batch.targets, whole), ended
 
         def part(total: tuple[Array, nnx.State], given: tuple[Array, ArrayBatch, Any]) -> tuple[Any, None]:
             number, batch, cut_masks = given

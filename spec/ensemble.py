@@ -10,8 +10,8 @@ import numpy as np
 from spec.experiment import Experiment
 from spec.framework import Ensemble, Precision, Settings, Trajectory
 from spec.parameters import Parameters
-from spec.tasks import IGNORED, Batch, exact_match, map_arrays, predictions
-from spec.training import ExactMatch, NearLowest, State, initial_state
+from spec.tasks import IGNORED, Batch, exact_match, is_numeric, logits_shape, map_arrays, predictions
+from spec.training import ExactMatch, LossAtMost, NearLowest, State, initial_state
 
 NEVER = -1
 """The time to solve of a member that never does."""
@@ -39,7 +39,7 @@ def member_bytes(experiment: Experiment, precision: Precision) -> int:
         # A weight's first axis is its layer's outputs; an attention has a score for each pair of steps besides.
         outputs = sum(parameter.shape[0] for parameter in model.parameters()) + time
         values += math.ceil(live * sequences * time * outputs)
-    values += steps + evaluation.targets.size * model.classes
+    values += steps + math.prod(logits_shape(evaluation.targets, model.classes))
     sizes: list[int] = []
     map_arrays(lambda array: sizes.append(array.nbytes), batch)
     drawn = steps * sum(sizes) if task.drawn else 0
@@ -68,6 +68,8 @@ def learned_members(subject: Any, logits: np.ndarray, batch: Batch) -> np.ndarra
             losses = subject.training.loss.values(logits, batch.targets)
             # Not a number is not near.
             return np.abs(losses / subject.task.lowest_loss - 1) <= within
+        case LossAtMost(loss_at_most=most):
+            return subject.training.loss.values(logits, batch.targets) <= most
         case ExactMatch(of_sequences=share):
             return exact_match(predictions(logits), batch) >= share
     return solved_members(logits, batch)
@@ -75,6 +77,8 @@ def learned_members(subject: Any, logits: np.ndarray, batch: Batch) -> np.ndarra
 
 def solved_members(logits: np.ndarray, batch: Batch) -> np.ndarray:
     """Whether each is solved: bool (members,) of logits (members, *logits' shape). See `spec.tasks.solved`."""
+    if is_numeric(batch.targets):
+        return np.zeros(len(logits), bool)
     right = (predictions(logits) == batch.targets) | (batch.targets == IGNORED)
     return right.reshape(len(right), -1).all(axis=1)
 

@@ -29,7 +29,18 @@ from spec.limits import (
 from spec.models import AnyModel, Embedding
 from spec.subject import ExperimentSubject
 from spec.tasks import AnyTask
-from spec.training import AnyOutcome, CrossEntropy, NearLowest, NotStated, Training, Walk
+from spec.training import (
+    AnyOutcome,
+    CrossEntropy,
+    ExactMatch,
+    Learns,
+    LearnsSometimes,
+    MeanSquaredError,
+    NearLowest,
+    NotStated,
+    Training,
+    Walk,
+)
 from spec.typical import NOT_DRAWN, typical
 
 SHIPPED = Path(str(resources.files("spec") / "experiments"))
@@ -98,10 +109,15 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
                 f"model.name: expected one that decodes for {type(task).__name__}, whose targets have lengths of their "
                 f"own, got {type(model).__name__}"
             )
-        if isinstance(self.outcome, NearLowest) and (not task.has_lowest_loss or self.training.loss != MEAN):
+        if isinstance(self.outcome, NearLowest) and (not task.has_lowest_loss or self.training.loss not in MEANS):
             raise ValueError(
-                f"outcome.name: expected NearLowest for a task that knows its lowest loss, under {MEAN}, got it for "
+                f"outcome.name: expected NearLowest for a task that knows its lowest loss, under its mean, got it for "
                 f"{type(task).__name__} under {self.training.loss}"
+            )
+        if task.numeric and type(self.outcome) in (Learns, LearnsSometimes, ExactMatch):
+            raise ValueError(
+                f"outcome.name: expected LossAtMost, NearLowest or CannotLearn for targets that are numbers, none of "
+                f"which is predicted right to the last bit, got {type(self.outcome).__name__}"
             )
         if task.initial_deviation and not model.initial_states(1):
             raise ValueError(
@@ -122,8 +138,19 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
         self._check_sizes()
 
     def _check_loss(self) -> None:
-        """Raise ValueError for weights and an ignored class that are not of the model's classes."""
-        loss, classes = self.training.loss, self.model.classes
+        """Raise ValueError for a loss of other targets than the task's, and for weights and an ignored class that are
+        not of the model's classes."""
+        loss, classes, task = self.training.loss, self.model.classes, type(self.task).__name__
+        if loss.numeric != self.task.numeric:
+            expected, targets = ("MeanSquaredError", "numbers") if self.task.numeric else ("CrossEntropy", "classes")
+            other = "classes" if self.task.numeric else "numbers"
+            asks = f" (task.targets = {other!r} asks for {other})" if hasattr(self.task, "targets") else ""
+            raise ValueError(
+                f"training.loss.name: expected {expected} for {task}, whose targets are {targets}{asks}, "
+                f"got {type(loss).__name__}"
+            )
+        if not isinstance(loss, CrossEntropy):
+            return
         if loss.class_weights is not None and len(loss.class_weights) != classes:
             got = len(loss.class_weights)
             raise ValueError(f"training.loss.class_weights: expected one for each of {classes} classes, got {got}")
@@ -190,8 +217,8 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
         return self.task.batch_size * self.task.length * self.model.parameter_count
 
 
-MEAN = CrossEntropy(reduction="mean")
-"""The loss of which a task may know the lowest."""
+MEANS = (CrossEntropy(reduction="mean"), MeanSquaredError(reduction="mean"))
+"""The losses of which a task may know the lowest, of classes and of numbers."""
 
 
 def _spelling() -> str:

@@ -155,7 +155,8 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
     loss_gradient(logits, targets) -> `LossGradient`: the recipe's loss alone, of given logits, and its gradient by
     them, through the code that `train` runs. logits: (batch, time, classes) or (batch, classes), of the settings'
-    precision. targets: int64 of that shape without classes, of which at least one is not IGNORED.
+    precision. targets: int64 of that shape without classes, of which at least one is not IGNORED; or numbers of that
+    very shape and precision, of which at least one is not NaN.
 
     predict(parameters, batch): the logits by which `train` judges the model: greedy where it decodes step by step, else
     `forward`'s.

@@ -1,16 +1,24 @@
 """Losses: what is minimized. Each is told in float64 for one batch, and for many runs at once."""
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from spec.limits import LARGEST_SIZE
 from spec.models.base import Positive
-from spec.tasks import IGNORED
+from spec.tasks import IGNORED, asked
 from spec.typical import typical
 
 Reduction = Literal["mean", "sum"]
+
+
+class Entered(NamedTuple):
+    """How large the numbers are that a loss is made of, and those that its gradient by the logits is."""
+
+    loss: float
+    gradient: float
 
 
 class CrossEntropy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
@@ -25,6 +33,9 @@ class CrossEntropy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
 
     Source: `torch.nn.CrossEntropyLoss`; of the smoothing Szegedy et al. (2016), section 7.
     """
+
+    numeric: ClassVar[bool] = False
+    """Whether targets are numbers, and not classes. See `spec.tasks.base.Task.numeric`."""
 
     reduction: Reduction
     label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1), typical(0.1, 0.3)] = 0.0
@@ -76,14 +87,23 @@ class CrossEntropy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         """The largest weight."""
         return max(self.class_weights) if self.class_weights else 1.0
 
-    def slope(self, targets: np.ndarray) -> float:
+    def slope(self, targets: np.ndarray, loss: float) -> float:
         """How large the gradient by all logits together can be: for each target a probability less one or none, times
-        its weight and its share."""
+        its weight and its share, however large the loss is."""
+        del loss
         return self.uneven if self.reduction == "mean" else self.heaviest * int(self.asked(targets).sum())
 
-    def share(self, targets: np.ndarray) -> float:
-        """How large the gradient by the logits of a single target can be."""
+    def share(self, targets: np.ndarray, loss: float) -> float:
+        """How large the gradient by the logits of a single target can be, however large the loss is."""
+        del loss
         return self.heaviest / ((self.divisor(targets) or 1.0) if self.reduction == "mean" else 1.0)
+
+    def entered(self, logits: np.ndarray, targets: np.ndarray) -> Entered:
+        """See Entered. A loss is what is left of logits; a gradient, of a probability, which is of order 1, and its
+        share in a mean is that of its weight."""
+        largest = float(np.abs(logits[self.asked(targets)]).max(initial=1.0))
+        weight = self.heaviest if self.reduction == "sum" else self.uneven
+        return Entered(weight * largest, self.share(targets, 0.0))
 
     def least(self, targets: np.ndarray, classes: int) -> float:
         """The lowest loss that any logits have; above 0 where labels are smoothed."""
@@ -102,4 +122,71 @@ class CrossEntropy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         return f"cross-entropy ({self.reduction})"
 
 
-AnyLoss = CrossEntropy
+class MeanSquaredError(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """With o an output of the model, and t the target of that output:
+
+        loss of an output = (o - t)^2
+
+    "sum" adds these up. "mean" divides their sum by the number of targets that count, each step having as many of them
+    as the model has outputs; it is 0 where no target counts. A target counts unless it is NaN. Outputs are what a model
+    calls its logits, and targets have their shape.
+
+    Source: `torch.nn.MSELoss`.
+    """
+
+    numeric: ClassVar[bool] = True
+    """Whether targets are numbers, and not classes. See `spec.tasks.base.Task.numeric`."""
+
+    reduction: Reduction
+
+    def value(self, logits: np.ndarray, targets: np.ndarray) -> float:
+        """The loss of outputs against floating targets of their shape, computed in float64."""
+        return float(self.values(logits[None], targets)[0])
+
+    def values(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The losses of many runs, float64 (runs,), of outputs (runs, ...) against the same targets (...).
+
+        Of complex outputs, as the reference has them for its derivatives, they are complex.
+        """
+        asked = self.asked(targets)
+        outputs = logits[:, asked].astype(np.result_type(logits, np.float64))
+        total = ((outputs - targets[asked]) ** 2).sum(axis=-1)
+        return total / (self.divisor(targets) or 1.0) if self.reduction == "mean" else total
+
+    def asked(self, targets: np.ndarray) -> np.ndarray:
+        """Which targets count, bool of their shape."""
+        return asked(targets)
+
+    def divisor(self, targets: np.ndarray) -> float:
+        """What "mean" divides by: the number of targets that count."""
+        return float(self.asked(targets).sum())
+
+    def slope(self, targets: np.ndarray, loss: float) -> float:
+        """How large the gradient by all outputs together can be where the loss is so large. With d = o - t of N targets
+        it is the sum of |2 d|, or of |2 d / N|, and by Cauchy and Schwarz sum |d| <= sqrt(N sum d^2)."""
+        return 2 * math.sqrt(max(loss, 0.0) * (1.0 if self.reduction == "mean" else self.divisor(targets)))
+
+    def share(self, targets: np.ndarray, loss: float) -> float:
+        """How large the gradient by a single output can be where the loss is so large: |d| <= sqrt(sum d^2)."""
+        return 2 * math.sqrt(max(loss, 0.0) / ((self.divisor(targets) or 1.0) if self.reduction == "mean" else 1.0))
+
+    def entered(self, logits: np.ndarray, targets: np.ndarray) -> Entered:
+        """See Entered. A difference of two given numbers is rounded by half a unit of itself, and its square by one and
+        a half; squares are none of them negative, so that their sum hides nothing. Both are as large as they are."""
+        asked = self.asked(targets)
+        largest = 2 * float(np.abs(logits[asked].astype(np.float64) - targets[asked]).max(initial=0.0))
+        share = (self.divisor(targets) or 1.0) if self.reduction == "mean" else 1.0
+        return Entered(self.value(logits, targets), largest / share)
+
+    def least(self, targets: np.ndarray, classes: int) -> float:
+        """The lowest loss that any outputs have."""
+        del targets, classes
+        return 0.0
+
+    @property
+    def words(self) -> str:
+        """What it is called where it is drawn."""
+        return "mean squared error" if self.reduction == "mean" else "squared error (sum)"
+
+
+AnyLoss = CrossEntropy | MeanSquaredError

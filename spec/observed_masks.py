@@ -82,7 +82,8 @@ def batch_of(experiment: Experiment, size: int, seed: int, precision: Precision)
     Where attention knows steps by their symbols alone no symbol is there twice: if one of two equal steps is dropped,
     nobody can say which, and if both or none are, it can be said. What is seen would depend on what was dropped.
     """
-    batch = random_batch(experiment.model, [time_of(experiment)] * size, seed, precision)
+    lengths, numbers = [time_of(experiment)] * size, experiment.task.numeric
+    batch = random_batch(experiment.model, lengths, seed, precision, numbers=numbers)
     if not _by_symbols(experiment.model):
         return batch
     generator, steps = generator_for(seed, "symbols"), batch.inputs.shape[1]

@@ -20,7 +20,7 @@ from spec.models.attention import SelfAttention
 from spec.models.recurrent import Recurrent
 from spec.parameters import Parameters
 from spec.sizes import ASKED, RECORDED, TRAINED, TRAINING
-from spec.tasks import IGNORED, Batch, random_batch
+from spec.tasks import Batch, asked, not_asked, random_batch
 from spec.training import SGD, ConstantSchedule
 
 LONGEST = 7
@@ -35,6 +35,9 @@ FAR: dict[Precision, float] = {"float32": 200.0, "float64": 1000.0}
 """Added to every other bias and taken off the ones between: exponentials overflow from 88.8 and 709.8 on. A gate, a
 score, an activation or a logit that is far from zero on both sides meets any of them that nothing is subtracted from,
 whatever the weights are; an offset of the inputs meets those that the weights happen to lead to."""
+
+LARGE_TARGET = 10.0
+"""Of targets that are numbers and far from what a model says at a random start."""
 
 BEFORE_NORM = ("self_attn.out_proj.bias", "linear2.bias")
 """Ends of the names of what is added right before a LayerNorm. There the offset must be the same in every feature:
@@ -256,7 +259,7 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
             found.append(Point(INITIAL, experiment, start, batch._replace(initial=states), measured=True))
         return found
     if case in ASKED:
-        batch = random_batch(experiment.model, _many(experiment.model, ASKED[case]), seed, precision, initial=True)
+        batch = _drawn(experiment, _many(experiment.model, ASKED[case]), seed, precision, initial=True)
         # As many rows as there are cancel: each brings what is no larger than the loss's gradient by its logits.
         return [Point("", experiment, start, batch, added=dict.fromkeys(start, 1.0), measured=True)]
     batch = _random(experiment, case, seed, precision)
@@ -270,7 +273,7 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
         found = [Point("", experiment, start, batch, measured=True)]
         if case in DEPTHS and _reads_last_step(experiment):
             # A shape of its own. Without padding the last column is the last step, but of one direction only.
-            full = random_batch(experiment.model, [LONGEST] * len(batch.inputs), seed, precision)
+            full = _drawn(experiment, [LONGEST] * len(batch.inputs), seed, precision)
             found.append(Point("full length", experiment, start, full, measured=True))
         return found
     littered = batch._replace(inputs=_littered(experiment, batch, seed))
@@ -335,7 +338,7 @@ def _many(model: Model, size: int) -> list[int]:
 
 def _states(experiment: Experiment, lengths: list[int], seed: int, precision: Precision) -> Parameters | None:
     """Random states to begin a batch of such sequences with."""
-    return random_batch(experiment.model, lengths, seed, precision, initial=True).initial
+    return _drawn(experiment, lengths, seed, precision, initial=True).initial
 
 
 def _far(point: Point, precision: Precision) -> Point:
@@ -365,11 +368,16 @@ def _tied(point: Point) -> Point:
     return point._replace(name=TIES, parameters=parameters)
 
 
+def _drawn(experiment: Experiment, lengths: list[int], seed: int, precision: Precision, **options: Any) -> Batch:
+    """A random batch, with targets of the kind that the experiment's are of."""
+    return random_batch(experiment.model, lengths, seed, precision, numbers=experiment.task.numeric, **options)
+
+
 def _random(experiment: Experiment, case: str, seed: int, precision: Precision) -> Batch:
     """A random batch of the case's shape. Initial states are there and zero, so that others are no other shape."""
     model, lengths = experiment.model, _lengths(experiment, case, precision)
     target = max(lengths) + (2 if precision == "float32" else -2) if model.decodes and max(lengths) > 2 else None
-    batch = random_batch(model, lengths, seed, precision, target_length=target, initial=case == "ragged")
+    batch = _drawn(experiment, lengths, seed, precision, target_length=target, initial=case == "ragged")
     if batch.initial is None:
         return batch
     return batch._replace(initial={name: np.zeros_like(state) for name, state in batch.initial.items()})
@@ -446,17 +454,19 @@ def _rows(batch: Batch, order: np.ndarray) -> Batch:
 
 
 def _edges(experiment: Experiment, batch: Batch) -> Batch:
-    """The first and the last index of every vocabulary by turns, and every third target ignored."""
+    """The first and the last index of every vocabulary by turns, as targets too, or LARGE_TARGET of either sign; and
+    every third target ignored."""
     model = experiment.model
 
-    def ends(like: np.ndarray, first: int, last: int) -> np.ndarray:
+    def ends(like: np.ndarray, first: float, last: float) -> np.ndarray:
         return np.where(np.arange(like.size).reshape(like.shape) % 2, last, first)
 
     inputs = batch.inputs
     if isinstance(model.inputs, Embedding):
         inputs = ends(inputs, 0, model.inputs.num_embeddings - 1)
-    asked = (batch.targets != IGNORED) & (np.arange(batch.targets.size).reshape(batch.targets.shape) % 3 != 1)
-    targets = np.where(asked, ends(batch.targets, 0, model.classes - 1), IGNORED)
+    kept = asked(batch.targets) & (np.arange(batch.targets.size).reshape(batch.targets.shape) % 3 != 1)
+    first, last = (-LARGE_TARGET, LARGE_TARGET) if experiment.task.numeric else (0, model.classes - 1)
+    targets = np.where(kept, ends(batch.targets, first, last), not_asked(batch.targets)).astype(batch.targets.dtype)
     symbols = batch.decoder_inputs
     return batch._replace(
         inputs=inputs,

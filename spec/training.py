@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from spec.limits import LARGEST_EPOCH, LARGEST_EPOCHS, LARGEST_TEXT
-from spec.losses import AnyLoss, CrossEntropy
+from spec.losses import AnyLoss, CrossEntropy, MeanSquaredError
 from spec.models.base import Positive
 from spec.optimizers import SGD, Adam, AdamW, AnyOptimizer, Group, RMSprop, StepConstants
 from spec.parameters import Parameters
@@ -30,6 +30,8 @@ __all__ = [
     "Group",
     "Learns",
     "LearnsSometimes",
+    "LossAtMost",
+    "MeanSquaredError",
     "NotStated",
     "RMSprop",
     "State",
@@ -151,6 +153,12 @@ class ExactMatch(Learns, frozen=True, forbid_unknown_fields=True, tag_field="nam
     of_sequences: Probability = 0.99
 
 
+class LossAtMost(Learns, frozen=True, forbid_unknown_fields=True, tag_field="name"):
+    """At least this share of seeds ends with a loss of at most `loss_at_most`, on what the model is judged on."""
+
+    loss_at_most: Positive
+
+
 class LearnsSometimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
     """About this share of seeds does: an honest rate for a recipe that is luck."""
 
@@ -191,7 +199,7 @@ class NotStated(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
         return True
 
 
-AnyOutcome = Learns | NearLowest | ExactMatch | LearnsSometimes | CannotLearn | Walk | NotStated
+AnyOutcome = Learns | NearLowest | ExactMatch | LossAtMost | LearnsSometimes | CannotLearn | Walk | NotStated
 
 
 class State(NamedTuple):

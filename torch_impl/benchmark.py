@@ -18,7 +18,7 @@ from torch_impl import optimizer as optimizers
 from torch_impl.arrays import to_tensor
 from torch_impl.build import build
 from torch_impl.ensemble import train_ensemble
-from torch_impl.loss import cross_entropy
+from torch_impl.loss import compute_loss
 from torch_impl.parameters import export, initialize
 from torch_impl.settings import computing, device_of
 from torch_impl.training import descend, to_tensors, train
@@ -118,7 +118,7 @@ def training_step(workload: TrainingStep, settings: Settings) -> Prepared:
     def once() -> Tensor:
         nonlocal step
         optimizer.zero_grad()
-        loss = cross_entropy(training.loss, model(batch), batch.targets)
+        loss = compute_loss(training.loss, model(batch), batch.targets)
         loss.backward()
         descend(training, model, optimizer, step)
         step += 1

@@ -16,7 +16,7 @@ from torch_impl.build import build, check_gradients
 from torch_impl.dropout import mode
 from torch_impl.ensemble import train_ensemble, train_starts
 from torch_impl.generation import generate
-from torch_impl.loss import cross_entropy
+from torch_impl.loss import compute_loss
 from torch_impl.model import Model, valid_steps, zero_padding
 from torch_impl.parameters import export, export_gradients, initialize
 from torch_impl.settings import computing, device_of
@@ -97,7 +97,7 @@ def gradients(
         # Indices have no gradient, and torch refuses to be asked for one.
         inputs = tensors.inputs.requires_grad_() if tensors.inputs.is_floating_point() else None
         with mode(model, dropout):
-            loss = cross_entropy(experiment.training.loss, model(tensors), tensors.targets)
+            loss = compute_loss(experiment.training.loss, model(tensors), tensors.targets)
             loss.backward()
         by_inputs = None if inputs is None or inputs.grad is None else inputs.grad.cpu().numpy()
         return Gradients(loss.item(), export_gradients(model), by_inputs)
@@ -107,7 +107,7 @@ def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarra
     """See spec.framework.Side: loss_gradient."""
     with computing(settings):
         given = to_tensor(logits, device=device_of(settings)).requires_grad_()
-        loss = cross_entropy(experiment.training.loss, given, to_tensor(targets, device=given.device))
+        loss = compute_loss(experiment.training.loss, given, to_tensor(targets, device=given.device))
         (gradient,) = torch.autograd.grad(loss, given)
         return LossGradient(loss.item(), gradient.cpu().numpy())
 

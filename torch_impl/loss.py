@@ -5,7 +5,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from spec.tasks import IGNORED
-from spec.training import CrossEntropy
+from spec.training import AnyLoss, CrossEntropy, MeanSquaredError
+
+
+def compute_loss(
+    spec: AnyLoss,
+    logits: Float[Tensor, "*batch classes"],
+    targets: Int[Tensor, "*batch"] | Float[Tensor, "*batch classes"],
+    whole: Tensor | None = None,
+) -> Float[Tensor, ""]:
+    """The loss over the targets that count; with `whole`, the share that these have in the loss of the batch which has
+    those targets."""
+    if isinstance(spec, MeanSquaredError):
+        return mean_squared_error(spec, logits, targets, whole)
+    return cross_entropy(spec, logits, targets, whole)
 
 
 def cross_entropy(
@@ -47,3 +60,18 @@ def divisor(spec: CrossEntropy, targets: Int[Tensor, "*batch"], like: Tensor) ->
 def counted(spec: CrossEntropy, targets: Int[Tensor, "*batch"]) -> Bool[Tensor, "*batch"]:
     """Which targets count."""
     return (targets != IGNORED) & (targets != (IGNORED if spec.ignore_index is None else spec.ignore_index))
+
+
+def mean_squared_error(
+    spec: MeanSquaredError,
+    outputs: Float[Tensor, "*batch outputs"],
+    targets: Float[Tensor, "*batch outputs"],
+    whole: Float[Tensor, "*whole outputs"] | None = None,
+) -> Float[Tensor, ""]:
+    """Squared errors of the targets that are numbers; `whole` as in `compute_loss`."""
+    asked = ~targets.isnan()
+    # Both: NaN times the zero that a mask leaves of its gradient is NaN.
+    total = functional.mse_loss(outputs.where(asked, 0), targets.where(asked, 0), reduction="sum")
+    if spec.reduction == "sum":
+        return total
+    return total / (asked if whole is None else ~whole.isnan()).sum().clamp(min=1)

@@ -19,7 +19,7 @@ from torch_impl import optimizer as optimizers
 from torch_impl.arrays import to_tensor
 from torch_impl.build import build
 from torch_impl.dropout import given
-from torch_impl.loss import cross_entropy
+from torch_impl.loss import compute_loss
 from torch_impl.model import Model, TensorBatch
 from torch_impl.recurrent import PACKS
 from torch_impl.settings import dtype_of
@@ -130,7 +130,7 @@ def _member_gradients(
             # No two parameters of the spec are one tensor.
             logits = functional_call(model, parameters, (batch,), tie_weights=False)
         ended, model.ended = model.ended or {}, None
-        return cross_entropy(training.loss, logits, batch.targets, whole), ended
+        return compute_loss(training.loss, logits, batch.targets, whole), ended
 
     def apply(parameters: Stacked, batch: TensorBatch, masks: Mapping[str, Tensor]) -> tuple[Stacked, Tensor, Stacked]:
         axes: Any = [None if array is None or not own_batches else 0 for array in batch]

@@ -21,7 +21,7 @@ from torch_impl.arrays import to_tensor
 from torch_impl.build import build, check_gradients
 from torch_impl.compilation import compile_model
 from torch_impl.dropout import mode
-from torch_impl.loss import cross_entropy
+from torch_impl.loss import compute_loss
 from torch_impl.model import Model, TensorBatch
 from torch_impl.parameters import export
 from torch_impl.settings import computing, device_of, dtype_of
@@ -100,7 +100,7 @@ def backward(
         part = slice(number * size, (number + 1) * size)
         with mode(model, dropout_in(training, dropout, number, part)):
             share = rows(batch, part) if training.accumulate > 1 else batch
-            loss = cross_entropy(training.loss, model(share), share.targets, whole_of(training, batch))
+            loss = compute_loss(training.loss, model(share), share.targets, whole_of(training, batch))
             loss.backward()
         total += loss.detach()
     return total

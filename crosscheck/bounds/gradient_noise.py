@@ -9,7 +9,7 @@ from crosscheck.bounds import tolerances, trajectories
 from crosscheck.comparison import Arrays
 from crosscheck.subject import Subject
 from spec.framework import Precision
-from spec.training import SGD, RMSprop, Training
+from spec.training import SGD, MeanSquaredError, RMSprop, Training
 
 SQUARES = ("exp_avg_sq", "square_avg")
 LARGEST = "max_exp_avg_sq"
@@ -76,11 +76,16 @@ def of(subject: Subject, precision: Precision, seed: int, first: Arrays) -> Nois
 
 def _errors(subject: Subject, precision: Precision, seed: int, losses: np.ndarray, unit: float) -> np.ndarray:
     """e_t, (steps,), of each step's loss: how far the probability of some target is at least from where its loss is
-    lowest.
+    lowest; of numbers how far some output is at least from its target, as a share of what both are rounded as.
 
     Without smoothing as trajectories.errors has it. With it, the distance from the lowest loss is a mean of relative
     entropies KL(q || p), q being the smoothed labels, none of which is below r = e / K times the least weight's share.
     Where all p are at least r / 2, KL <= sum (p - q)^2 / p <= K max |p - q|^2 2 / r; else some |p - q| is r / 2.
+
+    Of squares all gradients come of the differences d = o - t. An output o is rounded as a number of its own size, or
+    of the terms that it is added up from, which is ENTERED at least, while what it leaves is d. With D the largest |d|
+    and T the largest |t|, or ENTERED, the share of an error is at most (T + D) / D units in the last place. So e is
+    D / (T + D), which grows with D, and D is at least the root of the mean of d^2.
     """
     loss, classes = subject.training.loss, subject.classes
     at = range(len(losses) if subject.has_drawn_batches else 1)
@@ -90,6 +95,10 @@ def _errors(subject: Subject, precision: Precision, seed: int, losses: np.ndarra
         divisors = np.broadcast_to([loss.divisor(each) or 1.0 for each in targets], len(losses))
     else:
         divisors = np.ones(len(losses))
+    if isinstance(loss, MeanSquaredError):
+        most = [tolerances.largest(each, np.array(tolerances.ENTERED)) for each in targets]
+        off = np.sqrt(np.maximum(np.where(np.isfinite(losses), losses, 0.0), 0.0) / divisors)
+        return np.maximum(off / (np.broadcast_to(most, len(losses)) + off), unit)
     if not loss.label_smoothing:
         return trajectories.errors(losses / divisors, unit)
     smallest = loss.label_smoothing / classes / loss.uneven

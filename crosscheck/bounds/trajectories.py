@@ -18,7 +18,8 @@ gradient is
 
     n_t = ROUNDINGS eps max over s <= t of G_s / e_s,    e_s = max(1 - exp(-loss_s), eps),
 
-where loss_s is the mean of -log p, so that the largest 1 - p is at least e_s. With m and v the moving averages of g and
+where loss_s is the mean of -log p, so that the largest 1 - p is at least e_s; what it is of smoothed labels and of
+squares has its derivation in `crosscheck.bounds.gradient_noise`. With m and v the moving averages of g and
 g^2, corrected for their start, and s = sqrt(v) + epsilon, noise of at most n_t in every g_t changes
 
     m by at most dm_t, the moving average of n (m is linear in g),

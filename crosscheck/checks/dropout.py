@@ -227,11 +227,12 @@ def _slopes(
     """
     side, bound = place.sides[0], tolerances.FORWARD[place.precision]
     logits, loss = arrays[f"logits/{PARTS[0]}"], arrays[f"gradients/{LOSS}"]
-    # A loss is what is left of logits, and a mean or a sum of many; a gradient, of a probability less one or none.
+    # A loss is what is left of logits, and a mean or a sum of many; a gradient, of a probability less one or none, or
+    # of what outputs are off by.
     recipe = subject.training.loss
     with np.errstate(invalid="ignore"):
         expected = np.array([recipe.value(logits.astype(np.float64), batch.targets)])
-    floor = recipe.slope(batch.targets) * tolerances.largest(logits, np.array(bound.floor))
+    floor = recipe.slope(batch.targets, float(expected[0])) * tolerances.largest(logits, np.array(bound.floor))
     here = place.within(side, "gradients of a seed", "forward of it")
     yield here.close("loss of a seed", loss, expected.astype(place.precision), bound=bound.relative, floor=floor)
     if any(np.isnan(mask).any() for mask in masks.values()):
@@ -243,7 +244,7 @@ def _slopes(
     }
     exact = subject.reference.slopes(subject, start, batch, Settings(precision="float64"), signs, masks)
     found = {name: arrays[f"gradients/{name}"] for name in start}
-    largest = tolerances.largest(*found.values(), np.array(recipe.share(batch.targets)))
+    largest = tolerances.largest(*found.values(), np.array(recipe.share(batch.targets, float(expected[0]))))
     here = place.against(side, equations.EXACT)
     for name, direction in signs.items():
         if found[name].shape != direction.shape:
@@ -388,7 +389,7 @@ def _judge_training(subject: Subject, place: Place, arrays: Arrays) -> Iterator[
 
 def _fresh(subject: Subject, place: Place, losses: np.ndarray, arrays: Arrays) -> Iterator[Comparison]:
     """Something is dropped in every step, before and after evaluations, and never the same."""
-    if subject.classes == 1:
+    if subject.classes == 1 and not subject.training.loss.numeric:
         # The loss is zero whatever is dropped.
         return
     seeds, steps, start = arrays["seeds"].tolist(), range(losses.shape[1]), _start(arrays)

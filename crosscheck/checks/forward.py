@@ -9,6 +9,7 @@ from crosscheck.request import Request
 from crosscheck.subject import Subject
 from spec.framework import Framework, Precision, Side
 from spec.points import CLEAN, DECODED, PERMUTED, Point
+from spec.tasks import logits_shape
 
 NAME: str = "forward"
 QUESTION: str = (
@@ -71,7 +72,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
 
 def _shape(point: Point, name: str, one: np.ndarray | None, two: np.ndarray | None) -> tuple[int, ...] | None:
     """What the spec says it must be, where it says so: of logits, and of what does not have each sequence's values."""
-    logits = (*point.batch.targets.shape, point.subject.classes)
+    logits = logits_shape(point.batch.targets, point.subject.classes)
     if name in ("logits", DECODED):
         return logits
     sequences = len(point.batch.inputs)

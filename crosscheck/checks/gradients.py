@@ -80,7 +80,9 @@ def _judge(place: Place, point: Point, where: str, recorded: Arrays, one: Arrays
     loss = point.subject.training.loss
     asked = int(loss.asked(point.batch.targets).sum())
     # The loss's gradient by all logits is 1 for a mean, and 1 for each target of a sum; more where targets weigh more.
-    by_logits = loss.slope(point.batch.targets)
+    # That of squares is as large as their root: the smaller loss, so that no side widens what it is held to.
+    values = [float(side[LOSS].max()) for side in (one, two) if LOSS in side and np.isfinite(side[LOSS]).all()]
+    by_logits = loss.slope(point.batch.targets, min(values, default=0.0))
     for name, shape in shapes(point).items():
         envelope = sample_points.measured(point, name, recorded)
         here, there = one.get(name), two.get(name)

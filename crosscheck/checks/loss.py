@@ -11,7 +11,7 @@ from crosscheck.request import Request
 from crosscheck.subject import Subject
 from spec.framework import Framework, Precision, Side
 from spec.parameters import generator_for
-from spec.tasks import IGNORED
+from spec.tasks import IGNORED, is_numeric
 
 NAME: str = "loss"
 QUESTION: str = "given the same logits and targets, are the loss and its gradient the same?"
@@ -23,6 +23,10 @@ SHAPES: dict[str, tuple[int, ...]] = {"every step": (3, 5), "one step": (7,)}
 
 SIZES: dict[str, float] = {"": 1.0, "tiny": 1e-6, "large": 30.0, "huge": 1e4}
 """Standard deviation of the logits by set. Exponentials of 1e4 overflow, those of -30 are lost beside 1."""
+
+
+OFFSET = 100.0
+"""Added to outputs and targets that are numbers."""
 
 
 class Set(NamedTuple):
@@ -40,7 +44,8 @@ def inapplicable(subject: Subject) -> str:
 def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
     del precision
     targets = subject.evaluation_batch("float64").targets
-    own = tuple(case for case, shape in SHAPES.items() if len(shape) == targets.ndim)
+    axes = targets.ndim - 1 if is_numeric(targets) else targets.ndim
+    own = tuple(case for case, shape in SHAPES.items() if len(shape) == axes)
     return tuple(SHAPES) if thorough else own
 
 
@@ -48,6 +53,8 @@ def draw(subject: Subject, case: str, request: Request) -> dict[str, Set]:
     """The sets by name: logits of every size, then the targets that are special. The first has no name."""
     classes, shape = subject.classes, SHAPES[case]
     generator = generator_for(request.seed, NAME, case)
+    if subject.training.loss.numeric:
+        return _of_numbers((*shape, classes), generator, request.precision)
     places = np.arange(np.prod(shape)).reshape(shape)
     targets = generator.integers(0, classes, shape, np.int64)
     drawn = generator.normal(size=(*shape, classes)).astype(request.precision)
@@ -67,6 +74,29 @@ def draw(subject: Subject, case: str, request: Request) -> dict[str, Set]:
             np.where((places % 3 == 1)[..., None], drawn * 1e4, drawn).astype(request.precision),
             np.where(places % 3 == 1, IGNORED, targets),
         ),
+    }
+
+
+def _of_numbers(shape: tuple[int, ...], generator: "np.random.Generator", precision: Precision) -> dict[str, Set]:
+    """The sets where targets are numbers, of the outputs' shape."""
+    targets, drawn = (generator.normal(size=shape).astype(precision) for _ in range(2))
+    number = targets.dtype.type
+    sets = {name: Set((drawn * size).astype(precision), targets) for name, size in SIZES.items()}
+    places = np.arange(targets.size).reshape(shape)
+    # A step of which nothing is asked, as padding is, and single numbers; with one output the two are the same.
+    steps = np.broadcast_to((np.arange(targets.size // shape[-1]) % 3 == 1).reshape(shape[:-1])[..., None], shape)
+    return sets | {
+        "zeros": Set(np.zeros_like(drawn), targets),
+        "targets of zero": Set(drawn, np.zeros_like(targets)),
+        "exact": Set(targets, targets),
+        # What is left of two numbers that are near each other, or far from zero: a square's other formula loses it.
+        "near": Set(targets * number(1 + 1e-3), targets),
+        "offset": Set(drawn + number(OFFSET), targets + number(OFFSET)),
+        "some ignored": Set(drawn, np.where(steps, number(np.nan), targets)),
+        "some outputs ignored": Set(drawn, np.where(places % 2 == 1, number(np.nan), targets)),
+        "one asked": Set(drawn, np.where(places == places.size // 2, targets, number(np.nan))),
+        # What stands at an ignored target must not matter, as long as it is a number.
+        "ignored and huge": Set(np.where(steps, drawn * number(1e4), drawn), np.where(steps, number(np.nan), targets)),
     }
 
 
@@ -93,12 +123,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     for name, given in sets.items():
         loss = subject.training.loss
         asked = loss.asked(given.targets)
-        # A loss is what is left of logits. A probability is of order 1, and its share in a mean that of its weight.
-        weight = loss.heaviest if loss.reduction == "sum" else loss.uneven
-        sizes = {
-            "loss": weight * tolerances.largest(given.logits[asked], np.array(tolerances.ENTERED)),
-            "gradient": loss.share(given.targets),
-        }
+        sizes = loss.entered(given.logits, given.targets)._asdict()
         for tensor, shape in (("loss", (1,)), ("gradient", given.logits.shape)):
             key = _key(name, tensor)
             one, two = first.get(key), second.get(key)

@@ -23,7 +23,7 @@ from crosscheck.subject import Subject
 from spec.ensemble import NEVER, solved_members
 from spec.framework import Framework, Precision
 from spec.parameters import generator_for
-from spec.tasks import IGNORED
+from spec.tasks import asked, is_numeric, logits_shape
 from spec.training import initial_state
 
 NAME: str = "members"
@@ -142,7 +142,7 @@ def _judge(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterato
     epochs, each = (int(count) for count in arrays.get("asked", (0, 0)))
     size = SIZES[place.case]
     targets = subject.evaluation_batch(place.precision).targets
-    inner = (*targets.shape, subject.classes)
+    inner = logits_shape(targets, subject.classes)
     shapes = {"losses": (size, epochs * each), "logits": (size, *inner)}
     for member in looked_at(place.case):
         shapes |= {f"{member}/losses": (epochs * each,), f"{member}/logits": (epochs, *inner)}
@@ -205,11 +205,11 @@ def _time_to_solve(
     """
     batch = subject.evaluation_batch(place.precision)
     solved = solved_members(logits, batch)
-    ordered = np.sort(logits[:, batch.targets != IGNORED], axis=-1)[..., -2:]
-    ahead = (ordered[..., -1] - ordered[..., 0]).min(axis=1)
-    clear = ahead > 2 * bounds
-    if logits.shape[-1] < 2:
-        clear[:] = True
+    clear = np.ones(len(logits), bool)
+    if not is_numeric(batch.targets) and logits.shape[-1] > 1:
+        ordered = np.sort(logits[:, asked(batch.targets)], axis=-1)[..., -2:]
+        ahead = (ordered[..., -1] - ordered[..., 0]).min(axis=1)
+        clear = ahead > 2 * bounds
     epochs = np.arange(1, len(logits) + 1)
     sure = next(iter(epochs[solved & clear].tolist()), NEVER)
     doubtful = epochs[~clear & (epochs < sure if sure != NEVER else True)].tolist()

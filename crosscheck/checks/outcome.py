@@ -13,6 +13,7 @@ from spec.convergence import stated_rate
 from spec.ensemble import learned_members, one_by_one
 from spec.framework import Framework, Precision
 from spec.parameters import generator_for
+from spec.tasks import logits_shape
 from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes, NotStated
 
 NAME: str = "outcome"
@@ -47,7 +48,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     batch, outcome = subject.evaluation_batch(place.precision), subject.outcome
     shapes = {
         "losses": (subject.seeds, subject.training.epochs * subject.training.steps_per_epoch),
-        "logits": (subject.seeds, *batch.targets.shape, subject.classes),
+        "logits": (subject.seeds, *logits_shape(batch.targets, subject.classes)),
     }
     found = place.only(list(shapes), first, second)
     for side, arrays in zip(place.sides, (first, second), strict=True):
@@ -121,12 +122,14 @@ def _test(place: Place, got: str, expected: str, probability: float, runs: int) 
 def _above_floor(subject: Subject, outcome: CannotLearn, place: Place, logits: np.ndarray) -> Comparison:
     """No run's final loss below the floor.
 
-    Equal inputs give equal logits but for rounding. An error d in each logit moves a cross-entropy by 2 d at most,
-    and the error of a float32 logit is a few units in the last place of the largest.
+    Equal inputs give equal logits but for rounding. An error d in each logit moves a cross-entropy by 2 d at most, a
+    mean of squares by what the gradient by all outputs is at most, to first order; and the error of a float32 logit is
+    a few units in the last place of the largest.
     """
     loss, targets = subject.training.loss, subject.evaluation_batch(place.precision).targets
     lowest = float(loss.values(logits, targets).min())
-    rounding = 2 * tolerances.FORWARD[place.precision].relative * max(1.0, float(np.abs(logits).max()))
+    moved = loss.slope(targets, lowest) if loss.numeric else 2.0
+    rounding = moved * tolerances.FORWARD[place.precision].relative * max(1.0, float(np.abs(logits).max()))
     note = f"lowest final loss of {len(logits)} runs; it may fall below the floor by float32 rounding alone"
     values = (lowest, outcome.loss_at_least)
     return place.limited("final loss", values, max(outcome.loss_at_least - lowest, 0.0), rounding, len(logits), note)

@@ -30,7 +30,7 @@ from spec.errors import Unsupported
 from spec.framework import Framework, MaskSource, Precision, Settings, Side, Trajectory
 from spec.parameters import Parameters, generator_for
 from spec.points import LARGE_TRAINING
-from spec.tasks import Batch, repeat
+from spec.tasks import Batch, logits_shape, repeat
 from spec.training import State, initial_state
 
 NAME: str = "shipped-path"
@@ -500,7 +500,7 @@ def _shapes(
     batch = subject.evaluation_batch("float64")
     table = {parameter.name: parameter.shape for parameter in subject.parameters()}
     slots = {f"{name}.{slot}": shape for name, shape in table.items() for slot in subject.training.optimizer.slots}
-    shapes = {"loss": (losses,), "logits": (evaluated, *batch.targets.shape, subject.classes)}
+    shapes = {"loss": (losses,), "logits": (evaluated, *logits_shape(batch.targets, subject.classes))}
     shapes |= {f"final/{name}": shape for name, shape in (table | slots).items()}
     if recorded:
         first = min(steps, 2 * STRETCH)
@@ -511,10 +511,11 @@ def _shapes(
 
 def _shapes_of_evaluations(subject: Subject, place: Place, arrays: Arrays) -> dict[str, tuple[int, ...]]:
     """Those of logits before and after a training; the larger batch's where it was asked for."""
-    targets = {name: b.targets.shape for name, b in _evaluated(subject, place.seed, place.precision).items()}
+    batches = _evaluated(subject, place.seed, place.precision).items()
+    logits = {name: logits_shape(batch.targets, subject.classes) for name, batch in batches}
     names = dict.fromkeys(name.rpartition(" ")[0] for name in arrays if name.startswith("evaluated/"))
     return {
-        f"{name} {when}": (*targets[name.removeprefix("evaluated/").removesuffix(PREDICTED)], subject.classes)
+        f"{name} {when}": logits[name.removeprefix("evaluated/").removesuffix(PREDICTED)]
         for name in names
         for when in ("before", "after")
     }
@@ -647,7 +648,7 @@ def _judge_large(large: Subject, place: Place, first: Arrays, second: Arrays) ->
     digits."""
     training = large.training
     shapes: dict[str, tuple[int, ...]] = {"loss": (training.epochs * training.steps_per_epoch,)}
-    shapes["logits"] = (training.epochs, *large.evaluation_batch("float64").targets.shape, large.classes)
+    shapes["logits"] = (training.epochs, *logits_shape(large.evaluation_batch("float64").targets, large.classes))
     shapes |= {f"parameters/{parameter.name}": parameter.shape for parameter in large.parameters()}
     bound = tolerances.WIDEST[place.precision]
     for name, shape in shapes.items():

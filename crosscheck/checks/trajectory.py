@@ -24,7 +24,7 @@ from crosscheck.request import Request
 from crosscheck.subject import Subject
 from spec.framework import Framework, Precision, Trajectory
 from spec.parameters import Parameters
-from spec.tasks import predictions
+from spec.tasks import is_numeric, logits_shape, predictions
 from spec.training import initial_state
 
 NAME: str = "trajectory"
@@ -381,7 +381,7 @@ def _logits(subject: Subject, place: Place, first: Arrays, second: Arrays) -> It
     one, two, measured = first.get("logits"), second.get("logits"), first[rounding_spread.PREFIX + "logits"]
     training = subject.training
     targets = subject.evaluation_batch("float64").targets
-    shape = (training.epochs, *targets.shape, subject.classes)
+    shape = (training.epochs, *logits_shape(targets, subject.classes))
     bounds = np.zeros(training.epochs)
     if _fits(one, shape) and _fits(measured, shape[:1]):
         size = trajectories.sizes(one)
@@ -393,7 +393,7 @@ def _logits(subject: Subject, place: Place, first: Arrays, second: Arrays) -> It
     logits = _close(place, "logits", one, two, bounds, shape)
     epoch, per_epoch = logits.step, training.steps_per_epoch
     yield logits if epoch is None else msgspec.structs.replace(logits, step=(epoch + 1) * per_epoch - 1)
-    if not _fits(one, shape) or not _fits(two, shape) or shape[-1] < 2:
+    if not _fits(one, shape) or not _fits(two, shape) or shape[-1] < 2 or is_numeric(targets):
         return
     ahead = np.minimum(*(np.diff(np.sort(side, axis=-1)[..., -2:])[..., 0] for side in (one, two)))
     clear = ahead > 2 * bounds.reshape(-1, *[1] * (ahead.ndim - 1))

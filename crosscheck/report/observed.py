@@ -11,7 +11,7 @@ from crosscheck.comparison import Arrays
 from crosscheck.recording.recording import key_of
 from spec.experiment import Experiment
 from spec.framework import Precision, Settings
-from spec.tasks import predictions
+from spec.tasks import logits_shape
 from spec.training import initial_state
 
 PRECISION: Precision = "float64"
@@ -113,10 +113,11 @@ def _reference(experiment: Experiment, first: Arrays, second: Arrays, seed: int,
 def _predicted(experiment: Experiment, first: Arrays, second: Arrays) -> list[Predicted]:
     pair = _both(first, second, key_of(PRECISION, trajectory.NAME, trajectory.RECIPE) + "logits")
     batch = experiment.evaluation_batch(PRECISION)
-    shape = (experiment.training.epochs, *batch.targets.shape, experiment.classes)
+    shape = (experiment.training.epochs, *logits_shape(batch.targets, experiment.classes))
     if pair is None or not pair[0].shape == pair[1].shape == shape:
         return []
-    said = [[experiment.task.describe(predictions(logits), batch) for logits in side] for side in pair]
+    task = experiment.task
+    said = [[task.describe(task.predictions(logits), batch) for logits in side] for side in pair]
     return [Predicted(epoch, *words) for epoch, words in enumerate(zip(*said, strict=True), 1)]
 
 

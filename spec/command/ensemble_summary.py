@@ -10,7 +10,7 @@ from spec.convergence import runs_to_show, stated
 from spec.ensemble import NEVER
 from spec.exit_codes import MISSED, REACHED, UNDERPOWERED
 from spec.experiment import Experiment
-from spec.training import CannotLearn, ExactMatch, Learns, LearnsSometimes, NearLowest, NotStated
+from spec.training import CannotLearn, ExactMatch, Learns, LearnsSometimes, LossAtMost, NearLowest, NotStated
 
 DEVIATE = 1.959963984540054
 """The 97.5 % quantile of the standard normal law, for intervals of 95 %."""
@@ -117,8 +117,10 @@ def text_of(experiment: Experiment, summary: Summary) -> str:
         "last loss       " + _quantiles(summary.losses),
         "last evaluation " + _quantiles(summary.evaluation_losses),
     ]
-    if isinstance(experiment.outcome, NearLowest | ExactMatch):
+    if experiment.task.numeric or isinstance(experiment.outcome, NearLowest | ExactMatch | LossAtMost):
         del lines[1]  # What counts there is when everything was right.
+    if experiment.task.numeric and isinstance(experiment.outcome, NotStated):
+        del lines[0]  # Nobody said what solving it would be.
     if summary.diverged:
         lines.append(f"diverged        {summary.diverged} of {summary.seeds}: a loss that is not finite")
     if summary.per_second is not None:
@@ -154,6 +156,8 @@ def _verdict(experiment: Experiment, summary: Summary) -> str:
         case CannotLearn(floor, reason):
             got = f"{summary.solved} of {summary.seeds} did, lowest evaluation loss {summary.lowest:.7g}"
             return f"{word}: no seed can solve it, floor {floor:.7g}: {reason}; {got}.{more}"
+        case NotStated() if experiment.task.numeric:
+            return "Trained. The experiment states no outcome."
         case NotStated():
             return f"Trained: {low} to {high} % of seeds solve it. The experiment states no outcome."
     return "Nothing was trained."

@@ -47,17 +47,20 @@ class WeightsFitted(msgspec.Struct, frozen=True, kw_only=True, tag="weights", ta
 class Measured(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a model is worth on all of some data, in eval mode.
 
-    loss: of the recipe, in float64. accuracy: the share of what is asked for that is predicted right. targets: how much
-    is asked for. bits_per_byte: where each target is a byte of a text. lowest_loss: the lowest that there is, where the
-    experiment's outcome is told by it. exact_match, sequences: the share of so many sequences of which everything is
-    predicted right, where the outcome is told by that.
+    loss: of the recipe, in float64. accuracy: the share of what is asked for that is predicted right, where that is
+    classes. rmse: the root of the mean squared error, where it is numbers. targets: how much is asked for.
+    bits_per_byte: where each target is a byte of a text. lowest_loss, loss_at_most: the lowest that there is, or one to
+    be reached, where the experiment's outcome is told by it. exact_match, sequences: the share of so many sequences of
+    which everything is predicted right, where the outcome is told by that.
     """
 
     loss: float
-    accuracy: float
+    accuracy: float | None = None
+    rmse: float | None = None
     targets: int
     bits_per_byte: float | None = None
     lowest_loss: float | None = None
+    loss_at_most: float | None = None
     exact_match: float | None = None
     sequences: int | None = None
 

@@ -4,8 +4,8 @@ import io
 from collections.abc import Sequence
 
 from spec.command.events import Epoch
-from spec.experiment import MEAN, Experiment
-from spec.training import CannotLearn
+from spec.experiment import MEANS, Experiment
+from spec.training import CannotLearn, LossAtMost
 
 # Two colours that also differ for the colour-blind, and in grey.
 TRAINING, EVALUATION, MARK = "#9ecae1", "#08519c", "#d95f02"
@@ -29,8 +29,11 @@ def loss_plot(experiment: Experiment, implementations: Sequence[str], seed: int,
     axes.plot(numbers, evaluation_losses, color=EVALUATION, marker=marker, label="evaluation, after each epoch")
     if first := next((epoch for epoch in epochs if epoch.solved), None):
         axes.plot(first.epoch, first.evaluation_loss, "o", color=MARK, label=f"first solved: epoch {first.epoch}")
-    if (lowest := experiment.task.lowest_loss) is not None and experiment.training.loss == MEAN:
+    if (lowest := experiment.task.lowest_loss) is not None and experiment.training.loss in MEANS:
         axes.axhline(lowest, color=MARK, linewidth=1, linestyle="--", label=f"lowest that there is: {lowest:.4g}")
+    if isinstance(experiment.outcome, LossAtMost):
+        most = experiment.outcome.loss_at_most
+        axes.axhline(most, color=MARK, linewidth=1, linestyle="--", label=f"to be reached: {most:.4g}")
     if isinstance(experiment.outcome, CannotLearn):
         floor = experiment.outcome.loss_at_least
         axes.axhline(floor, color=MARK, linewidth=1, linestyle="--", label=f"floor: {floor:.4g}")

@@ -27,7 +27,6 @@ from spec.errors import NonFiniteLoss, UsageError, encodable
 from spec.exit_codes import MISSED, REACHED
 from spec.experiment import Experiment
 from spec.framework import Framework, Settings, Side, Trajectory
-from spec.tasks import predictions
 from spec.training import State
 
 SECONDS = 10.0
@@ -327,7 +326,7 @@ def measure(
             loss=mean,
             evaluation_loss=evaluation_loss,
             solved=bool(learned_members(experiment, logits[None], batch)[0]),
-            predicted=task.describe(predictions(logits), batch),
+            predicted=task.describe(task.predictions(logits), batch),
             bits_per_byte=task.bits_per_byte(logits, batch),
         )
         records.append(record)

@@ -22,7 +22,11 @@ class Board:
             return
         figures = {"loss/training": event.loss, "loss/evaluation": event.evaluation_loss}
         if event.validation is not None:
-            figures |= {"loss/validation": event.validation.loss, "validation/accuracy": event.validation.accuracy}
+            figures["loss/validation"] = event.validation.loss
+            if event.validation.accuracy is not None:
+                figures["validation/accuracy"] = event.validation.accuracy
+            if event.validation.rmse is not None:
+                figures["validation/rmse"] = event.validation.rmse
             if event.validation.bits_per_byte is not None:
                 figures["validation/bits_per_byte"] = event.validation.bits_per_byte
         for name, value in figures.items():

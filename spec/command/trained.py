@@ -1,6 +1,7 @@
 """Parameters that have been trained, looked at without training them: what they are worth, and what they write."""
 
 import argparse
+import math
 import time
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ from spec.errors import InvalidBatch, NonFiniteLoss, UsageError, encodable
 from spec.experiment import Experiment
 from spec.framework import Precision, Settings, Side
 from spec.parameters import Parameters
-from spec.tasks import IGNORED, Batch, exact_match, predictions, solved
-from spec.training import ExactMatch, NearLowest
+from spec.tasks import Batch, exact_match, predictions, solved
+from spec.tasks import asked as asked_targets
+from spec.training import ExactMatch, LossAtMost, NearLowest
 
 INSTEAD = ("evaluate", "generate")
 """Options that look at parameters and train nothing."""
@@ -101,13 +103,14 @@ class Found(NamedTuple):
 
 
 def measure(side: Side, experiment: Experiment, held: Parameters, precision: Precision) -> Found:
-    """The loss and the share that is right, over all that the task keeps for it."""
+    """The loss and the share that is right, or how far off numbers are, over all that the task keeps for it."""
     task, loss = experiment.task, experiment.training.loss
-    total, divisor, bits, right, count, exact, sequences = 0.0, 0.0, 0.0, 0, 0, 0, 0
+    total, divisor, bits, squares, right, count, exact, sequences = 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0
     has_bits, all_solved, predicted = True, True, ""
     for batch in task.validation_batches(precision) if task.validates else [experiment.evaluation_batch(precision)]:
         logits = predict(side, held, batch)
-        targets = int((batch.targets != IGNORED).sum())
+        known = asked_targets(batch.targets)
+        targets = int(known.sum())
         with np.errstate(all="ignore"):
             value = loss.value(logits, batch.targets)
         # A mean over all batches is divided once, by what it would be divided by if they were one.
@@ -115,17 +118,21 @@ def measure(side: Side, experiment: Experiment, held: Parameters, precision: Pre
         total += value * weight
         divisor += weight
         count += targets
-        right += int(((predictions(logits) == batch.targets) & (batch.targets != IGNORED)).sum())
+        if task.numeric:
+            squares += float(((logits.astype(np.float64) - batch.targets)[known] ** 2).sum())
+        else:
+            right += int(((predictions(logits) == batch.targets) & known).sum())
+            sequences += len(batch.targets)
+            exact += round(float(exact_match(predictions(logits), batch)) * len(batch.targets))
         all_solved &= solved(logits, batch)
-        sequences += len(batch.targets)
-        exact += round(float(exact_match(predictions(logits), batch)) * len(batch.targets))
-        predicted = "" if task.validates else task.describe(predictions(logits), batch)
+        predicted = "" if task.validates else task.describe(task.predictions(logits), batch)
         each = task.bits_per_byte(logits, batch)
         has_bits &= each is not None
         bits += (each or 0.0) * targets
     measured = Measured(
         loss=total / (divisor or 1.0) if loss.reduction == "mean" else total,
-        accuracy=right / count,
+        accuracy=None if task.numeric else right / count,
+        rmse=math.sqrt(squares / count) if task.numeric else None,
         targets=count,
         bits_per_byte=bits / count if has_bits else None,
     )
@@ -135,6 +142,8 @@ def measure(side: Side, experiment: Experiment, held: Parameters, precision: Pre
             assert lowest is not None
             near = abs(measured.loss / lowest - 1) <= within  # Not a number is not near.
             return Found(msgspec.structs.replace(measured, lowest_loss=lowest), near, predicted)
+        case LossAtMost(loss_at_most=most):
+            return Found(msgspec.structs.replace(measured, loss_at_most=most), measured.loss <= most, predicted)
         case ExactMatch(of_sequences=least):
             share = exact / sequences
             measured = msgspec.structs.replace(measured, exact_match=share, sequences=sequences)
@@ -151,7 +160,10 @@ def text_of(event: Evaluated) -> str:
     """It in words."""
     found = event.measured
     bits = "" if found.bits_per_byte is None else f", {found.bits_per_byte:.5g} bits per byte"
-    right = f"{100 * found.accuracy:.4g} % of {found.targets} targets right"
+    if found.accuracy is None:
+        right = f"RMSE {found.rmse:.7g} over {found.targets} targets"
+    else:
+        right = f"{100 * found.accuracy:.4g} % of {found.targets} targets right"
     predicted = f"{event.predicted}\n" if event.predicted else ""
     return f"{event.source}\n{predicted}loss {found.loss:.7g}{bits}, {right}{outcome_of(event)}"
 
@@ -163,6 +175,8 @@ def outcome_of(event: Evaluated) -> str:
         away = 100 * (found.loss / found.lowest_loss - 1)
         how = f"{abs(away):.3g} % {'below' if away < 0 else 'above'} the lowest loss that there is"
         return f"\n{word}: {how}, {found.lowest_loss:.7g}"
+    if found.loss_at_most is not None:
+        return f"\n{word}: the loss is {'at most' if event.reached else 'more than'} {found.loss_at_most:.7g}"
     if found.exact_match is not None:
         share = f"{100 * found.exact_match:.4g} % of {found.sequences} sequences"
         return f"\n{word}: {share} are right from the first symbol to the last"

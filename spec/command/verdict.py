@@ -2,7 +2,7 @@
 
 from spec.command.events import Epoch
 from spec.experiment import Experiment, load, shipped
-from spec.training import CannotLearn, ExactMatch, Learns, LearnsSometimes, NearLowest, NotStated
+from spec.training import CannotLearn, ExactMatch, Learns, LearnsSometimes, LossAtMost, NearLowest, NotStated
 
 
 def measured(experiment: Experiment) -> bool:
@@ -33,6 +33,8 @@ def verdict(experiment: Experiment, last: Epoch) -> str:
                 return f"Reached: {how}: {told}"
             how = "it predicted everything right" if last.solved else "its loss fell below the floor"
             return f"Missed: {how}, which cannot be: {told}"
+        case NotStated() if experiment.task.numeric:
+            return f"Trained: {last.predicted}, {loss}. The experiment states no outcome."
         case NotStated():
             return f"Trained: {right}, {loss}. The experiment states no outcome."
     return "Nothing was trained."
@@ -45,6 +47,9 @@ def learned(experiment: Experiment, last: Epoch) -> str:
             lowest = experiment.task.lowest_loss
             where = f"{'within' if last.solved else 'not within'} {100 * within:.4g} % of the lowest"
             return f"the evaluation loss, {last.evaluation_loss:.6f}, is {where}, {lowest:.6f}"
+        case LossAtMost(loss_at_most=most):
+            where = "at most" if last.solved else "more than"
+            return f"the evaluation loss, {last.evaluation_loss:.7g}, is {where} {most:.7g}"
         case ExactMatch(of_sequences=share):
             how = "at least" if last.solved else "less than"
             return f"{how} {100 * share:.4g} % of the sequences are right from the first symbol to the last"

@@ -9,7 +9,7 @@ import numpy as np
 
 from spec.command.events import Step
 from spec.experiment import Experiment
-from spec.tasks import IGNORED, Batch, Noise, Spelling, predictions
+from spec.tasks import Batch, Noise, Spelling, asked, is_numeric, predictions
 from spec.text import LEAST
 
 STATE = re.compile(r"(.+\.)?[hc](_l\d+)?(?P<reverse>_reverse)?")
@@ -134,10 +134,11 @@ def _steps(experiment: Experiment, batch: Batch, part: Part) -> Iterator[Step]:
         logits = tensors.get("logits[t]", tensors.get("logits"))
         should_say = says = None
         if logits is not None and not isinstance(experiment.task, Noise):
-            target = batch.targets[0] if batch.targets.ndim == 1 else batch.targets[0, t]
-            if target != IGNORED:
-                should_say = _symbol(experiment, target)
-            says = _symbol(experiment, predictions(logits)[0])
+            numeric = is_numeric(batch.targets)
+            target = batch.targets[0] if batch.targets.ndim == (2 if numeric else 1) else batch.targets[0, t]
+            if asked(target).any():
+                should_say = _numbers(target) if numeric else _symbol(experiment, target)
+            says = _numbers(logits[0]) if numeric else _symbol(experiment, predictions(logits)[0])
         yield Step(
             part=part.name,
             step=t + 1,
@@ -147,6 +148,11 @@ def _steps(experiment: Experiment, batch: Batch, part: Part) -> Iterator[Step]:
             says=says,
             tensors={name: array.tolist() for name, array in tensors.items()},
         )
+
+
+def _numbers(values: np.ndarray) -> str:
+    """Targets or outputs of a regression, NaN where nothing is asked."""
+    return ", ".join(f"{value:.4g}" for value in values.tolist())
 
 
 def _symbol(experiment: Experiment, value: np.ndarray) -> str | None:

@@ -7,10 +7,15 @@ from spec.tasks.base import (
     IGNORED,
     Batch,
     Task,
+    asked,
     exact_match,
+    is_numeric,
+    logits_shape,
     map_arrays,
+    not_asked,
     predictions,
     repeat,
+    root_mean_squared_error,
     rows,
     shift_right,
     solved,
@@ -22,6 +27,7 @@ from spec.tasks.drawing import STEPS_DRAWN_TOGETHER
 from spec.tasks.echo import Echo
 from spec.tasks.first_symbol import FirstSymbol
 from spec.tasks.noise import Noise
+from spec.tasks.oscillation import Oscillation
 from spec.tasks.python import Python
 from spec.tasks.random_batch import random_batch
 from spec.tasks.reverse import Reverse
@@ -32,7 +38,7 @@ from spec.tasks.text import Text
 from spec.tasks.weather import Weather
 from spec.tasks.words import Words
 
-AnyTask = Spelling | FirstSymbol | Noise | Echo | Text | Weather | Reverse | Words | Table | Python
+AnyTask = Spelling | FirstSymbol | Noise | Echo | Text | Weather | Oscillation | Reverse | Words | Table | Python
 
 __all__ = [
     "IGNORED",
@@ -42,6 +48,7 @@ __all__ = [
     "Echo",
     "FirstSymbol",
     "Noise",
+    "Oscillation",
     "Python",
     "Reverse",
     "Spelling",
@@ -50,15 +57,20 @@ __all__ = [
     "Text",
     "Weather",
     "Words",
+    "asked",
     "check",
     "check_shapes",
     "draw_initial",
     "evaluation_initial",
     "exact_match",
+    "is_numeric",
+    "logits_shape",
     "map_arrays",
+    "not_asked",
     "predictions",
     "random_batch",
     "repeat",
+    "root_mean_squared_error",
     "rows",
     "shift_right",
     "solved",

@@ -14,7 +14,8 @@ class Batch(NamedTuple):
     """One batch; a NamedTuple, hence easily mapped to a framework's own arrays.
 
     inputs: floating (batch, time, features) or int64 indices (batch, time).
-    targets: int64 (batch, time), or (batch,) where one step is read out; IGNORED where nothing is asked.
+    targets: int64 (batch, time), or (batch,) where one step is read out; IGNORED where nothing is asked. Of a
+        regression floating (batch, time, outputs) or (batch, outputs), the logits' very shape; NaN where nothing is.
     lengths: int64 (batch,), valid steps of each sequence, 0 for some if not for all; None where all are full.
     decoder_inputs: int64 (batch, target time), the targets shifted right behind the start symbol; None where the
         task has none. Only a decoder reads them.
@@ -32,9 +33,9 @@ class Batch(NamedTuple):
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all tasks.
 
-    Each also has, as a field or as a property: `classes`, how many to choose from; `length`, steps of an input;
-    `batch_size`, sequences of a training batch; `input_size`, features of a step or number of indices; `indices`,
-    whether inputs are indices for an embedding.
+    Each also has, as a field or as a property: `classes`, how many to choose from, or numbers to say of a regression;
+    `length`, steps of an input; `batch_size`, sequences of a training batch; `input_size`, features of a step or number
+    of indices; `indices`, whether inputs are indices for an embedding.
 
     Batches of a task have no states to begin with, whose shapes are the model's: `Experiment.batch` adds them.
     """
@@ -56,6 +57,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     transduces: ClassVar[bool] = False
     """Whether targets have lengths of their own, so that only a model that decodes can learn them."""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether targets are numbers (regression), and not classes."""
+        return False
 
     @property
     def readout(self) -> str:
@@ -88,8 +94,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def lowest_loss(self) -> float | None:
-        """The mean cross-entropy, on what the model is judged on, of the best guess that can be made; None where nobody
-        knows it. Computed when it is asked for."""
+        """The mean cross-entropy, or of numbers the mean squared error, of the best guess that can be made, on what the
+        model is judged on; None where nobody knows it. Computed when it is asked for."""
         return None
 
     def batch(self, seed: int, step: int, dtype: str) -> Batch:
@@ -135,8 +141,16 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         del logits, batch
         return None
 
+    def predictions(self, logits: np.ndarray) -> np.ndarray:
+        """What logits say: the chosen classes, see `predictions`; of a regression the outputs as they are."""
+        return logits if self.numeric else predictions(logits)
+
     def describe(self, predictions: np.ndarray, batch: Batch) -> str:
         """A few words on the predictions, for the line that training prints."""
+        if self.numeric:
+            explained = explained_variance(predictions, batch.targets)
+            more = "" if explained is None else f", R^2 {explained:.3f}"
+            return f"RMSE: {root_mean_squared_error(predictions, batch.targets):.4g}{more}"
         right = np.mean((predictions == batch.targets)[batch.targets != IGNORED])
         return f"Accuracy: {right:.3f}"
 
@@ -185,6 +199,26 @@ def valid_steps(lengths: np.ndarray, time: int) -> np.ndarray:
     return np.arange(time) < lengths[:, None]
 
 
+def is_numeric(targets: np.ndarray) -> bool:
+    """Whether targets are numbers (regression), and not classes."""
+    return targets.dtype.kind == "f"
+
+
+def asked(targets: np.ndarray) -> np.ndarray:
+    """Which targets are asked for, bool of their shape: classes that are not IGNORED, numbers that are not NaN."""
+    return ~np.isnan(targets) if is_numeric(targets) else targets != IGNORED
+
+
+def not_asked(targets: np.ndarray) -> float | int:
+    """What stands among such targets where nothing is asked."""
+    return np.nan if is_numeric(targets) else IGNORED
+
+
+def logits_shape(targets: np.ndarray, classes: int) -> tuple[int, ...]:
+    """The shape of the logits that are held against these targets."""
+    return targets.shape if is_numeric(targets) else (*targets.shape, classes)
+
+
 def shift_right(targets: np.ndarray, start: int) -> np.ndarray:
     """What a decoder sees under teacher forcing: `start`, then all targets but the last. Shape (..., time)."""
     previous = np.concatenate([np.full_like(targets[..., :1], start), targets[..., :-1]], axis=-1)
@@ -197,9 +231,11 @@ def predictions(logits: np.ndarray) -> np.ndarray:
 
 
 def solved(logits: np.ndarray, batch: Batch) -> bool:
-    """Whether every step that is asked for is predicted right."""
-    asked = batch.targets != IGNORED
-    return bool(np.all(predictions(logits)[asked] == batch.targets[asked]))
+    """Whether every step that is asked for is predicted right; never so of numbers, of which none is met to the bit."""
+    if is_numeric(batch.targets):
+        return False
+    known = asked(batch.targets)
+    return bool(np.all(predictions(logits)[known] == batch.targets[known]))
 
 
 def exact_match(predictions: np.ndarray, batch: Batch) -> np.ndarray:
@@ -209,3 +245,23 @@ def exact_match(predictions: np.ndarray, batch: Batch) -> np.ndarray:
     sequences = len(batch.targets)
     before = right.shape[: right.ndim - batch.targets.ndim]
     return right.reshape(*before, sequences, -1).all(axis=-1).mean(axis=-1)
+
+
+def root_mean_squared_error(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """The root of the mean of (output - target)^2 over what is asked for, in the unit of the targets."""
+    known = asked(targets)
+    with np.errstate(all="ignore"):
+        return float(np.sqrt(np.mean((outputs[known].astype(np.float64) - targets[known]) ** 2)))
+
+
+def explained_variance(outputs: np.ndarray, targets: np.ndarray) -> float | None:
+    """R^2, the coefficient of determination: 1 - sum (output - target)^2 / sum (target - mean)^2 over what is asked
+    for, with a mean for each output: 0 for who always says the mean, 1 for who is always right. None where no target
+    differs from its mean."""
+    known = asked(targets).reshape(-1, targets.shape[-1])
+    differences, flat = (array.astype(np.float64).reshape(known.shape) for array in (outputs - targets, targets))
+    counts = known.sum(axis=0)
+    means = np.where(known, flat, 0).sum(axis=0) / np.maximum(counts, 1)
+    total = float((np.where(known, flat - means, 0) ** 2).sum())
+    with np.errstate(all="ignore"):
+        return 1 - float((np.where(known, differences, 0) ** 2).sum()) / total if total else None

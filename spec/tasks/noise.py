@@ -1,5 +1,7 @@
 """Something to look at, nothing to learn."""
 
+from typing import Literal
+
 import numpy as np
 
 from spec.models.base import Length, Size
@@ -8,12 +10,16 @@ from spec.tasks.base import Batch, Task
 
 
 class Noise(Task, frozen=True, kw_only=True, tag_field="name"):
-    """One fixed draw of standard normal features and random targets: something to look at, nothing to learn."""
+    """One fixed draw of standard normal features and random targets: something to look at, nothing to learn.
+
+    targets: classes, or numbers, standard normal too, as many a step as `classes` says.
+    """
 
     features: Size
     length: Length
     classes: Size
     batch_size: Size = 1
+    targets: Literal["classes", "numbers"] = "classes"
 
     @property
     def input_size(self) -> int:
@@ -23,10 +29,17 @@ class Noise(Task, frozen=True, kw_only=True, tag_field="name"):
     def indices(self) -> bool:
         return False
 
+    @property
+    def numeric(self) -> bool:
+        return self.targets == "numbers"
+
     def batch(self, seed: int, step: int, dtype: str) -> Batch:
         generator = generator_for(seed, "batch", step)
         inputs = generator.normal(size=(self.batch_size, self.length, self.features)).astype(dtype)
-        return Batch(inputs, generator.integers(0, self.classes, (self.batch_size, self.length), np.int64))
+        shape = (self.batch_size, self.length)
+        if self.numeric:
+            return Batch(inputs, generator.normal(size=(*shape, self.classes)).astype(dtype))
+        return Batch(inputs, generator.integers(0, self.classes, shape, np.int64))
 
     def evaluation_batch(self, dtype: str) -> Batch:
         return self.batch(0, 0, dtype)

@@ -20,7 +20,7 @@ from spec.errors import UsageError, shorten
 from spec.limits import LARGEST_FILE
 from spec.models.base import Length, Size
 from spec.parameters import generator_for
-from spec.tasks.base import IGNORED, Batch, Task
+from spec.tasks.base import IGNORED, Batch, Task, asked, not_asked
 from spec.typical import NOT_DRAWN, typical
 
 EXAMPLE = str(resources.files("spec") / "examples" / "parity.py")
@@ -43,8 +43,9 @@ class Python(Task, frozen=True, kw_only=True, tag_field="name"):
     another number of sequences; else on what `draw` gives for a fixed generator.
 
     inputs: "numbers", floating (batch, length, size), or "index", int64 (batch, length) below `size`. Targets are int64
-    (batch, length), or (batch,) with `readout` "last step", below `classes`, or -100 where nothing is asked. lengths:
-    int64 (batch,), 1 to `length`. What is not so is refused, with the file and what was expected.
+    (batch, length), or (batch,) with `readout` "last step", below `classes`, or -100 where nothing is asked; with
+    `targets` "numbers" floating, with `classes` numbers for each of these, NaN where nothing is asked. lengths: int64
+    (batch,), 1 to `length`. What is not so is refused, with the file and what was expected.
 
     digest: of the file, found out where it is not given; another file is refused, so that no run goes on with other
     batches. The file is imported where models are computed, and by a process of its own where they are only compared.
@@ -57,6 +58,7 @@ class Python(Task, frozen=True, kw_only=True, tag_field="name"):
     classes: Annotated[Size, typical(2, 3)]
     batch_size: Size
     inputs: Annotated[Literal["numbers", "index"], NOT_DRAWN] = "numbers"
+    targets: Annotated[Literal["classes", "numbers"], NOT_DRAWN] = "classes"
     size: Annotated[Size, typical(1, 2, 3)] = 1
     readout: Annotated[Literal["every step", "last step"], NOT_DRAWN] = "every step"  # pyright: ignore[reportIncompatibleMethodOverride]
     ragged: Annotated[bool, NOT_DRAWN] = True  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -90,6 +92,10 @@ class Python(Task, frozen=True, kw_only=True, tag_field="name"):
     @property
     def indices(self) -> bool:
         return self.inputs == "index"
+
+    @property
+    def numeric(self) -> bool:
+        return self.targets == "numbers"
 
     def batch(self, seed: int, step: int, dtype: str) -> Batch:
         return self._checked("draw", self._drawn(seed, step), dtype)
@@ -132,16 +138,23 @@ class Python(Task, frozen=True, kw_only=True, tag_field="name"):
         if not self.indices and not np.isfinite(inputs[valid]).all():
             raise wrong("inputs", "finite numbers", inputs[valid][~np.isfinite(inputs[valid])][0])
         shape = (count,) if self.readout == "last step" else (count, self.length)
-        if targets.dtype.kind not in "iu" or targets.shape != shape:
-            raise wrong("targets", f"integer {shape}", f"{targets.dtype} {targets.shape}")
-        asked = targets[targets != IGNORED]
-        if not asked.size or asked.min() < 0 or asked.max() >= self.classes:
-            got = f"{asked.min()} to {asked.max()}" if asked.size else "nothing that is asked"
-            raise wrong("targets", f"0 to {self.classes - 1}, or {IGNORED}", got)
+        shape = (*shape, self.classes) if self.numeric else shape
+        if targets.dtype.kind not in ("f" if self.numeric else "iu") or targets.shape != shape:
+            kind = "floating" if self.numeric else "integer"
+            raise wrong("targets", f"{kind} {shape}", f"{targets.dtype} {targets.shape}")
+        known = targets[asked(targets)]
+        if self.numeric and not np.isfinite(known).all():
+            raise wrong("targets", "finite numbers, or NaN", known[~np.isfinite(known)][0])
+        if not known.size or (not self.numeric and (known.min() < 0 or known.max() >= self.classes)):
+            got = f"{known.min()} to {known.max()}" if known.size else "nothing that is asked"
+            expected = "a number somewhere" if self.numeric else f"0 to {self.classes - 1}, or {IGNORED}"
+            raise wrong("targets", expected, got)
         if self.readout == "every step":
-            targets = np.where(valid, targets, IGNORED)
+            kept = valid[..., None] if self.numeric else valid
+            targets = np.where(kept, targets, not_asked(targets))
         given = inputs.astype(np.int64 if self.indices else dtype)
-        return Batch(given, targets.astype(np.int64), None if lengths is None else lengths.astype(np.int64))
+        wanted = targets.astype(dtype if self.numeric else np.int64)
+        return Batch(given, wanted, None if lengths is None else lengths.astype(np.int64))
 
 
 imports_allowed = False

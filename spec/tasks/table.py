@@ -12,13 +12,14 @@ from spec.errors import shorten
 from spec.models.base import Size
 from spec.parameters import generator_for
 from spec.tasks import buckets, documents, tables
-from spec.tasks.base import IGNORED, Batch, Task, valid_steps
+from spec.tasks.base import IGNORED, Batch, Task, asked, valid_steps
 from spec.tasks.tables import Sequences
 from spec.typical import NOT_DRAWN, typical
 
 SHIPPED = str(resources.files("spec") / "tables")
 """The tables that come with ohlol, and are read where no path is given: a level that rises, falls or stays, once in
-numbers and once in indices."""
+numbers and once in indices. Beside each stands one with numbers to be said: the mean of the level, or of the symbols,
+so far, and how much the level changes."""
 
 MOST_BUCKETS = 64
 """Each is a shape of its own, for which a compiler compiles."""
@@ -27,12 +28,13 @@ Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 
 
 class Table(Task, frozen=True, kw_only=True, tag_field="name"):
-    """Say of sequences in a file of one's own which class each step, or each sequence, is of.
+    """Say of sequences in a file of one's own which class each step, or each sequence, is of; or which numbers.
 
     path: a CSV or .npz file; docs/own_data.md has what stands in them. Relative to the folder of the experiment's file;
     none: a table that comes with ohlol. digest: of its content, see `spec.tasks.documents.Documents`. It is found out
     where it is not given; another table is refused, so that no run goes on with other data. inputs: numbers, or one
-    column of indices for an embedding. readout: with "last step" the target at a sequence's last step counts alone.
+    column of indices for an embedding. targets: classes, or as many numbers a step as there are columns of them, for
+    each of which a model has an output. readout: with "last step" the target at a sequence's last step counts alone.
 
     validation: the share of the sequences, drawn once and for all, that is never trained on. Judged on all of them.
     Training goes through the others that have a target again and again, each time in another order, so that every one
@@ -46,6 +48,7 @@ class Table(Task, frozen=True, kw_only=True, tag_field="name"):
     path: Annotated[str, NOT_DRAWN] = ""
     digest: Annotated[str, NOT_DRAWN] = ""
     inputs: Annotated[Literal["numbers", "index"], typical("numbers")] = "numbers"
+    targets: Literal["classes", "numbers"] = "classes"
     readout: Literal["every step", "last step"] = "every step"  # pyright: ignore[reportIncompatibleMethodOverride]
     batch_size: Size
     validation: Annotated[Share, typical(0.25, 0.5)] = 0.2
@@ -68,13 +71,18 @@ class Table(Task, frozen=True, kw_only=True, tag_field="name"):
         if len(sequences.lengths) < 2:
             raise ValueError(f"path: expected at least 2 sequences, one to validate, in {self.file}, got 1")
         for part, what in zip(self._parts, ("train on", "validate"), strict=True):
-            if not (self._asked(part) != IGNORED).any():
+            if not asked(self._asked(part)).any():
                 raise ValueError(f"path: expected a target among the sequences to {what} in {self.file}, got none")
 
     @property
     def file(self) -> str:
         """Where the table is read from."""
-        return self.path or f"{SHIPPED}/{'level' if self.inputs == 'numbers' else 'symbols'}.csv"
+        name = "level" if self.inputs == "numbers" else "symbols"
+        return self.path or f"{SHIPPED}/{name}{'_numbers' if self.numeric else ''}.csv"
+
+    @property
+    def numeric(self) -> bool:
+        return self.targets == "numbers"
 
     @property
     def data_source(self) -> str:
@@ -83,7 +91,8 @@ class Table(Task, frozen=True, kw_only=True, tag_field="name"):
 
     @property
     def classes(self) -> int:
-        return int(self._sequences.targets.max()) + 1
+        targets = self._sequences.targets
+        return targets.shape[1] if self.numeric else int(targets.max()) + 1
 
     @property
     def length(self) -> int:
@@ -113,7 +122,7 @@ class Table(Task, frozen=True, kw_only=True, tag_field="name"):
 
     @property
     def _sequences(self) -> Sequences:
-        return tables.read(self.file, self.digest, self.indices)
+        return tables.read(self.file, self.digest, self.indices, self.numeric)
 
     @property
     def _parts(self) -> "_Parts":
@@ -122,7 +131,7 @@ class Table(Task, frozen=True, kw_only=True, tag_field="name"):
     @property
     def _trained(self) -> np.ndarray:
         """Numbers of the sequences that are trained on: of a batch of others alone, nothing would be asked."""
-        return np.array([n for n in self._parts.trained if (self._asked(np.array([n])) != IGNORED).any()], np.int64)
+        return np.array([n for n in self._parts.trained if asked(self._asked(np.array([n]))).any()], np.int64)
 
     def batch(self, seed: int, step: int, dtype: str) -> Batch:
         number, place = divmod(step, self.steps_per_pass)
@@ -148,10 +157,13 @@ class Table(Task, frozen=True, kw_only=True, tag_field="name"):
         rows = (sequences.starts[chosen][:, None] + np.arange(width))[valid]
         inputs = np.zeros((*valid.shape, *sequences.inputs.shape[1:]), np.int64 if self.indices else dtype)
         inputs[valid] = sequences.inputs[rows]
-        targets = np.full(valid.shape, IGNORED, np.int64)
+        if self.numeric:
+            targets = np.full((*valid.shape, self.classes), np.nan, dtype)
+        else:
+            targets = np.full(valid.shape, IGNORED, np.int64)
         targets[valid] = sequences.targets[rows]
         if self.readout == "last step":
-            targets = np.take_along_axis(targets, np.maximum(lengths - 1, 0)[:, None], axis=1)[:, 0]
+            targets = targets[np.arange(len(lengths)), np.maximum(lengths - 1, 0)]
         return Batch(inputs, targets, lengths)
 
 

@@ -8,10 +8,14 @@ import numpy as np
 
 from crosscheck.explain.variant import Case, Variant, recipe
 from spec.tasks import IGNORED
-from spec.training import CrossEntropy
+from spec.tasks import asked as asked_targets
+from spec.training import CrossEntropy, MeanSquaredError
 
 Values = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(logits (runs, ..., classes), targets (...)) -> losses (runs,)."""
+
+OTHER = {"mean": "sum", "sum": "mean"}
+"""Each reduction's."""
 
 
 def each(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -133,12 +137,108 @@ def _of_options(loss: CrossEntropy, classes: int) -> Iterator[Variant]:
             yield Variant(words, "PB83", experiment=by(divided(counted.divisor)))
 
 
+def squares(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Every target's (output - target)^2, (runs, ...), 0 where nothing is asked."""
+    known = asked_targets(targets)
+    return np.where(known, logits - np.where(known, targets, 0), 0) ** 2
+
+
+def summed(losses: np.ndarray) -> np.ndarray:
+    return losses.reshape(len(losses), -1).sum(axis=-1)
+
+
+def counted(targets: np.ndarray) -> int:
+    return int(asked_targets(targets).sum())
+
+
+def absolute(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """|output - target| in their place, whose derivative the complex step is to have."""
+    known = asked_targets(targets)
+    differences = np.where(known, logits - np.where(known, targets, 0), 0)
+    return np.where(np.real(differences) < 0, -differences, differences)
+
+
+def huber(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Half the square up to 1, beyond it the distance less a half."""
+    far = absolute(logits, targets)
+    return np.where(np.real(far) < 1, far**2 / 2, far - 0.5)
+
+
+def against_all(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """(N, 1) less (N,): every output of one is held against every target."""
+    known = asked_targets(targets).ravel()
+    pairs = logits.reshape(len(logits), -1, 1) - np.where(known, targets.ravel(), 0)
+    return np.where(known, pairs, 0) ** 2
+
+
+def unmasked(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return (logits - np.nan_to_num(targets)) ** 2
+
+
+def _of_squares(case: Case, reduction: str) -> Iterator[Variant]:
+    """Of numbers. By a sum nothing is divided, and what it would be divided by is no difference."""
+    outputs = case.experiment.model.classes
+
+    def over_count(losses: Values) -> Values:
+        if reduction == "sum":
+            return lambda logits, targets: summed(losses(logits, targets))
+        return lambda logits, targets: summed(losses(logits, targets)) / (counted(targets) or 1)
+
+    def over_other(count: Callable[[np.ndarray], float]) -> Values:
+        return lambda logits, targets: summed(squares(logits, targets)) / count(targets)
+
+    def rolled_targets(by: int) -> Values:
+        return lambda logits, targets: squares(logits, np.roll(targets, by, -2))
+
+    def of_means(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        each = squares(logits, targets).reshape(len(logits), len(targets), -1).sum(-1)
+        counts = asked_targets(targets).reshape(len(targets), -1).sum(-1)
+        return (each / np.maximum(counts, 1)).mean(-1)
+
+    formulas: list[tuple[str, str, Values]] = [
+        ("half of the square were the loss", "", over_count(lambda o, t: squares(o, t) / 2)),
+        ("distances were taken, not their squares", "", over_count(absolute)),
+        ("the loss were Huber's, half of the square up to a distance of 1", "", over_count(huber)),
+        ("targets of which nothing is asked counted as 0", "PB83", over_count(unmasked)),
+        ("each step were held against the target of the next", "", over_count(rolled_targets(-1))),
+        ("each step were held against the target of the step before", "", over_count(rolled_targets(1))),
+    ]
+    if reduction == "mean":
+        formulas += [
+            ("the sum were divided by all numbers, those that nothing is asked of too", "PB82", over_other(np.size)),
+            ("the sum were divided by the number of sequences", "PB82", over_other(len)),
+            ("each sequence's mean were taken first", "PB89", of_means),
+            ("the root of the mean were the loss", "", lambda o, t: np.sqrt(over_count(squares)(o, t))),
+            (
+                "targets of which nothing is asked counted as 0, in what the sum is divided by too",
+                "PB83",
+                lambda o, t: summed(unmasked(o, t)) / t.size,
+            ),
+        ]
+    if outputs > 1 and reduction == "mean":
+        words = "a step's squares were added up, and the mean taken over steps"
+        formulas.append((words, "PB82", over_other(lambda t: counted(t) / outputs)))
+    if outputs == 1:
+        words = "every output were held against every target: (N, 1) and (N,) broadcast"
+        if reduction == "sum":
+            formulas.append((words, "", lambda o, t: summed(against_all(o, t))))
+        else:
+            formulas.append((words, "", lambda o, t: summed(against_all(o, t)) / against_all(o, t)[0].size))
+            formulas.append((f"{words}, and divided by N alone", "", over_count(against_all)))
+    for words, source, values in formulas:
+        yield Variant(words, source, experiment=by(values))
+
+
 def of_experiment(case: Case) -> Iterator[Variant]:
     if case.check != "loss" and not (case.check == "gradients" and case.failure.tensor == "loss"):
         return
     reduction = case.experiment.training.loss.reduction
-    other = {"mean": "sum", "sum": "mean"}[reduction]
+    other = OTHER[reduction]
     yield recipe(f"the losses were reduced by their {other} ({reduction} in the recipe)", "PB82", loss__reduction=other)
+    if isinstance(case.experiment.training.loss, MeanSquaredError):
+        yield from _of_squares(case, reduction)
+        yield from _misreported(case, reduction, counted)
+        return
     if case.experiment.training.loss != CrossEntropy(reduction):
         yield from _of_options(case.experiment.training.loss, case.experiment.model.classes)
         return
@@ -162,7 +262,12 @@ def of_experiment(case: Case) -> Iterator[Variant]:
             ]
     for words, source, values in formulas:
         yield Variant(words, source, experiment=by(values))
+    yield from _misreported(case, reduction, asked)
+
+
+def _misreported(case: Case, reduction: str, count: Callable[[np.ndarray], int]) -> Iterator[Variant]:
     if case.check == "loss":
-        factor = asked if reduction == "mean" else (lambda targets: 1 / asked(targets))
+        factor = count if reduction == "mean" else (lambda targets: 1 / count(targets))
+        other = OTHER[reduction]
         words = f"the {reduction} were reported, and the gradient were the {other}'s"
         yield Variant(words, "PB82", answers={"loss_gradient": gradient_scaled(factor)})

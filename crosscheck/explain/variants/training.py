@@ -14,7 +14,7 @@ from spec.models import keep_masks
 from spec.parameters import Parameters, generator_for
 from spec.reference import training
 from spec.reference.optimizer import renormalized, step
-from spec.tasks import IGNORED, Batch
+from spec.tasks import Batch, asked, is_numeric, not_asked
 from spec.training import State
 
 STAGES = ("loss", "gradient", "slots", "evaluation", "update")
@@ -64,13 +64,13 @@ def of(number: Callable[[int], int], *fields: str) -> OfStep:
 
 def ignored_as_first(experiment: Any, seed: int, step: int) -> Batch:
     given = batch_of(experiment, seed, step)
-    return given._replace(targets=np.maximum(given.targets, 0))
+    return given._replace(targets=np.where(asked(given.targets), given.targets, given.targets.dtype.type(0)))
 
 
 def without_last(experiment: Any, seed: int, step: int) -> Batch:
     given = batch_of(experiment, seed, step)
     targets = given.targets.copy()
-    targets[-1] = IGNORED
+    targets[-1] = not_asked(targets)
     return given._replace(targets=targets)
 
 
@@ -114,8 +114,9 @@ def _batches(case: Case) -> Iterator[Variant]:
         yield Variant("each batch began with states of zero", substitutes=other(changed(initial=None)))
         first = of(lambda step: 0, "initial")
         yield Variant("every batch began with the first one's states", substitutes=other(first))
-    if (given.targets == IGNORED).any():
-        yield Variant("what is ignored counted as class 0 in training", substitutes=other(ignored_as_first))
+    if not asked(given.targets).all():
+        first = "a target of 0" if is_numeric(given.targets) else "class 0"
+        yield Variant(f"what is ignored counted as {first} in training", substitutes=other(ignored_as_first))
     if len(given.inputs) > 1:
         words = "the last sequence of each batch did not count"
         yield Variant(words, "PB89", substitutes=other(without_last))

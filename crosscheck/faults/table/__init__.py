@@ -27,6 +27,7 @@ from crosscheck.faults.table import (
     schedule,
     shipped_path,
     sizes,
+    squares,
     streams,
     tables,
     text,
@@ -49,6 +50,7 @@ FAULTS: tuple[Fault, ...] = (
     + sizes.FAULTS
     + initial.FAULTS
     + loss.FAULTS
+    + squares.FAULTS
     + optimizer.FAULTS
     + layouts.FAULTS
     + schedule.FAULTS
