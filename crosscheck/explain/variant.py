@@ -13,6 +13,7 @@ from spec import reference
 from spec.experiment import Experiment
 from spec.framework import Settings, Side
 from spec.reference.model import Evaluation
+from spec.training import NearLowest, NotStated, Training
 
 
 class Variant(NamedTuple):
@@ -136,6 +137,13 @@ def option(words: str, source: str = "", **fields: Any) -> Variant:
     return Variant(words, source, change)
 
 
+def trained_by(experiment: Experiment, training: Training) -> Experiment:
+    """The experiment with another recipe. What is to come of it goes where that is said of the recipe's own loss."""
+    if isinstance(experiment.outcome, NearLowest):
+        experiment = msgspec.structs.replace(experiment, outcome=NotStated())
+    return experiment.with_training(training)
+
+
 def recipe(words: str, source: str = "", **fields: Any) -> Variant:
     """Other fields of the recipe: "optimizer__beta1" of a part of it."""
 
@@ -145,7 +153,7 @@ def recipe(words: str, source: str = "", **fields: Any) -> Variant:
             part, _, inner = name.partition("__")
             new = msgspec.structs.replace(getattr(training, part), **{inner: value}) if inner else value
             training = msgspec.structs.replace(training, **{part: new})
-        return experiment.with_training(training)
+        return trained_by(experiment, training)
 
     return Variant(words, source, change)
 

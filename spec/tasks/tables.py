@@ -192,12 +192,12 @@ def _of_npz(path: str, content: bytes, indices: bool, numbers: bool) -> Sequence
         raise _wrong(path, "lengths", f"integer ({count},)", f"{lengths.dtype} {lengths.shape}")
     if (bad := np.flatnonzero((lengths < 1) | (lengths > time))).size:
         raise _wrong(path, f"lengths[{bad[0]}]", f"1 to {time} steps, as inputs has", lengths[bad[0]])
-    outputs = targets.shape[-1:] if numbers and targets.ndim > 1 else ("outputs",) if numbers else ()
+    outputs = targets.shape[-1:] if numbers else ()
     shapes = ((count, *outputs), (count, time, *outputs))
     if targets.dtype.kind not in ("f" if numbers else "iu") or targets.shape not in shapes or 0 in targets.shape:
-        once, each = (str(shape).replace("'", "") for shape in ((count, *outputs), (count, time, *outputs)))
-        kind = "floating" if numbers else "integer"
-        raise _wrong(path, "targets", f"{kind} {once} or {each}", f"{targets.dtype} {targets.shape}")
+        kind, more = ("floating", ", outputs") if numbers else ("integer", "")
+        expected = f"{kind} ({count}{more or ','}) or ({count}, {time}{more})"
+        raise _wrong(path, "targets", expected, f"{targets.dtype} {targets.shape}")
     valid = valid_steps(lengths, time)
     if indices and (bad := np.argwhere(valid & ((inputs < 0) | (inputs >= LARGEST_SIZE)))).size:
         raise _wrong(path, f"inputs{bad[0].tolist()}", "an index of at least 0", inputs[tuple(bad[0])])

@@ -166,7 +166,10 @@ BAD_ARRAYS = {
         {"targets": np.zeros(3)},
         r"expected floating \(3, outputs\) or \(3, 4, outputs\) in .*, targets, got float64 \(3,\)",
     ),
-    "other steps": ({"targets": np.zeros((3, 5, 2))}, r"expected floating \(3, 2\) or \(3, 4, 2\) .*, targets, got"),
+    "other steps": (
+        {"targets": np.zeros((3, 5, 2))},
+        r"expected floating \(3, outputs\) or \(3, 4, outputs\) .*, targets, got",
+    ),
     "infinite": (
         {"targets": np.where(np.arange(24).reshape(3, 4, 2) == 3, np.inf, 0.0)},
         r"expected a number that float32 holds, or NaN in .*, targets\[0, 1, 1\], got inf",

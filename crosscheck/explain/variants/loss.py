@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import msgspec
 import numpy as np
 
-from crosscheck.explain.variant import Case, Variant, recipe
+from crosscheck.explain.variant import Case, Variant, recipe, trained_by
 from spec.tasks import IGNORED
 from spec.tasks import asked as asked_targets
 from spec.training import CrossEntropy, MeanSquaredError
@@ -88,13 +88,14 @@ def by(values: Values) -> Callable:
 
     def change(experiment):
         made = SimpleNamespace(
+            numeric=experiment.training.loss.numeric,
             reduction=experiment.training.loss.reduction,
             class_weights=None,
             ignore_index=None,
             values=lambda logits, targets: values(logits.astype(np.result_type(logits, np.float64)), targets),
             value=lambda logits, targets: float(np.real(values(logits[None].astype(np.float64), targets)[0])),
         )
-        return experiment.with_training(msgspec.structs.replace(experiment.training, loss=made))
+        return trained_by(experiment, msgspec.structs.replace(experiment.training, loss=made))
 
     return change
 
@@ -155,7 +156,7 @@ def absolute(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """|output - target| in their place, whose derivative the complex step is to have."""
     known = asked_targets(targets)
     differences = np.where(known, logits - np.where(known, targets, 0), 0)
-    return np.where(np.real(differences) < 0, -differences, differences)
+    return differences * np.sign(np.real(differences))
 
 
 def huber(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -165,10 +166,10 @@ def huber(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def against_all(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """(N, 1) less (N,): every output of one is held against every target."""
-    known = asked_targets(targets).ravel()
-    pairs = logits.reshape(len(logits), -1, 1) - np.where(known, targets.ravel(), 0)
-    return np.where(known, pairs, 0) ** 2
+    """(N, 1) less (N,): every output of one is held against every target, what nothing is asked of being 0."""
+    known = asked_targets(targets)
+    outputs = np.where(known, logits, 0).reshape(len(logits), -1, 1)
+    return (outputs - np.where(known, targets, 0).ravel()) ** 2
 
 
 def unmasked(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -217,14 +218,12 @@ def _of_squares(case: Case, reduction: str) -> Iterator[Variant]:
         ]
     if outputs > 1 and reduction == "mean":
         words = "a step's squares were added up, and the mean taken over steps"
-        formulas.append((words, "PB82", over_other(lambda t: counted(t) / outputs)))
+        formulas.append((words, "PB82", over_other(lambda t: int(asked_targets(t).any(-1).sum()))))
     if outputs == 1:
         words = "every output were held against every target: (N, 1) and (N,) broadcast"
-        if reduction == "sum":
-            formulas.append((words, "", lambda o, t: summed(against_all(o, t))))
-        else:
-            formulas.append((words, "", lambda o, t: summed(against_all(o, t)) / against_all(o, t)[0].size))
-            formulas.append((f"{words}, and divided by N alone", "", over_count(against_all)))
+        formulas.append(
+            (words, "", lambda o, t: over_count(against_all)(o, t) / (t.size if reduction == "mean" else 1))
+        )
     for words, source, values in formulas:
         yield Variant(words, source, experiment=by(values))
 

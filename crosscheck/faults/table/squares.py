@@ -57,7 +57,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit(TORCH, TORCH_COUNT, "targets.numel()"),),
         experiment=SWING,
         check="loss",
-        tensor="*/loss",
+        tensor="loss*",
         entries=("PB82",),
     ),
     Fault(
@@ -67,7 +67,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit(FLAX, FLAX_COUNT, "targets.size"),),
         experiment=SWING,
         check="loss",
-        tensor="*/loss",
+        tensor="loss*",
         entries=("PB82",),
     ),
     Fault(
@@ -93,7 +93,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit(FLAX, FLAX_ASKED, "    targets = jnp.nan_to_num(targets)\n" + FLAX_ASKED),),
         experiment=SWING,
         check="loss",
-        tensor="*/loss",
+        tensor="loss*",
         entries=("PB83",),
     ),
     Fault(
@@ -103,7 +103,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit(TORCH, TORCH_ASKED, "    targets = targets.nan_to_num()\n" + TORCH_ASKED),),
         experiment=TABLE,
         check="loss",
-        tensor="*/loss",
+        tensor="loss*",
         entries=("PB83",),
     ),
     Fault(
@@ -138,7 +138,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit(FLAX, FLAX_SQUARES, "jnp.where(asked, optax.squared_error(outputs, targets), 0)"),),
         experiment=SWING,
         check="loss",
-        tensor="*/gradient",
+        tensor="gradient*",
     ),
     Fault(
         name="masked-after-the-square",
@@ -153,7 +153,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment=TABLE,
         check="loss",
-        tensor="*/gradient",
+        tensor="gradient*",
     ),
     Fault(
         name="distances-for-squares",
