@@ -64,7 +64,7 @@ def compile_members(experiment: Experiment, settings: Settings, size: int, small
             count, steps = at
             carry, losses = jax.lax.scan(descend, carry, steps)
             logits = evaluate(graph, carry.parameters, evaluation_batch)
-            first = (solved_at == NEVER) & is_solved(logits, evaluation_batch.targets)
+            first = (solved_at == NEVER) & _is_solved(logits, evaluation_batch.targets)
             return (carry, jnp.where(first, count, solved_at), logits), losses
 
         like = jax.eval_shape(lambda p: evaluate(graph, p, evaluation_batch), parameters)
@@ -83,7 +83,7 @@ def compile_members(experiment: Experiment, settings: Settings, size: int, small
     return jitted.lower(np.repeat(alone, size), batch, *others).compile()
 
 
-def is_solved(logits: Array, targets: Array) -> Bool[Array, ""]:
+def _is_solved(logits: Array, targets: Array) -> Bool[Array, ""]:
     """See spec.tasks.solved."""
     if jnp.issubdtype(targets.dtype, jnp.floating):
         return jnp.bool_(False)
