@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from flax_impl import SIZES
 from flax_impl.linear import RowLinear
 from flax_impl.lstm import LSTMCell
+from flax_impl.mixed_precision import Matmul, products
 from flax_impl.model import ArrayBatch, Model, one_hot, valid_steps, zero_padding
 from flax_impl.recurrent import Layers, initial_state, record_final
 from spec.models.attention import LSTMAttention as LSTMAttentionSpec
@@ -30,9 +32,11 @@ class LSTMAttention(Model):
 
     def __init__(self, spec: LSTMAttentionSpec, *, rngs: nnx.Rngs):
         super().__init__(spec, rngs=rngs)
-        self.rnn = Layers(LSTMCell, spec.inputs.size, spec.hidden_size, rngs=rngs)
-        self.attention = RowLinear(spec.hidden_size, spec.hidden_size, use_bias=False, rngs=rngs)
-        self.head = RowLinear(2 * spec.hidden_size, spec.classes, rngs=rngs)
+        dot_general, self.matmul = products(spec)
+        options: Any = {"dot_general": dot_general, "rngs": rngs}
+        self.rnn = Layers(LSTMCell, spec.inputs.size, spec.hidden_size, **options)
+        self.attention = RowLinear(spec.hidden_size, spec.hidden_size, use_bias=False, **options)
+        self.head = RowLinear(2 * spec.hidden_size, spec.classes, **options)
 
     def forward(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
@@ -41,7 +45,7 @@ class LSTMAttention(Model):
         for name, value in trace.items():
             self.record(f"rnn.{name}", value)
         record_final(self, "rnn", final)
-        context, weights = attend(states, self.attention(states), states, 1.0, valid)
+        context, weights = attend(states, self.attention(states), states, 1.0, valid, matmul=self.matmul)
         self.record("attention.weights", zero_padding(weights, valid))
         self.record("attention.context", zero_padding(context, valid))
         logits = zero_padding(self.head(jnp.concatenate([context, states], -1)), valid)
@@ -57,10 +61,12 @@ class SelfAttention(Model):
         self.width = spec.hidden_size
         self.max_length = spec.max_length
         projected = heads * spec.hidden_size
-        self.query = RowLinear(spec.input_size, projected, rngs=rngs)
-        self.key = RowLinear(spec.input_size, projected, rngs=rngs)
-        self.value = RowLinear(spec.input_size, projected, rngs=rngs)
-        self.head = RowLinear(spec.hidden_size, spec.classes, rngs=rngs)
+        dot_general, self.matmul = products(spec)
+        options: Any = {"dot_general": dot_general, "rngs": rngs}
+        self.query = RowLinear(spec.input_size, projected, **options)
+        self.key = RowLinear(spec.input_size, projected, **options)
+        self.value = RowLinear(spec.input_size, projected, **options)
+        self.head = RowLinear(spec.hidden_size, spec.classes, **options)
 
     def forward(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
@@ -80,7 +86,7 @@ class SelfAttention(Model):
         self, query: Array, key: Array, value: Array, valid: Bool[Array, "batch time"] | None
     ) -> Float[Array, "batch time hidden"]:
         """What each step takes from the others."""
-        context, weights = attend(query, key, value, math.sqrt(self.width), valid)
+        context, weights = attend(query, key, value, math.sqrt(self.width), valid, matmul=self.matmul)
         self.record("attention.weights", zero_padding(weights, valid))
         self.record("attention.context", zero_padding(context, valid))
         return context
@@ -92,14 +98,16 @@ class MultiHeadAttention(SelfAttention):
     def __init__(self, spec: MultiHeadAttentionSpec, *, rngs: nnx.Rngs):
         super().__init__(spec, spec.heads, rngs=rngs)
         self.heads = spec.heads
-        self.output = RowLinear(spec.heads * spec.hidden_size, spec.hidden_size, rngs=rngs)
+        self.output = RowLinear(
+            spec.heads * spec.hidden_size, spec.hidden_size, dot_general=products(spec).dot_general, rngs=rngs
+        )
 
     def mix(
         self, query: Array, key: Array, value: Array, valid: Bool[Array, "batch time"] | None
     ) -> Float[Array, "batch time hidden"]:
         query, key, value = (split_heads(projection, self.heads) for projection in (query, key, value))
         by_head = valid[:, None] if valid is not None else None
-        context, weights = attend(query, key, value, math.sqrt(self.width), by_head)
+        context, weights = attend(query, key, value, math.sqrt(self.width), by_head, matmul=self.matmul)
         context = merge_heads(context)
         self.record("attention.weights", zero_padding(weights.swapaxes(1, 2), valid))
         self.record("attention.context", zero_padding(context, valid))
@@ -116,6 +124,7 @@ def attend(
     valid: Bool[Array, "*#batch source"] | None = None,
     dropout: nnx.Dropout | None = None,
     causal: bool = False,
+    matmul: Matmul = jnp.matmul,
 ) -> tuple[Float[Array, "*batch time features"], Float[Array, "*batch time source"]]:
     """Context and weights: softmax over the valid source steps of query . key / scale. No valid step, no weight.
 
@@ -124,12 +133,11 @@ def attend(
     where nobody reads them.
     """
     first = 0 if causal else None
-    context, weights = _written_out(query, key, value, scale, valid, first, dropout)
+    context, weights = _written_out(matmul, query, key, value, scale, valid, first, dropout)
     if weights.size >= MANY and not _drops(dropout):
         # One head at a time stays in a core's caches; other platforms need many heads at once to be busy.
-        context = jax.lax.platform_dependent(
-            query, key, value, valid, cpu=partial(_by_head, scale, causal), default=partial(_in_blocks, scale, causal)
-        )
+        by_head, in_blocks = (partial(function, matmul, scale, causal) for function in (_by_head, _in_blocks))
+        context = jax.lax.platform_dependent(query, key, value, valid, cpu=by_head, default=in_blocks)
     return context, weights
 
 
@@ -146,6 +154,7 @@ def merge_heads(context: Float[Array, "batch heads time width"]) -> Float[Array,
 
 
 def _written_out(
+    matmul: Matmul,
     query: Float[Array, "*batch time width"],
     key: Float[Array, "*batch source width"],
     value: Float[Array, "*batch source features"],
@@ -155,7 +164,7 @@ def _written_out(
     dropout: nnx.Dropout | None = None,
 ) -> tuple[Float[Array, "*batch time features"], Float[Array, "*batch time source"]]:
     """The equations of `attend`. first: at which step the queries begin, where they look at no later one."""
-    scores = query @ key.swapaxes(-1, -2) / scale
+    scores = matmul(query, key.swapaxes(-1, -2)) / scale
     kept = None if valid is None else valid[..., None, :]
     if first is not None:
         now = first + jnp.arange(query.shape[-2])
@@ -169,10 +178,11 @@ def _written_out(
         weights = jax.nn.softmax(scores, -1) * kept
     if dropout is not None:
         weights = dropout(weights)
-    return weights @ value, weights
+    return matmul(weights, value), weights
 
 
 def _in_blocks(
+    matmul: Matmul,
     scale: float,
     causal: bool,
     query: Float[Array, "*batch time width"],
@@ -190,7 +200,7 @@ def _in_blocks(
     def context(
         block: Float[Array, "*batch size width"], first: Int[Array, ""]
     ) -> Float[Array, "*batch size features"]:
-        return _written_out(block, key, value, scale, valid, first if causal else None)[0]
+        return _written_out(matmul, block, key, value, scale, valid, first if causal else None)[0]
 
     # A loop keeps its passes apart by itself, so the compiler need not be kept from merging them.
     block_context = jax.checkpoint(context, prevent_cse=False)
@@ -199,6 +209,7 @@ def _in_blocks(
 
 
 def _by_head(
+    matmul: Matmul,
     scale: float,
     causal: bool,
     query: Float[Array, "*batch time width"],
@@ -211,7 +222,7 @@ def _by_head(
     if valid is not None:
         valid = jnp.broadcast_to(valid, (*batch, valid.shape[-1]))
     rows = jax.tree.map(lambda array: array.reshape(-1, *array.shape[len(batch) :]), (query, key, value, valid))
-    contexts = jax.lax.map(lambda row: _in_blocks(scale, causal, *row), rows)
+    contexts = jax.lax.map(lambda row: _in_blocks(matmul, scale, causal, *row), rows)
     return contexts.reshape(*batch, time, -1)
 
 

@@ -11,6 +11,7 @@ from flax_impl.attention import attend
 from flax_impl.gru import GRUCell
 from flax_impl.linear import Linear
 from flax_impl.lstm import LSTMCell
+from flax_impl.mixed_precision import products
 from flax_impl.model import ArrayBatch, Model, one_hot, valid_steps
 from flax_impl.recurrent import Layers, State, initial_state, record_final
 from spec.models.encoder_decoder import EncoderDecoder as Spec
@@ -23,9 +24,11 @@ class EncoderDecoder(Model):
         super().__init__(spec, rngs=rngs)
         cell = {"LSTM": LSTMCell, "GRU": GRUCell}[spec.cell]
         self.start = spec.classes
-        self.encoder = Layers(cell, spec.inputs.size, spec.hidden_size, rngs=rngs)
-        self.decoder = Layers(cell, spec.classes + 1, spec.hidden_size, rngs=rngs)
-        self.head = Linear(2 * spec.hidden_size, spec.classes, rngs=rngs)
+        dot_general, self.matmul = products(spec)
+        options: Any = {"dot_general": dot_general, "rngs": rngs}
+        self.encoder = Layers(cell, spec.inputs.size, spec.hidden_size, **options)
+        self.decoder = Layers(cell, spec.classes + 1, spec.hidden_size, **options)
+        self.head = Linear(2 * spec.hidden_size, spec.classes, **options)
 
     def forward(self, batch: ArrayBatch) -> Float[Array, "batch target_time classes"]:
         """Logits under teacher forcing: each step is told the right symbol before it."""
@@ -34,7 +37,7 @@ class EncoderDecoder(Model):
         decoded, _, trace = self.decoder(symbols, initial=state)
         for name, value in trace.items():
             self.record(f"decoder.{name}", value)
-        context, weights = attend(decoded, encoded, encoded, 1.0, valid)
+        context, weights = attend(decoded, encoded, encoded, 1.0, valid, matmul=self.matmul)
         self.record("attention.weights", weights)
         self.record("attention.context", context)
         logits = self.head(jnp.concatenate([context, decoded], -1))
@@ -49,7 +52,7 @@ class EncoderDecoder(Model):
         def step(carry: tuple[State, Array], _: Any) -> tuple[tuple[State, Array], Array]:
             state, symbol = carry
             decoded, state, _ = self.decoder(one_hot(symbol, self.start + 1, encoded)[:, None], initial=state)
-            context, _ = attend(decoded, encoded, encoded, 1.0, valid)
+            context, _ = attend(decoded, encoded, encoded, 1.0, valid, matmul=self.matmul)
             logits = self.head(jnp.concatenate([context, decoded], -1))[:, 0]
             return (state, logits.argmax(-1).astype(symbol.dtype)), logits
 

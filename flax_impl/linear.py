@@ -9,6 +9,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flax_impl.mixed_precision import DotGeneral
 from spec.parameters import Constant, Law, Normal, Uniform, linear
 
 
@@ -25,6 +26,7 @@ class Linear(nnx.Linear):
         *,
         use_bias: bool = True,
         laws: Sequence[Law] | None = None,
+        dot_general: DotGeneral = jax.lax.dot_general,
         rngs: nnx.Rngs,
     ):
         kernel, bias = laws or [parameter.law for parameter in linear("", in_features, out_features)]
@@ -34,6 +36,7 @@ class Linear(nnx.Linear):
             use_bias=use_bias,
             kernel_init=initializer(kernel),
             bias_init=initializer(bias),
+            dot_general=dot_general,
             rngs=rngs,
         )
 

@@ -15,11 +15,6 @@ class LSTMCell(Cell):
     gates = 4
     states = 2
 
-    def __init__(
-        self, input_size: int, hidden_size: int, *, bias: bool = True, forget_bias: float = 0.0, rngs: nnx.Rngs
-    ):
-        super().__init__(input_size, hidden_size, bias=bias, forget_bias=forget_bias, rngs=rngs)
-
     def __call__(self, state: State, inputs: Float[Array, "batch features"]) -> tuple[State, Array]:
         hidden, cell = state
         i, f, g, o = jnp.split(self.dense_i(inputs) + self.dense_h(hidden), 4, -1)

@@ -15,6 +15,7 @@ from flax_impl.dropout import Dropout
 from flax_impl.fast.choice import chosen
 from flax_impl.fast.linearization import At
 from flax_impl.linear import Linear, initializer
+from flax_impl.mixed_precision import DotGeneral, products
 from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
 from flax_impl.settings import recurrence
 from spec.models.recurrent import Recurrent as Spec
@@ -32,14 +33,22 @@ class Cell(nnx.Module):
     states: ClassVar[int] = 1
 
     def __init__(
-        self, input_size: int, hidden_size: int, *, bias: bool = True, forget_bias: float = 0.0, rngs: nnx.Rngs
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        forget_bias: float = 0.0,
+        dot_general: DotGeneral = jax.lax.dot_general,
+        rngs: nnx.Rngs,
     ):
         self.hidden_size = hidden_size
         table = recurrent("", self.gates, input_size, hidden_size, forget_bias=forget_bias)
         laws = [parameter.law for parameter in table]
         outputs = self.gates * hidden_size
-        self.dense_i = Linear(input_size, outputs, use_bias=bias, rngs=rngs, laws=laws[0::2])
-        self.dense_h = Linear(hidden_size, outputs, use_bias=bias, rngs=rngs, laws=laws[1::2])
+        options = {"use_bias": bias, "dot_general": dot_general, "rngs": rngs}
+        self.dense_i = Linear(input_size, outputs, laws=laws[0::2], **options)
+        self.dense_h = Linear(hidden_size, outputs, laws=laws[1::2], **options)
 
     def __call__(self, state: State, inputs: Float[Array, "batch features"]) -> tuple[State, Array]:
         raise NotImplementedError
@@ -121,11 +130,13 @@ class Recurrent(Model):
             bidirectional=spec.bidirectional,
             dropout=spec.dropout,
             bias=spec.bias,
+            dot_general=products(spec).dot_general,
             rngs=rngs,
             **options,
         )
         head = TiedHead if spec.tied else Linear
-        self.head = head(spec.output_size, spec.classes, rngs=rngs) if spec.head else None
+        options = {"dot_general": products(spec).dot_general, "rngs": rngs}
+        self.head = head(spec.output_size, spec.classes, **options) if spec.head else None
         self.readout = spec.readout
         self.directions = len(directions(spec.bidirectional))
 
@@ -168,14 +179,15 @@ class Recurrent(Model):
 class TiedHead(nnx.Module):
     """A linear layer by the rows of the embedding, and a bias of its own."""
 
-    def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs):
+    def __init__(self, in_features: int, out_features: int, *, dot_general: DotGeneral, rngs: nnx.Rngs):
         _, bias = linear("", in_features, out_features)
+        self.dot_general = dot_general
         self.bias = nnx.Param(initializer(bias.law)(rngs.params(), bias.shape, jnp.float32))
 
     def __call__(
         self, outputs: Float[Array, "*batch outputs"], rows: Float[Array, "classes outputs"]
     ) -> Float[Array, "*batch classes"]:
-        return outputs @ rows.T + self.bias[...]
+        return self.dot_general(outputs, rows, (((outputs.ndim - 1,), (1,)), ((), ()))) + self.bias[...]
 
 
 def pool(

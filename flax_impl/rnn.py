@@ -1,11 +1,14 @@
 """The Elman recurrence. See spec.models.rnn."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from flax_impl.linear import Linear
+from flax_impl.mixed_precision import products
 from flax_impl.model import ArrayBatch, Model, valid_steps, zero_padding
 from flax_impl.recurrent import Cell, Recurrent, State, initial_state, record_final, unroll_cell
 from spec.models.rnn import RNN as RNNSpec
@@ -17,8 +20,8 @@ class ElmanCell(Cell):
 
     gates = 1
 
-    def __init__(self, input_size: int, hidden_size: int, *, nonlinearity: str, bias: bool = True, rngs: nnx.Rngs):
-        super().__init__(input_size, hidden_size, bias=bias, rngs=rngs)
+    def __init__(self, input_size: int, hidden_size: int, *, nonlinearity: str, rngs: nnx.Rngs, **options: Any):
+        super().__init__(input_size, hidden_size, rngs=rngs, **options)
         self.activation = {"tanh": jnp.tanh, "relu": jax.nn.relu}[nonlinearity]
 
     def __call__(self, state: State, inputs: Float[Array, "batch features"]) -> tuple[State, Array]:
@@ -32,10 +35,11 @@ class RNNCell(Model):
 
     def __init__(self, spec: RNNCellSpec, *, rngs: nnx.Rngs):
         super().__init__(spec, rngs=rngs)
+        options: Any = {"dot_general": products(spec).dot_general, "rngs": rngs}
         self.cell = ElmanCell(
-            spec.inputs.size, spec.hidden_size, nonlinearity=spec.nonlinearity, bias=spec.bias, rngs=rngs
+            spec.inputs.size, spec.hidden_size, nonlinearity=spec.nonlinearity, bias=spec.bias, **options
         )
-        self.head = Linear(spec.hidden_size, spec.classes, rngs=rngs) if spec.head else None
+        self.head = Linear(spec.hidden_size, spec.classes, **options) if spec.head else None
 
     def forward(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)

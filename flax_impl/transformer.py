@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from flax_impl.attention import attend, merge_heads, split_heads
 from flax_impl.dropout import Dropout
 from flax_impl.linear import RowLinear
+from flax_impl.mixed_precision import Products, products
 from flax_impl.model import ArrayBatch, Embedding, Model, valid_steps, zero_padding
 from spec.models import Embedding as EmbeddingSpec
 from spec.models.transformer import TransformerEncoder as Spec
@@ -44,13 +45,14 @@ class TransformerEncoder(Model):
 
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
         super().__init__(spec, rngs=rngs)
-        self.input = RowLinear(spec.inputs.size, spec.hidden_size, rngs=rngs)
+        options: Any = {"dot_general": products(spec).dot_general, "rngs": rngs}
+        self.input = RowLinear(spec.inputs.size, spec.hidden_size, **options)
         self.position_base = spec.position_base if spec.positions == "sinusoidal" else None
         learned = EmbeddingSpec(spec.max_length, spec.hidden_size) if spec.max_length is not None else None
         self.positions = Embedding(learned, rngs=rngs) if learned else None
         self.room, self.heads = spec.max_length, spec.heads
         self.encoder = Encoder(spec, rngs=rngs)
-        self.head = RowLinear(spec.hidden_size, spec.classes, rngs=rngs)
+        self.head = RowLinear(spec.hidden_size, spec.classes, **options)
 
     def forward(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
@@ -125,10 +127,16 @@ class EncoderLayer(nnx.Module):
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
         self.norm_first = spec.norm_first
         self.self_attn = PackedSelfAttention(
-            spec.hidden_size, spec.heads, spec.attention_dropout, causal=spec.causal, rngs=rngs
+            spec.hidden_size,
+            spec.heads,
+            spec.attention_dropout,
+            causal=spec.causal,
+            products=products(spec),
+            rngs=rngs,
         )
-        self.linear1 = RowLinear(spec.hidden_size, spec.feed_forward_size, rngs=rngs)
-        self.linear2 = RowLinear(spec.feed_forward_size, spec.hidden_size, rngs=rngs)
+        options: Any = {"dot_general": products(spec).dot_general, "rngs": rngs}
+        self.linear1 = RowLinear(spec.hidden_size, spec.feed_forward_size, **options)
+        self.linear2 = RowLinear(spec.feed_forward_size, spec.hidden_size, **options)
         # The fast variance, E[x^2] - E[x]^2, loses digits where the mean is large.
         norm = partial(nnx.LayerNorm, spec.hidden_size, epsilon=spec.layer_norm_epsilon, use_fast_variance=False)
         self.norm1, self.norm2 = norm(rngs=rngs), norm(rngs=rngs)
@@ -189,11 +197,21 @@ class PackedSelfAttention(nnx.Module):
     `nnx.MultiHeadAttention` keeps its softmax in float32 for float64 inputs.
     """
 
-    def __init__(self, hidden_size: int, heads: int, dropout: float, *, causal: bool = False, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        hidden_size: int,
+        heads: int,
+        dropout: float,
+        *,
+        causal: bool = False,
+        products: Products = Products(),  # noqa: B008 (nobody writes into it)
+        rngs: nnx.Rngs,
+    ):
         self.heads, self.causal = heads, causal
+        dot_general, self.matmul = products
         laws = [parameter.law for parameter in self_attention("", hidden_size)]
-        self.in_proj = RowLinear(hidden_size, 3 * hidden_size, laws=laws[:2], rngs=rngs)
-        self.out_proj = RowLinear(hidden_size, hidden_size, laws=laws[2:], rngs=rngs)
+        self.in_proj = RowLinear(hidden_size, 3 * hidden_size, laws=laws[:2], dot_general=dot_general, rngs=rngs)
+        self.out_proj = RowLinear(hidden_size, hidden_size, laws=laws[2:], dot_general=dot_general, rngs=rngs)
         self.dropout = Dropout(dropout)
 
     def __call__(
@@ -201,7 +219,8 @@ class PackedSelfAttention(nnx.Module):
     ) -> Float[Array, "batch time hidden"]:
         query, key, value = self.project(hidden)
         by_head = valid[:, None] if valid is not None else None
-        context, _ = attend(query, key, value, math.sqrt(query.shape[-1]), by_head, self.dropout, self.causal)
+        scale = math.sqrt(query.shape[-1])
+        context, _ = attend(query, key, value, scale, by_head, self.dropout, self.causal, self.matmul)
         return self.out_proj(merge_heads(context))
 
     def step(
@@ -217,7 +236,7 @@ class PackedSelfAttention(nnx.Module):
             jax.lax.dynamic_update_slice_in_dim(kept, new, read, 2) for kept, new in ((keys, key), (values, value))
         )
         there = jnp.broadcast_to(jnp.arange(keys.shape[2]) <= read, (len(keys), 1, keys.shape[2]))
-        context, _ = attend(query, keys, values, math.sqrt(query.shape[-1]), there)
+        context, _ = attend(query, keys, values, math.sqrt(query.shape[-1]), there, matmul=self.matmul)
         return self.out_proj(merge_heads(context)), keys, values
 
     def project(self, hidden: Float[Array, "batch time hidden"]) -> list[Float[Array, "batch heads time width"]]:

@@ -15,6 +15,7 @@ from spec import generation
 from spec import parameters as spec_parameters
 from spec.experiment import Experiment, override, shipped
 from spec.framework import Precision
+from spec.mixed_precision import bfloat16
 from spec.models import Embedding, Model
 from spec.models.attention import SelfAttention
 from spec.models.recurrent import Recurrent
@@ -84,6 +85,10 @@ INPUTS = "inputs"
 
 CLEAN, PERMUTED = "clean padding", "permuted rows"
 """Points that must give what the case's first point gave, on the same side."""
+
+ROUNDED = "rounded weights"
+"""The point of a model of mixed precision whose weights are rounded already. As operands they are the same to the bit,
+in every precision, and so is all that follows."""
 
 OVERFLOW = "overflow"
 """The point with biases of FAR."""
@@ -278,6 +283,8 @@ def points(experiment: Experiment, case: str, seed: int, precision: Precision) -
         return found
     littered = batch._replace(inputs=_littered(experiment, batch, seed))
     found = [Point("", experiment, start, littered, measured=True)]
+    if experiment.mixed_precision:
+        found.append(_rounded(found[0]))
     if precision == "float32":
         # In float64 there are digits enough to hide what loses them.
         return [*found, _offset(found[0]), _far(found[0], precision)]
@@ -339,6 +346,16 @@ def _many(model: Model, size: int) -> list[int]:
 def _states(experiment: Experiment, lengths: list[int], seed: int, precision: Precision) -> Parameters | None:
     """Random states to begin a batch of such sequences with."""
     return _drawn(experiment, lengths, seed, precision, initial=True).initial
+
+
+def _rounded(point: Point) -> Point:
+    """The same with what is an operand of products and nothing else rounded to bfloat16."""
+    read_as_they_are = ("embedding.weight", "positions.weight")
+    parameters = {
+        name: value if value.ndim < 2 or name in read_as_they_are else bfloat16(value)
+        for name, value in point.parameters.items()
+    }
+    return point._replace(name=ROUNDED, parameters=parameters)
 
 
 def _far(point: Point, precision: Precision) -> Point:

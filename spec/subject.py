@@ -58,6 +58,11 @@ class ExperimentSubject:
         return self.model.classes
 
     @property
+    def mixed_precision(self) -> str | None:
+        """What operands of products are rounded to; see spec.mixed_precision."""
+        return self.model.mixed_precision
+
+    @property
     def decodes(self) -> bool:
         return self.model.decodes
 

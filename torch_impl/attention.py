@@ -10,7 +10,7 @@ from spec.models.attention import LSTMAttention as LSTMAttentionSpec
 from spec.models.attention import MultiHeadAttention as MultiHeadAttentionSpec
 from spec.models.attention import SelfAttention as SelfAttentionSpec
 from spec.models.base import ATTENTION
-from torch_impl import SIZES
+from torch_impl import SIZES, mixed_precision
 from torch_impl.model import Model, TensorBatch, one_hot, valid_steps, zero_padding
 from torch_impl.recurrent import initial_state, record_final, run, unroll
 
@@ -165,5 +165,8 @@ def _fused(
         # Not every kernel promises zeros for a row of nothing but masked steps: it attends to all, and counts as zero.
         some = kept.any(-1, keepdim=True)
         mask = kept | ~some
-    context = nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=1 / scale)
+    plain = nn.functional.scaled_dot_product_attention
+    context = (mixed_precision.attention if mixed_precision.active() else plain)(
+        query, key, value, mask, scale=1 / scale
+    )
     return context if some is None else context * some

@@ -27,9 +27,10 @@ def check(settings: Settings) -> None:
 def compile_model(model: Model, settings: Settings) -> None:
     """Have the model's calls compiled, in place, if the settings say so: parameters keep their names.
 
-    A model that drops units is left as it is under a torch that cannot compile it to the same masks.
+    A model that drops units is left as it is under a torch that cannot compile it to the same masks, and so is one of
+    mixed precision, whose products are seen as they are computed.
     """
-    if not settings.compiled:
+    if not settings.compiled or model.spec.mixed_precision:
         return
     if OWN_MASKS in options():
         model.compile(options={OWN_MASKS: True})

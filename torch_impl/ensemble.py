@@ -32,7 +32,7 @@ def train_ensemble(
         begin, go_on = (bound(experiment, settings, function) for function in (initialize, train))
         return one_by_one(begin, go_on, experiment, seeds, settings.precision)
     size = chunk or chunk_size(experiment, settings.precision)
-    with computing(settings), decomposed():
+    with computing(settings, experiment), decomposed():
         parts = [[int(seed) for seed in seeds[part.start : part.stop]] for part in cut(len(seeds), size)]
         return join([_train_chunk(experiment, part, settings) for part in parts])
 
@@ -78,7 +78,7 @@ def train_starts(
     if not vmaps(experiment, settings):
         return start_by_start(train, experiment, starts, seed, settings)
     training, task = experiment.training, experiment.task
-    with computing(settings), decomposed():
+    with computing(settings, experiment), decomposed():
         members = Members(experiment, starts, settings, own_batches=False, own_masks=False)
         losses, trace, ends = [], [], []
         arrays = experiment.batch(seed, 0, settings.precision)

@@ -27,7 +27,7 @@ def generate(
     """See spec.framework.Side: generate."""
     generation.check(experiment.model, prompt, count, temperature)
     # A step is one sequence's mostly, and far too little to share among threads.
-    with computing(settings), one_thread(), torch.inference_mode():
+    with computing(settings, experiment), one_thread(), torch.inference_mode():
         model = build(experiment.model, parameters, settings)
         like = next(model.parameters())
         given = to_tensor(prompt, torch.int64, like.device).unbind(1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from spec.models import Embedding
 from spec.models import Model as Spec
 from spec.tasks import check_shapes
+from torch_impl import mixed_precision
 
 
 class TensorBatch(NamedTuple):
@@ -48,7 +49,10 @@ class Model(nn.Module):
             integer indices (batch, time) for an embedding, which are not looked at and have to be in its range.
         lengths, decoder_inputs, initial: then the rest of the record, as `spec.tasks.Batch` has it; initial by names
             such as "rnn.h_0". Raises InvalidBatch for shapes that the model cannot take.
+
+        A model of mixed precision has to be called within torch_impl.mixed_precision.products; else RuntimeError.
         """
+        mixed_precision.check(self.spec)
         if not isinstance(inputs, TensorBatch):
             check_shapes(
                 self.spec,

@@ -10,7 +10,7 @@ from spec.errors import DeviceMissing
 from spec.experiment import Experiment
 from spec.framework import Settings
 from spec.sizes import STEP
-from torch_impl import SIZES
+from torch_impl import SIZES, mixed_precision
 
 (LARGE,) = SIZES[STEP]
 """Multiplications of a forward pass from which threads pay: below, they mostly wait for each other. With two, hello-gru
@@ -64,7 +64,8 @@ def deterministic() -> Iterator[None]:
 def computing(settings: Settings, experiment: Experiment | None = None) -> Iterator[None]:
     """Compute on the asked device in the asked precision; puts torch's global switches back as they were.
 
-    experiment: what is computed, where that is steps of its training; a small one gets one thread.
+    experiment: what is computed, where that is more than drawing or copying; a small one gets one thread, and products
+    are those of its model.
     """
     device_of(settings)
     shortcut = settings.matmul_precision == "default"
@@ -78,7 +79,8 @@ def computing(settings: Settings, experiment: Experiment | None = None) -> Itera
         try:
             cudnn.enabled, cudnn.allow_tf32, cudnn.deterministic = True, shortcut, steady
             torch.set_float32_matmul_precision("high" if shortcut else "highest")
-            yield
+            with nullcontext() if experiment is None else mixed_precision.products(experiment.model):
+                yield
         finally:
             torch.set_float32_matmul_precision(before)
             cudnn.enabled, cudnn.allow_tf32, cudnn.deterministic = cudnn_before

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spec.models.transformer import TransformerEncoder as Spec
+from torch_impl import mixed_precision
 from torch_impl.attention import attend
 from torch_impl.model import Model, TensorBatch, valid_steps, zero_padding
 
@@ -51,6 +52,8 @@ class TransformerEncoder(Model):
                 batch_first=True,
                 norm_first=spec.norm_first,
             )
+            if spec.mixed_precision:
+                layer.self_attn = mixed_precision.MultiheadAttention(spec.hidden_size, spec.heads, batch_first=True)
             # The layer gives its one rate to the attention weights too, where the spec has a rate of their own.
             layer.self_attn.dropout = spec.attention_dropout
             return layer

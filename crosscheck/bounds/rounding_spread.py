@@ -26,16 +26,21 @@ PREFIX = "envelope/"
 """Before the names of what `measure` returns."""
 
 
-def perturbed(start: Mapping[str, np.ndarray], seed: int, runs: int = RUNS) -> Iterator[dict[str, np.ndarray]]:
-    """Copies of the start with each floating element moved to the next value above or below, at random."""
+def perturbed(
+    start: Mapping[str, np.ndarray], seed: int, runs: int = RUNS, share: float = 0.0
+) -> Iterator[dict[str, np.ndarray]]:
+    """Copies of the start with each floating element moved to the next value above or below, at random; or by that
+    share of itself, where one is given."""
     for run in range(runs):
         generator = generator_for(seed, "nudge", run)
-        yield {name: _perturbation(value, generator) for name, value in start.items()}
+        yield {name: _perturbation(value, generator, share) for name, value in start.items()}
 
 
-def _perturbation(value: np.ndarray, generator: "np.random.Generator") -> np.ndarray:
+def _perturbation(value: np.ndarray, generator: "np.random.Generator", share: float) -> np.ndarray:
     if value.dtype.kind != "f":
         return value
+    if share:
+        return value * generator.choice(np.array([1 - share, 1 + share], value.dtype), size=value.shape)
     towards = generator.choice(np.array([-np.inf, np.inf], value.dtype), size=value.shape)
     return np.nextafter(value, towards)
 

@@ -8,7 +8,7 @@ from crosscheck.probes import equations, sample_points
 from crosscheck.request import Request
 from crosscheck.subject import Subject
 from spec.framework import Framework, Precision, Side
-from spec.points import CLEAN, DECODED, PERMUTED, Point
+from spec.points import CLEAN, DECODED, PERMUTED, ROUNDED, Point
 from spec.tasks import logits_shape
 
 NAME: str = "forward"
@@ -56,6 +56,8 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
             key = point.prefix + name
             close(place, point, name, point.name, first.get(key), second.get(key))
     for point in points:
+        if point.name == ROUNDED:
+            found += sample_points.same(point, place, tensors, first, second)
         if point.name not in (CLEAN, PERMUTED):
             continue
         for side, arrays in zip(place.sides, (first, second), strict=True):

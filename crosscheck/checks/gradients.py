@@ -11,7 +11,7 @@ from crosscheck.probes.dead_parameters import dead
 from crosscheck.request import Request
 from crosscheck.subject import Subject
 from spec.framework import Framework, Precision, Settings, Side
-from spec.points import CLEAN, INPUTS, PERMUTED, Point
+from spec.points import CLEAN, INPUTS, PERMUTED, ROUNDED, Point
 
 NAME: str = "gradients"
 QUESTION: str = "do the loss and its gradients agree, at random points and where everything is exactly zero?"
@@ -47,6 +47,8 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
         one, two = _at(point, first), _at(point, second)
         found += _judge(place, point, point.name, first, one, two)
     for point in points:
+        if point.name == ROUNDED:
+            found += sample_points.same(point, place, list(shapes(point)), first, second)
         if point.name not in (CLEAN, PERMUTED):
             continue
         for side, arrays in zip(place.sides, (first, second), strict=True):

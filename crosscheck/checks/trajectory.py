@@ -12,6 +12,7 @@ import numpy as np
 from crosscheck.bounds import (
     explained_logits,
     gradient_noise,
+    mixed_precision,
     rounding_spread,
     tolerances,
     trajectories,
@@ -67,7 +68,7 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
     if case == STEP_BY_STEP:
         whole = _named(_train(framework, subject, RECIPE, request, start))
         recorded |= {WHOLE + name: array for name, array in whole.items()}
-    if request.envelope:
+    if request.envelope and not mixed_precision.alone(subject, request.precision):
         # Only this side trains these runs, so they must not count among the inputs that both are handed.
         first, *others = _repeat(witness.aside(framework), subject, request, start)
         recorded[TOGETHER] = first["loss"]
@@ -181,6 +182,9 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     trained += ["carried/" + name for name in carried(subject)]
     states += carried(subject)
     compared = ["loss", "logits", *trained]
+    if mixed_precision.alone(subject, place.precision):
+        expected = [*compared, "steps", *("start/" + p.name for p in table), *("final/" + name for name in states)]
+        return [*_each_alone(subject, place, first, second), *place.only(expected, first, second)]
     if missing := [name for name in compared if rounding_spread.PREFIX + name not in first]:
         note = f"expected envelopes in the first recording, got none of {missing[0]} ({len(missing)} missing in all)"
         return [place.failed("envelope", note)]
@@ -200,6 +204,26 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     # step is about the whole.
     found.sort(key=lambda comparison: steps if comparison.passed or comparison.step is None else comparison.step)
     return found + place.only(expected, first, second)
+
+
+def _each_alone(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """What of a side's training the bounds of mixed precision do not say: see crosscheck.bounds.mixed_precision."""
+    training, table = subject.training, subject.parameters()
+    steps = training.epochs * training.steps_per_epoch
+    shapes = {"loss": (steps,)}
+    shapes["logits"] = (training.epochs, *subject.evaluation_batch("float64").targets.shape, subject.classes)
+    shapes |= {f"slots/{p.name}.{slot}": (steps, *p.shape) for slot in training.optimizer.slots for p in table}
+    shapes |= {f"parameters/{p.name}": (steps, *p.shape) for p in table}
+    shapes |= {f"carried/{name}": (steps, *shape) for name, shape in carried(subject).items()}
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        here = place.within(side)
+        for name, shape in shapes.items():
+            one = arrays.get(name)
+            yield here.close(name, one, one, bound=1.0, shape=shape)
+            if _fits(one, shape) and one.dtype == place.precision:
+                yield from mixed_precision.digits(here, name, one)
+    yield from _final(place, [name for name in shapes if name not in ("loss", "logits")], first, second)
+    yield from _steps(subject, place, first, second)
 
 
 def _steps(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:

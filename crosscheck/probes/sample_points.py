@@ -6,8 +6,8 @@ from contextlib import suppress
 import msgspec
 import numpy as np
 
-from crosscheck.bounds import rounding_spread
-from crosscheck.comparison import Arrays
+from crosscheck.bounds import mixed_precision, rounding_spread
+from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes.witness import aside
 from crosscheck.request import Request
 from spec.errors import Unsupported
@@ -51,7 +51,7 @@ def record(
         found = named(framework, point)
         recorded |= found
         if request.envelope and point.measured:
-            moved = _perturbed(point, request.seed)
+            moved = _perturbed(point, request.seed, mixed_precision.share(point.subject, request.precision))
             spread = rounding_spread.measure(found, (named(aside(framework), perturbed) for perturbed in moved))
             if request.precision == "float64" and not chosen:
                 with suppress(Unsupported):
@@ -68,6 +68,16 @@ def measured(point: Point, name: str, arrays: Arrays) -> float:
     """The envelope that holds for that tensor at that point: its own, or the first point's."""
     # A file has no scalars but arrays of one element.
     return float(np.max(arrays.get(f"{rounding_spread.PREFIX}{point.prefix if point.measured else ''}{name}", 0.0)))
+
+
+def same(point: Point, place: Place, tensors: list[str], first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """Each side's answers at a point that is the first one to the bit, for whoever rounds what is rounded there."""
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        here = place.within(side, "first point", point.name)
+        for name in tensors:
+            key = point.prefix + name
+            found = here.identical(name, arrays.get(name), arrays.get(key))
+            yield found.at(f"{point.name} against the first point", key)
 
 
 def names(points: list[Point], tensors: list[str]) -> list[str]:
@@ -88,11 +98,12 @@ def _as(point: Point, precision: Precision) -> Point:
     return point._replace(parameters={name: rounded(value) for name, value in point.parameters.items()}, batch=batch)
 
 
-def _perturbed(point: Point, seed: int) -> Iterator[Point]:
-    """The point with parameters and inputs moved in their last bits. A zero is exact, and stays."""
+def _perturbed(point: Point, seed: int, share: float = 0.0) -> Iterator[Point]:
+    """The point with parameters and inputs moved in their last bits, or by that share of themselves. A zero is exact,
+    and stays."""
     batch, initial = point.batch, point.batch.initial or {}
     given = {**point.parameters, _INPUTS: batch.inputs, **initial}
-    for moved in rounding_spread.perturbed(given, seed):
+    for moved in rounding_spread.perturbed(given, seed, share=share):
         kept = {name: np.where(given[name] == 0, given[name], value) for name, value in moved.items()}
         batch = batch._replace(inputs=kept.pop(_INPUTS), initial={name: kept.pop(name) for name in initial} or None)
         yield point._replace(parameters=kept, batch=batch)

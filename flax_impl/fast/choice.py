@@ -23,7 +23,8 @@ FORMULATIONS: dict[str, Formulation | None] = {"scan": None, "fused": fused, "re
 
 
 def chosen(name: str, cell: nnx.Module, inputs: Array) -> Formulation | None:
-    """The formulation of that name for inputs (batch, time, features); None: the scan of flax_impl.recurrent.
+    """The formulation of that name for inputs (batch, time, features); None: the scan of flax_impl.recurrent, which it
+    also is where a cell multiplies in a way of its own.
 
     "automatic" is the scan for small layers, else `fused`. "unrolled" has no loop where there are FEW steps, and is
     else "automatic": what "automatic" stands for where the settings are `compiled`. What takes steps apart is the scan
@@ -32,6 +33,8 @@ def chosen(name: str, cell: nnx.Module, inputs: Array) -> Formulation | None:
     batch, time = inputs.shape[:2]
     if name == "unrolled" and time <= FEW:
         return unrolled
+    if any(linear.dot_general is not jax.lax.dot_general for _, linear in linears(cell)):
+        return None
     if name in ("automatic", "unrolled"):
         size = time * batch * sum(linear.kernel.size for _, linear in linears(cell))
         name = "scan" if size < SMALL else "fused"

@@ -10,6 +10,7 @@ import numpy as np
 from spec.dropout import DropoutSite
 from spec.errors import InvalidBatch
 from spec.limits import LARGEST_DEPTH, LARGEST_LENGTH, LARGEST_SIZE
+from spec.mixed_precision import MixedPrecision
 from spec.parameters import Normal, Parameter, linear
 from spec.typical import typical
 
@@ -119,10 +120,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     or past a sequence's length are padding: whatever stands there counts as zero on the way in, changes nothing
     elsewhere, and every named intermediate and logit is zero there. A sequence of length 0 is padding throughout: its
     final state is its initial state, and attention to it has only weights of zero.
+
+    mixed_precision: "bfloat16" for products of numbers that are rounded to it, see spec.mixed_precision; parameters are
+    as without.
     """
 
     inputs: Inputs
     classes: Size
+    mixed_precision: MixedPrecision | None = None
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The trainable tensors, in the order of computation."""

@@ -6,16 +6,23 @@ takes an absolute value, so that an imaginary part of 1e-30 comes through as a d
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 Array = np.ndarray
 
 
-def linear(inputs: Array, weight: Array, bias: Array | None = None) -> Array:
-    """W x + b: inputs (perturbations, batch, [time,] features), weight (perturbations, outputs, features)."""
+def linear(
+    inputs: Array, weight: Array, bias: Array | None = None, product: Callable[[Array, Array], Array] = np.matmul
+) -> Array:
+    """W x + b: inputs (perturbations, batch, [time,] features), weight (perturbations, outputs, features).
+
+    product: of two matrices.
+    """
     between = (1,) * (inputs.ndim - 3)
-    products = inputs @ weight.swapaxes(-1, -2).reshape(len(weight), *between, weight.shape[2], weight.shape[1])
+    columns = weight.swapaxes(-1, -2).reshape(len(weight), *between, weight.shape[2], weight.shape[1])
+    products = product(inputs, columns)
     if bias is None:
         return products
     return products + bias.reshape(len(bias), 1, *between, -1)

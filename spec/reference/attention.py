@@ -8,7 +8,7 @@ from spec.models.attention import LSTMAttention as LSTMAttentionSpec
 from spec.models.attention import MultiHeadAttention as MultiHeadAttentionSpec
 from spec.models.attention import SelfAttention as SelfAttentionSpec
 from spec.reference import lstm, recurrent
-from spec.reference.arithmetic import Array, linear, one_hot, softmax
+from spec.reference.arithmetic import Array, one_hot, softmax
 from spec.reference.model import Evaluation
 
 
@@ -20,9 +20,10 @@ def LSTMAttention(at: Evaluation, spec: LSTMAttentionSpec) -> Array:  # noqa: N8
     )
     at.record("rnn.h_n", last[0][:, None])
     at.record("rnn.c_n", last[1][:, None])
-    weights = softmax(hidden @ linear(hidden, at["attention.weight"]).swapaxes(-1, -2), at.valid[:, None])
+    scores = at.product(hidden, at.affine(hidden, at["attention.weight"]).swapaxes(-1, -2))
+    weights = softmax(scores, at.valid[:, None])
     weights = at.record("attention.weights", at.zero_padding(weights))
-    context = at.record("attention.context", at.zero_padding(weights @ hidden))
+    context = at.record("attention.context", at.zero_padding(at.product(weights, hidden)))
     return at.record("logits", at.zero_padding(at.linear("head", np.concatenate([context, hidden], axis=-1))))
 
 
@@ -47,11 +48,11 @@ def _heads(at: Evaluation, spec: SelfAttentionSpec, count: int) -> Array:
     projections = [at.record(name, at.zero_padding(at.linear(name, inputs))) for name in names]
     query, key, value = (np.split(projection, count, axis=-1) for projection in projections)
     weights = [
-        softmax(q @ k.swapaxes(-1, -2) / math.sqrt(spec.hidden_size), at.valid[:, None])
+        softmax(at.product(q, k.swapaxes(-1, -2)) / math.sqrt(spec.hidden_size), at.valid[:, None])
         for q, k in zip(query, key, strict=True)
     ]
     single = type(spec) is SelfAttentionSpec
     recorded = at.record("attention.weights", at.zero_padding(weights[0] if single else np.stack(weights, axis=3)))
     weights = [recorded if single else recorded[:, :, :, head] for head in range(count)]
-    contexts = np.concatenate([w @ v for w, v in zip(weights, value, strict=True)], axis=-1)
+    contexts = np.concatenate([at.product(w, v) for w, v in zip(weights, value, strict=True)], axis=-1)
     return at.record("attention.context", at.zero_padding(contexts))

@@ -12,6 +12,7 @@ from spec.framework import Dropout, Gradients, LossGradient, Settings
 from spec.models import Embedding, Model, keep_masks
 from spec.parameters import Parameters, check, draw, generator_for
 from spec.reference.arithmetic import Array
+from spec.reference.mixed_precision import operand_gradients, surrogate
 from spec.reference.model import INPUTS, Evaluation
 from spec.reference.optimizer import embedding_gradient, renormalized
 from spec.tasks import Batch
@@ -98,7 +99,7 @@ def gradients(
     # Less than it multiplies, of which the weights of attention are a part.
     rows, time = batch.inputs.shape[:2]
     held = rows * time * (time * experiment.model.attention_heads + experiment.model.parameter_count)
-    found = complex_step(varied, lambda perturbed: loss_of(experiment, perturbed, batch, masks), only, held)
+    found = complex_step(varied, differentiable(experiment, prepared, batch, masks, held), only, held)
     by_inputs = found.pop(INPUTS, None)
     return Gradients(float(loss[0]), embedding_gradient(experiment.model, found, batch), by_inputs)
 
@@ -126,6 +127,10 @@ def slopes(
     check_settings(settings)
     check_batch(experiment.model, batch)
     check(experiment.model.parameters(), parameters)
+    if experiment.model.mixed_precision:
+        # Rounded on their way back, gradients are along a direction what they are.
+        whole = gradients(experiment, parameters, batch, settings, dropout).parameters
+        return {name: float(np.sum(whole[name] * direction)) for name, direction in directions.items()}
     masks = masks_of(experiment, batch, dropout)
     prepared = renormalized(experiment.model, parameters, batch)
     # Rows are scaled or left out, and that may as well be done to the direction.
@@ -167,10 +172,37 @@ def complex_step(
     }
 
 
-def loss_of(experiment: Experiment, parameters: Parameters, batch: Batch, masks: Mapping[str, Array]) -> Array:
-    """The recipe's loss for each perturbation."""
-    logits = evaluate(experiment.model, parameters, batch, masks).intermediates["logits"]
+def loss_of(
+    experiment: Experiment,
+    parameters: Parameters,
+    batch: Batch,
+    masks: Mapping[str, Array],
+    product: Callable[[Array, Array], Array] | None = None,
+) -> Array:
+    """The recipe's loss for each perturbation. product: see `Evaluation`."""
+    logits = evaluate(experiment.model, parameters, batch, masks, product=product).intermediates["logits"]
     return experiment.training.loss.values(logits, batch.targets)
+
+
+def differentiable(
+    experiment: Experiment, parameters: Parameters, batch: Batch, masks: Mapping[str, Array], held: int
+) -> Callable[[Parameters], Array]:
+    """The function of perturbed parameters, for each perturbation, whose derivatives the gradients at these are: the
+    loss itself, or with rounded products what spec.reference.mixed_precision has in its place. held: see
+    `complex_step`."""
+    if not experiment.model.mixed_precision:
+        return lambda perturbed: loss_of(experiment, perturbed, batch, masks)
+    lifted = {name: value[None] for name, value in parameters.items()}
+    results, found = operand_gradients(
+        lambda product: loss_of(experiment, lifted, batch, masks, product),
+        lambda at, function: complex_step({"": at}, lambda perturbed: function(perturbed[""]), held=held)[""],
+    )
+
+    def function(perturbed: Parameters) -> Array:
+        count = len(next(iter(perturbed.values())))
+        return surrogate(lambda p: loss_of(experiment, perturbed, batch, masks, p), results, found, count)
+
+    return function
 
 
 def evaluate(
@@ -179,6 +211,7 @@ def evaluate(
     batch: Batch,
     masks: Mapping[str, Array],
     stages: Mapping[str, Array] | None = None,
+    product: Callable[[Array, Array], Array] | None = None,
 ) -> Evaluation:
     """Run the model's equations: spec.models.gru.GRU is computed by spec.reference.gru.GRU."""
     file, name = type(model).__module__.rpartition(".")[2], type(model).__name__
@@ -186,7 +219,7 @@ def evaluate(
         equations = getattr(importlib.import_module(f"spec.reference.{file}"), name)
     except (ModuleNotFoundError, AttributeError):
         raise Unsupported(f"the reference has no {name}: expected a function of that name in {file}.py") from None
-    at = Evaluation(model, parameters, batch, masks, stages)
+    at = Evaluation(model, parameters, batch, masks, stages, product)
     equations(at, model)
     return at
 

@@ -48,6 +48,6 @@ def _decode(at: Evaluation, spec: Spec, symbols: Array, state: State) -> tuple[S
 
 
 def _read_out(at: Evaluation, decoded: Array, encoded: Array) -> Array:
-    weights = at.record("attention.weights", softmax(decoded @ encoded.swapaxes(-1, -2), at.valid[:, None]))
-    context = at.record("attention.context", weights @ encoded)
+    weights = at.record("attention.weights", softmax(at.product(decoded, encoded.swapaxes(-1, -2)), at.valid[:, None]))
+    context = at.record("attention.context", at.product(weights, encoded))
     return at.record("logits", at.linear("head", np.concatenate([context, decoded], axis=-1)))

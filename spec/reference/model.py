@@ -1,12 +1,13 @@
 """What every model shares: its parameters by name, its input layer, padding, and its named intermediates."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from spec.models import Embedding, Model
 from spec.parameters import Parameters
 from spec.reference.arithmetic import Array, linear
+from spec.reference.mixed_precision import product as rounded_product
 from spec.tasks import Batch, valid_steps
 
 INPUTS = "batch.inputs"
@@ -21,6 +22,7 @@ class Evaluation:
     intermediates: name -> (perturbations, batch, time, ...).
     forced: teacher forcing, name -> (batch, time, ...): what stands in for an intermediate wherever a later one is
     computed from it. Each stage then shows what the equations make of the stages before it as they were given.
+    product: of two matrices, as the equations multiply; the model's own where none is given.
     """
 
     def __init__(
@@ -30,12 +32,14 @@ class Evaluation:
         batch: Batch,
         masks: Mapping[str, Array] | None = None,
         forced: Mapping[str, Array] | None = None,
+        product: Callable[[Array, Array], Array] | None = None,
     ):
         self.spec = spec
         self.parameters = parameters
         self.batch = batch
         self.masks = masks or {}
         self.forced = forced or {}
+        self.product = product or product_of(spec)
         self.intermediates: dict[str, Array] = {}
         size, time = batch.inputs.shape[:2]
         self.valid = np.ones((size, time), bool)
@@ -66,7 +70,11 @@ class Evaluation:
         """The layer of that name; without a bias where the table has none, and by the embedding's rows where tied."""
         tied = name == "head" and getattr(self.spec, "tied", False)
         weight = self["embedding.weight" if tied else f"{name}.weight"]
-        return linear(inputs, weight, self.parameters.get(f"{name}.bias"))
+        return self.affine(inputs, weight, self.parameters.get(f"{name}.bias"))
+
+    def affine(self, inputs: Array, weight: Array, bias: Array | None = None) -> Array:
+        """W x + b: inputs (perturbations, batch, [time,] features), weight (perturbations, outputs, features)."""
+        return linear(inputs, weight, bias, self.product)
 
     def dropout(self, site: str, values: Array) -> Array:
         """The values times the site's mask, where there is one."""
@@ -80,3 +88,8 @@ class Evaluation:
         """Keep a named intermediate, and hand back what later stages are computed from: the same, unless forced."""
         self.intermediates[name] = values
         return self.forced[name][None] if name in self.forced else values
+
+
+def product_of(spec: Model) -> Callable[[Array, Array], Array]:
+    """The product of two matrices in that model's equations."""
+    return rounded_product if spec.mixed_precision else np.matmul

@@ -6,7 +6,7 @@ import numpy as np
 
 from spec.models.recurrent import Recurrent
 from spec.parameters import directions
-from spec.reference.arithmetic import Array, linear
+from spec.reference.arithmetic import Array
 from spec.reference.model import Evaluation
 
 State = tuple[Array, ...]
@@ -34,14 +34,14 @@ def run(
     prefix, suffix = names
     weight_hh = at[f"{prefix}weight_hh{suffix}"]
     bias_ih, bias_hh = (at.parameters.get(f"{prefix}bias_{part}{suffix}") for part in ("ih", "hh"))
-    from_inputs = linear(inputs, at[f"{prefix}weight_ih{suffix}"], bias_ih)
+    from_inputs = at.affine(inputs, at[f"{prefix}weight_ih{suffix}"], bias_ih)
     zeros = np.zeros((len(weight_hh), inputs.shape[1], weight_hh.shape[2]), weight_hh.dtype)
     state = initial or (zeros,) * len(states)
     named = [f"{prefix}{name}{suffix}" for name in states]
     trace = []
     steps = range(inputs.shape[2])
     for time in reversed(steps) if reverse else steps:
-        new = cell(from_inputs[:, :, time], linear(state[0], weight_hh, bias_hh), state)
+        new = cell(from_inputs[:, :, time], at.affine(state[0], weight_hh, bias_hh), state)
         goes_on = valid[None, :, time, None]
         own = tuple(np.where(goes_on, n, s) for n, s in zip(new, state, strict=True))
         trace.append(own)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from spec.models.transformer import TransformerEncoder as Spec
-from spec.reference.arithmetic import Array, gelu, layer_norm, linear, relu, softmax, tanh_gelu
+from spec.reference.arithmetic import Array, gelu, layer_norm, relu, softmax, tanh_gelu
 from spec.reference.model import Evaluation
 
 
@@ -61,7 +61,7 @@ def _layer(at: Evaluation, spec: Spec, name: str, hidden: Array) -> Array:
 
 
 def _attention(at: Evaluation, spec: Spec, name: str, hidden: Array) -> Array:
-    projected = linear(hidden, at[f"{name}.in_proj_weight"], at[f"{name}.in_proj_bias"])
+    projected = at.affine(hidden, at[f"{name}.in_proj_weight"], at[f"{name}.in_proj_bias"])
     query, key, value = np.split(projected, 3, axis=-1)
     width = spec.hidden_size // spec.heads
     keep = at.valid[:, None]
@@ -70,9 +70,9 @@ def _attention(at: Evaluation, spec: Spec, name: str, hidden: Array) -> Array:
     contexts = []
     for head in range(spec.heads):
         own = slice(head * width, (head + 1) * width)
-        scores = query[..., own] @ key[..., own].swapaxes(-1, -2) / math.sqrt(width)
+        scores = at.product(query[..., own], key[..., own].swapaxes(-1, -2)) / math.sqrt(width)
         weights = softmax(scores, keep)
         if f"{name}.dropout" in at.masks:
             weights = weights * at.masks[f"{name}.dropout"][:, head]
-        contexts.append(weights @ value[..., own])
+        contexts.append(at.product(weights, value[..., own]))
     return at.linear(f"{name}.out_proj", np.concatenate(contexts, axis=-1))

@@ -143,9 +143,12 @@ def split_otherwise(splits: bool, merges: bool | None) -> Callable[..., Array]:
             found = [projection[..., order] for projection in found]
         query, key, value = (np.split(projection, count, axis=-1) for projection in found)
         scale = math.sqrt(spec.hidden_size)
-        weights = [softmax(q @ k.swapaxes(-1, -2) / scale, at.valid[:, None]) for q, k in zip(query, key, strict=True)]
+        weights = [
+            softmax(at.product(q, k.swapaxes(-1, -2)) / scale, at.valid[:, None])
+            for q, k in zip(query, key, strict=True)
+        ]
         at.record("attention.weights", at.zero_padding(np.stack(weights, axis=3)))
-        contexts = [w @ v for w, v in zip(weights, value, strict=True)]
+        contexts = [at.product(w, v) for w, v in zip(weights, value, strict=True)]
         joined = np.concatenate(contexts, axis=-1)
         if merges:
             joined = joined[..., np.argsort(order)]

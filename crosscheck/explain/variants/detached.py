@@ -6,7 +6,7 @@ import numpy as np
 
 from crosscheck.explain.variant import Case, Variant, everywhere
 from spec.reference import recurrent
-from spec.reference.arithmetic import softmax
+from spec.reference.arithmetic import linear, softmax
 from spec.reference.model import INPUTS, Evaluation
 
 
@@ -29,7 +29,7 @@ def whole_states(at: Evaluation, cell, names, inputs, *given, **named):
 
     def step(x, _, state):
         held = tuple(np.real(s) for s in state)
-        return cell(x, recurrent.linear(held[0], weight, bias), held)
+        return cell(x, linear(held[0], weight, bias), held)
 
     return recurrent_run(at, step, names, inputs, *given, **named)
 

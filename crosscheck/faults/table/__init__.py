@@ -18,6 +18,7 @@ from crosscheck.faults.table import (
     layouts,
     loss,
     members,
+    mixed_precision,
     numbers,
     optimizer,
     points,
@@ -47,6 +48,7 @@ FAULTS: tuple[Fault, ...] = (
     + positions.FAULTS
     + points.FAULTS
     + numbers.FAULTS
+    + mixed_precision.FAULTS
     + sizes.FAULTS
     + initial.FAULTS
     + loss.FAULTS
