@@ -165,8 +165,7 @@ def _fused(
         # Not every kernel promises zeros for a row of nothing but masked steps: it attends to all, and counts as zero.
         some = kept.any(-1, keepdim=True)
         mask = kept | ~some
-    plain = nn.functional.scaled_dot_product_attention
-    context = (mixed_precision.attention if mixed_precision.active() else plain)(
-        query, key, value, mask, scale=1 / scale
-    )
+    stock = nn.functional.scaled_dot_product_attention
+    attention = mixed_precision.attention if mixed_precision.active() else stock
+    context = attention(query, key, value, mask, scale=1 / scale)
     return context if some is None else context * some

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import torch
@@ -88,18 +89,35 @@ class _Rounded(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         del types
-        kwargs, name = kwargs or {}, func.overloadpacket.__name__
-        if name in OPERANDS:
+        kwargs = kwargs or {}
+        positions = operands_of(func)
+        if positions:
             rounded = list(args)
-            for position in OPERANDS[name]:
+            for position in positions:
                 rounded[position] = bfloat16(args[position])
-            return func(*rounded, **kwargs)
-        if name.startswith(WHOLE):
-            raise RuntimeError(f"expected products of matrices alone under mixed precision, got torch's {name}")
-        # In inference mode operations come in as wholes that are taken apart elsewhere.
-        with self:
-            parts = func.decompose(*args, **kwargs)
-        return func(*args, **kwargs) if parts is NotImplemented else parts
+            args = tuple(rounded)
+        elif func not in _SINGLE:
+            # In inference mode operations come in as wholes that are taken apart elsewhere.
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+            _SINGLE.add(func)
+        return func(*args, **kwargs)
+
+
+_SINGLE: set[Any] = set()
+"""Operations that have turned out to have no parts. To ask each one anew is a fifth of a small training's time."""
+
+
+@cache
+def operands_of(func: Any) -> tuple[int, ...]:
+    """Which arguments of an operation of torch are matrices that it multiplies. Raises RuntimeError for one that does
+    something else as well."""
+    name = func.overloadpacket.__name__
+    if name.startswith(WHOLE):
+        raise RuntimeError(f"expected products of matrices alone under mixed precision, got torch's {name}")
+    return OPERANDS.get(name, ())
 
 
 def attention(
@@ -108,17 +126,14 @@ def attention(
     value: Float[Tensor, "*batch source features"],
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
-    is_causal: bool = False,
     scale: float | None = None,
 ) -> Float[Tensor, "*batch time features"]:
-    """`scaled_dot_product_attention`, whose arguments these are: masks keep where True, or are added.
+    """`scaled_dot_product_attention`, of whose arguments these are: masks keep where True, or are added.
 
     torch's own multiplies queries and keys by a root of the scale before their product, where the equations scale it.
     """
     scores = query @ key.transpose(-1, -2)
     scores = scores / math.sqrt(query.shape[-1]) if scale is None else scores * scale
-    if is_causal:
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attn_mask, -math.inf)
     elif attn_mask is not None:
