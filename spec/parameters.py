@@ -135,16 +135,18 @@ def directions(bidirectional: bool) -> tuple[str, ...]:
     return ("", "_reverse") if bidirectional else ("",)
 
 
-def self_attention(name: str, width: int) -> tuple[Parameter, ...]:
+def self_attention(name: str, width: int, zero_gradient: bool = True) -> tuple[Parameter, ...]:
     """Self-attention: in_proj uniform within Xavier's bound of the packed (3 width, width) matrix.
 
-    Its bias and out_proj's start at zero. That of the keys, in_proj_bias's middle third, has an exact gradient of zero.
+    Its bias and out_proj's start at zero. zero_gradient: whether that of the keys, in_proj_bias's middle third, has an
+    exact gradient of zero.
     Source: `torch.nn.MultiheadAttention`.
     """
     out_weight, out_bias = linear(f"{name}.out_proj", width, width)
+    keys = (width, 2 * width) if zero_gradient else None
     return (
         Parameter(f"{name}.in_proj_weight", (3 * width, width), Uniform(math.sqrt(6 / (4 * width))), blocks=3),
-        Parameter(f"{name}.in_proj_bias", (3 * width,), Constant(0.0), (width, 2 * width), blocks=3),
+        Parameter(f"{name}.in_proj_bias", (3 * width,), Constant(0.0), keys, blocks=3),
         out_weight,
         Parameter(out_bias.name, out_bias.shape, Constant(0.0)),
     )

@@ -95,8 +95,8 @@ class _Rounded(TorchDispatchMode):
             rounded = list(args)
             for position in positions:
                 rounded[position] = bfloat16(args[position])
-            args = tuple(rounded)
-        elif func not in _SINGLE:
+            return func(*rounded, **kwargs)
+        if func not in _SINGLE:
             # In inference mode operations come in as wholes that are taken apart elsewhere.
             with self:
                 parts = func.decompose(*args, **kwargs)

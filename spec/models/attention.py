@@ -51,7 +51,8 @@ class SelfAttention(Model, frozen=True, kw_only=True, tag_field="name"):
         logits_t = W_head context_t + b_head
 
     width is a head's width, here hidden_size. b_k adds q_t . b_k to every score of a row, and softmax ignores what
-    it adds to a whole row: the exact gradient of b_k is zero.
+    it adds to a whole row: the exact gradient of b_k is zero; not so in mixed precision, where q_t, k_s + b_k and the
+    gradients by the scores are rounded.
     Source: Vaswani et al., "Attention Is All You Need" (2017), eq. 1.
     """
 
@@ -85,7 +86,7 @@ class SelfAttention(Model, frozen=True, kw_only=True, tag_field="name"):
     def _projections(self, width: int) -> tuple[Parameter, ...]:
         return (
             linear("query", self.input_size, width)
-            + linear("key", self.input_size, width, zero_gradient_bias=True)
+            + linear("key", self.input_size, width, zero_gradient_bias=self.mixed_precision is None)
             + linear("value", self.input_size, width)
         )
 

@@ -87,7 +87,7 @@ class TransformerEncoder(Model, frozen=True, kw_only=True, tag_field="name"):
     def _layer(self, name: str) -> tuple[Parameter, ...]:
         width = self.hidden_size
         return (
-            *self_attention(f"{name}.self_attn", width),
+            *self_attention(f"{name}.self_attn", width, zero_gradient=self.mixed_precision is None),
             *linear(f"{name}.linear1", width, self.feed_forward_size),
             *linear(f"{name}.linear2", self.feed_forward_size, width),
             *layer_norm(f"{name}.norm1", width),

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crosscheck.explain.variant import Case, Variant
-from spec.reference import recurrent
+from crosscheck.explain.variant import Case, Variant, option
+from spec.mixed_precision import bfloat16
+from spec.reference import mixed_precision, recurrent
 
 
 def rounded_states(round_: Callable[[np.ndarray], np.ndarray]) -> dict[str, object]:
@@ -27,7 +28,27 @@ def to_float32(values: np.ndarray) -> np.ndarray:
 PLAIN = recurrent.run
 
 
+def of_products(case: Case) -> Iterator[Variant]:
+    """What of products is rounded."""
+    if case.check != "forward":
+        return
+    if case.model.mixed_precision is None:
+        yield option("operands were rounded to bfloat16", mixed_precision="bfloat16")
+        return
+    yield option("no operand were rounded to bfloat16", mixed_precision=None)
+    product = mixed_precision.product
+    yield Variant(
+        "what products give were rounded to bfloat16 too",
+        substitutes={"model.rounded_product": lambda left, right: bfloat16(product(left, right))},
+    )
+
+
 def of_experiment(case: Case) -> Iterator[Variant]:
+    if not case.computes:
+        return
+    yield from of_products(case)
     recurrent_kinds = ("RNN", "GRU", "LSTM", "RNNCell", "LSTMAttention", "EncoderDecoder")
     if case.check == "forward" and case.failure.precision == "float64" and case.kind in recurrent_kinds:
         yield Variant("the state were rounded to float32 at every step", "PB92", substitutes=rounded_states(to_float32))
+        if case.model.mixed_precision:
+            yield Variant("the state were rounded to bfloat16 at every step", substitutes=rounded_states(bfloat16))

@@ -41,7 +41,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment=GRU,
         check="forward",
-        tensor="rnn.h_l0",
+        tensor="rnn.h_l0*",
         precision="float32",
     ),
     Fault(
@@ -372,7 +372,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         experiment=GRU,
-        check="members",
-        tensor="*",
+        check="trajectory",
+        tensor="starts/loss",
     ),
 )
