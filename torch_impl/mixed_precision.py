@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spec.models import Model as Spec
 
-OPERANDS = {
+_OPERANDS = {
     "mm": (0, 1),
     "bmm": (0, 1),
     "mv": (0, 1),
@@ -34,7 +34,15 @@ OPERANDS = {
 }
 """Of torch's operations that multiply matrices: which of their arguments these are."""
 
-WHOLE = ("mkldnn_", "_cudnn_", "miopen_", "_scaled_dot_product_", "_native_multi_head_", "_transformer_", "convolution")
+_WHOLE = (
+    "mkldnn_",
+    "_cudnn_",
+    "miopen_",
+    "_scaled_dot_product_",
+    "_native_multi_head_",
+    "_transformer_",
+    "convolution",
+)
 """What the names of those begin with that multiply and do something else as well: none may be called."""
 
 _active: ContextVar[bool] = ContextVar("active", default=False)
@@ -54,7 +62,8 @@ def products(spec: Spec) -> Iterator[None]:
     if spec.mixed_precision is None:
         yield
         return
-    mkldnn, cudnn = torch.backends.mkldnn, torch.backends.cudnn
+    backends: Any = torch.backends
+    mkldnn, cudnn = backends.mkldnn, backends.cudnn
     before = mkldnn.enabled, cudnn.enabled, torch.backends.mha.get_fastpath_enabled()
     token = _active.set(True)
     try:
@@ -90,7 +99,7 @@ class _Rounded(TorchDispatchMode):
     ) -> Any:
         del types
         kwargs = kwargs or {}
-        positions = operands_of(func)
+        positions = _operands_of(func)
         if positions:
             rounded = list(args)
             for position in positions:
@@ -111,13 +120,13 @@ _SINGLE: set[Any] = set()
 
 
 @cache
-def operands_of(func: Any) -> tuple[int, ...]:
+def _operands_of(func: Any) -> tuple[int, ...]:
     """Which arguments of an operation of torch are matrices that it multiplies. Raises RuntimeError for one that does
     something else as well."""
     name = func.overloadpacket.__name__
-    if name.startswith(WHOLE):
+    if name.startswith(_WHOLE):
         raise RuntimeError(f"expected products of matrices alone under mixed precision, got torch's {name}")
-    return OPERANDS.get(name, ())
+    return _OPERANDS.get(name, ())
 
 
 def attention(
@@ -142,7 +151,7 @@ def attention(
 
 
 class MultiheadAttention(nn.MultiheadAttention):
-    """The stock module with `attention` inside, for self-attention of batches that come first; gives no weights."""
+    """The stock module with `attention` inside, for self-attention (of the query) with the batch first; gives no weights."""
 
     def forward(  # type: ignore[override]
         self,
@@ -155,12 +164,13 @@ class MultiheadAttention(nn.MultiheadAttention):
         average_attn_weights: bool = False,
         is_causal: bool = False,
     ) -> tuple[Float[Tensor, "batch time hidden"], None]:
-        del key, value, need_weights, average_attn_weights, is_causal  # All are the query, or said by the masks.
+        del need_weights, average_attn_weights, is_causal  # Said by the masks, or not wanted.
         packed = functional.linear(query, self.in_proj_weight, self.in_proj_bias)
-        by_head = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in packed.chunk(3, -1))
+        by_head = [part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in packed.chunk(3, -1)]
         mask = attn_mask
         if key_padding_mask is not None:
             padding = key_padding_mask[:, None, None, :]
             mask = padding if mask is None else mask + padding
-        context = attention(*by_head, mask, self.dropout if self.training else 0.0)
+        query, key, value = by_head
+        context = attention(query, key, value, mask, self.dropout if self.training else 0.0)
         return self.out_proj(context.transpose(1, 2).flatten(2)), None

@@ -210,7 +210,7 @@ def _each_alone(subject: Subject, place: Place, first: Arrays, second: Arrays) -
     """What of a side's training the bounds of mixed precision do not say: see crosscheck.bounds.mixed_precision."""
     training, table = subject.training, subject.parameters()
     steps = training.epochs * training.steps_per_epoch
-    shapes = {"loss": (steps,)}
+    shapes: dict[str, tuple[int, ...]] = {"loss": (steps,)}
     shapes["logits"] = (training.epochs, *subject.evaluation_batch("float64").targets.shape, subject.classes)
     shapes |= {f"slots/{p.name}.{slot}": (steps, *p.shape) for slot in training.optimizer.slots for p in table}
     shapes |= {f"parameters/{p.name}": (steps, *p.shape) for p in table}

@@ -81,7 +81,6 @@ EXPLAINED: dict[str, str] = {
     "flax_impl/epsilon-of-a-norm-before-rounded-products": "LayerNorm's epsilon were 1e-06 (1e-05 in the equations)",
     "flax_impl/operands-not-rounded": "no operand were rounded to bfloat16",
     "torch_impl/operands-not-rounded": "no operand were rounded to bfloat16",
-    "torch_impl/results-rounded-too": "what products give were rounded to bfloat16 too",
     "flax_impl/results-rounded-too": "what products give were rounded to bfloat16 too",
     "flax_impl/states-in-bfloat16": "the state were rounded to bfloat16 at every step",
     "flax_impl/layer-norm-epsilon-beside-the-root": "LayerNorm's epsilon stood beside the root",
