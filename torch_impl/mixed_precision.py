@@ -48,11 +48,6 @@ _WHOLE = (
 _active: ContextVar[bool] = ContextVar("active", default=False)
 
 
-def bfloat16(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The values rounded to float32 and then to bfloat16, in their own dtype."""
-    return values.to(torch.float32).to(torch.bfloat16).to(values.dtype)
-
-
 @contextmanager
 def products(spec: Spec) -> Iterator[None]:
     """Multiply matrices as that model's equations do. Both its forward and its backward pass belong inside.
@@ -75,6 +70,11 @@ def products(spec: Spec) -> Iterator[None]:
         _active.reset(token)
         mkldnn.enabled, cudnn.enabled = before[:2]
         torch.backends.mha.set_fastpath_enabled(before[2])
+
+
+def bfloat16(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The values rounded to float32 and then to bfloat16, in their own dtype."""
+    return values.to(torch.float32).to(torch.bfloat16).to(values.dtype)
 
 
 def active() -> bool:
@@ -151,7 +151,7 @@ def attention(
 
 
 class MultiheadAttention(nn.MultiheadAttention):
-    """The stock module with `attention` inside, for self-attention (of the query) with the batch first; gives no weights."""
+    """The stock module with `attention` inside, for self-attention with the batch first; gives no weights."""
 
     def forward(  # type: ignore[override]
         self,

@@ -42,6 +42,15 @@ UNLIKE = {
         "transformer.py: flax has PackedSelfAttention",
         "transformer.py: torch has step_layer",
     ],
+    "torch's layers are stock, and their products are seen as they are computed; Flax's are given them": [
+        "mixed_precision.py: flax has Products",
+        "mixed_precision.py: signature of products",
+        "mixed_precision.py: torch has MultiheadAttention",
+        "mixed_precision.py: torch has active",
+        "mixed_precision.py: torch has attention",
+        "mixed_precision.py: torch has check",
+        "recurrent.py: signature of TiedHead.__init__",
+    ],
     "a module is called by what torch calls forward": [
         "recurrent.py: flax has TiedHead.__call__",
         "recurrent.py: torch has TiedHead.forward",
