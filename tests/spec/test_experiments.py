@@ -101,9 +101,9 @@ def test_hash_is_the_same_in_every_process() -> None:
 
 CHOSEN = {
     "model.name", "model.cell", "model.readout", "model.nonlinearity", "model.activation", "model.positions",
-    "model.inputs.name", "task.name", "task.encoding", "task.readout", "task.targets", "training.loss.name",
-    "training.loss.reduction", "training.optimizer.name", "training.optimizer.decayed", "training.schedule.name",
-    "outcome.name",
+    "model.mixed_precision", "model.inputs.name", "task.name", "task.encoding", "task.readout", "task.targets",
+    "training.loss.name", "training.loss.reduction", "training.optimizer.name", "training.optimizer.decayed",
+    "training.schedule.name", "outcome.name",
 }  # fmt: skip
 """Every key at which a name is chosen out of some; `model.positions` differs from model to model."""
 
