@@ -211,7 +211,8 @@ def _each_alone(subject: Subject, place: Place, first: Arrays, second: Arrays) -
     training, table = subject.training, subject.parameters()
     steps = training.epochs * training.steps_per_epoch
     shapes: dict[str, tuple[int, ...]] = {"loss": (steps,)}
-    shapes["logits"] = (training.epochs, *subject.evaluation_batch("float64").targets.shape, subject.classes)
+    targets = subject.evaluation_batch("float64").targets
+    shapes["logits"] = (training.epochs, *logits_shape(targets, subject.classes))
     shapes |= {f"slots/{p.name}.{slot}": (steps, *p.shape) for slot in training.optimizer.slots for p in table}
     shapes |= {f"parameters/{p.name}": (steps, *p.shape) for p in table}
     shapes |= {f"carried/{name}": (steps, *shape) for name, shape in carried(subject).items()}
