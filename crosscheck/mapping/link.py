@@ -184,7 +184,7 @@ def join(link: Link, values: Values) -> np.ndarray | None:
             else:
                 parts.append(pieces[0] if pieces else np.zeros(part.shape, _dtype(link, values)))
         groups.append(parts[0] if len(parts) == 1 else np.concatenate(parts, link.axis))
-    return np.ascontiguousarray(groups[0] if len(groups) == 1 else np.concatenate(groups))
+    return np.asarray(groups[0] if len(groups) == 1 else np.concatenate(groups), order="C")
 
 
 def _dtype(link: Link, values: Values) -> np.dtype:

@@ -13,6 +13,7 @@ from flax import nnx
 from jax import Array
 
 from flax_impl.pair import keras_models
+from flax_impl.pair.trees import as_real, is_number
 from spec.errors import UsageError
 from spec.pair import Leaf
 
@@ -103,13 +104,11 @@ def _nnx(made: nnx.Module, call: Callable[..., Any] | None) -> ModelFunction:
 
     def apply(values: Mapping[str, Array], inputs: Any, train: bool, key: Array) -> tuple[Any, dict[str, Array]]:
         def one(name: str, variable: Any) -> Any:
-            if name in values:
-                return variable.replace(values[name])
-            if name in keys:
-                drawn = jax.random.fold_in(key, keys.index(name))
-                old = _value(variable)
-                return variable.replace(drawn if jnp.issubdtype(old.dtype, jax.dtypes.prng_key) else old)
-            return variable.replace(_value(variable))
+            value = values.get(name, _value(variable))
+            if name in keys and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+                value = jax.random.fold_in(key, keys.index(name))
+            # An array that stands in a module by itself is a leaf of its state too.
+            return variable.replace(value) if isinstance(variable, nnx.Variable) else value
 
         state = [(path, one(name, variable)) for name, (path, variable) in zip(names, flat, strict=True)]
         model = nnx.merge(graph, nnx.from_flat_state(state))
@@ -438,7 +437,7 @@ def _leaf(path: str, array: Array, trainable: bool, owner: str) -> Leaf:
         role = ""
     if role == "weight" and owner == "Embedding":
         role = "embedding"
-    return Leaf(path, tuple(array.shape), str(array.dtype), trainable, (), owner, role)
+    return Leaf(path, jax.eval_shape(as_real, array).shape, str(array.dtype), trainable, (), owner, role)
 
 
 def _named(path: tuple[Any, ...]) -> str:
@@ -457,7 +456,7 @@ def _class_at(tree: Any, path: tuple[Any, ...]) -> str:
 
 
 def _is_floating(value: Any) -> bool:
-    return isinstance(value, Array | np.ndarray) and bool(jnp.issubdtype(value.dtype, jnp.floating))
+    return isinstance(value, Array | np.ndarray) and is_number(value)
 
 
 def _package(made: Any) -> str:

@@ -17,10 +17,14 @@ from jax import Array
 
 from flax_impl.fast.jaxprs import Literal, Missing, find
 from flax_impl.pair.kinds import PATH
-from flax_impl.pair.trees import taken_out
+from flax_impl.pair.trees import as_entered, is_number, taken_out
 from spec.pair import Intermediate
 
 NARROW = (jnp.float32, jnp.bfloat16, jnp.float16)
+WIDE = {jnp.dtype(one): jnp.dtype(jnp.float64) for one in NARROW} | {
+    jnp.dtype(jnp.complex64): jnp.dtype(jnp.complex128)
+}
+"""What a dtype is widened to."""
 INLINED = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call")
 INLINED += ("custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
 """Equations that are a function of their own."""
@@ -29,7 +33,7 @@ COPIES += ("broadcast_in_dim", "optimization_barrier", "sharding_constraint", "n
 """Operations that hand on what they take."""
 MOVES = ("slice", "dynamic_slice", "gather", "concatenate", "pad", "select_n", "split", "rev", "dynamic_update_slice")
 """Operations whose result holds nothing but values of what they take, or a constant."""
-DTYPES = ("new_dtype", "preferred_element_type", "dtype")
+DTYPES = ("new_dtype", "preferred_element_type", "dtype", "input_dtype")
 
 OURS = Path(__file__).parents[2]
 JAX = str(Path(jax.__file__ or "").parent)
@@ -109,9 +113,7 @@ class _Run:
             value = np.asarray(value)
         if not hasattr(value, "dtype") or jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             return value
-        if self.wide and value.dtype in NARROW:
-            return jnp.asarray(value, jnp.float64)
-        return jnp.asarray(value)
+        return jnp.asarray(value, WIDE.get(value.dtype, value.dtype) if self.wide else value.dtype)
 
     def constant(self, value: Any, where: str) -> Any:
         """A literal or an array that the user's code holds; a narrow one as what it is likely to have been before."""
@@ -176,8 +178,8 @@ class _Run:
                 return values
             else:
                 for one in DTYPES:
-                    if parameters.get(one) in NARROW:
-                        parameters[one] = np.dtype(np.float64)
+                    if parameters.get(one) is not None:
+                        parameters[one] = WIDE.get(jnp.dtype(parameters[one]), parameters[one])
             if name == "scatter-add":
                 keys = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
                 return [jax.lax.scatter_add(*values, **{one: parameters[one] for one in keys})]
@@ -198,11 +200,11 @@ class _Run:
 
     def held(self, op: str, value: Any, by: tuple[int | str, ...], view: bool, scope: str, place: str) -> Held:
         """A value with a number of its own, where it is floating and not a single number; or what stands for it."""
-        if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating) or value.size < 2:
+        if not hasattr(value, "dtype") or not is_number(value) or value.size < 2:
             return Held(value, by)
         number = len(self.intermediates)
         if number in self.replaced:
-            value = jnp.asarray(self.replaced[number], value.dtype).reshape(value.shape)
+            value = as_entered(self.replaced[number], value.dtype).reshape(value.shape)
         leaves = tuple(one for one in by if isinstance(one, str))
         operands = tuple(one for one in by if isinstance(one, int))
         module = _module_of(scope) or (leaves[0].rpartition(".")[0] if leaves else "")

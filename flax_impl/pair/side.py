@@ -12,8 +12,8 @@ from jax import Array
 
 from flax_impl import compilation
 from flax_impl.pair import kinds
-from flax_impl.pair.recording import NARROW, Evaluated, evaluate, widths
-from flax_impl.pair.trees import brought_in, floating, taken_out
+from flax_impl.pair.recording import NARROW, WIDE, Evaluated, evaluate, widths
+from flax_impl.pair.trees import as_entered, brought_in, floating, taken_out
 from spec.errors import OhlolError, ParameterMismatch, Unsupported, UsageError
 from spec.framework import Precision, Settings
 from spec.pair import (
@@ -57,7 +57,7 @@ class _Traced:
 
     def entered(self, arguments: Any, wide: bool) -> list[Any]:
         return [
-            one if dtype == one.dtype else one.astype(jnp.float64 if wide and dtype in NARROW else dtype)
+            one if dtype == one.dtype else one.astype(WIDE.get(dtype, dtype) if wide else dtype)
             for one, dtype in zip(jax.tree.leaves(arguments), self.dtypes, strict=True)
         ]
 
@@ -186,13 +186,15 @@ class Side:
         arguments = (trained, floating(entered), rest, entered, self._key(seed), self._arrays(objective, precision))
         traced = self._traced(("gradients", objective.kind), run, arguments, precision, train)
         loss, (leaves, wanted) = traced(arguments, precision == "float64")
-        return LeafGradients(float(loss), _plain(leaves), _plain(wanted))
+        # JAX gives the conjugate of the direction in which the loss grows; the derivatives by both parts are asked for.
+        return LeafGradients(float(loss), _plain(jax.tree.map(jnp.conj, leaves)), _plain(wanted))
 
     def replay(self, gradients: Iterable[Values], *, precision: Precision = "float64") -> Iterator[Values]:
         trained, _ = self._divided(self._entering(precision))
         state = self._begun(trained)
         for step in gradients:
-            given = {path: self._array(path, step[path], precision) for path in self._trainable}
+            # As JAX gives them to the optimizer that a user of it has.
+            given = {path: jnp.conj(self._array(path, step[path], precision)) for path in self._trainable}
             trained, state = self._updated(given, state, trained, precision)
             del given
             yield _plain(trained)
@@ -262,6 +264,8 @@ class Side:
 
         def leaf(path: Any, one: Any) -> Any:
             name = getattr(path[1], "key", "") if len(path) > 1 else ""
+            if jnp.issubdtype(one.dtype, jnp.complexfloating):
+                return jax.ShapeDtypeStruct(one.shape, jnp.complex64)
             if jnp.issubdtype(one.dtype, jnp.floating):
                 dtype = self._dtypes.get(name, jnp.dtype(jnp.float32))
                 return jax.ShapeDtypeStruct(one.shape, dtype if dtype in NARROW else jnp.float32)
@@ -271,10 +275,11 @@ class Side:
         return jax.tree_util.tree_map_with_path(leaf, arguments)
 
     def _array(self, path: str, value: Any, precision: Precision) -> Array:
-        dtype = jnp.float64 if precision == "float64" else self._dtypes[path]
+        dtype = self._dtypes[path]
+        if precision == "float64":
+            dtype = WIDE.get(dtype, dtype)
         with jax.enable_x64(True):
-            # A copy: XLA may be given it to write to.
-            return jnp.array(np.ascontiguousarray(value), dtype)
+            return as_entered(value, dtype)
 
     def _entering(self, precision: Precision) -> dict[str, Array]:
         return {path: self._array(path, value, precision) for path, value in self._kept.items()}
@@ -290,7 +295,7 @@ class Side:
     def _arrays(self, objective: Objective, precision: Precision) -> dict[str, Array]:
         with jax.enable_x64(True):
             dtype = jnp.float64 if precision == "float64" else jnp.float32
-            return {name: jnp.asarray(np.ascontiguousarray(one), dtype) for name, one in objective.arrays.items()}
+            return {name: jnp.asarray(np.asarray(one, order="C"), dtype) for name, one in objective.arrays.items()}
 
     def _key(self, seed: int) -> np.ndarray:
         with jax.enable_x64(False):

@@ -33,8 +33,25 @@ def arrays(value: Any, name: str = "") -> Iterator[tuple[str, Array]]:
 
 
 def floating(value: Any) -> dict[str, Array]:
-    """The arrays of floating numbers among them."""
-    return {name: array for name, array in arrays(value) if jnp.issubdtype(array.dtype, jnp.floating)}
+    """The arrays of floating numbers among them, complex ones as `as_real` has them."""
+    return {name: as_real(array) for name, array in arrays(value) if is_number(array)}
+
+
+def is_number(array: Any) -> bool:
+    """Whether it has floating numbers, real or complex ones."""
+    return bool(jnp.issubdtype(array.dtype, jnp.inexact))
+
+
+def as_real(array: Array) -> Array:
+    """Complex numbers as a last axis of two, real and imaginary part; real ones as they are."""
+    return jnp.stack([array.real, array.imag], -1) if jnp.issubdtype(array.dtype, jnp.complexfloating) else array
+
+
+def as_entered(array: np.ndarray, dtype: jnp.dtype) -> Array:
+    """The other way: numbers as `taken_out` gives them, as an array of that dtype. A copy: XLA may be given it."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        array = array[..., 0] + 1j * array[..., 1]
+    return jnp.array(np.asarray(array, order="C"), dtype)
 
 
 def brought_in(value: Any, dtype: jnp.dtype) -> Any:
@@ -59,7 +76,10 @@ def mapped(one: Callable[[np.ndarray], Any], value: Any) -> Any:
 
 
 def taken_out(array: Array) -> np.ndarray:
-    """A copy as NumPy: floating numbers in float32 or float64, whichever holds them exactly."""
+    """A copy as NumPy: floating numbers in float32 or float64, whichever holds them exactly; see `as_real`."""
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        held = np.asarray(jax.device_get(array))
+        return np.stack([held.real, held.imag], -1)
     if jnp.issubdtype(array.dtype, jnp.floating) and array.dtype not in (jnp.float32, jnp.float64):
         array = array.astype(jnp.float32)
     return np.array(jax.device_get(array))

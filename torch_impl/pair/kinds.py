@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from spec.pair import Leaf, Packed, RecurrentLayer
 from torch_impl.pair import keras_models
 from torch_impl.pair.keras_models import KerasModule
+from torch_impl.pair.trees import as_real, is_number
 
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 GATES = {"lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n"), "rnn": ("h",)}
@@ -39,7 +40,7 @@ def takes(function: Callable[..., Any], name: str) -> bool:
 def arrays_of(module: nn.Module) -> dict[str, Tensor]:
     """Parameters, then buffers of floating numbers; one that stands in several places once, under its first name."""
     found = dict(module.named_parameters())
-    return found | {name: buffer for name, buffer in module.named_buffers() if buffer.is_floating_point()}
+    return found | {name: buffer for name, buffer in module.named_buffers() if is_number(buffer)}
 
 
 def paths_of(module: nn.Module) -> dict[int, str]:
@@ -63,7 +64,15 @@ def leaves_of(module: nn.Module) -> tuple[Leaf, ...]:
         trainable = isinstance(array, nn.Parameter) and array.requires_grad
         dtype = str(array.dtype).removeprefix("torch.")
         leaves.append(
-            Leaf(name, tuple(array.shape), dtype, trainable, others, type(owner).__name__, _role(owner, name, array))
+            Leaf(
+                name,
+                tuple(as_real(array).shape),
+                dtype,
+                trainable,
+                others,
+                type(owner).__name__,
+                _role(owner, name, array),
+            )
         )
     return tuple(leaves)
 

@@ -19,9 +19,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from spec.errors import OhlolError, Unsupported
 from spec.pair import Intermediate
-from torch_impl.arrays import to_tensor
 from torch_impl.pair.kinds import paths_of
-from torch_impl.pair.trees import taken_out
+from torch_impl.pair.trees import as_entered, is_number, taken_out
 
 try:
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -29,6 +28,8 @@ except ImportError:  # pragma: no cover
     TorchDispatchMode = object  # pyright: ignore[reportAssignmentType]
 
 NARROW = (torch.float32, torch.bfloat16, torch.float16)
+WIDE = dict.fromkeys(NARROW, torch.float64) | {torch.complex64: torch.complex128}
+"""What a dtype is widened to."""
 COPIES = ("clone", "_to_copy", "detach", "alias", "_unsafe_view", "lift_fresh", "contiguous")
 """Operations that hand on what they take, as views do, in memory of its own."""
 MOVES = ("cat", "stack", "unsafe_split", "unsafe_chunk", "index_select", "index", "embedding", "gather", "flip", "roll")
@@ -116,6 +117,8 @@ class _Memory:
 
 
 def _place(array: Tensor) -> tuple[tuple[int, tuple[int, ...], tuple[int, ...]], tuple[int, int]]:
+    if array.is_complex():  # whose parts may be read one by one, as numbers of half its size
+        array = torch.view_as_real(array.conj() if array.is_conj() else array)
     offset = int(array.storage_offset())
     last = offset + sum((size - 1) * int(stride) for size, stride in zip(array.shape, array.stride(), strict=True))
     return (offset, tuple(array.shape), array.stride()), (offset, last)
@@ -200,7 +203,7 @@ class Recorder(TorchDispatchMode):  # pyright: ignore[reportGeneralTypeIssues]
         largest = max((one.numel() for one in taken.values()), default=0)
 
         def one(array: Tensor) -> Tensor:
-            if not array.is_floating_point() or name in UNWRITTEN:
+            if not is_number(array) or name in UNWRITTEN:
                 return array
             same = handed_on and array.numel() >= largest
             of_leaves = view and bool(read) and all(isinstance(by, str) for by in read) and name != "embedding"
@@ -210,7 +213,7 @@ class Recorder(TorchDispatchMode):  # pyright: ignore[reportGeneralTypeIssues]
                 return array
             number = len(self.intermediates)
             if number in self.replaced:
-                given = to_tensor(self.replaced[number], array.dtype).reshape(array.shape)
+                given = as_entered(self.replaced[number], array.dtype).reshape(array.shape)
                 array = array.copy_(given) if id(array) in taken else given
             leaves = tuple(by for by in read if isinstance(by, str))
             operands = tuple(by for by in read if isinstance(by, int))
@@ -224,13 +227,13 @@ class Recorder(TorchDispatchMode):  # pyright: ignore[reportGeneralTypeIssues]
 
     def _widen(self, value: Any) -> Any:
         if isinstance(value, torch.dtype):
-            return torch.float64 if value in NARROW else value
+            return WIDE.get(value, value)
         if isinstance(value, list | tuple):
             return type(value)(self._widen(item) for item in value)
-        if isinstance(value, Tensor) and value.dtype in NARROW:
+        if isinstance(value, Tensor) and value.dtype in WIDE:
             if value.numel() > 1:
                 self.pinned[source()] = None
-            return value.double()
+            return value.to(WIDE[value.dtype])
         return value
 
 

@@ -29,7 +29,7 @@ from torch_impl.pair import keras_models, kinds
 from torch_impl.pair.copies import copied
 from torch_impl.pair.keras_models import KerasModule
 from torch_impl.pair.recording import Recorder, Widths, plain_layers, widened
-from torch_impl.pair.trees import brought_in, floating, taken_out
+from torch_impl.pair.trees import as_entered, brought_in, floating, taken_out
 
 DEFAULTS = PairOptions()
 
@@ -154,7 +154,7 @@ class Side:
             if loss.requires_grad:
                 found = torch.autograd.grad(loss, wanted, allow_unused=True)
         gradients = [
-            np.zeros(tuple(array.shape)) if gradient is None else taken_out(gradient)
+            taken_out(torch.zeros_like(array) if gradient is None else gradient)
             for array, gradient in zip(wanted, found, strict=True)
         ]
         return LeafGradients(
@@ -169,7 +169,7 @@ class Side:
         parameters = {path: array for path, array in kinds.arrays_of(module).items() if array.requires_grad}
         for step in gradients:
             for path, array in parameters.items():
-                array.grad = to_tensor(np.asarray(step[path]), array.dtype)
+                array.grad = as_entered(np.asarray(step[path]), array.dtype)
             for one in optimizers:
                 one.step()
             module.zero_grad()
@@ -211,6 +211,9 @@ class Side:
             raise OhlolError(f"{self.kind} cannot be copied: {exception(error)}") from error
         if precision == "float64":
             module = module.double()
+            for array in kinds.arrays_of(module).values():
+                if array.is_complex():  # which `double` leaves as they are
+                    array.data = array.data.to(torch.complex128)
         for array in module.parameters():
             array.data = array.data.contiguous()  # fused optimizers read memory as if there were no strides
         _set(module, self._kept)
@@ -292,4 +295,4 @@ def _set(module: nn.Module, values: Mapping[str, np.ndarray]) -> None:
     arrays = kinds.arrays_of(module)
     with torch.no_grad():
         for path, value in values.items():
-            arrays[path].copy_(to_tensor(value, arrays[path].dtype))
+            arrays[path].copy_(as_entered(value, arrays[path].dtype))

@@ -32,8 +32,25 @@ def arrays(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def floating(value: Any) -> dict[str, Tensor]:
-    """The arrays of floating numbers among them."""
-    return {name: array for name, array in arrays(value) if array.is_floating_point()}
+    """The arrays of floating numbers among them, complex ones as `as_real` has them."""
+    return {name: as_real(array) for name, array in arrays(value) if is_number(array)}
+
+
+def is_number(array: Tensor) -> bool:
+    """Whether it has floating numbers, real or complex ones."""
+    return array.is_floating_point() or array.is_complex()
+
+
+def as_real(array: Tensor) -> Tensor:
+    """Complex numbers as a last axis of two, real and imaginary part; real ones as they are."""
+    return torch.view_as_real(array.resolve_conj()) if array.is_complex() else array
+
+
+def as_entered(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """The other way: numbers as `taken_out` gives them, as an array of that dtype."""
+    if not dtype.is_complex:
+        return to_tensor(array, dtype)
+    return torch.view_as_complex(to_tensor(np.asarray(array, order="C"), dtype.to_real()))
 
 
 def brought_in(value: Any, dtype: torch.dtype) -> Any:
@@ -58,8 +75,8 @@ def mapped(one: Callable[[np.ndarray], Any], value: Any) -> Any:
 
 
 def taken_out(array: Tensor) -> np.ndarray:
-    """A copy as NumPy: floating numbers in float32 or float64, whichever holds them exactly."""
-    array = array.detach()
+    """A copy as NumPy: floating numbers in float32 or float64, whichever holds them exactly; see `as_real`."""
+    array = as_real(array.detach())
     if array.is_floating_point() and array.dtype not in (torch.float32, torch.float64):
         array = array.float()
     return array.cpu().numpy().copy()
