@@ -79,7 +79,7 @@ def taken_out(array: Array) -> np.ndarray:
     """A copy as NumPy: floating numbers in float32 or float64, whichever holds them exactly; see `as_real`."""
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         held = np.asarray(jax.device_get(array))
-        return np.stack([held.real, held.imag], -1)
+        return np.stack([np.real(held), np.imag(held)], -1)
     if jnp.issubdtype(array.dtype, jnp.floating) and array.dtype not in (jnp.float32, jnp.float64):
         array = array.astype(jnp.float32)
     return np.array(jax.device_get(array))
