@@ -13,7 +13,7 @@ from flax import nnx
 from jax import Array
 
 from flax_impl.pair import keras_models
-from flax_impl.pair.trees import as_real, is_number
+from flax_impl.pair.trees import as_real
 from spec.errors import UsageError
 from spec.pair import Leaf
 
@@ -456,7 +456,7 @@ def _class_at(tree: Any, path: tuple[Any, ...]) -> str:
 
 
 def _is_floating(value: Any) -> bool:
-    return isinstance(value, Array | np.ndarray) and is_number(value)
+    return isinstance(value, Array | np.ndarray) and bool(jnp.issubdtype(value.dtype, jnp.inexact))
 
 
 def _package(made: Any) -> str:

@@ -37,7 +37,7 @@ def floating(value: Any) -> dict[str, Array]:
     return {name: as_real(array) for name, array in arrays(value) if is_number(array)}
 
 
-def is_number(array: Any) -> bool:
+def is_number(array: Array) -> bool:
     """Whether it has floating numbers, real or complex ones."""
     return bool(jnp.issubdtype(array.dtype, jnp.inexact))
 
