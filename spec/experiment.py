@@ -30,6 +30,7 @@ from spec.models import AnyModel, Embedding
 from spec.subject import ExperimentSubject
 from spec.tasks import AnyTask
 from spec.training import (
+    SGD,
     AnyOutcome,
     CrossEntropy,
     ExactMatch,
@@ -93,6 +94,7 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
         if size != task.input_size:
             key = "num_embeddings" if isinstance(model.inputs, Embedding) else "size"
             raise ValueError(f"model.inputs.{key}: expected {task.input_size}, as the task has, got {size}")
+        self._check_targets()
         if model.classes != task.classes:
             raise ValueError(f"model.classes: expected {task.classes}, as the task has, got {model.classes}")
         if model.max_length is not None and model.max_length < task.length:
@@ -137,10 +139,9 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
         self._check_parts()
         self._check_sizes()
 
-    def _check_loss(self) -> None:
-        """Raise ValueError for a loss of other targets than the task's, and for weights and an ignored class that are
-        not of the model's classes."""
-        loss, classes, task = self.training.loss, self.model.classes, type(self.task).__name__
+    def _check_targets(self) -> None:
+        """Raise ValueError for a loss of other targets than the task's."""
+        loss, task = self.training.loss, type(self.task).__name__
         if loss.numeric != self.task.numeric:
             expected, targets = ("MeanSquaredError", "numbers") if self.task.numeric else ("CrossEntropy", "classes")
             other = "classes" if self.task.numeric else "numbers"
@@ -149,6 +150,10 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
                 f"training.loss.name: expected {expected} for {task}, whose targets are {targets}{asks}, "
                 f"got {type(loss).__name__}"
             )
+
+    def _check_loss(self) -> None:
+        """Raise ValueError for weights and an ignored class that are not of the model's classes."""
+        loss, classes = self.training.loss, self.model.classes
         if not isinstance(loss, CrossEntropy):
             return
         if loss.class_weights is not None and len(loss.class_weights) != classes:
@@ -210,6 +215,14 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
         values = msgspec.to_builtins(self)
         values["task"].pop("path", None)
         return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()[:12]
+
+    @property
+    def steps_bounded(self) -> bool:
+        """Whether a step has a length that no gradient exceeds. Squares have gradients as large as outputs are off, so
+        that without a limit SGD may go further astray with every step, up to infinity, whoever computes it."""
+        return not (
+            self.training.loss.numeric and isinstance(self.training.optimizer, SGD) and self.training.clipping is None
+        )
 
     @property
     def multiplications_per_step(self) -> int:

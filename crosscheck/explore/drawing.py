@@ -81,7 +81,11 @@ def build(name: str, choose: Choose) -> Experiment:
     for _ in range(ROUNDS):
         key = refused(raw)
         if key is None:
-            return experiments.convert(raw, name)
+            made = experiments.convert(raw, name)
+            if not made.steps_bounded:
+                # Where a training is lost in infinities, two sides cannot be told apart.
+                raise Impossible("training.clipping")
+            return made
         raw = drawing.mended(raw, key)
     raise Impossible(key)
 

@@ -167,7 +167,8 @@ def _class(path: str, line: str, cell: str) -> int:
     except ValueError:
         value = -1
     if not 0 <= value < LARGEST_SIZE:
-        raise _wrong(path, f"{line}, column {LAST_COLUMN!r}", "a class (0, 1, ...) or nothing", repr(cell))
+        expected = "a class (0, 1, ...) or nothing (numbers: targets = 'numbers')"
+        raise _wrong(path, f"{line}, column {LAST_COLUMN!r}", expected, repr(cell))
     return value
 
 

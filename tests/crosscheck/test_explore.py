@@ -34,7 +34,7 @@ from spec.models.base import Size
 from spec.models.recurrent import Recurrent
 from spec.models.rnn import RNNCell
 from spec.options import OPTIONS
-from spec.training import SGD, Adam, AdamW, WarmUp
+from spec.training import SGD, Adam, AdamW, MeanSquaredError, WarmUp
 from spec.typical import typical
 from tests.crosscheck.conftest import FAKE
 from tests.crosscheck.conftest import Edit as Edited
@@ -221,6 +221,17 @@ def test_the_simplest_choices_are_the_simplest_experiment():
         "RNNCell.classes",
         "Features.size",
     }
+
+
+def test_squares_are_drawn_where_a_step_has_a_limit():
+    drawn = [draw(3, number).experiment for number in range(60)]
+    squares = [one for one in drawn if isinstance(one.training.loss, MeanSquaredError)]
+    assert {type(one.task).__name__ for one in squares} >= {"Noise", "Oscillation"}
+    assert all(one.task.numeric for one in squares)
+    assert {one.training.loss.reduction for one in squares} == {"mean", "sum"}
+    astray = experiments.override(squares[0], training__optimizer={"name": "SGD", "learning_rate": 0.1})
+    assert not experiments.override(astray, training__clipping=None).steps_bounded
+    assert all(one.steps_bounded for one in drawn)
 
 
 def test_coverage_counts_values_pairs_and_coincidences():

@@ -198,6 +198,11 @@ def test_a_loss_takes_its_own_kind_of_targets(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"got MeanSquaredError") as raised:
         parse(experiment('name = "Table", batch_size = 2', classes=3), "mine")
     assert "(task.targets = 'numbers' asks for numbers)" in str(raised.value)
+    (tmp_path / "data.csv").write_text("sequence,a,target\nx,1,0.5\ny,2,1\n")
+    with pytest.raises(
+        SpecError, match=r"a class \(0, 1, \.\.\.\) or nothing \(numbers: targets = 'numbers'\) in .* '0\.5'"
+    ):
+        parse(experiment(f'name = "Table", path = "{tmp_path}/data.csv", batch_size = 2'), "mine")
     with pytest.raises(SpecError, match=r"model\.classes: expected 2, as the task has, got 1"):
         of_table(tmp_path, TABLE, classes=1)
     with pytest.raises(

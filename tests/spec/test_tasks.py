@@ -338,7 +338,7 @@ def test_shipped_tasks_give_what_their_models_take(name: str) -> None:
     for batch in (experiment.batch(0, 0, "float32"), experiment.evaluation_batch("float32")):
         check(experiment.model, batch)
         assert batch.inputs.shape[1] == experiment.task.length
-        assert batch.targets.dtype == np.int64
+        assert batch.targets.dtype == (np.float32 if experiment.task.numeric else np.int64)
         asked = batch.targets[batch.targets != IGNORED]
         assert 0 <= asked.min() <= asked.max() < experiment.model.classes
         assert (batch.lengths is not None) == experiment.task.ragged == (asked.size < batch.targets.size)
