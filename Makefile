@@ -34,7 +34,7 @@ comma := ,
 INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck faults test test-pairs test-page test-weights test-maps test-lesson test-large-pair test-clean-pairs test-explain \
+.PHONY: crosscheck faults test test-pairs test-page test-weights test-maps test-lesson test-devices test-large-pair test-clean-pairs test-explain \
   test-signals test-reverse test-kills tables-optimizers tables-layers tables-defaults tables-pages docs docs-links docs-catalogues test-site test-notebooks lesson-outputs lint types check format clean
 
 crosscheck: $(VENV)/installed
@@ -59,6 +59,10 @@ test-page: $(VENV)/installed
 # Weights of other people's libraries, which write and read what `make test` does not install.
 test-weights: $(VENV)-weights/installed
 	$(VENV)-weights/bin/python -m pytest -n auto --dist worksteal -m 'weights or not weights' tests/weights
+
+# Trainings on several devices, with processes that are killed and that find each other on the loopback interface.
+test-devices: $(VENV)/installed
+	$(RUN) -m pytest -m 'devices or not devices' tests/implementations/test_devices.py
 
 # The lesson's chapters, run again: what they print, and what crosscheck says of each pair and of each exercise.
 test-lesson: $(VENV)/installed

@@ -15,6 +15,7 @@ from flax_impl import compilation
 from flax_impl import optimizer as optimizers
 from flax_impl.arrays import to_array
 from flax_impl.build import build, check_gradients, load
+from flax_impl.devices import divided
 from flax_impl.dropout import set_mode
 from flax_impl.loss import compute_loss
 from flax_impl.model import ArrayBatch, Model, predict, run, valid_steps
@@ -73,15 +74,17 @@ def train(
     record: bool = False,
     masks: MaskSource = "own",
     part: int | None = None,
+    devices: int = 0,
 ) -> Trajectory:
-    """See spec.framework.Side: train."""
+    """See spec.framework.Side: train. devices: among how many batches are shared out; 0 for not at all."""
     training = experiment.training
     with computing(settings):
         _, layout = build(experiment.model)
         carry = first_carry(experiment, state, settings)
         steps = range(state.step, state.step + epochs * (part or training.steps_per_epoch))
         masks = masks if experiment.model.has_dropout else "own"
-        train_epochs = compile_epochs(experiment, settings, record or compilation.records(experiment, epochs), masks)
+        records = record or compilation.records(experiment, epochs)
+        train_epochs = compile_epochs(experiment, settings, records, masks, devices)
         evaluation_batch = to_arrays(experiment.evaluation_batch(settings.precision))
         inputs = stack_inputs(experiment, steps, seed, settings, masks, part)
         carry, (outputs, logits) = train_epochs(carry, inputs, evaluation_batch, jax.random.key(seed))
@@ -131,14 +134,17 @@ def first_carry(experiment: Experiment, state: State, settings: Settings) -> Car
 
 
 @cache
-def compile_epochs(experiment: Experiment, settings: Settings, record: bool, masks: MaskSource) -> Callable:
+def compile_epochs(
+    experiment: Experiment, settings: Settings, record: bool, masks: MaskSource, devices: int = 0
+) -> Callable:
     """The jitted function that trains; compiled once for each number of epochs.
 
     Takes the carry, the inputs of every step, the evaluation batch and a key for dropout. Returns the carry, the
     outputs of every step and the evaluation logits of every epoch. Where batches have several widths, which no array
     holds, it is a loop over compiled steps, once for each width, and a compiled evaluation.
     """
-    step = make_step(experiment, record, masks)
+    divide = partial(divided, devices=devices, settings=settings) if devices else None
+    step = make_step(experiment, record, masks, divide)
     graph, _ = build(experiment.model)
     if len(experiment.task.widths) > 1:
         return _loop(step, graph, compilation.options(settings, compilation.is_small(experiment)))
@@ -181,9 +187,12 @@ def _loop(
 
 
 def make_step(
-    experiment: Experiment, record: bool, masks: MaskSource
+    experiment: Experiment, record: bool, masks: MaskSource, divide: Callable[..., Callable] | None = None
 ) -> Callable[[Carry, Inputs, Array], tuple[Carry, Outputs]]:
-    """One step of training as a pure function. Raises Unsupported where the gradients are not to be had."""
+    """One step of training as a pure function. Raises Unsupported where the gradients are not to be had.
+
+    divide: has a gradient computed on several devices, see flax_impl.devices.divided.
+    """
     training = experiment.training
     check_gradients(experiment.model)
     graph, layout = build(experiment.model)
@@ -210,20 +219,27 @@ def make_step(
             ended = {initial: recorded[returned] for initial, returned in carries}
             return compute_loss(training.loss, logits, batch.targets, whole), ended
 
-        def part(total: tuple[Array, nnx.State], given: tuple[Array, ArrayBatch, Any]) -> tuple[Any, None]:
-            number, batch, cut_masks = given
-            own = jax.random.fold_in(dropout, number) if cut_masks is None else cut_masks
-            (share, _), found = jax.value_and_grad(loss_of, has_aux=True)(parameters, batch, own, inputs.batch.targets)
-            return jax.tree.map(jnp.add, total, (share, found)), None
+        def differentiate(
+            parameters: nnx.State, batch: ArrayBatch, dropout: Any, whole: Array | None = None
+        ) -> tuple[tuple[Array, dict[str, Array]], nnx.State]:
+            if training.accumulate == 1:
+                return jax.value_and_grad(loss_of, has_aux=True)(parameters, batch, dropout, whole)
+            whole = batch.targets if whole is None else whole
 
-        if training.accumulate == 1:
-            (loss, carried), gradients = jax.value_and_grad(loss_of, has_aux=True)(parameters, inputs.batch, dropout)
-        else:
-            cut, carried = cut_rows(training, inputs.batch), {}
+            def part(total: tuple[Array, nnx.State], given: tuple[Array, ArrayBatch, Any]) -> tuple[Any, None]:
+                number, cut, cut_masks = given
+                own = jax.random.fold_in(dropout, number) if cut_masks is None else cut_masks
+                (share, _), found = jax.value_and_grad(loss_of, has_aux=True)(parameters, cut, own, whole)
+                return jax.tree.map(jnp.add, total, (share, found)), None
+
             cut_masks = None if isinstance(dropout, jax.Array) else jax.tree.map(partial(in_parts, training), dropout)
             nothing = (jnp.zeros((), dtype_of(parameters)), jax.tree.map(jnp.zeros_like, parameters))
             numbers = jnp.arange(training.accumulate)
-            (loss, gradients), _ = jax.lax.scan(part, nothing, (numbers, cut, cut_masks))
+            (loss, gradients), _ = jax.lax.scan(part, nothing, (numbers, cut_rows(training, batch), cut_masks))
+            return (loss, {}), gradients
+
+        compute = differentiate if divide is None else divide(differentiate, experiment)
+        (loss, carried), gradients = compute(parameters, inputs.batch, dropout)
         trained = carry._replace(parameters=parameters, carried=carried)
         carry = descend(training, layout, trained, gradients, inputs.constants)
         return carry, Outputs(loss, _recorded(carry) if record else None)

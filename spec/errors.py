@@ -66,6 +66,12 @@ class DeviceMissing(OhlolError):
     exit_code = COULD_NOT_RUN
 
 
+class DeviceLost(OhlolError):
+    """A device that a training went on without: its process has ended, or it computes something else."""
+
+    exit_code = COULD_NOT_RUN
+
+
 class FrameworkMissing(OhlolError):
     """An implementation whose framework is not installed."""
 

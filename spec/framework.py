@@ -33,6 +33,9 @@ class Settings(msgspec.Struct, frozen=True):
     compiled: whether to spend seconds on compiling so that trainings run faster: for an implementation that compiles
     nothing otherwise, or with less effort. It moves results by rounding alone.
     choices: (name, value) of what this implementation alone has a choice of, see spec.choices.
+    devices: how many devices of that kind `train_on_devices` computes on; all else is computed on the first.
+    fixed_order: whether `train_on_devices` takes each batch in spec.devices.SHARDS shares and adds their gradients in
+    that order, so that weights are the same bits on every number of devices that divides them. On a CPU.
     """
 
     precision: Precision = "float32"
@@ -41,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True):
     deterministic: bool = False
     compiled: bool = False
     choices: tuple[tuple[str, str], ...] = ()
+    devices: int = 1
+    fixed_order: bool = False
 
 
 class Gradients(NamedTuple):
@@ -134,7 +139,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
     All functions are pure: same arguments, same result, nothing remembered. All raise `DeviceMissing` for a device
     that is not there, `ParameterMismatch` for parameters that do not fit, and `Unsupported` for what they leave out.
-    Arguments that may be left out are handed over by name. The last seven functions may be missing, and None then;
+    Arguments that may be left out are handed over by name. The last eight functions may be missing, and None then;
     crosscheck reports "not checked" where nothing else will do: see `need`.
 
     initialize(seed): parameters drawn from the spec's laws with the framework's own generator.
@@ -173,6 +178,10 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     the same batches and the spec's masks. What `train` gives from each of them, but for rounding; together, where that
     is faster. It shows what a change of the start comes to, so each must not depend on the others.
 
+    train_on_devices: takes and gives what `train` does, but for rounding, and computes on the settings' `devices`, see
+    spec.devices. Raises UsageError where batches are not to be shared out among so many, and DeviceLost where one is no
+    more there. An implementation's own masks are others than those of `train`, with the same law.
+
     train_ensemble(seeds, chunk=None) -> `Ensemble`: one member for each seed trained through the whole recipe (at least
     1 epoch and 1 seed), many at once. A member is the run that starts from `initialize` with its seed and trains with
     it, but for rounding; it does not depend on the others. chunk: members trained at once, which bounds the memory;
@@ -198,6 +207,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     generate: Callable[..., Generation] | None = None
     replay: Callable[[Parameters, list[Parameters]], Replay] | None = None
     train_starts: Callable[[Sequence[Parameters], int], list[Trajectory]] | None = None
+    train_on_devices: Callable[..., Trajectory] | None = None
     train_ensemble: Callable[..., Ensemble] | None = None
     generators: Callable[[bool], dict[str, np.ndarray]] | None = None
     compiles: bool = False

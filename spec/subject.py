@@ -127,6 +127,11 @@ class ExperimentSubject:
         initial = tasks.evaluation_initial(self.task, self.model, len(batch.inputs), precision)
         return batch._replace(initial=initial)
 
+    @property
+    def batch_size(self) -> int:
+        """Sequences of a training batch."""
+        return self.task.batch_size
+
     def with_training(self, training: Training) -> Self:
         return msgspec.structs.replace(self, training=training)  # type: ignore[type-var]
 

@@ -19,6 +19,7 @@ from torch_impl.generation import generate
 from torch_impl.loss import compute_loss
 from torch_impl.model import Model, valid_steps, zero_padding
 from torch_impl.parameters import export, export_gradients, initialize
+from torch_impl.processes import train_on_devices
 from torch_impl.settings import computing, device_of
 from torch_impl.training import evaluate, replay, to_tensors, train
 from torch_impl.transformer import STAGES
@@ -36,6 +37,7 @@ __all__ = [
     "round_trip",
     "train",
     "train_ensemble",
+    "train_on_devices",
     "train_starts",
 ]
 
@@ -45,7 +47,12 @@ def describe(settings: Settings) -> dict[str, str]:
     device = device_of(settings)
     compilation.check(settings)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"python": platform.python_version(), "torch": torch.__version__, "device": f"{device.type} ({name})"}
+    several = f"{settings.devices} x " if settings.devices > 1 else ""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": f"{several}{device.type} ({name})",
+    }
 
 
 def open(experiment: Experiment, settings: Settings) -> Side:

@@ -10,9 +10,15 @@
 The flags and exit codes are the same for every implementation: see spec.command, or --help.
 """
 
+import os
 import sys
 
 from spec.command import main
 
 if __name__ == "__main__":
+    if "MASTER_ADDR" in os.environ and os.environ.get("RANK", "0") != "0":
+        # Of several that torchrun has started, the first is the command, and the others take part in what it trains.
+        from torch_impl.processes import serve
+
+        sys.exit(serve())
     sys.exit(main("torch_impl"))

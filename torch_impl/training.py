@@ -20,6 +20,7 @@ from torch_impl import optimizer as optimizers
 from torch_impl.arrays import to_tensor
 from torch_impl.build import build, check_gradients
 from torch_impl.compilation import compile_model
+from torch_impl.devices import ALONE, Ordered, Place, Replica, seed_on
 from torch_impl.dropout import mode
 from torch_impl.loss import compute_loss
 from torch_impl.model import Model, TensorBatch
@@ -36,14 +37,18 @@ def train(
     record: bool = False,
     masks: MaskSource = "own",
     part: int | None = None,
+    place: Place = ALONE,
+    ordered: bool = False,
 ) -> Trajectory:
-    """See spec.framework.Side: train."""
+    """See spec.framework.Side: train. place: where it is one of several devices that train together; what comes back
+    on the first is the whole training. ordered: whether shares are added up in one order."""
     training, task = experiment.training, experiment.task
     check_gradients(experiment.model)
     _check_sparse(experiment)
     with computing(settings, experiment):
         model = build(experiment.model, state.parameters, settings)
         compile_model(model, settings)
+        replica = Ordered(model, place) if ordered else Replica(model, place)
         optimizer = optimizers.make(training, dict(model.named_parameters()))
         optimizers.load_slots(optimizer, model, state.slots, state.step)
         evaluation_batch = to_tensors(experiment.evaluation_batch(settings.precision), settings)
@@ -66,9 +71,10 @@ def train(
                 if carried:
                     batch = going_on(batch, carried, to_tensor(rows[len(losses)], device=batch.inputs.device))
                 optimizer.zero_grad()
-                loss = backward(training, model, batch, dropout_of(experiment, arrays, seed, step, masks))
+                loss = backward(training, replica, batch, dropout_of(experiment, arrays, seed, step, masks))
                 # Numbers from here on: no step's gradient reaches into the one before.
-                carried = {name: ended.detach() for name, ended in (model.ended or {}).items()}
+                ended = {name: state.detach() for name, state in (model.ended or {}).items()}
+                carried = {name: replica.joined(state, len(batch.inputs)) for name, state in ended.items()}
                 descend(training, model, optimizer, step)
                 step += 1
                 losses.append(loss.item())
@@ -77,12 +83,13 @@ def train(
                     state_views = state_views or _views(model, optimizer, training.optimizer.slots)
                     trace.append(torch.cat([optimizers.dense(view).reshape(-1) for view in state_views.values()]))
                     ends.append(_to_numpy(carried))
-            logits.append(evaluate(model, evaluation_batch))
+            if place.number == 0:
+                logits.append(evaluate(model, evaluation_batch))
         slots = optimizers.slots(optimizer, model, training.optimizer.slots)
         recorded = _split(trace, state_views)
         return Trajectory(
             state=State(export(model), slots, step, _to_numpy(carried)),
-            losses=np.array(losses, settings.precision),
+            losses=np.array(replica.totals(losses), settings.precision),
             logits=np.array(logits),
             parameters={name: recorded[name] for name, _ in model.named_parameters() if record},
             slots={name: recorded[name] for name in slots if record},
@@ -91,35 +98,36 @@ def train(
 
 
 def backward(
-    training: Training, model: Model, batch: TensorBatch, dropout: dict[str, np.ndarray] | int
+    training: Training, replica: Replica, batch: TensorBatch, dropout: dict[str, np.ndarray] | int
 ) -> Float[Tensor, ""]:
-    """The batch's loss, whose gradient is added to those that the model holds, part by part."""
-    size = len(batch.inputs) // training.accumulate
+    """The loss of the replica's share of the batch, whose gradient is added to those that its model holds, part by
+    part. With the last part come those of the other replicas."""
+    model = replica.model
+    replica.rescale(batch)
     total = batch.inputs.new_zeros((), dtype=next(model.parameters()).dtype)
-    for number in range(training.accumulate):
-        part = slice(number * size, (number + 1) * size)
-        with mode(model, dropout_in(training, dropout, number, part)):
-            share = rows(batch, part) if training.accumulate > 1 else batch
-            loss = compute_loss(training.loss, model(share), share.targets, whole_of(training, batch))
-            loss.backward()
+    for number, (place, part) in enumerate(replica.parts(training, len(batch.inputs))):
+        masks = dropout_in(training, dropout, number % training.accumulate, part, place)
+        with mode(model, masks), replica.adding(number == training.accumulate - 1):
+            share = batch if place.devices * training.accumulate == 1 else rows(batch, part)
+            loss = compute_loss(training.loss, replica(share), share.targets, whole_of(training, batch, place))
+            replica.backward(loss)
         total += loss.detach()
-    return total
+    return replica.finish(total)
 
 
-def whole_of(training: Training, batch: TensorBatch) -> Tensor | None:
+def whole_of(training: Training, batch: TensorBatch, place: Place = ALONE) -> Tensor | None:
     """The targets by which each part's losses are divided; None where there is one part."""
-    return batch.targets if training.accumulate > 1 else None
+    return batch.targets if place.devices * training.accumulate > 1 else None
 
 
 def dropout_in(
-    training: Training, dropout: dict[str, np.ndarray] | int, number: int, part: slice
+    training: Training, dropout: dict[str, np.ndarray] | int, number: int, part: slice, place: Place = ALONE
 ) -> dict[str, np.ndarray] | int:
     """The masks of a part: its rows of the whole batch's, or a seed of its own for torch's."""
-    if training.accumulate == 1:
-        return dropout
     if isinstance(dropout, int):
-        return seed_for(dropout, "part", number)
-    return {site: mask[part] for site, mask in dropout.items()}
+        own = seed_on(dropout, place)
+        return own if training.accumulate == 1 else seed_for(own, "part", number)
+    return dropout if place.devices * training.accumulate == 1 else {s: mask[part] for s, mask in dropout.items()}
 
 
 def descend(training: Training, model: Model, optimizer: torch.optim.Optimizer, step: int) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from crosscheck.checks import (
     convergence,
+    devices,
     dropout,
     forward,
     generation,
@@ -86,6 +87,7 @@ BY_DEFAULT: tuple[Check, ...] = (
     dropout,
     shipped_path,
     members,
+    devices,
     generation,
     outcome,
 )
@@ -103,6 +105,17 @@ look at what these three have looked at from another side."""
 
 TRAINING: tuple[str, ...] = tuple(
     check.NAME
-    for check in (gradients, optimizer, layouts, trajectory, dropout, shipped_path, members, outcome, convergence)
+    for check in (
+        gradients,
+        optimizer,
+        layouts,
+        trajectory,
+        dropout,
+        shipped_path,
+        members,
+        devices,
+        outcome,
+        convergence,
+    )
 )
 """The checks that a declared leave-out covers, see spec.options."""

@@ -537,7 +537,7 @@ def _judge_stretches(subject: Subject, place: Place, side: str, arrays: Arrays) 
 
 def _alike(subject: Subject, place: Place, side: str, arrays: Arrays, one: str, other: str) -> Iterator[Comparison]:
     """Two trainings of one side that must have come to the same. What a resumed one has, it is held to."""
-    kept = _kept(subject)
+    kept = kept_of(subject)
     here = place.within(side, one.rpartition("/")[2], other.rpartition("/")[2])
     table = [parameter.name for parameter in subject.parameters()]
     slots = [f"{name}.{slot}" for name in table for slot in subject.training.optimizer.slots]
@@ -579,7 +579,7 @@ def _largest(arrays: Arrays, *prefixes: str) -> float:
     return tolerances.largest(*(array for name, array in arrays.items() if name.startswith(prefixes)))
 
 
-def _kept(subject: Subject) -> dict[str, np.ndarray]:
+def kept_of(subject: Subject) -> dict[str, np.ndarray]:
     """Which elements are compared, by the names of parameters and slots, where that is not all."""
     if not zero_gradients.blown_up(subject.training):
         return {}
@@ -698,7 +698,7 @@ def _judge_left_behind(subject: Subject, place: Place, side: str, arrays: Arrays
 
 
 def _judge_chunks(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterator[Comparison]:
-    kept = _kept(subject)
+    kept = kept_of(subject)
     size = _largest(arrays, "whole/parameters/")
     cuts = [("chunks", "whole", ["loss", "logits"])]
     cuts += [("parts", "begun", ["loss"])] if subject.training.steps_per_epoch > 1 else []

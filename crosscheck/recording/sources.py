@@ -22,7 +22,7 @@ import msgspec
 from crosscheck.recording import own_code
 from crosscheck.recording.packages import Packages
 from crosscheck.recording.places import Places, digest, importable, names, outline, signature
-from spec import cache
+from spec import cache, processes
 from spec.machine import THREADS
 
 NO_FILES = ("/proc/", "/sys/", "/dev/")
@@ -119,7 +119,8 @@ class Watch:
             if self._nearest() == "own":
                 self._note_listed(arguments[0])
         elif event in PROCESSES:
-            if self._among():
+            # One of spec.processes calls a function of a module that this process has, and reads what that reads.
+            if self._among() and not self._at_work(processes.__file__):
                 self._blame(f"it starts a process ({event})")
         elif event.startswith("ctypes."):
             library = arguments[0] if event == "ctypes.dlopen" and arguments else None
@@ -206,6 +207,13 @@ class Watch:
                 return kind == "own"
             vouched = vouched or kind != "python"
         return not vouched
+
+    def _at_work(self, path: str) -> bool:
+        """Whether a function of that file is among those who are at work."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename != path:
+            frame = frame.f_back
+        return frame is not None
 
     def _kinds_outwards(self) -> Iterator[str]:
         frame: FrameType | None = sys._getframe(2)

@@ -31,6 +31,7 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "dropout": ("dropout", "forward"),
     "shipped-path": ("training", "train"),
     "members": ("members", "ensemble", "train_ensemble"),
+    "devices": ("devices", "train_on_devices"),
     "generation": ("generation", "generate"),
     "outcome": ("training", "train"),
     "convergence": ("ensemble", "train_ensemble"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spec import files, signals, text
 from spec.command.progress import Reporter
-from spec.errors import OhlolError, UsageError
+from spec.errors import DeviceLost, OhlolError, UsageError
 from spec.framework import Settings
 
 
@@ -31,7 +31,8 @@ class Unwritten(UsageError):
 
 @contextmanager
 def interruptible(saved: Callable[[], str], implementation: str, directory: Path, settings: Settings) -> Iterator[None]:
-    """Raise Interrupted in place of a KeyboardInterrupt, or of whatever else became of a signal on its way.
+    """Raise Interrupted in place of a KeyboardInterrupt, or of whatever else became of a signal on its way; and have a
+    DeviceLost say how to go on.
 
     saved: what of the run is in its directory, asked when it has been stopped: the signal may have come between a
     file's writing and our noting it.
@@ -39,7 +40,8 @@ def interruptible(saved: Callable[[], str], implementation: str, directory: Path
     try:
         yield
     except BaseException as error:
-        if not isinstance(error, KeyboardInterrupt) and not signals.received():
+        stopped = isinstance(error, KeyboardInterrupt) or signals.received()
+        if not stopped and not isinstance(error, DeviceLost):
             raise
         signals.wind_down()
         command = f"python -m {implementation}.train --resume --out {text.command([str(directory)])}"
@@ -47,6 +49,12 @@ def interruptible(saved: Callable[[], str], implementation: str, directory: Path
             command += f" --device {settings.device}"
         if settings.compiled:
             command += " --compile"
+        if settings.fixed_order:
+            command += " --fixed-order"
+        if not stopped:
+            raise DeviceLost(f"{error}; {saved()} saved, go on with any number of devices: {command}") from None
+        if settings.devices > 1:
+            command += f" --devices {settings.devices}"
         raise Interrupted(f"interrupted; {saved()} saved, go on with: {command}") from None
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from spec import crash, files, limits, machine, parameters, requirements, signals
+from spec import crash, devices, files, limits, machine, parameters, requirements, signals
 from spec.arguments import LARGEST_SEED, Parser, above_zero, at_least, path_argument, seed, temperature
 from spec.command import ensemble, trained
 from spec.command.ending import Interrupted, Unwritten
@@ -150,6 +150,8 @@ def parser(implementation_name: str) -> argparse.ArgumentParser:
         help="data of your own, for an experiment on a text or a table",
     )
     add("--device", choices=get_args(Device), default=default.device, help="to compute on (default: %(default)s)")
+    add("--devices", type=at_least(1), metavar="N", help="share each batch out among N of them, see docs/devices.md")
+    add("--fixed-order", action="store_true", help="the same bits on 1, 2 and 4 devices, see docs/devices.md")
     add("--precision", choices=get_args(Precision), help=f"to compute in (default: {default.precision})")
     add(
         "--compile",
@@ -212,6 +214,8 @@ def run(implementation_name: str, options: argparse.Namespace, reporter: Reporte
         return REACHED
     if options.resume and (options.out is None or options.init_weights):
         raise UsageError("--resume: expected --out with the directory to resume, and no --init-weights")
+    if (options.devices or options.fixed_order) and (options.seeds or options.trace or trained.asked(options)):
+        raise UsageError("--devices, --fixed-order: expected none where no single training is asked for")
     if trained.asked(options):
         return run_trained(implementation_name, options, reporter)
     for name in ("length", "temperature"):
@@ -408,7 +412,16 @@ def prepare(options: argparse.Namespace) -> Plan:
     if resumed:
         seed, precision = resumed.origin.seed, resumed.origin.precision
     seed = seed if options.seed is None else options.seed
-    settings = Settings(options.precision or precision, options.device, compiled=options.compile)
+    count = options.devices or 1
+    settings = Settings(
+        options.precision or precision,
+        options.device,
+        compiled=options.compile,
+        devices=count,
+        fixed_order=options.fixed_order,
+    )
+    if not walking:
+        devices.check(experiment, settings)
     weights, said = None, ()
     if options.init_weights:
         weights, said = load_parameters(options.init_weights, experiment, settings.precision)

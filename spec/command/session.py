@@ -23,7 +23,7 @@ from spec.command.routine import Routine, due, segments, validates
 from spec.command.run_directory import Checkpoint, Origin, Progress, RunDirectory, chain, write_experiment
 from spec.command.verdict import verdict
 from spec.ensemble import learned_members
-from spec.errors import NonFiniteLoss, UsageError, encodable
+from spec.errors import DeviceLost, NonFiniteLoss, UsageError, encodable
 from spec.exit_codes import MISSED, REACHED
 from spec.experiment import Experiment
 from spec.framework import Framework, Settings, Side, Trajectory
@@ -173,7 +173,7 @@ def train(
             final = train_segments(framework, request, checkpoint, directory, reporter, board, saver)
             compilations = framework.open(request.experiment, request.settings).counts.get("compilations", 0)
             return finish(request, final, directory, reporter, compilations)
-    except Interrupted as error:
+    except (Interrupted, DeviceLost) as error:
         with contextlib.suppress(UsageError):
             directory.append([End(reached=False, exit_code=error.exit_code, error=encodable(str(error)))])
         raise
@@ -224,6 +224,8 @@ def train_segments(
     """Train segment by segment, saving when it is due; give back the last checkpoint. Raises NonFiniteLoss."""
     experiment, training = request.experiment, request.experiment.training
     side = framework.open(experiment, request.settings)
+    alone = request.settings.devices == 1 and not request.settings.fixed_order
+    run = side.train if alone else side.need("train_on_devices")
     clock, already = Clock(experiment, checkpoint.origin.steps), checkpoint.origin.stopped_early
     with reporter.training(training.epochs, checkpoint.origin.epochs) as report:
         for segment in segments(experiment, request.routine, checkpoint.origin.steps):
@@ -231,7 +233,7 @@ def train_segments(
                 break
             signals.check()
             parts = {} if segment.part is None else {"part": segment.part}
-            trajectory = side.train(checkpoint.state, segment.epochs, request.seed, **parts)
+            trajectory = run(checkpoint.state, segment.epochs, request.seed, **parts)
             records, progress, failure = measure(experiment, trajectory, checkpoint, request.settings)
             if failure is None and records:
                 progress, failure = judge(side, request, records, trajectory.state, progress)

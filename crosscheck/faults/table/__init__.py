@@ -9,6 +9,7 @@ from crosscheck.faults.table import (
     clipping,
     convergence,
     conversion,
+    devices,
     dropout,
     embedding,
     feedback,
@@ -66,6 +67,7 @@ FAULTS: tuple[Fault, ...] = (
     + streams.FAULTS
     + shipped_path.FAULTS
     + members.FAULTS
+    + devices.FAULTS
     + feedback.FAULTS
     + generation.FAULTS
     + conversion.FAULTS

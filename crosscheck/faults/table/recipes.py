@@ -354,7 +354,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:backward",
-                "share.targets, whole_of(training, batch))",
+                "share.targets, whole_of(training, batch, place))",
                 "share.targets) / training.accumulate",
             ),
         ),
@@ -367,9 +367,9 @@ FAULTS: tuple[Fault, ...] = (
         what="Each part has its own mean, so that the targets of short sequences weigh more.",
         implementation="flax_impl",
         edits=(
-            Edit("training.py:make_step.step.part", "own, inputs.batch.targets)", "own)"),
+            Edit("training.py:make_step.step.differentiate.part", "own, whole)", "own)"),
             Edit(
-                "training.py:make_step.step.part",
+                "training.py:make_step.step.differentiate.part",
                 "jnp.add, total",
                 "lambda one, two: one + two / training.accumulate, total",
             ),
@@ -385,8 +385,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:backward",
-                "            loss.backward()\n",
-                "            loss.backward()\n            optimizers.clip(training.clipping, model)\n",
+                "            replica.backward(loss)\n",
+                "            replica.backward(loss)\n            optimizers.clip(training.clipping, model)\n",
             ),
         ),
         experiment="recipe-parts",
@@ -399,7 +399,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py:make_step.step.part",
+                "training.py:make_step.step.differentiate.part",
                 "jnp.add, total, (share, found))",
                 "jnp.add, total, (share, optimizers.clip(training.clipping, found)))",
             ),
@@ -451,7 +451,9 @@ FAULTS: tuple[Fault, ...] = (
         name="last-part-forgotten",
         what="The last part of each batch is left out.",
         implementation="torch_impl",
-        edits=(Edit("training.py:backward", "range(training.accumulate)", "range(max(training.accumulate - 1, 1))"),),
+        edits=(
+            Edit("training.py:backward", "len(batch.inputs)))", "len(batch.inputs))[: training.accumulate - 1 or 1])"),
+        ),
         experiment="recipe-parts",
         check="trajectory",
         tensor="loss",

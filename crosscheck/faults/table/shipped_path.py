@@ -46,8 +46,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:train",
-                "losses=np.array(losses, settings.precision),",
-                "losses=np.array(losses if record else losses[:1] + losses[:-1], settings.precision),",
+                "replica.totals(losses)",
+                "replica.totals(losses if record else losses[:1] + losses[:-1])",
             ),
         ),
         experiment="hello-gru",

@@ -60,8 +60,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "training.py:backward",
-                "model(share), share.targets, ",
-                "model(share), share.targets.masked_fill(share.targets == model.spec.classes - 1, -100), ",
+                "replica(share), share.targets, ",
+                "replica(share), share.targets.masked_fill(share.targets == model.spec.classes - 1, -100), ",
             ),
         ),
         experiment=REVERSE,

@@ -1,0 +1,236 @@
+"""Trainings on several devices are the training on one: `make test-devices` asks it of more models and devices."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from crosscheck.faults import given
+from spec import devices
+from spec.errors import UsageError
+from spec.exit_codes import COULD_NOT_RUN
+from spec.experiment import Experiment, override
+from spec.framework import Settings, Trajectory
+from spec.training import SGD, Clipping, State, initial_state
+
+SIDES = ("torch_impl", "flax_impl")
+FLOAT64 = Settings("float64")
+
+STEPS = 3
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "its own recipe": {},
+    "SGD": {"training__optimizer": SGD(learning_rate=0.1), "training__clipping": None, "training__groups": ()},
+    "SGD, clipped": {"training__optimizer": SGD(learning_rate=0.1), "training__clipping": Clipping(max_norm=0.01)},
+}
+
+SMALL = [("recipe-parts", "its own recipe", 2)]  # Lengths, masks, a clipped norm, parts of three sequences.
+MORE = [
+    ("ragged-lstm", "its own recipe", 2),  # Shares have unequal numbers of targets.
+    ("ragged-lstm", "SGD, clipped", 2),
+    ("text-lstm", "SGD", 2),  # States are carried on.
+    ("drawn-2", "its own recipe", 2),  # Three sequences on two devices.
+    ("drawn-3", "SGD", 4),
+    ("ragged-transformer", "SGD", 2),
+    ("ragged-transformer", "SGD, clipped", 4),
+    ("reverse", "its own recipe", 4),
+    ("reverse", "SGD", 3),
+    ("several-sequences", "SGD", 2),  # Attention.
+    ("oscillation-gru", "SGD", 3),  # Numbers for targets; 64 sequences on three devices.
+    ("text-lstm", "its own recipe", 4),
+    ("last-step-classifier", "SGD", 4),
+    ("bucketed", "SGD", 3),
+    ("recipe-loss", "its own recipe", 2),  # Weights of classes.
+]
+
+
+def changed(name: str, change: str) -> Experiment:
+    experiment = override(given.load(name), training__epochs=2, training__steps_per_epoch=STEPS)
+    return override(experiment, **CHANGES[change])
+
+
+def start(side: str, experiment: Experiment, settings: Settings = FLOAT64) -> State:
+    parameters = importlib.import_module(side).open(experiment, settings).initialize(3)
+    return initial_state(experiment.training.optimizer, parameters)
+
+
+def trained(side: str, experiment: Experiment, count: int, **options: Any) -> Trajectory:
+    bound = importlib.import_module(side).open(experiment, msgspec.structs.replace(FLOAT64, devices=count))
+    train = bound.train if count == 1 else bound.train_on_devices
+    return train(start(side, experiment), 2, 5, **options)
+
+
+def assert_alike(one: Trajectory, other: Trajectory) -> None:
+    np.testing.assert_allclose(one.losses, other.losses, rtol=1e-10)
+    np.testing.assert_allclose(one.logits, other.logits, rtol=1e-8, atol=1e-10)
+    assert one.state.step == other.state.step
+    for held, expected in zip((*one[3:], *one.state[:2]), (*other[3:], *other.state[:2]), strict=True):
+        assert held.keys() == expected.keys()
+        for name in held:
+            np.testing.assert_allclose(held[name], expected[name], rtol=1e-8, atol=1e-10, err_msg=name)
+    assert one.parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "count"), [*SMALL, *(pytest.param(*row, marks=pytest.mark.devices) for row in MORE)]
+)
+@pytest.mark.parametrize("side", SIDES)
+def test_the_trajectory_is_that_of_one_device(side: str, name: str, change: str, count: int) -> None:
+    experiment = changed(name, change)
+    alone, together = (trained(side, experiment, c, record=True, masks="spec") for c in (1, count))
+    assert_alike(together, alone)
+    assert np.abs(alone.losses[1:] / alone.losses[:-1] - 1).max() > 1e-6  # Something is learned.
+
+
+@pytest.mark.devices
+@pytest.mark.parametrize("side", SIDES)
+def test_own_masks_differ_from_device_to_device_and_are_the_same_again(side: str) -> None:
+    experiment = changed("recipe-parts", "SGD")
+    first, again, alone = (trained(side, experiment, count) for count in (2, 2, 1))
+    np.testing.assert_array_equal(first.losses, again.losses)
+    assert (first.losses != alone.losses).all()
+
+
+@pytest.mark.parametrize("name", ["recipe-parts", pytest.param("ragged-transformer", marks=pytest.mark.devices)])
+@pytest.mark.parametrize("side", SIDES)
+def test_in_a_fixed_order_weights_are_the_same_bits(side: str, name: str) -> None:
+    """On 2 devices, on 1, and on 2 and then 1; `make test-devices` asks 4 as well."""
+    experiment = override(given.load(name), training__epochs=2, training__steps_per_epoch=STEPS)
+    experiment = override(experiment, task__batch_size=10) if name == "recipe-parts" else experiment
+    settings = [Settings("float32", devices=count, fixed_order=True) for count in (1, 2, 4)]
+    one, two, four = (importlib.import_module(side).open(experiment, each).train_on_devices for each in settings)
+    begin = start(side, experiment, settings[0])
+    expected = two(begin, 2, 5).state
+    found = [one(begin, 2, 5).state, one(two(begin, 1, 5).state, 1, 5).state]
+    found += [four(begin, 2, 5).state] if name != "recipe-parts" else []
+    for state in found:
+        for held, wanted in zip(state[:2], expected[:2], strict=True):
+            for tensor, values in held.items():
+                np.testing.assert_array_equal(values, wanted[tensor], err_msg=tensor)
+    assert any((expected.parameters[tensor] != values).any() for tensor, values in begin.parameters.items())
+
+
+def test_shares_are_as_equal_as_can_be() -> None:
+    assert [range(8)[share] for share in devices.shares(8, 3)] == [range(3), range(3, 6), range(6, 8)]
+    assert [range(4)[share] for share in devices.shares(4, 4)] == [range(i, i + 1) for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "message"),
+    [
+        ("hello-rnn", 2, "--devices: expected at most one for each of the batch's 1 sequences, got 2"),
+        ("recipe-parts", 4, "expected at most one for each of the batch's 6 sequences for each of 2 parts, got 4"),
+        ("ragged-lstm", 17, "expected at most one for each of the batch's 16 sequences, got 17"),
+        ("hello-embedding-scale-by-frequency", 2, "expected at most one for each of the batch's 1 sequences"),
+    ],
+)
+@pytest.mark.parametrize("side", SIDES)
+def test_what_cannot_be_shared_out_is_refused(side: str, name: str, count: int, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        trained(side, given.load(name), count)
+
+
+def command(side: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", f"{side}.train", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+@pytest.mark.devices
+@pytest.mark.parametrize("side", SIDES)
+def test_a_run_goes_on_with_another_number_of_devices(side: str, tmp_path: Path) -> None:
+    """Losses of a run on 4, 2 and 1 devices are those of a run on one, to rounding."""
+    runs = {}
+    for name, counts in (("alone", (1, 1, 1)), ("several", (4, 2, 1))):
+        out = str(tmp_path / name)
+        for epochs, count in zip((1, 2, 3), counts, strict=True):
+            where = ["--resume"] if epochs > 1 else ["ragged-lstm", "--seed", "3"]
+            options = ["--epochs", str(epochs), "--precision", "float64", "--devices", str(count), "--out", out]
+            process = command(side, *where, *options)
+            said, _ = process.communicate(timeout=300)
+            assert process.returncode in (0, 1), said
+        events = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        runs[name] = [event["loss"] for event in events if event["event"] == "epoch"]
+    assert len(runs["alone"]) == 3
+    np.testing.assert_allclose(runs["several"], runs["alone"], rtol=1e-9)
+
+
+@pytest.mark.devices
+def test_a_device_that_is_killed_ends_the_run_and_is_named(tmp_path: Path) -> None:
+    began = command("torch_impl", "weather-gru", "--epochs", "5000", "--devices", "2", "--out", str(tmp_path / "run"))
+    try:
+        (child,) = started_by(began.pid, tmp_path / "run" / "metrics.jsonl")
+        os.kill(child, signal.SIGKILL)
+        killed = time.monotonic()
+        said, _ = began.communicate(timeout=60)
+    finally:
+        began.kill()
+    assert time.monotonic() - killed < 30
+    assert began.returncode == COULD_NOT_RUN
+    assert said.splitlines()[-1].startswith(f"error: device 1 of 2 (process {child}) was killed by SIGKILL; epoch ")
+    assert "go on with any number of devices: python -m torch_impl.train --resume --out" in said
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def started_by(parent: int, metrics: Path) -> list[int]:
+    """The processes that it has started, once it has trained something."""
+    until = time.monotonic() + 120
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    return [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+@pytest.mark.devices
+def test_nothing_listens_beyond_the_loopback_interface(tmp_path: Path) -> None:
+    began = command("torch_impl", "weather-gru", "--epochs", "5000", "--devices", "2", "--out", str(tmp_path / "run"))
+    try:
+        group = [began.pid, *started_by(began.pid, tmp_path / "run" / "metrics.jsonl")]
+        found = {address for process in group for address in listening(process)}
+        began.send_signal(signal.SIGINT)
+        said, _ = began.communicate(timeout=60)
+    finally:
+        began.kill()
+    assert found
+    assert found <= {"0100007F", "00000000000000000000000001000000"}  # 127.0.0.1, ::1
+    assert "--devices 2" in said.splitlines()[-1]
+
+
+def listening(process: int) -> set[str]:
+    """The addresses on which it takes connections, as the kernel writes them."""
+    own = {os.readlink(f"/proc/{process}/fd/{handle}") for handle in os.listdir(f"/proc/{process}/fd")}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{process}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and f"socket:[{rest[5]}]" in own:
+                found.add(local.partition(":")[0])
+    return found
+
+
+@pytest.mark.devices
+def test_torchrun_starts_the_processes_itself(tmp_path: Path) -> None:
+    runs = []
+    for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]):
+        out = tmp_path / str(len(runs))
+        options = ["ragged-lstm", "--epochs", "2", "--precision", "float64", "--devices", "2", "--out", str(out)]
+        finished = subprocess.run(
+            [sys.executable, *launcher, "-m", "torch_impl.train", *options], capture_output=True, text=True, timeout=300
+        )
+        runs.append((out / "metrics.jsonl").read_text().splitlines()[1:3])
+        assert "Missed" in finished.stdout + finished.stderr
+    assert len(runs[0]) == 2
+    assert runs[0] == runs[1]
