@@ -23,6 +23,7 @@ class ArrayBatch(NamedTuple):
     lengths: Array | None = None
     decoder_inputs: Array | None = None
     initial: dict[str, Array] | None = None
+    resets: Array | None = None
 
 
 class Model(nnx.Module):
@@ -39,16 +40,18 @@ class Model(nnx.Module):
         *,
         decoder_inputs: ArrayLike | None = None,
         initial: Mapping[str, ArrayLike] | None = None,
+        resets: ArrayLike | None = None,
     ) -> Array:
         """Logits: (batch, time, classes), or (batch, classes) where the model reads out the last step.
 
         inputs: a batch record, which is taken as it is. Or its inputs alone: floating (batch, time, features), or
             integer indices (batch, time) for an embedding, which are not looked at and have to be in its range.
-        lengths, decoder_inputs, initial: then the rest of the record, as `spec.tasks.Batch` has it; initial by names
-            such as "rnn.h_0". Raises InvalidBatch for shapes that the model cannot take.
+        lengths, decoder_inputs, initial, resets: then the rest of the record, as `spec.tasks.Batch` has it; initial by
+            names such as "rnn.h_0". Raises InvalidBatch for shapes that the model cannot take.
         """
         if not isinstance(inputs, ArrayBatch):
-            arrays: Any = jax.tree.map(jnp.asarray, (inputs, lengths, decoder_inputs, dict(initial or {}) or None))
+            states = dict(initial or {}) or None
+            arrays: Any = jax.tree.map(jnp.asarray, (inputs, lengths, decoder_inputs, states, resets))
             shapes: Any = jax.tree.map(jnp.shape, arrays)
             check_shapes(self.spec, *shapes, is_integer=jnp.issubdtype(arrays[0].dtype, jnp.integer))
             # A model reads no targets.

@@ -85,6 +85,7 @@ class Layers(nnx.Module):
         inputs: Float[Array, "batch time features"],
         valid: Bool[Array, "batch time"] | None = None,
         initial: State | None = None,
+        resets: Bool[Array, "batch time"] | None = None,
     ) -> tuple[Float[Array, "batch time outputs"], State, dict[str, Array]]:
         """Outputs, zero at padding; the state after each sequence's last valid step; every state over time."""
         trace = {}
@@ -94,7 +95,7 @@ class Layers(nnx.Module):
             for direction, suffix in enumerate(self.suffixes):
                 index = layer * len(self.suffixes) + direction
                 start = tuple(s[index] for s in initial) if initial else None
-                states = unroll_cell(self.cells[index], inputs, valid, bool(suffix), start)
+                states = unroll_cell(self.cells[index], inputs, valid, bool(suffix), start, resets)
                 for state, values in zip(("h", "c"), states, strict=False):
                     trace[f"{state}_l{layer}{suffix}"] = zero_padding(values, valid)
                 outputs.append(zero_padding(states[0], valid))
@@ -143,7 +144,7 @@ class Recurrent(Model):
     def forward(self, batch: ArrayBatch) -> Float[Array, "batch *time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
-        outputs, final, trace = self.rnn(inputs, valid, initial_state(batch, "rnn"))
+        outputs, final, trace = self.rnn(inputs, valid, initial_state(batch, "rnn"), batch.resets)
         for name, value in trace.items():
             self.record(f"rnn.{name}", value)
         record_final(self, "rnn", final)
@@ -224,14 +225,18 @@ def unroll_cell(
     valid: Bool[Array, "batch time"] | None = None,
     reverse: bool = False,
     initial: State | None = None,
+    resets: Bool[Array, "batch time"] | None = None,
 ) -> tuple[Float[Array, "batch time hidden"], ...]:
-    """h, and c for an LSTM, over time, in the order of time; a padded step hands the state on as it is.
+    """h, and c for an LSTM, over time, in the order of time; a padded step hands the state on as it is, and none is
+    handed across a step at which something new begins.
 
     A faster formulation of the same may take the place of the scan: see flax_impl.fast.
     """
 
     def step(cell: Cell, state: State, at: At) -> State:
-        step_inputs, step_valid = at
+        step_inputs, (step_valid, begins) = at
+        if begins is not None:
+            state = tuple(jnp.where(begins[:, None], 0, s) for s in state)
         new, _ = cell(state, step_inputs)
         if step_valid is not None:
             new = tuple(jnp.where(step_valid[:, None], n, s) for n, s in zip(new, state, strict=True))
@@ -240,14 +245,23 @@ def unroll_cell(
     # Padding must reach no product: a gradient of zero times NaN would be NaN.
     inputs = zero_padding(inputs, valid)
     start = initial or cell.zeros(inputs)
+    over_time = (inputs, (valid, None if resets is None else handed_on(resets, valid, reverse)))
     if (fast := chosen(recurrence.value, cell, inputs)) is not None:
-        return fast(cell, step, start, (inputs, valid), reverse=reverse)
+        return fast(cell, step, start, over_time, reverse=reverse)
 
     def carry(state: State, at: At) -> tuple[State, State]:
         state = step(cell, state, at)
         return state, state
 
     # lax.scan wants time first.
-    by_time = jax.tree.map(lambda values: values.swapaxes(0, 1), (inputs, valid))
+    by_time = jax.tree.map(lambda values: values.swapaxes(0, 1), over_time)
     _, trace = jax.lax.scan(carry, start, by_time, reverse=reverse)
     return tuple(values.swapaxes(0, 1) for values in trace)
+
+
+def handed_on(
+    resets: Bool[Array, "batch time"], valid: Bool[Array, "batch time"] | None, reverse: bool = False
+) -> Bool[Array, "batch time"]:
+    """True where the state that a step is handed has to be zero: from the end, where the step behind it resets."""
+    begins = resets if valid is None else resets & valid
+    return jnp.pad(begins[:, 1:], ((0, 0), (0, 1))) if reverse else begins

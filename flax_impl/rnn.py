@@ -44,7 +44,8 @@ class RNNCell(Model):
     def forward(self, batch: ArrayBatch) -> Float[Array, "batch time classes"]:
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
-        (trace,) = unroll_cell(self.cell, inputs, valid, initial=initial_state(batch, "cell"))
+        initial = initial_state(batch, "cell")
+        (trace,) = unroll_cell(self.cell, inputs, valid, initial=initial, resets=batch.resets)
         outputs = zero_padding(trace, valid)
         self.record("cell.h", outputs)
         record_final(self, "cell", (trace[:, -1],))

@@ -1,5 +1,6 @@
 """The training loop: one compiled function that scans over epochs, and over the steps of each."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from spec.experiment import Experiment
 from spec.framework import MaskSource, Replay, Settings, Trajectory
 from spec.models import keep_masks
 from spec.parameters import Parameters, check, generator_for
-from spec.tasks import Batch
+from spec.tasks import Batch, fingerprint
 from spec.training import State, StepConstants, Training, initial_state
 
 
@@ -105,7 +106,19 @@ def train(
             parameters=parameters,
             slots=slots,
             carried={} if joined is None else joined.carried,
+            batches=fingerprints(inputs) if record else None,
         )
+
+
+def fingerprints(inputs: Inputs | list[list[Inputs]]) -> np.ndarray:
+    """Those of the batches of all steps, see spec.tasks.fingerprint; before the inputs are given to who compiles."""
+    if isinstance(inputs, Inputs):
+        epochs, each = inputs.batch.inputs.shape[:2]
+        places = itertools.product(range(epochs), range(each))
+        steps = [jax.tree.map(lambda x, at=at: np.asarray(x)[at], inputs) for at in places]
+    else:
+        steps = [step for epoch in inputs for step in epoch]
+    return np.array([fingerprint(step.batch, step.goes_on) for step in steps], np.int64)
 
 
 def _recorded(carry: Carry) -> Recorded:

@@ -126,6 +126,11 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
                 f"task.initial_deviation: expected 0 for a {type(model).__name__}, which begins with no state, "
                 f"got {task.initial_deviation}"
             )
+        if task.resets and not model.takes_resets:
+            raise ValueError(
+                f"model.name: expected one that carries a state from step to step and looks no further, for batches "
+                f"within whose sequences something new begins, got {type(model).__name__}"
+            )
         if task.streams and not model.hands_on:
             raise ValueError(
                 f"task.stream: expected 1 for a {type(model).__name__} that has no state to go on from, or reads from "

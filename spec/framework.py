@@ -73,6 +73,8 @@ class Trajectory(NamedTuple):
     losses: (steps,), the loss of each step's batch, before the step and as it was minimized.
     logits: (epochs, *logits' shape), of the task's evaluation batch after each epoch, or part of one, in eval mode.
     parameters, slots, carried: name -> (steps, *shape), after each step, as `State` has them; empty unless recorded.
+    batches: int64 (steps,), the `spec.tasks.fingerprint` of what each step was trained on, taken where it is handed to
+        the step and not where it is drawn; None unless recorded, and where an implementation does not say.
     """
 
     state: State
@@ -81,6 +83,7 @@ class Trajectory(NamedTuple):
     parameters: Parameters
     slots: Parameters
     carried: Parameters = {}  # noqa: RUF012 (nobody writes into it)
+    batches: np.ndarray | None = None
 
     def after(self, steps: int, before: int = 0) -> State:
         """The state after so many of its recorded steps, at least one. before: the steps that it began after."""

@@ -309,7 +309,7 @@ def _continued(experiment: Experiment, seed: int, precision: Precision) -> list[
     generator = spec_parameters.generator_for(seed, CONTINUED)
     prompt = generator.integers(0, model.inputs.symbols, (rows, -(-steps // 3)), np.int64)
     # What is read after the prompt is chosen out of the classes.
-    greedy = Writing(prompt, steps - prompt.shape[1] + 1, 0.0, model, batch._replace(lengths=full))
+    greedy = Writing(prompt, steps - prompt.shape[1] + 1, 0.0, model, batch._replace(lengths=full, resets=None))
     start = {name: SHARPER * value for name, value in experiment.start(seed, precision).items()}
     point = Point("", experiment, start, greedy.like, measured=True, writing=greedy)
     # As warm as the parameters are sharp: one symbol would be nearly certain else.
@@ -386,8 +386,10 @@ def _tied(point: Point) -> Point:
 
 
 def _drawn(experiment: Experiment, lengths: list[int], seed: int, precision: Precision, **options: Any) -> Batch:
-    """A random batch, with targets of the kind that the experiment's are of."""
-    return random_batch(experiment.model, lengths, seed, precision, numbers=experiment.task.numeric, **options)
+    """A random batch, with targets of the kind that the experiment's are of, and resets where it has any."""
+    task = experiment.task
+    options = {"numbers": task.numeric, "resets": task.resets, **options}
+    return random_batch(experiment.model, lengths, seed, precision, **options)
 
 
 def _random(experiment: Experiment, case: str, seed: int, precision: Precision) -> Batch:

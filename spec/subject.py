@@ -166,6 +166,7 @@ class ExperimentSubject:
             "lengths": self.task.ragged,
             "initial states": self.task.initial_deviation > 0,
             "carried states": bool(self.carried),
+            "resets": self.task.resets,
             "padding": embedding is not None and embedding.padding_idx is not None,
             "rescaled rows": embedding is not None and embedding.max_norm is not None,
             "clipping": self.training.clipping is not None,

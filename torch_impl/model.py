@@ -21,6 +21,7 @@ class TensorBatch(NamedTuple):
     lengths: Tensor | None = None
     decoder_inputs: Tensor | None = None
     initial: dict[str, Tensor] | None = None
+    resets: Tensor | None = None
 
 
 class Model(nn.Module):
@@ -42,13 +43,14 @@ class Model(nn.Module):
         *,
         decoder_inputs: Tensor | None = None,
         initial: Mapping[str, Tensor] | None = None,
+        resets: Tensor | None = None,
     ) -> Tensor:
         """Logits: (batch, time, classes), or (batch, classes) where the model reads out the last step.
 
         inputs: a batch record, which is taken as it is. Or its inputs alone: floating (batch, time, features), or
             integer indices (batch, time) for an embedding, which are not looked at and have to be in its range.
-        lengths, decoder_inputs, initial: then the rest of the record, as `spec.tasks.Batch` has it; initial by names
-            such as "rnn.h_0". Raises InvalidBatch for shapes that the model cannot take.
+        lengths, decoder_inputs, initial, resets: then the rest of the record, as `spec.tasks.Batch` has it; initial by
+            names such as "rnn.h_0". Raises InvalidBatch for shapes that the model cannot take.
 
         A model of mixed precision has to be called within torch_impl.mixed_precision.products; else RuntimeError.
         """
@@ -60,11 +62,12 @@ class Model(nn.Module):
                 None if lengths is None else tuple(lengths.shape),
                 None if decoder_inputs is None else tuple(decoder_inputs.shape),
                 {name: tuple(state.shape) for name, state in (initial or {}).items()} or None,
+                None if resets is None else tuple(resets.shape),
                 is_integer=not inputs.is_floating_point(),
             )
             # A model reads no targets.
             targets = inputs.new_zeros(0, dtype=torch.int64)
-            inputs = TensorBatch(inputs, targets, lengths, decoder_inputs, dict(initial or {}) or None)
+            inputs = TensorBatch(inputs, targets, lengths, decoder_inputs, dict(initial or {}) or None, resets)
         return super().__call__(inputs)
 
     def forward(self, batch: TensorBatch) -> Tensor:

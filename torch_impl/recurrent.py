@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence, unpack_sequence
 
 from spec.models.recurrent import Recurrent as Spec
 from spec.parameters import directions
@@ -90,11 +90,13 @@ class Recurrent(Model):
         """The layers' outputs and final state."""
         initial = initial_state(batch, "rnn")
         if self.masks is None and self.intermediates is None:
-            return run(self.rnn, inputs, batch.lengths, initial)
-        outputs, final, trace = unroll(self.rnn, inputs, valid, initial, self.masks)
+            return run(self.rnn, inputs, batch.lengths, initial, batch.resets)
+        outputs, final, trace = unroll(self.rnn, inputs, valid, initial, self.masks, batch.resets)
         for name, value in trace.items():
             self.record(f"rnn.{name}", value)
-        return (outputs, final) if self.masks is not None else run(self.rnn, inputs, batch.lengths, initial)
+        if self.masks is not None:
+            return outputs, final
+        return run(self.rnn, inputs, batch.lengths, initial, batch.resets)
 
 
 class TiedHead(nn.Module):
@@ -146,13 +148,17 @@ def run(
     inputs: Float[Tensor, "batch time features"],
     lengths: Int[Tensor, " batch"] | None = None,
     initial: State | None = None,
+    resets: Bool[Tensor, "batch time"] | None = None,
 ) -> tuple[Float[Tensor, "batch time outputs"], State]:
     """Outputs, zero at padding, and the state after each sequence's last valid step; see State for its layout."""
+    valid = valid_steps(TensorBatch(inputs, inputs, lengths))
+    if (lengths is not None or resets is not None) and not getattr(layers, PACKS, True):
+        outputs, final, _ = unroll(layers, inputs, valid, initial, None, resets)
+        return outputs, final
+    if resets is not None:
+        return run_stretches(layers, inputs, torch.ones_like(resets) if valid is None else valid, resets, initial)
     if lengths is None:
         outputs, final = layers(inputs, _as_argument(initial))
-    elif not getattr(layers, PACKS, True):
-        outputs, final, _ = unroll(layers, inputs, valid_steps(TensorBatch(inputs, inputs, lengths)), initial)
-        return outputs, final
     else:
         # Packing needs the lengths on the CPU, and refuses 0: such a row takes one step, which is then discarded.
         packed = pack_padded_sequence(inputs, lengths.cpu().clamp(min=1), batch_first=True, enforce_sorted=False)
@@ -167,12 +173,52 @@ def run(
     return outputs, tuple(torch.where(some, last, first) for last, first in zip(final, start, strict=True))
 
 
+def run_stretches(
+    layers: nn.RNNBase,
+    inputs: Float[Tensor, "batch time features"],
+    valid: Bool[Tensor, "batch time"],
+    resets: Bool[Tensor, "batch time"],
+    initial: State | None = None,
+) -> tuple[Float[Tensor, "batch time outputs"], State]:
+    """The same with every stretch between resets as a sequence of its own: stock layers cannot be set back within one.
+
+    Nothing reaches from one stretch to another, in no layer and in neither direction, so all are packed side by side.
+    """
+    begins = resets.clone()
+    begins[:, 0] = True
+    of_row, _ = valid.nonzero(as_tuple=True)
+    (starts,) = begins[valid].nonzero(as_tuple=True)
+    sizes = torch.diff(starts, append=starts.new_tensor([len(of_row)]))
+    stretches = pack_sequence(inputs[valid].split(sizes.tolist()), enforce_sorted=False)
+    rows, edge = of_row[starts], torch.ones(1, dtype=torch.bool, device=inputs.device)
+    first = torch.cat([edge, rows[1:] != rows[:-1]])
+    last = torch.cat([rows[1:] != rows[:-1], edge])
+    # (layers * directions, 1), for stretches behind it.
+    forwards = (
+        (torch.arange(layers.num_layers * (1 + layers.bidirectional), device=inputs.device)[:, None])
+        % (1 + layers.bidirectional)
+        == 0
+    )
+    if initial is None:
+        size = (len(forwards), len(inputs), layers.hidden_size)
+        initial = (inputs.new_zeros(size),) * (2 if isinstance(layers, nn.LSTM) else 1)
+    goes_on = torch.where(forwards, first & ~resets[rows, 0], last)[..., None]
+    start = tuple(torch.where(goes_on, state[:, rows], 0) for state in initial)
+    outputs, final = layers(stretches, _as_argument(start))
+    final = final if isinstance(final, tuple) else (final,)
+    flat = torch.cat(unpack_sequence(outputs))
+    padded = flat.new_zeros(*valid.shape, flat.shape[-1]).masked_scatter(valid[..., None], flat)
+    ended = (torch.where(forwards[..., None], state[:, last], state[:, first]) for state in final)
+    return padded, tuple(before.index_copy(1, rows[first], after) for before, after in zip(initial, ended, strict=True))
+
+
 def unroll(
     layers: nn.RNNBase,
     inputs: Float[Tensor, "batch time features"],
     valid: Bool[Tensor, "batch time"] | None = None,
     initial: State | None = None,
     masks: Mapping[str, Tensor] | None = None,
+    resets: Bool[Tensor, "batch time"] | None = None,
 ) -> tuple[Float[Tensor, "batch time outputs"], State, dict[str, Tensor]]:
     """The same as `run`, by stock cells step by step with the layers' own weights; also every state over time.
 
@@ -189,7 +235,7 @@ def unroll(
             weights = {cell_name: getattr(layers, layer_name) for cell_name, layer_name in names.items()}
             cell = _cell_like(layers, inputs.shape[-1], weights)
             start = tuple(s[layer * len(suffixes) + direction] for s in initial) if initial else None
-            states = unroll_cell(cell, inputs, valid, bool(suffix), start)
+            states = unroll_cell(cell, inputs, valid, bool(suffix), start, resets)
             for state, values in zip(("h", "c"), states, strict=False):
                 trace[f"{state}_l{layer}{suffix}"] = zero_padding(values, valid)
             outputs.append(zero_padding(states[0], valid))
@@ -206,13 +252,18 @@ def unroll_cell(
     valid: Bool[Tensor, "batch time"] | None = None,
     reverse: bool = False,
     initial: State | None = None,
+    resets: Bool[Tensor, "batch time"] | None = None,
 ) -> tuple[Float[Tensor, "batch time hidden"], ...]:
-    """h, and c for an LSTM, over time, in the order of time; a padded step hands the state on as it is."""
+    """h, and c for an LSTM, over time, in the order of time; a padded step hands the state on as it is, and none is
+    handed across a step at which something new begins."""
+    begins = None if resets is None else handed_on(resets, valid, reverse)
     zeros = inputs.new_zeros(inputs.shape[0], cell.hidden_size)
     state = initial or ((zeros, zeros) if isinstance(cell, nn.LSTMCell) else (zeros,))
     trace = []
     steps = range(inputs.shape[1])
     for time in reversed(steps) if reverse else steps:
+        if begins is not None:
+            state = tuple(torch.where(begins[:, time, None], 0, s) for s in state)
         stepped = cell(inputs[:, time], _as_argument(state))
         new = stepped if isinstance(stepped, tuple) else (stepped,)
         if valid is not None:
@@ -220,6 +271,14 @@ def unroll_cell(
         state = new
         trace.append(state)
     return tuple(torch.stack(values[::-1] if reverse else values, 1) for values in zip(*trace, strict=True))
+
+
+def handed_on(
+    resets: Bool[Tensor, "batch time"], valid: Bool[Tensor, "batch time"] | None, reverse: bool = False
+) -> Bool[Tensor, "batch time"]:
+    """True where the state that a step is handed has to be zero: from the end, where the step behind it resets."""
+    begins = resets if valid is None else resets & valid
+    return functional.pad(begins[:, 1:], (0, 1)) if reverse else begins
 
 
 def _as_argument(state: State | None) -> Tensor | State | None:

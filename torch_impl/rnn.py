@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from spec.models.rnn import RNN as RNNSpec
 from spec.models.rnn import RNNCell as RNNCellSpec
 from torch_impl.model import Model, TensorBatch, valid_steps, zero_padding
-from torch_impl.recurrent import Recurrent, State, initial_state, record_final
+from torch_impl.recurrent import Recurrent, State, handed_on, initial_state, record_final
 
 
 class RNNCell(Model):
@@ -22,8 +22,11 @@ class RNNCell(Model):
         valid = valid_steps(batch)
         inputs = self.embed(batch, valid)
         (hidden,) = initial_state(batch, "cell") or (inputs.new_zeros(inputs.shape[0], self.cell.hidden_size),)
+        begins = None if batch.resets is None else handed_on(batch.resets, valid)
         trace = []
         for time in range(inputs.shape[1]):
+            if begins is not None:
+                hidden = torch.where(begins[:, time, None], 0, hidden)
             new = self.cell(inputs[:, time], hidden)
             hidden = new if valid is None else torch.where(valid[:, time, None], new, hidden)
             trace.append(hidden)

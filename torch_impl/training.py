@@ -14,7 +14,7 @@ from spec.experiment import Experiment
 from spec.framework import MaskSource, Replay, Settings, Trajectory
 from spec.models import Embedding, keep_masks
 from spec.parameters import Parameters, check, generator_for, seed_for
-from spec.tasks import Batch, rows
+from spec.tasks import Batch, arrays_of, fingerprint, rows
 from spec.training import SGD, State, Training
 from torch_impl import optimizer as optimizers
 from torch_impl.arrays import to_tensor
@@ -61,6 +61,7 @@ def train(
         logits: list[np.ndarray] = []
         state_views: dict[str, Tensor] = {}
         trace: list[Tensor] = []
+        handed: list[int] = []
         arrays = experiment.batch(seed, step, settings.precision)
         batch = to_tensors(arrays, settings)
         for _ in range(epochs):
@@ -68,6 +69,8 @@ def train(
                 if task.drawn:
                     arrays = experiment.batch(seed, step, settings.precision)
                     batch = to_tensors(arrays, settings)
+                if record:
+                    handed.append(fingerprint(to_arrays(batch, carried), None if rows is None else rows[len(losses)]))
                 if carried:
                     batch = going_on(batch, carried, to_tensor(rows[len(losses)], device=batch.inputs.device))
                 optimizer.zero_grad()
@@ -94,6 +97,7 @@ def train(
             parameters={name: recorded[name] for name, _ in model.named_parameters() if record},
             slots={name: recorded[name] for name in slots if record},
             carried=_stack(ends),
+            batches=np.array(handed, np.int64) if record else None,
         )
 
 
@@ -229,7 +233,15 @@ def to_tensors(batch: Batch, settings: Settings) -> TensorBatch:
         None if batch.lengths is None else to_tensor(batch.lengths, device=device),
         None if batch.decoder_inputs is None else to_tensor(batch.decoder_inputs, device=device),
         None if batch.initial is None else {n: to_tensor(s, device=device) for n, s in batch.initial.items()},
+        None if batch.resets is None else to_tensor(batch.resets, device=device),
     )
+
+
+def to_arrays(batch: TensorBatch, carried: Mapping[str, Tensor]) -> Batch:
+    """The batch as arrays again, without states that are carried."""
+    arrays = {name: None if tensor is None else tensor.numpy(force=True) for name, tensor in arrays_of(batch).items()}
+    states = {} if carried else (batch.initial or {})
+    return Batch(**arrays, initial={name: state.numpy(force=True) for name, state in states.items()})
 
 
 def _views(model: Model, optimizer: torch.optim.Optimizer, slots: tuple[str, ...]) -> dict[str, Tensor]:

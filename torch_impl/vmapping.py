@@ -23,7 +23,8 @@ def vmaps(experiment: Experiment, settings: Settings) -> bool:
     anything be missing that torch does not document: then the members are trained one by one.
     """
     shared = settings.device == "cpu" and not getattr(experiment.model, "attention_dropout", 0.0)
-    shared = shared and not (experiment.task.ragged and _minds_padding(experiment))
+    cut = experiment.task.ragged or experiment.task.resets
+    shared = shared and not (cut and _minds_padding(experiment))
     # Members meet batches of several widths in orders of their own.
     shared = shared and len(experiment.task.widths) == 1
     # Each part of a batch has masks by a seed of its own, and members have theirs drawn for whole batches.

@@ -233,7 +233,7 @@ def _joined(parts: Sequence[Trajectory]) -> Trajectory:
 
 def _named(at: str, trajectory: Trajectory, asked: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """What is compared of a training: its first steps, and the state that it gives back. asked: see Trainer."""
-    state, losses, logits, parameters, slots, carried = trajectory
+    state, losses, logits, parameters, slots, carried = trajectory[:6]
     yield f"{at}/asked", asked
     yield f"{at}/loss", losses[:LOOKED_AT]
     yield f"{at}/logits", logits[:LOOKED_AT]

@@ -3,6 +3,7 @@
 Bounds are derived from the first side's own runs, see crosscheck.bounds.trajectories.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import TypeGuard
 
@@ -25,7 +26,7 @@ from crosscheck.request import Request
 from crosscheck.subject import Subject
 from spec.framework import Framework, Precision, Trajectory
 from spec.parameters import Parameters
-from spec.tasks import is_numeric, logits_shape, predictions
+from spec.tasks import fingerprint, is_numeric, logits_shape, predictions
 from spec.training import initial_state
 
 NAME: str = "trajectory"
@@ -50,6 +51,12 @@ TOGETHER = "starts/loss"
 
 KINDS = ("slots/", "parameters/", "carried/")
 
+BATCHES = "batches"
+"""The fingerprints of the batches that each step was trained on; who does not say is not asked."""
+
+SPEC = "the spec"
+"""Whose batches they have to be."""
+
 
 def inapplicable(subject: Subject) -> str:
     return "" if subject.training.epochs else "nothing is trained"
@@ -65,6 +72,8 @@ def record(framework: Framework, subject: Subject, case: str, request: Request) 
     trajectory = _train(framework, subject, case, request, start)
     found = _named(trajectory)
     recorded = dict(found)
+    if trajectory.batches is not None:
+        recorded[BATCHES] = trajectory.batches
     if case == STEP_BY_STEP:
         whole = _named(_train(framework, subject, RECIPE, request, start))
         recorded |= {WHOLE + name: array for name, array in whole.items()}
@@ -141,7 +150,9 @@ def _train(framework: Framework, subject: Subject, case: str, request: Request, 
         state, side = parts[-1].state, further
     losses, logits = (np.concatenate(arrays) for arrays in zip(*((p.losses, p.logits) for p in parts), strict=True))
     parameters, slots = _joined(p.parameters for p in parts), _joined(p.slots for p in parts)
-    return Trajectory(state, losses, logits, parameters, slots, _joined(p.carried for p in parts))
+    told = [part.batches for part in parts if part.batches is not None]
+    batches = np.concatenate(told) if len(told) == len(parts) else None
+    return Trajectory(state, losses, logits, parameters, slots, _joined(p.carried for p in parts), batches)
 
 
 def _joined(parts: Iterator[Parameters]) -> Parameters:
@@ -192,7 +203,7 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     found += _final(place, trained, first, second)
     found += _steps(subject, place, first, second)
     found += _together(place, first)
-    expected = [*compared, "steps", *("start/" + p.name for p in table), *("final/" + name for name in states)]
+    expected = [*compared, "steps", BATCHES, *("start/" + p.name for p in table), *("final/" + name for name in states)]
     expected += [TOGETHER, *(rounding_spread.PREFIX + name for name in compared)]
     if place.case == RECIPE and place.precision == "float64" and subject.training.epochs > 1:
         expected += [RESUMED + name for name in compared if name != "logits"]
@@ -200,10 +211,12 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     if place.case == STEP_BY_STEP:
         expected += [WHOLE + name for name in compared]
         found += _against_whole(subject, place, first, second)
+    handed = list(_batches(subject, place, first, second))
+    found += handed
     # A stable sort: where two tensors part at the same step, the one that is computed first comes first. What has no
     # step is about the whole.
     found.sort(key=lambda comparison: steps if comparison.passed or comparison.step is None else comparison.step)
-    return found + place.only(expected, first, second)
+    return _with_cause(found, handed) + place.only(expected, first, second)
 
 
 def _each_alone(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
@@ -231,6 +244,53 @@ def _steps(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Ite
     """The number of steps that the returned state says it has done."""
     expected = subject.training.epochs * subject.training.steps_per_epoch
     yield place.whole_number("steps", expected, first.get("steps"), second.get("steps"))
+
+
+def _batches(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
+    """Whether each step was trained on the spec's batch, to the bit: values are hashes of all of them."""
+    if first.get(BATCHES) is None and second.get(BATCHES) is None:
+        return
+    expected = fingerprints(subject, place)
+    for side, arrays in zip(place.sides, (first, second), strict=True):
+        told = arrays.get(BATCHES)
+        if told is None:
+            continue
+        here = place.against(side, SPEC, first=True)
+        if told.shape != expected.shape or told.dtype != expected.dtype:
+            yield here.failed(BATCHES, f"expected {expected.dtype} {expected.shape}, got {told.dtype} {told.shape}")
+            continue
+        others = np.flatnonzero(told != expected)
+        note = f"not the same data: {others.size} of {told.size} steps have other batches" if others.size else ""
+        found = here.equal(BATCHES, stream_hash(expected), stream_hash(told), note)
+        step = int(others[0]) if others.size else None
+        yield msgspec.structs.replace(found, step=step, elements=told.size)
+
+
+def _with_cause(found: list[Comparison], handed: list[Comparison]) -> list[Comparison]:
+    """The same, where what parts first says so if other data are why."""
+    other = next((one for one in handed if one.failed), None)
+    first = next((number for number, one in enumerate(found) if one.failed), None)
+    if other is None or first is None or found[first] in handed:
+        return found
+    note = "; ".join(filter(None, (found[first].note, other.note)))
+    return [*found[:first], msgspec.structs.replace(found[first], note=note), *found[first + 1 :]]
+
+
+def fingerprints(subject: Subject, place: Place) -> np.ndarray:
+    """Of the batches of every step of the recipe, int64 (steps,), see spec.tasks.fingerprint."""
+    steps = range(subject.training.epochs * subject.training.steps_per_epoch)
+    going_on = getattr(subject, "goes_on", lambda steps: None)(steps)
+    drawn = steps if subject.has_drawn_batches else steps[:1]
+    found = [
+        fingerprint(subject.batch(place.seed, step, place.precision), None if going_on is None else going_on[step])
+        for step in drawn
+    ]
+    return np.array(found if subject.has_drawn_batches else found * len(steps), np.int64)
+
+
+def stream_hash(fingerprints: np.ndarray) -> str:
+    """Sixteen hexadecimal digits that change with any byte of any batch, and with their order."""
+    return hashlib.sha256(fingerprints.astype("<i8").tobytes()).hexdigest()[:16]
 
 
 def _together(place: Place, first: Arrays) -> Iterator[Comparison]:

@@ -16,7 +16,7 @@ from spec.errors import SpecError, UsageError
 from spec.experiment import Experiment
 from spec.framework import Precision
 
-FORMAT = 12
+FORMAT = 13
 """To be raised with every change of what is asked of an implementation, or of how it is recorded."""
 
 MANIFEST = "manifest.json"

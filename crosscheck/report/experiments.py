@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Iterator
 
-from crosscheck.checks import BY_DEFAULT, LADDER, outcome
+from crosscheck.checks import BY_DEFAULT, LADDER, outcome, trajectory
 from crosscheck.comparison import Comparison
 from crosscheck.judging.summary import SideSummary, Summary
 from crosscheck.judging.verdict import Cell, Verdict
@@ -101,6 +101,7 @@ def _side(side: SideSummary) -> ReportSide:
 
 def _subject(verdict: Verdict, causes: list[Cause]) -> ReportSubject:
     own = [number for number, cause in enumerate(causes) if named(verdict) in cause.subjects]
+    told = _same_batches(verdict)
     return ReportSubject(
         name=named(verdict),
         status=verdict.status,
@@ -112,8 +113,19 @@ def _subject(verdict: Verdict, causes: list[Cause]) -> ReportSubject:
         explanation=verdict.explanation,
         failures=len(verdict.failures),
         causes=own,
+        batches={one.precision: str(one.values[0]) for one in told if one.values},
+        steps=max((one.elements for one in told), default=0),
         comparisons=verdict.comparisons,
     )
+
+
+def _same_batches(verdict: Verdict) -> list[Comparison]:
+    """A comparison of each precision in which both sides told what they were trained on, and that it is the spec's."""
+    found: dict[str, list[Comparison]] = {}
+    for one in verdict.comparisons:
+        if (one.check, one.case, one.tensor) == (trajectory.NAME, trajectory.RECIPE, trajectory.BATCHES):
+            found.setdefault(one.precision, []).append(one)
+    return [each[0] for each in found.values() if len(each) == 2 and all(one.passed for one in each)]
 
 
 def _cell(verdict: Verdict, cell: Cell, own: list[int], causes: list[Cause]) -> ReportCell:

@@ -189,6 +189,8 @@ def _folded(report: RunReport) -> Iterator[str]:
     yield folded("Sides", "\n".join(_sides(report)))
     if report.endpoints or report.speeds:
         yield folded("Convergence", "\n".join(_convergence(report)))
+    if any(subject.batches for subject in report.subjects):
+        yield folded("Batches", "\n".join(_batches(report)))
     if report.headroom:
         yield folded("Headroom", "\n".join(_headroom(report)))
     if report.kind == "experiments":
@@ -238,6 +240,17 @@ def _convergence(report: RunReport) -> Iterator[str]:
             yield row(inline(speed.subject), f"{speed.first:.0f}", f"{speed.second:.0f}", f"{ratio:.2f}")
         middle = statistics.median(speed.second / speed.first for speed in report.speeds)
         yield row("median", "", "", f"{middle:.2f}")
+
+
+def _batches(report: RunReport) -> Iterator[str]:
+    """What both sides were trained on."""
+    yield "Hashes of the first steps' batches, as either side's training was handed them: the same bytes in both.\n"
+    precisions = list(dict.fromkeys(precision for subject in report.subjects for precision in subject.batches))
+    yield head("experiment", "steps", *map(inline, precisions))
+    for subject in report.subjects:
+        if subject.batches:
+            hashes = (subject.batches.get(precision, "") for precision in precisions)
+            yield row(inline(subject.name), str(subject.steps), *(code(each) if each else "" for each in hashes))
 
 
 def _headroom(report: RunReport) -> Iterator[str]:

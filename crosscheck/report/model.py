@@ -158,8 +158,9 @@ class ReportSubject(msgspec.Struct, frozen=True, kw_only=True):
     """An experiment, or the pair. family: its kind of model, such as "GRU"; empty where nobody says.
 
     cells: a check each, in the order of `RunReport.checks`. argument: what names it on a command line. failures:
-    comparisons that failed; blame and explanation: of the first. causes: places in `RunReport.causes`. comparisons: all
-    that were made, or those that a pair keeps; in files, those of report-details.json.gz.
+    comparisons that failed; blame and explanation: of the first. causes: places in `RunReport.causes`. batches: by
+    precision the hash of what both sides were trained on, of the first `steps` steps; none where it is not known to be
+    the same. comparisons: all that were made, or those that a pair keeps; in files, those of report-details.json.gz.
     """
 
     name: str
@@ -172,6 +173,8 @@ class ReportSubject(msgspec.Struct, frozen=True, kw_only=True):
     blame: Blame | None = None
     explanation: Explanation | None = None
     causes: list[int] = []
+    batches: dict[str, str] = {}
+    steps: int = 0
     comparisons: list[Comparison] = []
 
     def cell(self, check: str) -> ReportCell | None:

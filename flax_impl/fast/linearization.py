@@ -18,8 +18,9 @@ from flax_impl.fast import jaxprs
 State = tuple[Array, ...]
 """Of a cell, each (batch, hidden); over time, each (batch, time, hidden)."""
 
-At = tuple[Array, Array | None]
-"""What a step is given: inputs (batch, features), and which rows are valid (batch,), None where all are."""
+At = tuple[Array, Any]
+"""What a step is given: inputs (batch, features), and marks of rows, by which nothing is differentiated: a tree of
+arrays (batch,), with None where there are none."""
 
 Step = Callable[[Any, State, At], State]
 """(cell, state, at) -> the state after the step."""
@@ -133,11 +134,11 @@ def trace_step(graph: nnx.GraphDef, step: Step, parameters: nnx.State, initial: 
     leaves, structure = jax.tree.flatten(parameters)
 
     def replay(given: Given, chosen: Chosen) -> State:
-        (leaves, (inputs, valid), transposed), (own_leaves, own_inputs, state, outputs) = given, chosen
+        (leaves, (inputs, marks), transposed), (own_leaves, own_inputs, state, outputs) = given, chosen
         filled, remaining = list(leaves), iter(outputs)
         for index, leaf in own_leaves.items():
             filled[index] = leaf
-        at = (inputs if own_inputs is None else own_inputs, valid)
+        at = (inputs if own_inputs is None else own_inputs, marks)
 
         def product(name: str, linear: nnx.Linear, inputs: Array) -> Array:
             source, output = source_of(inputs, state, at), next(remaining)

@@ -211,6 +211,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return ""
 
     @property
+    def takes_resets(self) -> bool:
+        """Whether a batch may say at which steps its state is set back to zero: where nothing but that state reaches
+        from one step to another. Attention looks across, and would need a mask."""
+        return False
+
+    @property
     def attention_heads(self) -> int:
         """Heads in which steps look at each other; 0 for a model without attention."""
         return 0

@@ -12,7 +12,12 @@ class Recurrent(Model, frozen=True, kw_only=True):
 
     - Layer l reads the concatenated outputs of layer l - 1, [forward; backward] where `bidirectional`; the backward
       direction runs from the last valid step to the first.
-    - States start at zero, or where the batch says.
+    - States start at zero, or where the batch says. Where it says r_t = 1 (`Batch.resets`), something new begins with
+      step t, and no layer's state reaches across: whatever is carried from t - 1 to t in the forward direction, or from
+      t to t - 1 in the backward direction, is (1 - r_t) times itself, c as well as h. So each stretch between resets is
+      computed as if it were a sequence of its own. The state that a batch begins with is the one before the first step
+      (behind the last one, for the backward direction), and the one that is returned is the last stretch's (the first
+      one's).
     - `dropout` acts on the output of every layer but the last, in training only.
     - `bias`: without, b_ih and b_hh are not there. The head keeps its own.
     - `readout` "every step": logits_t from the last layer's output at t. "last step": from each direction's final
@@ -77,6 +82,10 @@ class Recurrent(Model, frozen=True, kw_only=True):
     @property
     def causal(self) -> bool:
         return not self.bidirectional and self.readout == "every step"
+
+    @property
+    def takes_resets(self) -> bool:
+        return True
 
     @property
     def output_size(self) -> int:

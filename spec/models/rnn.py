@@ -11,6 +11,7 @@ class RNNCell(Model, frozen=True, kw_only=True, tag_field="name"):
     """One Elman cell, carried over time in a loop the reader can see.
 
         h_0 = 0                                                   or what the batch says
+        h_(t-1) <- (1 - r_t) h_(t-1)                              where it has resets r
         h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)        or relu
         logits_t = W h_t + b                                      with a head; h_t itself without
 
@@ -34,6 +35,10 @@ class RNNCell(Model, frozen=True, kw_only=True, tag_field="name"):
 
     @property
     def causal(self) -> bool:
+        return True
+
+    @property
+    def takes_resets(self) -> bool:
         return True
 
     def parameters(self) -> tuple[Parameter, ...]:

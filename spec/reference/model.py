@@ -18,7 +18,8 @@ class Evaluation:
     """One evaluation of a model: what it is given, and what it has found so far.
 
     parameters: canonical name -> (perturbations, *shape), with the inputs under INPUTS where they are varied too.
-    valid: (batch, time), True where a step is no padding. masks: dropout masks by site; empty in eval mode.
+    valid: (batch, time), True where a step is no padding. resets: (batch, time), True where something new begins; None
+    where nothing does. masks: dropout masks by site; empty in eval mode.
     intermediates: name -> (perturbations, batch, time, ...).
     forced: teacher forcing, name -> (batch, time, ...): what stands in for an intermediate wherever a later one is
     computed from it. Each stage then shows what the equations make of the stages before it as they were given.
@@ -45,6 +46,8 @@ class Evaluation:
         self.valid = np.ones((size, time), bool)
         if batch.lengths is not None:
             self.valid = valid_steps(batch.lengths, time)
+        # Padding hands a state on, whatever stands there.
+        self.resets = None if batch.resets is None else batch.resets & self.valid
 
     def __getitem__(self, name: str) -> Array:
         return self.parameters[name]

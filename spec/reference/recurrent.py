@@ -29,7 +29,7 @@ def run(
     """Every state over time, (perturbations, batch, time, hidden), zero at padding, and the state after the last step.
 
     names: the prefix and suffix of the weights' names, and of the states' as intermediates, which are recorded here.
-    A padded step hands the state on as it is.
+    A padded step hands the state on as it is; none is handed across a step at which something new begins.
     """
     prefix, suffix = names
     weight_hh = at[f"{prefix}weight_hh{suffix}"]
@@ -40,7 +40,11 @@ def run(
     named = [f"{prefix}{name}{suffix}" for name in states]
     trace = []
     steps = range(inputs.shape[2])
+    # What is handed on to a step: from the one before it, or, from the end, from the one behind it.
+    begins = None if at.resets is None else np.pad(at.resets, ((0, 0), (0, 1)))[:, int(reverse) :]
     for time in reversed(steps) if reverse else steps:
+        if begins is not None:
+            state = tuple(np.where(begins[None, :, time, None], 0, s) for s in state)
         new = cell(from_inputs[:, :, time], at.affine(state[0], weight_hh, bias_hh), state)
         goes_on = valid[None, :, time, None]
         own = tuple(np.where(goes_on, n, s) for n, s in zip(new, state, strict=True))

@@ -14,7 +14,7 @@ from spec.reference import encoder_decoder
 from spec.reference.contract import Elements, check_settings, evaluate, forward, gradients, initialize, slopes
 from spec.reference.model import Evaluation
 from spec.reference.optimizer import renormalized, step
-from spec.tasks import Batch
+from spec.tasks import Batch, fingerprint
 from spec.tasks import check as check_batch
 from spec.training import State, initial_state
 
@@ -37,7 +37,7 @@ def train(
     check_settings(settings)
     if (count := experiment.parameter_count) > MOST:
         raise Unsupported(f"it takes a forward pass for each parameter: expected at most {MOST} to train, got {count}")
-    losses, logits, trace = [], [], []
+    losses, logits, trace, handed = [], [], [], []
     evaluation_batch = experiment.evaluation_batch(settings.precision)
     for _ in range(epochs):
         for _ in range(part or experiment.training.steps_per_epoch):
@@ -46,6 +46,7 @@ def train(
             losses.append(loss)
             if record:
                 trace.append(state)
+                handed.append(fingerprint_at(experiment, state.step - 1, seed, settings))
         logits.append(predict(experiment, state.parameters, evaluation_batch, settings))
     return Trajectory(
         state=state,
@@ -54,7 +55,14 @@ def train(
         parameters={n: np.stack([s.parameters[n] for s in trace]) for n in state.parameters} if trace else {},
         slots={n: np.stack([s.slots[n] for s in trace]) for n in state.slots} if trace else {},
         carried={n: np.stack([s.carried[n] for s in trace]) for n in experiment.carried} if trace else {},
+        batches=np.array(handed, np.int64) if record else None,
     )
+
+
+def fingerprint_at(experiment: Experiment, step: int, seed: int, settings: Settings) -> int:
+    """See spec.tasks.fingerprint: of the batch of that step."""
+    rows = experiment.goes_on(range(step, step + 1))
+    return fingerprint(experiment.batch(seed, step, settings.precision), None if rows is None else rows[0])
 
 
 def gradients_at(

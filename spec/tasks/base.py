@@ -1,5 +1,6 @@
 """What every task is made of: the batch, the base of all tasks, and what is done to batches."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,6 +22,8 @@ class Batch(NamedTuple):
         task has none. Only a decoder reads them.
     initial: floating states before the first step, names and shapes as `Model.initial_states` has them; None where
         they are zero.
+    resets: bool (batch, time), the steps at which something new begins within a sequence: the state before such a step
+        is zero, see `spec.models.recurrent`. At padding they mean nothing. None where there are none.
     """
 
     inputs: np.ndarray
@@ -28,6 +31,7 @@ class Batch(NamedTuple):
     lengths: np.ndarray | None = None
     decoder_inputs: np.ndarray | None = None
     initial: dict[str, np.ndarray] | None = None
+    resets: np.ndarray | None = None
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +76,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def initial_deviation(self) -> float:
         """Standard deviation of the states that recurrent models begin with; 0 where they begin with zeros."""
         return 0.0
+
+    @property
+    def resets(self) -> bool:
+        """Whether batches say at which steps within a sequence something new begins."""
+        return False
 
     has_lowest_loss: ClassVar[bool] = False
     """Whether it is known how low the loss can be, see `lowest_loss`."""
@@ -158,17 +167,22 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 def map_arrays(function: Callable[..., Any], *batches: Batch) -> Batch:
     """The function of each array that the batches have, and of its counterparts; None where they have none."""
     first, *others = batches
-    arrays: Any = (
-        None if column[0] is None else function(*column)
-        for column in zip(*(batch[:4] for batch in batches), strict=True)
-    )
+    arrays = {
+        name: None if array is None else function(array, *(getattr(other, name) for other in others))
+        for name, array in arrays_of(first).items()
+    }
     initial = first.initial
     if initial is not None:
         initial = {
             name: function(state, *(other.initial[name] for other in others if other.initial is not None))
             for name, state in initial.items()
         }
-    return Batch(*arrays, initial=initial)
+    return first._replace(**arrays, initial=initial)
+
+
+def arrays_of(batch: Any) -> dict[str, Any]:
+    """What a batch, or a framework's own record of one, has beside its states, whose first axis is another."""
+    return {name: array for name, array in batch._asdict().items() if name != "initial"}
 
 
 def stack_batches(batches: Sequence[Batch]) -> Batch:
@@ -178,20 +192,37 @@ def stack_batches(batches: Sequence[Batch]) -> Batch:
 
 def repeat(batch: Batch, times: int) -> Batch:
     """A batch of the same sequences so many times over."""
-    arrays: Any = (None if array is None else np.concatenate([array] * times) for array in batch[:4])
+    arrays = {n: None if array is None else np.concatenate([array] * times) for n, array in arrays_of(batch).items()}
     # The sequences are a state's last axis but one.
     states = (batch.initial or {}).items()
     initial = {name: np.concatenate([state] * times, axis=-2) for name, state in states} or None
-    return Batch(*arrays, initial=initial)
+    return batch._replace(**arrays, initial=initial)
 
 
 def rows(batch: Any, part: slice, axis: int = 0) -> Any:
     """Some sequences of a batch, or of a framework's own record of one; axis: which they are of all but the states."""
     where = (slice(None),) * axis + (part,)
-    arrays = {n: None if a is None else a[where] for n, a in zip(batch._fields, batch[:4], strict=False)}
+    arrays = {name: None if array is None else array[where] for name, array in arrays_of(batch).items()}
     # The sequences are a state's last axis but one.
     states = None if batch.initial is None else {name: state[..., part, :] for name, state in batch.initial.items()}
     return batch._replace(**arrays, initial=states)
+
+
+def fingerprint(batch: Any, goes_on: np.ndarray | None = None) -> int:
+    """Eight bytes of the SHA-256 of a batch as a step of training is handed it, as an int64: each of its arrays with
+    name, dtype, shape and bytes. Whole numbers count as int64, in whatever width somebody keeps them.
+
+    batch: a `Batch`, or a record of NumPy arrays with such fields. goes_on: see `Task.goes_on`; states that are carried
+    are no data, and `initial` is None then.
+    """
+    found = hashlib.sha256()
+    states = {f"initial.{name}": state for name, state in sorted((batch.initial or {}).items())}
+    arrays = arrays_of(batch)
+    for name, array in {**arrays, **states, "goes_on": goes_on}.items():
+        if array is not None:
+            plain = np.asarray(array, np.int64 if array.dtype.kind in "iub" else array.dtype.newbyteorder("<"), "C")
+            found.update(f"{name} {plain.dtype.str} {plain.shape} ".encode() + plain.tobytes())
+    return int.from_bytes(found.digest()[:8], "little", signed=True)
 
 
 def valid_steps(lengths: np.ndarray, time: int) -> np.ndarray:

@@ -21,6 +21,8 @@ def check(model: Model, batch: Batch) -> None:
         inputs = inputs.copy()
         inputs[~valid_steps(lengths, time)] = 0
     model.inputs.check(inputs)
+    if batch.resets is not None:
+        _check_resets(model, batch.resets.shape, inputs.shape[:2], str(batch.resets.dtype))
     if batch.initial is None:
         return
     expected = model.initial_states(len(inputs))
@@ -35,12 +37,20 @@ def check(model: Model, batch: Batch) -> None:
 Shape = tuple[int, ...]
 
 
+def _check_resets(model: Model, resets: Shape, steps: Shape, dtype: str) -> None:
+    if not model.takes_resets:
+        raise InvalidBatch(f"resets: expected None for a {type(model).__name__}, which looks across, got {resets}")
+    if resets != steps or dtype != "bool":
+        raise InvalidBatch(f"resets: expected bool {steps}, got {dtype} {resets}")
+
+
 def check_shapes(
     model: Model,
     inputs: Shape,
     lengths: Shape | None,
     decoder_inputs: Shape | None,
     initial: Mapping[str, Shape] | None,
+    resets: Shape | None,
     *,
     is_integer: bool,
 ) -> None:
@@ -64,5 +74,7 @@ def check_shapes(
         raise InvalidBatch(f"decoder_inputs: expected ({count}, target time), got {decoder_inputs}")
     if not model.decodes and decoder_inputs is not None:
         raise InvalidBatch(f"decoder_inputs: expected None for a model that does not decode, got {decoder_inputs}")
+    if resets is not None:
+        _check_resets(model, resets, (count, time), "bool")
     if initial is not None and dict(initial) != (states := model.initial_states(count)):
         raise InvalidBatch(f"initial: expected {states or None}, got {dict(initial)}")

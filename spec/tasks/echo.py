@@ -1,5 +1,6 @@
 """Which symbol came some steps before, in sequences of several lengths."""
 
+from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -23,6 +24,9 @@ class Echo(Task, frozen=True, kw_only=True, tag_field="name"):
     the first `delay` steps, nor of padding, which holds symbols all the same. With `readout` "last step" it is asked
     after a sequence's last step alone, and nothing of a sequence that has no more than `delay`.
 
+    reset_chance: that of any step but the first to begin a new episode: the model's state is set back to zero there
+    (see spec.models.recurrent), and nothing is asked of an episode's first `delay` steps.
+
     encoding: what the model is given. initial_deviation: standard deviation of the states that a recurrent model
     begins with, which are drawn for each batch, so that it has to forget them; 0: it begins with zeros.
     Judged on a fixed draw of EVALUATED sequences of all lengths.
@@ -36,6 +40,7 @@ class Echo(Task, frozen=True, kw_only=True, tag_field="name"):
     batch_size: Size
     readout: Literal["every step", "last step"] = "every step"  # pyright: ignore[reportIncompatibleMethodOverride]
     initial_deviation: Annotated[NonNegative, typical(0.5, 1.0)] = 0.0  # pyright: ignore[reportIncompatibleMethodOverride]
+    reset_chance: Annotated[float, msgspec.Meta(ge=0, lt=1), typical(0.3, 0.5)] = 0.0
 
     drawn_together: ClassVar[int] = STEPS_DRAWN_TOGETHER
     ragged: ClassVar[bool] = True
@@ -63,6 +68,10 @@ class Echo(Task, frozen=True, kw_only=True, tag_field="name"):
     def evaluated(self) -> int:
         return EVALUATED
 
+    @property
+    def resets(self) -> bool:
+        return self.reset_chance > 0
+
     def batch(self, seed: int, step: int, dtype: str) -> Batch:
         return map_arrays(lambda array: array[0], self.batches(seed, range(step, step + 1), dtype))
 
@@ -70,22 +79,38 @@ class Echo(Task, frozen=True, kw_only=True, tag_field="name"):
         shape = (STEPS_DRAWN_TOGETHER, self.batch_size)
         lengths = out_of_blocks(steps, lambda block: draw_lengths(seed, block, self.shortest, self.length, shape))
         symbols = out_of_blocks(steps, lambda block: draw_symbols(seed, block, self.vocabulary, (*shape, self.length)))
-        return self._batch(symbols, lengths, dtype)
+        if not self.resets:
+            return self._batch(symbols, lengths, dtype)
+        chances = out_of_blocks(steps, lambda block: _draw_chances(seed, block, (*shape, self.length)))
+        return self._batch(symbols, lengths, dtype, self._begins(chances))
 
     def evaluation_batch(self, dtype: str) -> Batch:
         generator = generator_for(0, "evaluation")
         symbols = generator.integers(0, self.vocabulary, (EVALUATED, self.length), np.int64)
         lengths = self.length - np.arange(EVALUATED) % (self.length - self.shortest + 1)
-        return self._batch(symbols, lengths, dtype)
+        begins = self._begins(generator.random(symbols.shape)) if self.resets else None
+        return self._batch(symbols, lengths, dtype, begins)
 
-    def _batch(self, symbols: np.ndarray, lengths: np.ndarray, dtype: str) -> Batch:
-        """Of symbols (..., batch, time) and lengths (..., batch)."""
+    def _begins(self, chances: np.ndarray) -> np.ndarray:
+        """Which steps begin an episode, of uniform numbers (..., time)."""
+        return (chances < self.reset_chance) & (np.arange(self.length) > 0)
+
+    def _batch(self, symbols: np.ndarray, lengths: np.ndarray, dtype: str, begins: np.ndarray | None = None) -> Batch:
+        """Of symbols (..., batch, time), lengths (..., batch) and where an episode begins, (..., batch, time)."""
         steps = np.arange(self.length)
-        asked = (steps >= self.delay) & (steps < lengths[..., None])
+        # Since the last episode began.
+        since = steps if begins is None else steps - np.maximum.accumulate(np.where(begins, steps, 0), axis=-1)
+        asked = (since >= self.delay) & (steps < lengths[..., None])
         targets = np.where(asked, np.roll(symbols, self.delay, axis=-1), IGNORED)
         inputs = symbols if self.indices else (symbols[..., None] == np.arange(self.vocabulary)).astype(dtype)
         if self.readout == "every step":
-            return Batch(inputs, targets, lengths, decoder_inputs=shift_right(targets, self.classes))
+            return Batch(inputs, targets, lengths, shift_right(targets, self.classes), resets=begins)
         # Of an empty sequence the first step, of which nothing is asked either.
         last = np.maximum(lengths - 1, 0)[..., None]
-        return Batch(inputs, np.take_along_axis(targets, last, axis=-1)[..., 0], lengths)
+        return Batch(inputs, np.take_along_axis(targets, last, axis=-1)[..., 0], lengths, resets=begins)
+
+
+@lru_cache(maxsize=2)
+def _draw_chances(seed: int, block: int, shape: tuple[int, ...]) -> np.ndarray:
+    """A block's uniform numbers, by which episodes begin."""
+    return generator_for(seed, "episodes", block).random(shape)

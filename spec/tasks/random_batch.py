@@ -6,6 +6,9 @@ from spec.models import Embedding, Model
 from spec.parameters import generator_for
 from spec.tasks.base import IGNORED, Batch, not_asked, shift_right, valid_steps
 
+RESETS = 0.3
+"""The share of steps at which something new begins, where anything does."""
+
 
 def random_batch(
     model: Model,
@@ -16,6 +19,7 @@ def random_batch(
     target_length: int | None = None,
     initial: bool = False,
     numbers: bool = False,
+    resets: bool = False,
 ) -> Batch:
     """A batch of random inputs and targets that the model can take, one sequence for each length, padded to the
     longest. Padding holds zeros (or index 0), and its targets are IGNORED.
@@ -25,7 +29,8 @@ def random_batch(
     as many a step as the model has outputs, and NaN where they would be IGNORED.
 
     target_length: steps of the targets, where the model decodes; as many as the inputs' if None. initial: random
-    states before the first step, where the model has any. Raises ValueError for a target_length that nothing reads.
+    states before the first step, where the model has any. resets: at every third step or so something new begins, at
+    padding too. Raises ValueError for a target_length that nothing reads.
     """
     if target_length is not None and not model.decodes:
         raise ValueError(f"target_length: expected None for a model that does not decode, got {target_length}")
@@ -55,7 +60,9 @@ def random_batch(
         for name, shape in (model.initial_states(count) if initial else {}).items()
     }
     ragged = len(set(lengths)) > 1
-    return Batch(inputs, targets, np.array(lengths, np.int64) if ragged else None, decoder_inputs, states or None)
+    begins = generator.random((count, time)) < RESETS if resets else None
+    given = np.array(lengths, np.int64) if ragged else None
+    return Batch(inputs, targets, given, decoder_inputs, states or None, begins)
 
 
 def _scatter(values: np.ndarray, where: np.ndarray, marks: tuple[float, ...], generator: "np.random.Generator") -> None:

@@ -41,6 +41,10 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
     steps, each with the byte that follows; each window of each document's rest is as likely. Judged on up to
     `evaluated` windows at equal distances in what is kept back. No window reaches from one document into another.
 
+    across: unless they may: then what is trained on of each document stands behind that of the one before, as in packed
+    training data, and so does what is kept back. At a document's first byte a recurrent model's state is set back to
+    zero (see `spec.models.recurrent`), and no step is asked for that byte. A document may be as short as it is.
+
     stream: windows that follow each other. With more than one, each sequence of a batch is a part of a stream that is
     drawn as a window is, and reads it in so many steps, the state of a recurrent model carried from each to the next;
     then it begins another one, with a state of zeros. Not all do so at the same step. A model is judged from zeros.
@@ -53,6 +57,7 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
     stream: Annotated[Length, typical(2, 3)] = 1
     validation: Annotated[Share, typical(0.1, 0.25, 0.5)] = 0.1
     evaluated: Annotated[Size, typical(1, 2, 3, 8)] = 32  # pyright: ignore[reportIncompatibleMethodOverride]
+    across: bool = False
 
     drawn_together: ClassVar[int] = STEPS_DRAWN_TOGETHER
     validates: ClassVar[bool] = True
@@ -64,15 +69,16 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
                 f"digest: expected {found.digest}, that of {self.path or SHIPPED}, got {shorten(self.digest)}: "
                 "the text is not the one that it was, or another"
             )
-        for document in found.files:
-            kept = _held_back(document, self.validation)
-            trained = (document.size - kept, self.stream * self.length, "to train on")
-            for size, needed, what in (trained, (kept, self.length, "to validate on")):
+        parts = _parts(found, self.validation, self.across)
+        for part, needed, what in zip(
+            parts, (self.stream * self.length, self.length), ("to train on", "to validate on"), strict=True
+        ):
+            for size, path in part.stretches(self.path or SHIPPED):
                 if size <= needed:
                     of = f" times stream = {self.stream}" if needed > self.length else ""
                     raise ValueError(
                         f"length: expected at most {max(size - 1, 0) // (needed // self.length)}, since a sequence{of} "
-                        f"needs one byte more and {document.path} has {size} bytes {what}, got {self.length}"
+                        f"needs one byte more and {path} has {size} bytes {what}, got {self.length}"
                     )
         msgspec.structs.force_setattr(self, "digest", found.digest)
         _opened[self.path, found.digest] = found
@@ -103,7 +109,7 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
 
     def batches(self, seed: int, steps: range, dtype: str) -> Batch:
         del dtype  # Indices have none.
-        training, _ = _parts(self.documents, self.validation)
+        training, _ = self._parts
         reach, shape = self.stream * self.length, (STEPS_DRAWN_TOGETHER, self.batch_size)
         count = training.windows(reach)
         streams, within = self._places(steps)
@@ -111,6 +117,14 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
         drawn = out_of_blocks(range(first, last + 1), lambda block: _draw_windows(seed, block, count, shape))
         numbers = np.take_along_axis(drawn, streams - first, axis=0)
         return self._batch(training, numbers, reach, within * self.length)
+
+    @property
+    def _parts(self) -> "tuple[_Part, _Part]":
+        return _parts(self.documents, self.validation, self.across)
+
+    @property
+    def resets(self) -> bool:
+        return self.across
 
     @property
     def streams(self) -> bool:
@@ -129,7 +143,7 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
 
     def evaluation_batch(self, dtype: str) -> Batch:
         del dtype
-        _, validation = _parts(self.documents, self.validation)
+        _, validation = self._parts
         count = validation.windows(self.length)
         chosen = min(self.evaluated, count)
         # In Python's integers: of a text of many gigabytes the product has more than 64 bits.
@@ -139,7 +153,7 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
     def validation_batches(self, dtype: str) -> Iterator[Batch]:
         """Window after window of what is kept back, but for a rest of each document that is shorter than one."""
         del dtype
-        _, validation = _parts(self.documents, self.validation)
+        _, validation = self._parts
         windows = validation.one_after_another(self.length)
         for first in range(0, len(windows), VALIDATED_TOGETHER):
             numbers = windows[first : first + VALIDATED_TOGETHER]
@@ -147,9 +161,13 @@ class Text(Task, frozen=True, kw_only=True, tag_field="name"):
 
     def _batch(self, part: "_Part", numbers: np.ndarray, reach: int, offsets: np.ndarray) -> Batch:
         """Of numbers of stretches of `reach` steps, (..., batch), and of where in them the sequences begin."""
-        found = part.read(numbers.ravel(), reach, offsets.ravel(), self.length)
+        found, begins = part.read(numbers.ravel(), reach, offsets.ravel(), self.length)
         found = found.reshape(*numbers.shape, self.length + 1).astype(np.int64)
-        return Batch(found[..., :-1], found[..., 1:])
+        if not self.across:
+            return Batch(found[..., :-1], found[..., 1:])
+        begins = begins.reshape(found.shape)
+        targets = np.where(begins[..., 1:], IGNORED, found[..., 1:])
+        return Batch(found[..., :-1], targets, resets=begins[..., :-1])
 
     def bits_per_byte(self, logits: np.ndarray, batch: Batch) -> float:
         """The mean of -log2 softmax(logits)[target] over the targets that are not IGNORED, in float64."""
@@ -170,34 +188,45 @@ _opened: dict[tuple[str, str], Documents] = {}
 
 
 class _Part(NamedTuple):
-    """Of every document, the bytes from `first` on, `sizes` of them."""
+    """Of every document, the bytes from `first` on, `sizes` of them. joined: whether windows reach across documents."""
 
     documents: tuple[Document, ...]
     first: tuple[int, ...]
     sizes: tuple[int, ...]
+    joined: bool
+
+    def stretches(self, whole: str) -> list[tuple[int, str]]:
+        """Bytes of what windows lie in, with its path; whole: that of all documents."""
+        if self.joined:
+            return [(sum(self.sizes), whole)]
+        return [(size, document.path) for size, document in zip(self.sizes, self.documents, strict=True)]
 
     def windows(self, reach: int) -> int:
         """How many windows of so many steps there are, each with a byte more."""
-        return sum(self.sizes) - reach * len(self.sizes)
+        return sum(size - reach for size, _ in self.stretches(""))
 
     def one_after_another(self, length: int) -> np.ndarray:
         """The numbers of windows that share no step, int64."""
-        counts = [size - length for size in self.sizes]
+        counts = [size - length for size, _ in self.stretches("")]
         firsts = np.cumsum([0, *counts[:-1]])
         return np.concatenate([np.arange(first, first + n, length) for first, n in zip(firsts, counts, strict=True)])
 
-    def read(self, windows: np.ndarray, reach: int, offsets: np.ndarray, length: int) -> np.ndarray:
-        """Of windows of `reach` steps, (count,) by their numbers, the bytes from an offset on: uint8 (count, length +
-        1)."""
-        ends = np.cumsum(np.array(self.sizes, np.int64) - reach)
-        owners = np.searchsorted(ends, windows, side="right")
-        found = np.empty((len(windows), length + 1), np.uint8)
+    def read(self, windows: np.ndarray, reach: int, offsets: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of windows of `reach` steps, (count,) by their numbers, the bytes from an offset on, uint8 (count, length +
+        1), and which of them are a document's first, bool."""
+        starts = np.cumsum([0, *self.sizes[:-1]])
+        begin = windows
+        if not self.joined:
+            # No window begins in the last `reach` bytes of a document.
+            begin = windows + reach * np.searchsorted(np.cumsum(np.array(self.sizes) - reach), windows, side="right")
+        places = (begin + offsets)[:, None] + np.arange(length + 1)
+        owners = np.searchsorted(starts, places, side="right") - 1
+        found = np.empty(places.shape, np.uint8)
         for owner in np.unique(owners):
-            rows = np.flatnonzero(owners == owner)
-            begin = windows[rows] - (ends[owner - 1] if owner else 0) + self.first[owner] + offsets[rows]
+            of = owners == owner
             content = documents.opened(self.documents[owner])
-            found[rows] = content[begin[:, None] + np.arange(length + 1)]
-        return found
+            found[of] = content[places[of] - starts[owner] + self.first[owner]]
+        return found, places == starts[owners]
 
 
 def _held_back(document: Document, validation: float) -> int:
@@ -206,11 +235,11 @@ def _held_back(document: Document, validation: float) -> int:
 
 
 @lru_cache(maxsize=4)
-def _parts(found: Documents, validation: float) -> tuple[_Part, _Part]:
+def _parts(found: Documents, validation: float, joined: bool) -> tuple[_Part, _Part]:
     """What is trained on, and what is not."""
     kept = [_held_back(document, validation) for document in found.files]
     trained = tuple(document.size - of for document, of in zip(found.files, kept, strict=True))
-    return _Part(found.files, (0,) * len(kept), trained), _Part(found.files, trained, tuple(kept))
+    return _Part(found.files, (0,) * len(kept), trained, joined), _Part(found.files, trained, tuple(kept), joined)
 
 
 @lru_cache(maxsize=2)

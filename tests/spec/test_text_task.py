@@ -15,7 +15,7 @@ import pytest
 from spec import parameters
 from spec.errors import SpecError, UsageError
 from spec.experiment import LONG, SHIPPED, drawn, load, named_in, parse, shipped
-from spec.tasks import IGNORED, STEPS_DRAWN_TOGETHER, Batch, Text
+from spec.tasks import IGNORED, STEPS_DRAWN_TOGETHER, Batch, Text, map_arrays
 from spec.tasks.text import SHIPPED as TEXTS
 
 Run = Callable[..., Any]
@@ -367,3 +367,53 @@ def test_an_ensemble_goes_on_where_its_data_stand_now(run: Run, fake: ModuleType
     assert run("--resume", "--out", "here").code == 2
     assert run("--resume", "--out", "here", "--data", "moved.bin").code == 0
     assert run("--resume", "--out", "here").code == 0
+
+
+def test_a_sequence_may_reach_from_one_document_into_the_next(folder: Path) -> None:
+    """Each batch against the documents' own bytes, one behind the other, and where each of them begins."""
+    (folder / "b").write_bytes(b"x")  # Shorter than any sequence; all of it is kept back.
+    made = task(folder, length=30, stream=2, across=True, validation=0.2)
+    names = ("a", "b", "m/b", "z")
+    contents = [(folder / name).read_bytes() for name in names]
+    kept = [int(np.ceil(len(content) * 0.2)) for content in contents]
+    trained = [content[: len(content) - k] for content, k in zip(contents, kept, strict=True)]
+    held = [content[len(content) - k :] for content, k in zip(contents, kept, strict=True)]
+    batch = made.batches(0, range(60), "float32")
+    assert batch.resets is not None
+    assert_across(batch, trained)
+    assert batch.resets.any(axis=-1).mean() > 0.3
+    assert (batch.targets == IGNORED).sum() > 0
+    assert_across(stacked(made.evaluation_batch("float32")), held)
+    every = [stacked(one) for one in made.validation_batches("float32")]
+    assert sum(one.inputs.size for one in every) == (sum(kept) - 1) // 30 * 30
+    for one in every:
+        assert_across(one, held)
+    with pytest.raises(ValueError, match=r"length: expected at most 120, since a sequence .*documents has 121 bytes"):
+        task(folder, length=121, across=True, validation=0.4)
+
+
+def stacked(batch: Batch) -> Batch:
+    return map_arrays(lambda array: array[None], batch)
+
+
+def assert_across(batch: Batch, parts: list[bytes]) -> None:
+    content, begins = b"".join(parts), np.cumsum([0, *map(len, parts)]).tolist()
+    assert batch.resets is not None
+    for index in np.ndindex(batch.inputs.shape[:2]):
+        inputs, targets = bytes(batch.inputs[index].tolist()), batch.targets[index]
+        places = [at for at in range(len(content)) if content.startswith(inputs, at)]
+        assert len(places) == 1, places
+        steps = places[0] + np.arange(len(inputs))
+        assert batch.resets[index].tolist() == [int(step) in begins for step in steps]
+        expected = [IGNORED if int(step) + 1 in begins else content[step + 1] for step in steps]
+        assert targets.tolist() == expected
+
+
+def test_streams_reach_across_too_and_are_set_back_there(folder: Path) -> None:
+    made = task(folder, length=7, stream=9, batch_size=2, across=True)
+    batches, goes_on = made.batches(1, range(900), "float32"), made.goes_on(range(900))
+    assert goes_on is not None
+    assert batches.resets is not None
+    # One that goes on where a document begins does so from zero.
+    assert (batches.resets[..., 0] & goes_on).any()
+    assert (batches.resets[..., 1:]).any()

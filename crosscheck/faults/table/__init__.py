@@ -9,6 +9,7 @@ from crosscheck.faults.table import (
     clipping,
     convergence,
     conversion,
+    data,
     devices,
     dropout,
     embedding,
@@ -26,6 +27,7 @@ from crosscheck.faults.table import (
     positions,
     ragged,
     recipes,
+    resets,
     schedule,
     shipped_path,
     sizes,
@@ -61,7 +63,9 @@ FAULTS: tuple[Fault, ...] = (
     + recipes.FAULTS
     + training.FAULTS
     + dropout.FAULTS
+    + data.FAULTS
     + ragged.FAULTS
+    + resets.FAULTS
     + tables.FAULTS
     + text.FAULTS
     + streams.FAULTS
