@@ -10,6 +10,7 @@ import pytest
 
 from crosscheck.checks import trajectory
 from crosscheck.comparison import Comparison, Place
+from crosscheck.faults import given
 from crosscheck.request import Request
 from spec.experiment import Experiment, load, override
 from spec.framework import Settings
@@ -18,17 +19,9 @@ from spec.training import initial_state
 
 SIDES = ("torch_impl", "flax_impl", "spec.reference")
 
-TABLE = override(
-    load("ragged-lstm"),
-    task={"name": "Table", "batch_size": 4, "buckets": 3},
-    model__inputs__size=2,
-    model__bidirectional=False,
-)
-"""Batches of several widths, some with sequences of length 0."""
-
 SUBJECTS: dict[str, Experiment] = {
     **{name: load(name) for name in ("hello-rnn", "ragged-lstm", "ragged-lstm-episodes", "reverse", "text-lstm")},
-    "bucketed": TABLE,
+    "bucketed": given.load("bucketed"),
     "accumulated": override(load("ragged-lstm"), training__accumulate=2),
 }
 
@@ -156,12 +149,14 @@ def test_what_parts_with_it_says_why() -> None:
     batches, loss = recordings()[1]["batches"].copy(), recordings()[1]["loss"].copy()
     batches[3:] += 1
     loss[3] += 0.1
-    first, second = compared(batches=batches, loss=loss)[:2]
-    assert (first.tensor, first.step, second.tensor) == ("loss", 3, "batches")
+    comparisons = compared(batches=batches, loss=loss)
+    first = comparisons[0]
+    assert (first.tensor, first.step) == ("loss", 3)
+    assert [(one.failed, one.step) for one in handed(comparisons)][0] == (True, 3)
     assert "not the same data: 3 of 6 steps have other batches" in first.note
 
 
 def test_a_step_too_few_is_seen_and_silence_is_not_asked() -> None:
-    (short, _) = handed(compared(batches=recordings()[1]["batches"][:-1]))
+    _, short = handed(compared(batches=recordings()[1]["batches"][:-1]))
     assert (short.failed, short.note) == (True, "expected int64 (6,), got int64 (5,)")
     assert [one.alone for one in handed(compared(batches=None))] == ["torch_impl"]
