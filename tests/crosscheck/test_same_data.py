@@ -152,7 +152,7 @@ def test_what_parts_with_it_says_why() -> None:
     comparisons = compared(batches=batches, loss=loss)
     first = comparisons[0]
     assert (first.tensor, first.step) == ("loss", 3)
-    assert [(one.failed, one.step) for one in handed(comparisons)][0] == (True, 3)
+    assert next((one.failed, one.step) for one in handed(comparisons)) == (True, 3)
     assert "not the same data: 3 of 6 steps have other batches" in first.note
 
 
