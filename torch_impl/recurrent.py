@@ -189,7 +189,7 @@ def run_stretches(
     of_row, _ = valid.nonzero(as_tuple=True)
     (starts,) = begins[valid].nonzero(as_tuple=True)
     sizes = torch.diff(starts, append=starts.new_tensor([len(of_row)]))
-    stretches = pack_sequence(inputs[valid].split(sizes.tolist()), enforce_sorted=False)
+    stretches = pack_sequence(list(inputs[valid].split(sizes.tolist())), enforce_sorted=False)
     rows, edge = of_row[starts], torch.ones(1, dtype=torch.bool, device=inputs.device)
     first = torch.cat([edge, rows[1:] != rows[:-1]])
     last = torch.cat([rows[1:] != rows[:-1], edge])

@@ -55,7 +55,8 @@ def train(
         step = state.step
         carried = carried_of(experiment, state, settings)
         model.ended = {} if carried else None
-        rows: Any = experiment.goes_on(range(step, step + epochs * training.steps_per_epoch))
+        followed = experiment.goes_on(range(step, step + epochs * training.steps_per_epoch))
+        rows: Any = followed
         ends: list[Parameters] = []
         losses: list[float] = []
         logits: list[np.ndarray] = []
@@ -70,7 +71,8 @@ def train(
                     arrays = experiment.batch(seed, step, settings.precision)
                     batch = to_tensors(arrays, settings)
                 if record:
-                    handed.append(fingerprint(to_arrays(batch, carried), None if rows is None else rows[len(losses)]))
+                    goes_on = None if followed is None else followed[len(losses)]
+                    handed.append(fingerprint(to_arrays(batch, carried), goes_on))
                 if carried:
                     batch = going_on(batch, carried, to_tensor(rows[len(losses)], device=batch.inputs.device))
                 optimizer.zero_grad()
@@ -239,7 +241,9 @@ def to_tensors(batch: Batch, settings: Settings) -> TensorBatch:
 
 def to_arrays(batch: TensorBatch, carried: Mapping[str, Tensor]) -> Batch:
     """The batch as arrays again, without states that are carried."""
-    arrays = {name: None if tensor is None else tensor.numpy(force=True) for name, tensor in arrays_of(batch).items()}
+    arrays: Any = {
+        name: None if tensor is None else tensor.numpy(force=True) for name, tensor in arrays_of(batch).items()
+    }
     states = {} if carried else (batch.initial or {})
     return Batch(**arrays, initial={name: state.numpy(force=True) for name, state in states.items()})
 

@@ -250,6 +250,8 @@ EXPLAINED: dict[str, str] = {
     "torch_impl/slots-forgotten-at-each-epoch": "the optimizer began anew with each epoch",
     "torch_impl/batches-repeat-each-epoch": "every epoch had the first one's batches",
     "flax_impl/batches-in-another-order": "batches came in reverse",
+    "torch_impl/batches-a-step-ahead": "each step had the batch of the next",
+    "flax_impl/batches-a-step-ahead": "each step had the batch of the next",
     "flax_impl/last-sequence-dropped": "the last sequence of each batch did not count",
     "flax_impl/evaluated-an-epoch-early": "each epoch were judged as it began",
     "torch_impl/loss-after-the-step": "a step's loss were measured after it",

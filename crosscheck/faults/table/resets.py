@@ -120,7 +120,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("recurrent.py:run_stretches", "first & ~resets[rows, 0], last)", "first & False, last)"),),
         experiment=EPISODES,
         check="forward",
-        tensor="*_n*",
+        tensor="logits",
     ),
     Fault(
         name="resets-at-padding",
