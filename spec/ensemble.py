@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from spec.experiment import Experiment
 from spec.framework import Ensemble, Precision, Settings, Trajectory
 from spec.parameters import Parameters
 from spec.tasks import IGNORED, Batch, exact_match, is_numeric, logits_shape, map_arrays, predictions
-from spec.training import ExactMatch, LossAtMost, NearLowest, State, initial_state
+from spec.training import ExactMatch, LossAtMost, NearLowest, initial_state
 
 NEVER = -1
 """The time to solve of a member that never does."""
@@ -40,10 +40,34 @@ def member_bytes(experiment: Experiment, precision: Precision) -> int:
         outputs = sum(parameter.shape[0] for parameter in model.parameters()) + time
         values += math.ceil(live * sequences * time * outputs)
     values += steps + math.prod(logits_shape(evaluation.targets, model.classes))
+    drawn = steps * batch_bytes(batch) if task.drawn else 0
+    return values * np.dtype(precision).itemsize + drawn
+
+
+def batch_bytes(batch: Batch) -> int:
+    """Bytes of a batch's arrays."""
     sizes: list[int] = []
     map_arrays(lambda array: sizes.append(array.nbytes), batch)
-    drawn = steps * sum(sizes) if task.drawn else 0
-    return values * np.dtype(precision).itemsize + drawn
+    return sum(sizes)
+
+
+def steps_drawn(subject: Any, precision: Precision, members: int = 1) -> int:
+    """Steps whose batches may be held at once, at least 1: a recipe may go through more data than there is memory."""
+    return max(1, MEMORY // (members * batch_bytes(subject.batch(0, 0, precision))))
+
+
+def stretches(subject: Any, precision: Precision) -> Iterator[tuple[int, int | None]]:
+    """The calls of `train` that make up the recipe, epochs and steps of a part of one (see `Side.train`), so that each
+    call's batches can be held: one where all of them can, else as few of as few lengths as will do."""
+    epochs, each = subject.training.epochs, subject.training.steps_per_epoch
+    most = steps_drawn(subject, precision) if subject.has_drawn_batches else epochs * each
+    if epochs * each <= most:
+        yield epochs, None
+    elif each <= most:
+        yield from ((len(part), None) for part in cut(epochs, most // each))
+    else:
+        parts = [len(part) for part in cut(each, most)]
+        yield from ((1, part) for _ in range(epochs) for part in parts)
 
 
 def chunk_size(experiment: Experiment, precision: Precision) -> int:
@@ -110,7 +134,7 @@ def start_by_start(
 
 def one_by_one(
     initialize: Callable[[int], Parameters],
-    train: Callable[[State, int, int], Trajectory],
+    train: Callable[..., Trajectory],
     subject: Any,
     seeds: Sequence[int],
     precision: Precision,
@@ -119,8 +143,16 @@ def one_by_one(
     training, batch = subject.training, subject.evaluation_batch(precision)
     members = []
     for seed in seeds:
-        start = initial_state(training.optimizer, initialize(seed))
-        run = train(start, training.epochs, seed)
-        solved_at = np.array([first_solved(run.logits, batch)])
-        members.append(Ensemble(run.losses[None], run.logits[-1:], solved_at, "loop"))
+        state = initial_state(training.optimizer, initialize(seed))
+        losses: list[np.ndarray] = []
+        logits: list[np.ndarray] = []
+        for epochs, part in stretches(subject, precision):
+            run = train(state, epochs, seed) if part is None else train(state, epochs, seed, part=part)
+            state = run.state
+            losses.append(run.losses)
+            # Of parts, those at an epoch's end.
+            logits += [run.logits] if state.step % training.steps_per_epoch == 0 else []
+        every = np.concatenate(logits)
+        solved_at = np.array([first_solved(every, batch)])
+        members.append(Ensemble(np.concatenate(losses)[None], every[-1:], solved_at, "loop"))
     return join(members)

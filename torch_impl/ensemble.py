@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spec.ensemble import NEVER, chunk_size, cut, join, one_by_one, solved_members, start_by_start
+from spec.ensemble import NEVER, chunk_size, cut, join, one_by_one, solved_members, start_by_start, steps_drawn
 from spec.experiment import Experiment
 from spec.framework import Ensemble, Settings, Trajectory, bound
 from spec.parameters import Parameters
@@ -52,12 +52,16 @@ def _train_chunk(experiment: Experiment, seeds: list[int], settings: Settings) -
     ended: list[Stacked] = []
     arrays = experiment.batch(0, 0, settings.precision)
     batch = to_tensors(arrays, settings)
-    own = [experiment.batches(seed, steps, settings.precision) for seed in seeds if task.drawn]
-    drawn = stack_batches(own) if own else None
+    block = steps_drawn(experiment, settings.precision, len(seeds))
+    drawn = None
     rows = experiment.goes_on(steps)
     for step in steps:
-        if drawn:
-            at_step = map_arrays(lambda array, step=step: array[:, step], drawn)
+        if task.drawn:
+            if step % block == 0:
+                here = range(step, min(step + block, len(steps)))
+                drawn = stack_batches([experiment.batches(seed, here, settings.precision) for seed in seeds])
+            assert drawn is not None
+            at_step = map_arrays(lambda array, step=step: array[:, step % block], drawn)
             batch = to_tensors(at_step, settings)
         losses.append(members.step(step, batch, masks.draw(arrays, step), _at(rows, step)))
         if (step + 1) % each == 0:

@@ -11,13 +11,14 @@ import pytest
 
 import flax_impl
 import torch_impl
-from spec import parameters
+from spec import ensemble, parameters
 from spec.command import main, session
 from spec.command.run_directory import RunDirectory
 from spec.command.session import Request
 from spec.errors import ParameterMismatch
 from spec.experiment import load, override
 from spec.framework import Settings, Trajectory
+from spec.tasks import Batch, Text
 from spec.training import State, initial_state
 
 TEXT = load("text-lstm")
@@ -125,3 +126,28 @@ def test_windows_that_do_not_follow_each_other_carry_nothing() -> None:
     windows = override(TEXT, task__stream=1)
     trained = torch_impl.open(windows, DOUBLE).train(begin(), 1, 0)
     assert (windows.carried, trained.state.carried) == ({}, {})
+
+
+@BOTH
+@pytest.mark.parametrize("steps", [9, 5, 3])
+def test_members_hold_a_bounded_part_of_their_recipe(
+    side: ModuleType, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five epochs of four steps: two epochs, one, or a part of one at a time; the losses are the very same."""
+    opened = side.open(TEXT, DOUBLE)
+    whole = opened.train_ensemble([3, 4])
+    each = ensemble.batch_bytes(TEXT.batch(0, 0, "float64"))
+    asked: list[int] = []
+    batches = Text.batches
+
+    def bounded(task: Text, seed: int, steps: range, dtype: str) -> Batch:
+        asked.append(len(steps))
+        return batches(task, seed, steps, dtype)
+
+    monkeypatch.setattr(Text, "batches", bounded)
+    monkeypatch.setattr(ensemble, "MEMORY", steps * each)
+    found = opened.train_ensemble([3, 4])
+    assert 1 <= max(asked) <= steps
+    assert np.allclose(found.losses, whole.losses, rtol=0, atol=1e-12)
+    assert np.allclose(found.logits, whole.logits, rtol=0, atol=1e-12)
+    assert found.first_solved.tolist() == whole.first_solved.tolist()

@@ -156,8 +156,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "ensemble.py:_train_chunk",
-                "experiment.batches(seed, steps, settings.precision)",
-                "experiment.batches(seeds[0], steps, settings.precision)",
+                "experiment.batches(seed, here, settings.precision)",
+                "experiment.batches(seeds[0], here, settings.precision)",
             ),
         ),
         experiment="last-step-classifier",
