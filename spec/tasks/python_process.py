@@ -1,4 +1,4 @@
-"""Draws one batch of a task in Python for a process that does not import people's files. See spec.tasks.python."""
+"""Draws batches of a task in Python for a process that does not import people's files. See spec.tasks.python."""
 
 import sys
 
@@ -13,7 +13,10 @@ def main() -> int:
     """Read what is asked as JSON, and leave the arrays where that says; what is wrong is one line on stderr."""
     asked = msgspec.json.decode(sys.stdin.buffer.read())
     try:
-        np.savez(asked["place"], *draw(msgspec.convert(asked["task"], Python), asked["seed"], asked["step"]))
+        task = msgspec.convert(asked["task"], Python)
+        batches = {step: draw(task, asked["seed"], step) for step in asked["steps"]}
+        arrays = {f"{step}/{number}": array for step, batch in batches.items() for number, array in enumerate(batch)}
+        np.savez(asked["place"], **arrays)
     except (UsageError, ValueError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
