@@ -173,6 +173,7 @@ def run(
     return outputs, tuple(torch.where(some, last, first) for last, first in zip(final, start, strict=True))
 
 
+@torch.compiler.disable  # How many stretches there are, and how long, is another matter in each batch.
 def run_stretches(
     layers: nn.RNNBase,
     inputs: Float[Tensor, "batch time features"],

@@ -72,7 +72,7 @@ def train(
                     batch = to_tensors(arrays, settings)
                 if record:
                     goes_on = None if followed is None else followed[len(losses)]
-                    handed.append(fingerprint(to_arrays(batch, carried), goes_on))
+                    handed.append(fingerprint(_to_arrays(batch, carried), goes_on))
                 if carried:
                     batch = going_on(batch, carried, to_tensor(rows[len(losses)], device=batch.inputs.device))
                 optimizer.zero_grad()
@@ -239,7 +239,7 @@ def to_tensors(batch: Batch, settings: Settings) -> TensorBatch:
     )
 
 
-def to_arrays(batch: TensorBatch, carried: Mapping[str, Tensor]) -> Batch:
+def _to_arrays(batch: TensorBatch, carried: Mapping[str, Tensor]) -> Batch:
     """The batch as arrays again, without states that are carried."""
     arrays: Any = {
         name: None if tensor is None else tensor.numpy(force=True) for name, tensor in arrays_of(batch).items()

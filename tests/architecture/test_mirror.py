@@ -63,6 +63,7 @@ UNLIKE = {
         "recurrent.py: signature of unroll_cell",
         "recurrent.py: torch has Recurrent.recur",
         "recurrent.py: torch has run",
+        "recurrent.py: torch has run_stretches",  # since stock layers cannot be set back within a sequence
         "recurrent.py: torch has unroll",
     ],
     "torch's modules and optimizers hold values and change in place; JAX's functions take and give them": [
@@ -99,6 +100,7 @@ UNLIKE = {
         "pair/kinds.py: torch has recurrent_of",
         "pair/side.py: signature of Side.__init__",
         "training.py: flax has Carry",
+        "training.py: flax has fingerprints",  # of all steps at once, which torch tells one by one
         "training.py: flax has first_carry",
         "training.py: flax has renormalized",
         "training.py: signature of descend",
