@@ -156,7 +156,8 @@ def run(
         outputs, final, _ = unroll(layers, inputs, valid, initial, None, resets)
         return outputs, final
     if resets is not None:
-        return run_stretches(layers, inputs, torch.ones_like(resets) if valid is None else valid, resets, initial)
+        every: Any = torch.ones_like(resets) if valid is None else valid
+        return run_stretches(layers, inputs, every, resets, initial)  # pyright: ignore[reportCallIssue]
     if lengths is None:
         outputs, final = layers(inputs, _as_argument(initial))
     else:

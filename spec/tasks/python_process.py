@@ -1,6 +1,7 @@
 """Draws batches of a task in Python for a process that does not import people's files. See spec.tasks.python."""
 
 import sys
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,7 +16,7 @@ def main() -> int:
     try:
         task = msgspec.convert(asked["task"], Python)
         batches = {step: draw(task, asked["seed"], step) for step in asked["steps"]}
-        arrays = {f"{step}/{number}": array for step, batch in batches.items() for number, array in enumerate(batch)}
+        arrays: Any = {f"{step}/{number}": array for step, batch in batches.items() for number, array in enumerate(batch)}
         np.savez(asked["place"], **arrays)
     except (UsageError, ValueError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
