@@ -15,8 +15,10 @@ def main() -> int:
     asked = msgspec.json.decode(sys.stdin.buffer.read())
     try:
         task = msgspec.convert(asked["task"], Python)
-        batches = {step: draw(task, asked["seed"], step) for step in asked["steps"]}
-        arrays: Any = {f"{step}/{number}": array for step, batch in batches.items() for number, array in enumerate(batch)}
+        arrays: Any = {}
+        for step in asked["steps"]:
+            drawn = draw(task, asked["seed"], step)
+            arrays |= {f"{step}/{number}": array for number, array in enumerate(drawn)}
         np.savez(asked["place"], **arrays)
     except (UsageError, ValueError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
