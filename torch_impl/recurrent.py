@@ -157,7 +157,7 @@ def run(
         return outputs, final
     if resets is not None:
         every: Any = torch.ones_like(resets) if valid is None else valid
-        return run_stretches(layers, inputs, every, resets, initial)  # pyright: ignore[reportCallIssue]
+        return run_stretches(layers, inputs, every, resets, initial)
     if lengths is None:
         outputs, final = layers(inputs, _as_argument(initial))
     else:
@@ -174,7 +174,6 @@ def run(
     return outputs, tuple(torch.where(some, last, first) for last, first in zip(final, start, strict=True))
 
 
-@torch.compiler.disable  # How many stretches there are, and how long, is another matter in each batch.
 def run_stretches(
     layers: nn.RNNBase,
     inputs: Float[Tensor, "batch time features"],
