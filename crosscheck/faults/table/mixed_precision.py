@@ -331,7 +331,7 @@ FAULTS: tuple[Fault, ...] = (
         implementation="flax_impl",
         edits=(
             Edit(
-                "training.py:make_step.step.part",
+                "training.py:make_step.step.differentiate.part",
                 "jax.tree.map(jnp.add, total, (share, found))",
                 "jax.tree.map(lambda x, y: jax.lax.reduce_precision(x + y, 8, 7), total, (share, found))",
             ),
