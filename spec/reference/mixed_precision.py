@@ -56,7 +56,9 @@ class Cut:
         for gradient, operand in zip(self._gradients.get(number, ()), (left, right), strict=False):
             products = gradient * operand
             self.terms = self.terms + products.reshape(len(products), -1).sum(axis=1)
-        return np.broadcast_to(result, (self._perturbations, *result.shape[1:]))
+        # Complex throughout: NumPy's tanh of a real number may be a unit off, and steps would no longer tie.
+        whole = result.astype(np.complex128)
+        return np.broadcast_to(whole, (self._perturbations, *result.shape[1:]))
 
 
 def surrogate(

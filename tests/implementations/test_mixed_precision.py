@@ -121,6 +121,20 @@ def test_both_and_the_equations_compute_the_same(name: str) -> None:
             close({"": exact.inputs}, {"": found.inputs}, 1e-12)
 
 
+def test_steps_that_tie_for_the_largest_do_so_in_the_equations_too() -> None:
+    # Of one and the same input, one state after the other is the same to the bit, once it is rounded.
+    changes = {"num_layers": 3, "hidden_size": 1, "readout": "max", "head": True}
+    experiment = override(mixed("last-step-classifier"), **{f"model__{name}": value for name, value in changes.items()})
+    parameters = {n: np.abs(p) / (64 if "weight_hh" in n else 1) for n, p in asked(experiment)[0].items()}
+    batch = random_batch(experiment.model, [20] * 5, 1, "float64")
+    batch = batch._replace(inputs=np.repeat(batch.inputs[:, :1], 20, axis=1))
+    outputs = reference.forward(experiment, parameters, batch, WIDE)["rnn.h_l2"]
+    assert np.any(np.sum(outputs == outputs.max(axis=1, keepdims=True), axis=1) > 1)
+    exact = reference.gradients(experiment, parameters, batch, WIDE)
+    for side in SIDES:
+        close(exact.parameters, side.gradients(experiment, parameters, batch, WIDE).parameters, 1e-12)
+
+
 @pytest.mark.parametrize("name", ["hello-stacked-lstm-dropout", "hello-transformer-dropout"])
 def test_with_masks_too(name: str) -> None:
     experiment = override(mixed(name), **({"model__attention_dropout": 0.0} if "transformer" in name else {}))
