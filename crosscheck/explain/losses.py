@@ -240,7 +240,8 @@ def of_gradients(
 ) -> Explanation | None:
     """What gradients of the same loss look like that differ, by leaf, of all leaves that do; None for nothing tried.
 
-    Only what is one number times the original's is named: none, its opposite, or a multiple.
+    Only what is one number times the original's is named: none, its opposite, or a multiple; or a row that has none on
+    one side, where all else agrees.
     """
     begin = budget.spent
     factors: list[float] = []
@@ -252,7 +253,7 @@ def of_gradients(
         before = max(before, float(np.abs(one - two).max()) / (tolerance * largest))
         factor = float((one * two).sum() / (one * one).sum())
         if not np.abs(two - factor * one).max() <= tolerance * largest:
-            return Explanation(tried=["gradients were multiplied by a number"], before=before)
+            return _of_a_row(ours, theirs, tolerance, before, budget.spent - begin)
         factors.append(factor)
     if not factors or before <= 1:
         return None
@@ -268,3 +269,26 @@ def of_gradients(
         words = f"no gradient came to {named} in the port"
     fit = Fit(file="losses", words=words, source="", ratio=0.0)
     return settled([fit], tried, "", "", before, budget.spent - begin)
+
+
+def _of_a_row(
+    ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], tolerance: float, before: float, seconds: float
+) -> Explanation:
+    """Whether gradients agree but for one row, the same in all of them, which is zero on one side alone."""
+    tried = ["gradients were multiplied by a number", "a row got no gradient"]
+    found: set[tuple[int, str]] = set()
+    for path, one in ours.items():
+        two, allowed = theirs[path], tolerance * float(np.abs(one).max())
+        if one.ndim < 2:
+            return Explanation(tried=tried, before=before)
+        apart = np.flatnonzero(np.abs(one - two).reshape(len(one), -1).max(axis=1) > allowed)
+        silent = [name for name, side in (("original", one), ("port", two)) if not side[apart].any()]
+        if len(apart) != 1 or len(silent) != 1:
+            return Explanation(tried=tried, before=before)
+        found.add((int(apart[0]), silent[0]))
+    if len(found) > 1:
+        return Explanation(tried=tried, before=before)
+    ((row, side),) = found
+    names = ", ".join(dict.fromkeys(text.admit(path.rpartition(", ")[0] or path, text.NAME) for path in ours))
+    words = f"row {row} of {names} got no gradient in the {side} alone, which is what padding_idx={row} does"
+    return settled([Fit(file="losses", words=words, source="", ratio=0.0)], tried, "", "", before, seconds)

@@ -371,3 +371,29 @@ def test_a_budget_is_of_this_process_s_time():
     assert budget.share > 1
     with pytest.raises(OutOfTime):
         budget.check()
+
+
+def test_a_row_without_a_gradient_is_padding():
+    random = np.random.default_rng(0)
+    ours = {f"emb.weight, {point}": random.normal(size=(9, 4)) for point in ("as made", "drawn")}
+
+    def silenced(rows: dict[str, int], given: dict[str, np.ndarray] = ours) -> dict[str, np.ndarray]:
+        return {
+            path: np.where(np.arange(9)[:, None] == rows.get(path.split(", ")[1]), 0.0, one)
+            for path, one in given.items()
+        }
+
+    padded = silenced({"as made": 2, "drawn": 2})
+    for one, two, side in ((padded, ours, "original"), (ours, padded, "port")):
+        found = losses.of_gradients(one, two, 1e-10, hours())
+        assert found is not None
+        assert (
+            found.looks_like
+            == f"as if row 2 of emb.weight got no gradient in the {side} alone, which is what padding_idx=2 does"
+        )
+    elsewhere = {path: one + 1e-3 * (np.arange(9)[:, None] == 5) for path, one in padded.items()}
+    for other in (silenced({"as made": 2, "drawn": 3}), silenced({"as made": 2}), elsewhere):
+        found = losses.of_gradients(ours, other, 1e-10, hours())
+        assert found is not None
+        assert not found.looks_like
+        assert "a row got no gradient" in found.tried
