@@ -127,7 +127,7 @@ def _recipes(subject: Subject) -> dict[str, Training]:
 
 def _named(at: str, trajectory: Trajectory) -> dict[str, np.ndarray]:
     """What is compared of a training."""
-    state, losses, logits, parameters, slots, carried = trajectory
+    state, losses, logits, parameters, slots, carried = trajectory[:6]
     found = {f"{at}/loss": losses, f"{at}/logits": logits, f"{at}/steps": np.array([state.step])}
     kinds = {"parameters": parameters, "slots": slots, "carried": carried}
     found |= {f"{at}/{kind}/{name}": array for kind, held in kinds.items() for name, array in held.items()}

@@ -118,7 +118,11 @@ FAULTS: tuple[Fault, ...] = (
         what="The data is not shuffled, and its order begins anew at every step: each gets the first batch.",
         implementation="torch_impl",
         edits=(
-            Edit("ensemble.py:_train_chunk", "lambda array, step=step: array[:, step]", "lambda array: array[:, 0]"),
+            Edit(
+                "ensemble.py:_train_chunk",
+                "lambda array, step=step: array[:, step % block]",
+                "lambda array: array[:, 0]",
+            ),
         ),
         experiment="last-step-classifier",
         check="convergence",
