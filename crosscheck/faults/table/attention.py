@@ -13,8 +13,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "attention.py:MultiHeadAttention.mix",
-                "math.sqrt(self.width), by_head)",
-                "math.sqrt(self.width * self.heads), by_head)",
+                "math.sqrt(self.width), by_head,",
+                "math.sqrt(self.width * self.heads), by_head,",
             ),
         ),
         experiment="hello-multi-head-attention",
@@ -172,8 +172,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "encoder_decoder.py:EncoderDecoder.forward",
-                "attend(decoded, encoded, encoded, 1.0, valid)\n        self",
-                "attend(decoded, encoded, encoded, 1.0)\n        self",
+                "attend(decoded, encoded, encoded, 1.0, valid,",
+                "attend(decoded, encoded, encoded, 1.0, None,",
             ),
         ),
         experiment="hello-encoder-decoder",
@@ -218,8 +218,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "attention.py:_written_out",
-                "return weights @ value, weights",
-                "return jax.lax.stop_gradient(weights) @ value, weights",
+                "return matmul(weights, value), weights",
+                "return matmul(jax.lax.stop_gradient(weights), value), weights",
             ),
         ),
         experiment="hello-self-attention",

@@ -97,8 +97,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "recurrent.py:Cell.__init__",
-                "Linear(hidden_size, outputs, use_bias=bias",
-                "Linear(hidden_size, outputs, use_bias=False",
+                "Linear(hidden_size, outputs, laws=laws[1::2], **options)",
+                'Linear(hidden_size, outputs, laws=laws[1::2], **options | {"use_bias": False})',
             ),
         ),
         experiment="hello-gru",

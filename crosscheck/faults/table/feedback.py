@@ -60,8 +60,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "encoder_decoder.py:EncoderDecoder.predict.step",
-                "context, _ = attend(decoded, encoded, encoded, 1.0, valid)",
-                "context, _ = attend(decoded, encoded, encoded, 1.0)",
+                "context, _ = attend(decoded, encoded, encoded, 1.0, valid,",
+                "context, _ = attend(decoded, encoded, encoded, 1.0, None,",
             ),
         ),
         experiment="hello-encoder-decoder",

@@ -96,7 +96,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(Edit("mixed_precision.py", "(bfloat16(gradient),)", "(gradient,)"),),
         experiment=GRU,
         check="gradients",
-        tensor="*",
+        tensor="rnn.weight_*",
     ),
     Fault(
         name="forward-pass-alone",
@@ -113,7 +113,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment=GRU,
         check="gradients",
-        tensor="*",
+        tensor="rnn.weight_*",
     ),
     Fault(
         name="parameters-rounded-as-they-come",
@@ -128,7 +128,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment=GRU,
         check="round-trip",
-        tensor="*",
+        tensor="rnn.weight_ih_l0",
     ),
     Fault(
         name="updates-lost",
@@ -214,7 +214,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment=GRU,
         check="loss",
-        tensor="*",
+        tensor="loss",
     ),
     Fault(
         name="loss-in-bfloat16",
@@ -229,7 +229,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment=GRU,
         check="loss",
-        tensor="*",
+        tensor="loss",
     ),
     Fault(
         name="states-in-bfloat16",
@@ -338,7 +338,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment=TRANSFORMER,
         check="trajectory",
-        tensor="*",
+        tensor="loss",
     ),
     Fault(
         name="parts-added-up-in-bfloat16",
@@ -356,7 +356,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         experiment=TRANSFORMER,
         check="trajectory",
-        tensor="*",
+        tensor="slots/*.exp_avg",
     ),
     Fault(
         name="members-forward-pass-alone",

@@ -250,9 +250,9 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "encoder_decoder.py:EncoderDecoder.forward",
-                "attend(decoded, encoded, encoded, 1.0, valid)\n        self.record",
+                "attend(decoded, encoded, encoded, 1.0, valid,",
                 "attend(decoded, encoded[:, : decoded.shape[1]], encoded[:, : decoded.shape[1]], 1.0,"
-                " None if valid is None else valid[:, : decoded.shape[1]])\n        self.record",
+                " None if valid is None else valid[:, : decoded.shape[1]],",
             ),
         ),
         experiment="hello-encoder-decoder",

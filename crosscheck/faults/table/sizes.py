@@ -10,8 +10,8 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(
                 "attention.py:_in_blocks",
-                "_written_out(block, key, value, scale, valid,",
-                "_written_out(block, key, value, scale, None,",
+                "_written_out(matmul, block, key, value, scale, valid,",
+                "_written_out(matmul, block, key, value, scale, None,",
             ),
         ),
         experiment="hello-transformer",

@@ -8,8 +8,8 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "attention-dropout-halved": (
         Edit(
             "transformer.py:EncoderLayer.__init__",
-            "spec.heads, spec.attention_dropout, causal",
-            "spec.heads, spec.attention_dropout / 2, causal",
+            "            spec.attention_dropout,\n",
+            "            spec.attention_dropout / 2,\n",
         ),
     ),
     "scale-for-two-heads": (
@@ -62,8 +62,8 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "square-keys-not-transposed": (
         Edit(
             "attention.py:_written_out",
-            "query @ key.swapaxes(-1, -2) / scale",
-            "query @ (key if query.shape[-1] == key.shape[-2] else key.swapaxes(-1, -2)) / scale",
+            "matmul(query, key.swapaxes(-1, -2)) / scale",
+            "matmul(query, key if query.shape[-1] == key.shape[-2] else key.swapaxes(-1, -2)) / scale",
         ),
     ),
     "scale-by-an-even-width": (
@@ -128,8 +128,8 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "biases-all-the-same": (
         Edit(
             "recurrent.py:Cell.__init__",
-            "outputs, use_bias=bias, rngs=rngs, laws=laws[1::2]",
-            "outputs, rngs=rngs, laws=laws[1::2]",
+            "Linear(hidden_size, outputs, laws=laws[1::2], **options)",
+            'Linear(hidden_size, outputs, laws=laws[1::2], **options | {"use_bias": True})',
         ),
     ),
     "mean-over-padding": (Edit("recurrent.py:pool", "outputs.sum(1) / jnp.maximum(count, 1)", "outputs.mean(1)"),),
