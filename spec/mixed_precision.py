@@ -28,7 +28,7 @@ import numpy as np
 
 from spec.typical import typical
 
-MixedPrecision = Annotated[Literal["bfloat16"], typical("bfloat16")]
+MixedPrecision = Annotated[Literal["bfloat16"], typical(rare=("bfloat16",))]
 
 
 def bfloat16(values: np.ndarray) -> np.ndarray:

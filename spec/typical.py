@@ -17,13 +17,14 @@ EXTRA = "typical"
 class Typical(msgspec.Struct, frozen=True):
     """What a field takes beside its default.
 
-    values: the simplest first; of a choice by name, be it of a record, the simplest alone. rare: taken now and
-    then, since they cost more. letters_of: the text has the letters of that other field of its record. as_long_as: and
-    the length of that one. All empty: the field keeps its default, or what who draws the experiment gives it.
+    values: the simplest first; of a choice by name, be it of a record, the simplest alone. rare: taken now and then,
+    since they cost more; of a choice by name, where there are no other values, the choice itself. letters_of: the text
+    has the letters of that other field of its record. as_long_as: and the length of that one. All empty: the field
+    keeps its default, or what who draws the experiment gives it.
     """
 
     values: tuple[int | float | str, ...] = ()
-    rare: tuple[int | float, ...] = ()
+    rare: tuple[int | float | str, ...] = ()
     letters_of: str = ""
     as_long_as: str = ""
 
@@ -34,7 +35,7 @@ class Typical(msgspec.Struct, frozen=True):
 
 
 def typical(
-    *values: int | float | str, rare: tuple[int | float, ...] = (), letters_of: str = "", as_long_as: str = ""
+    *values: int | float | str, rare: tuple[int | float | str, ...] = (), letters_of: str = "", as_long_as: str = ""
 ) -> msgspec.Meta:
     """For `Annotated`; see Typical."""
     return msgspec.Meta(extra={EXTRA: Typical(values, rare, letters_of, as_long_as)})

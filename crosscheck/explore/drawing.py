@@ -211,7 +211,8 @@ class _Drawing:
         one = choices[0] if has_default and len(choices) == 1 else None
         if one and (fields.item(one) or len(_usual(one)) > 1) and self._choose(2) == 0:
             return field.default
-        choice = self._one(choices)
+        often, seldom = ([each for each in choices if each.rare == rare] for rare in (False, True))
+        choice = self._seldom(often, seldom) if often else self._one(seldom)
         match choice.type:
             case inspect.StructType():
                 return self.record(choice.type)

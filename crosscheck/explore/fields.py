@@ -36,6 +36,11 @@ class Field:
         return sorted(made, key=lambda each: (not isinstance(each.type, inspect.NoneType), each.tag != first))
 
     @property
+    def rare(self) -> bool:
+        """Whether it is taken now and then alone."""
+        return self.typical is not None and bool(self.typical.rare) and not self.typical.values
+
+    @property
     def tag(self) -> str | None:
         """The name that a record has as one of several."""
         tag = self.type.tag if isinstance(self.type, inspect.StructType) else None
