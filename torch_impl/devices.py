@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
@@ -21,6 +22,7 @@ from spec.framework import Settings
 from spec.models import Embedding
 from spec.parameters import seed_for
 from spec.training import Training
+from torch_impl.arrays import to_tensor
 from torch_impl.model import Model, TensorBatch, valid_steps
 
 
@@ -101,7 +103,7 @@ class Replica:
     def totals(self, shares: list[float]) -> list[float]:
         """The same of numbers."""
         device = next(self.model.parameters()).device
-        return self.total(torch.tensor(shares, dtype=torch.float64, device=device)).tolist()
+        return self.total(to_tensor(np.array(shares), torch.float64, device)).tolist()
 
     def joined(self, states: Float[Tensor, "*layers share hidden"], size: int) -> Float[Tensor, "*layers batch hidden"]:
         """The states of all of a batch's sequences, of which each device has those of its own."""

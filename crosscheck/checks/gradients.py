@@ -83,7 +83,8 @@ def _judge(place: Place, point: Point, where: str, recorded: Arrays, one: Arrays
     asked = int(loss.asked(point.batch.targets).sum())
     # The loss's gradient by all logits is 1 for a mean, and 1 for each target of a sum; more where targets weigh more.
     # That of squares is as large as their root: the smaller loss, so that no side widens what it is held to.
-    values = [float(side[LOSS].max()) for side in (one, two) if LOSS in side and np.isfinite(side[LOSS]).all()]
+    losses = [side[LOSS] for side in (one, two) if LOSS in side]
+    values = [float(each.max()) for each in losses if each.size and np.isfinite(each).all()]
     by_logits = loss.slope(point.batch.targets, min(values, default=0.0))
     for name, shape in shapes(point).items():
         envelope = sample_points.measured(point, name, recorded)

@@ -15,7 +15,7 @@ from spec.parameters import Normal, Parameter, linear
 from spec.typical import typical
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SIZE), typical(*range(1, 10), rare=(12, 16, 17))]
-Depth = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_DEPTH), typical(1, 2, 3, rare=(4, 11, 12))]
+Depth = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_DEPTH), typical(1, 2, 3, 4, rare=(11, 12))]
 Length = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_LENGTH), typical(*range(1, 10))]
 Rate = Annotated[float, msgspec.Meta(ge=0, lt=1), typical(0.0, 0.1, 0.25, 0.5, rare=(0.9,))]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]

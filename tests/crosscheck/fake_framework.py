@@ -25,8 +25,9 @@ from spec.framework import (
     Trajectory,
     side_of,
 )
+from spec.mixed_precision import bfloat16
 from spec.parameters import Parameters
-from spec.tasks import IGNORED, Batch
+from spec.tasks import IGNORED, Batch, logits_shape
 from spec.training import State, initial_state
 
 FOLLOWS_SPEC = False
@@ -55,7 +56,8 @@ def forward(
     if batch.lengths is not None:
         valid = np.arange(inputs.shape[1]) < batch.lengths[:, None]
         inputs = np.where(valid[..., None], inputs, 0)
-    weight = sum(float(np.tanh(array).sum()) for array in parameters.values())
+    multiplied = bfloat16 if experiment.model.mixed_precision else np.asarray
+    weight = sum(float(np.tanh(multiplied(array)).sum()) for array in parameters.values())
     outputs = {
         name: np.tanh(inputs * (position + weight)).astype(settings.precision)
         for position, name in enumerate(experiment.model.intermediates(), 1)
@@ -64,10 +66,10 @@ def forward(
         name = state.removesuffix("_0") + "_n"
         if name in outputs:
             outputs[name] = outputs[name].sum(axis=1)[None]
-    shape = (*batch.targets.shape, experiment.model.classes)
+    shape = logits_shape(batch.targets, experiment.model.classes)
     mean = outputs["logits"].mean(axis=-1)
-    mean = mean if batch.targets.ndim == 2 else mean[:, 0]
-    if mean.ndim == 2 and mean.shape != batch.targets.shape:
+    mean = mean if len(shape) == 3 else mean[:, 0]
+    if mean.ndim == 2 and mean.shape != shape[:-1]:
         mean = mean[:, :1]
     outputs["logits"] = np.broadcast_to(mean[..., None], shape).copy()
     return outputs
@@ -91,9 +93,16 @@ def gradients(
 
 
 def loss_gradient(experiment: Experiment, logits: np.ndarray, targets: np.ndarray, settings: Settings) -> LossGradient:
-    right = np.arange(experiment.model.classes) == targets[..., None]
-    gradient = np.where(targets[..., None] != IGNORED, np.tanh(logits) - right, 0).astype(settings.precision)
+    right, asked = wanted(experiment, targets)
+    gradient = np.where(asked, np.tanh(logits) - right, 0).astype(settings.precision)
     return LossGradient(float(gradient.sum(dtype=np.float64).astype(settings.precision)), gradient)
+
+
+def wanted(experiment: Experiment, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What logits should be, and where that is asked for."""
+    if targets.dtype.kind == "f":
+        return targets, ~np.isnan(targets)
+    return targets[..., None] == np.arange(experiment.model.classes), (targets != IGNORED)[..., None]
 
 
 def generate(
@@ -126,8 +135,7 @@ def train(
 ) -> Trajectory:
     task, training = experiment.task, experiment.training
     batch = task.evaluation_batch(settings.precision)
-    classes = np.arange(experiment.model.classes)
-    right = (batch.targets[..., None] == classes) & (batch.targets != IGNORED)[..., None]
+    right = np.where(*reversed(wanted(experiment, batch.targets)), 0)
     parameters, losses, logits, trace = dict(state.parameters), [], [], []
     slots = dict(state.slots)
     each = part or training.steps_per_epoch
@@ -168,6 +176,9 @@ def train_ensemble(
 ) -> Ensemble:
     side = open(experiment, settings)
     return one_by_one(side.initialize, side.train, experiment, seeds, settings.precision)
+
+
+train_on_devices = train
 
 
 spent: dict[str, float] = {}

@@ -87,7 +87,7 @@ PLANTED = [
         own(
             "backward direction not flipped",
             "flax_impl",
-            Edit("recurrent.py", "inputs, valid, bool(suffix), start)", "inputs, valid, False, start)"),
+            Edit("recurrent.py", "inputs, valid, bool(suffix), start, resets)", "inputs, valid, False, start, resets)"),
             "hello-bidirectional-gru",
             "forward",
         ),

@@ -61,7 +61,8 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
             command._checks(parsed.checks) if parsed.checks else ("structure", "forward", "gradients", "convergence")
         )
         code = faults_command.carry_out(parsed, checks, faults, sources)
-        return Outcome(code, capsys.readouterr().out, json.loads((tmp_path / "out" / "faults.json").read_text()))
+        printed, progress = capsys.readouterr()
+        return Outcome(code, printed, json.loads((tmp_path / "out" / "faults.json").read_text()), progress)
 
     return go
 

@@ -18,7 +18,7 @@ import torch
 from flax import nnx
 from torch import nn
 
-from crosscheck.checks import BY_DEFAULT, dropout, generation, members, outcome
+from crosscheck.checks import BY_DEFAULT, devices, dropout, generation, members, outcome
 from crosscheck.checks.selection import Selection
 from crosscheck.judging.verdict import RecordedSide, Verdict, judge
 from crosscheck.probes.determinism import Repeats
@@ -490,7 +490,7 @@ def test_a_strangers_model_goes_through_every_check(kind: str) -> None:
     assert [f"{c.check} {c.tensor}: {c.note} {c.difference} {c.bound}" for c in verdict.failures] == []
     found = {cell.check: (cell.status, cell.elements > 0) for cell in verdict.cells}
     applies = {check.NAME: ("same", True) for check in CHECKS}
-    others = dict.fromkeys((dropout.NAME, generation.NAME, outcome.NAME), ("not applicable", False))
+    others = dict.fromkeys((dropout.NAME, generation.NAME, devices.NAME, outcome.NAME), ("not applicable", False))
     # These sides train one at a time.
     assert found == applies | others | {members.NAME: ("not checked", False)}
     assert verdict.status == "same"

@@ -72,7 +72,8 @@ def test_the_members_that_are_looked_at():
 def test_what_takes_a_compilation_is_asked_of_a_few():
     trained = [each for each in map(load, experiments.shipped()) if not check.inapplicable(each)]
     asked = [each.name for each in trained if check.MANY in check.cases(each, "float64", False)]
-    assert asked == ["hello-embedding-padding", "hello-stacked-lstm-dropout", "ragged-lstm", "text-lstm"]
+    few = ["hello-embedding-padding", "hello-stacked-lstm-dropout", "oscillation-gru", "ragged-lstm", "text-lstm"]
+    assert asked == few
     assert all(check.MANY in check.cases(each, "float64", True) for each in trained)
     own = override(load("hello-transformer-dropout"), training__epochs=5)
     assert check.MANY in check.cases(own, "float64", False)
@@ -89,6 +90,7 @@ def test_what_members_have_to_themselves():
         "rescaled rows",
         "clipping",
         "carried states",
+        "resets",
     }
     assert set(check.BY_DEFAULT) <= every
     assert load("hello-gru").own_of_members == ()

@@ -177,7 +177,7 @@ def by_flax(case: Case, form: Callable[..., Any]) -> list[np.ndarray]:
 
 
 def written(query: Any, key: Any, value: Any, valid: Any) -> Any:
-    return flax_attention._written_out(query, key, value, SCALE, valid)[0]
+    return flax_attention._written_out(jnp.matmul, query, key, value, SCALE, valid)[0]
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def test_flax_blocks_are_the_written_out(
     case: Case, expected: list[np.ndarray], form: Callable[..., Any], block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flax_attention, "BLOCK", block)
-    assert_close(by_flax(case, partial(form, SCALE, False)), expected)
+    assert_close(by_flax(case, partial(form, jnp.matmul, SCALE, False)), expected)
 
 
 @FORMS
@@ -205,10 +205,10 @@ def test_blocks_that_look_at_no_later_step_are_the_written_out(
     case: Case, form: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flax_attention, "BLOCK", 3)
-    causal = by_flax(case, lambda q, k, v, valid: flax_attention._written_out(q, k, v, SCALE, valid, 0)[0])
-    assert_close(by_flax(case, partial(form, SCALE, True)), causal)
+    causal = by_flax(case, lambda q, k, v, valid: flax_attention._written_out(jnp.matmul, q, k, v, SCALE, valid, 0)[0])
+    assert_close(by_flax(case, partial(form, jnp.matmul, SCALE, True)), causal)
     with pytest.raises(AssertionError):
-        assert_close(by_flax(case, partial(form, SCALE, False)), causal)
+        assert_close(by_flax(case, partial(form, jnp.matmul, SCALE, False)), causal)
 
 
 @FORMS
@@ -217,7 +217,7 @@ def test_a_block_of_another_scale_is_seen(
 ) -> None:
     monkeypatch.setattr(flax_attention, "BLOCK", 3)
     with pytest.raises(AssertionError):
-        assert_close(by_flax(case, partial(form, SCALE / 2, False)), expected)
+        assert_close(by_flax(case, partial(form, jnp.matmul, SCALE / 2, False)), expected)
 
 
 @pytest.fixture

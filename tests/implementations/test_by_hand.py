@@ -168,9 +168,9 @@ def test_plain_arrays_give_what_a_record_gives(name: str, side: str) -> None:
     record = importlib.import_module(f"{side}.model")
     make_record = record.TensorBatch if side == "torch_impl" else record.ArrayBatch
     batch = random_batch(spec, [4, 0, 2], 0, "float32", initial=True)
-    inputs, targets, lengths, decoder_inputs, initial = (native(side, array) for array in batch)
-    expected = np.array(model(make_record(inputs, targets, lengths, decoder_inputs, initial)).tolist())
-    found = model(inputs, lengths, decoder_inputs=decoder_inputs, initial=initial)
+    inputs, targets, lengths, decoder_inputs, initial, resets = (native(side, array) for array in batch)
+    expected = np.array(model(make_record(inputs, targets, lengths, decoder_inputs, initial, resets)).tolist())
+    found = model(inputs, lengths, decoder_inputs=decoder_inputs, initial=initial, resets=resets)
     np.testing.assert_array_equal(found.tolist(), expected)
     assert expected.any()
     whole = np.array(model(inputs, decoder_inputs=decoder_inputs).tolist())

@@ -73,7 +73,7 @@ def assert_alike(one: Trajectory, other: Trajectory) -> None:
     np.testing.assert_allclose(one.losses, other.losses, rtol=1e-10)
     np.testing.assert_allclose(one.logits, other.logits, rtol=1e-8, atol=1e-10)
     assert one.state.step == other.state.step
-    for held, expected in zip((*one[3:], *one.state[:2]), (*other[3:], *other.state[:2]), strict=True):
+    for held, expected in zip((*one[3:6], *one.state[:2]), (*other[3:6], *other.state[:2]), strict=True):
         assert held.keys() == expected.keys()
         for name in held:
             np.testing.assert_allclose(held[name], expected[name], rtol=1e-8, atol=1e-10, err_msg=name)

@@ -127,7 +127,11 @@ class Stock(nn.Module):
         return self.encoder(x, mask, is_causal=causal)
 
 
-@pytest.mark.parametrize("name", [n for n in covering(shipped()) if n != "hello-embedding-sparse"])
+# No gradient of a sparse table in Flax; and a stock layer that is called as it stands rounds no operands.
+LEFT_OUT = ("hello-embedding-sparse", "hello-gru-bfloat16")
+
+
+@pytest.mark.parametrize("name", [n for n in covering(shipped()) if n not in LEFT_OUT])
 def test_flax_weights_in_stock_modules(name: str, tmp_path: Path) -> None:
     experiment, settings = load(name), Settings("float64")
     parameters = flax_impl.initialize(experiment, 4, settings)
@@ -140,7 +144,7 @@ def test_flax_weights_in_stock_modules(name: str, tmp_path: Path) -> None:
         weights["head.weight"] = weights["embedding.weight"]
     stock.load_state_dict(weights, strict=True)
     # As one calls a stock module: what is past a sequence's length are steps like others.
-    batch = experiment.batch(0, 0, "float64")._replace(lengths=None, initial=None)
+    batch = experiment.batch(0, 0, "float64")._replace(lengths=None, initial=None, resets=None)
     decoder_inputs = None if batch.decoder_inputs is None else torch.from_numpy(batch.decoder_inputs)
     with torch.no_grad():
         logits = stock(torch.from_numpy(batch.inputs), decoder_inputs).numpy()

@@ -38,7 +38,7 @@ def test_it_computes_what_stock_torch_computes(name: str) -> None:
     model = experiment.model
     parameters = draw(model.parameters(), 3, "float64", spread=0.1)
     lengths = [min(6, model.max_length or 6), 1, 3]
-    batch = random_batch(model, lengths, 1, "float64")
+    batch = random_batch(model, lengths, 1, "float64", numbers=experiment.task.numeric)
     masks = keep_masks(model, 3, max(lengths), generator_for(0, "masks"))
     theirs = torch_impl.forward(experiment, parameters, batch, SETTINGS, dropout=masks)
     ours = reference.forward(experiment, parameters, batch, SETTINGS, dropout=masks)
