@@ -193,9 +193,10 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     trained += ["carried/" + name for name in carried(subject)]
     states += carried(subject)
     compared = ["loss", "logits", *trained]
+    expected = [*compared, "steps", BATCHES, *("start/" + p.name for p in table), *("final/" + name for name in states)]
+    handed = list(_batches(subject, place, first, second))
     if mixed_precision.alone(subject, place.precision):
-        expected = [*compared, "steps", *("start/" + p.name for p in table), *("final/" + name for name in states)]
-        return [*_each_alone(subject, place, first, second), *place.only(expected, first, second)]
+        return [*_each_alone(subject, place, first, second), *handed, *place.only(expected, first, second)]
     if missing := [name for name in compared if rounding_spread.PREFIX + name not in first]:
         note = f"expected envelopes in the first recording, got none of {missing[0]} ({len(missing)} missing in all)"
         return [place.failed("envelope", note)]
@@ -203,7 +204,6 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     found += _final(place, trained, first, second)
     found += _steps(subject, place, first, second)
     found += _together(place, first)
-    expected = [*compared, "steps", BATCHES, *("start/" + p.name for p in table), *("final/" + name for name in states)]
     expected += [TOGETHER, *(rounding_spread.PREFIX + name for name in compared)]
     if place.case == RECIPE and place.precision == "float64" and subject.training.epochs > 1:
         expected += [RESUMED + name for name in compared if name != "logits"]
@@ -211,7 +211,6 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     if place.case == STEP_BY_STEP:
         expected += [WHOLE + name for name in compared]
         found += _against_whole(subject, place, first, second)
-    handed = list(_batches(subject, place, first, second))
     found += handed
     # A stable sort: where two tensors part at the same step, the one that is computed first comes first. What has no
     # step is about the whole.

@@ -24,7 +24,7 @@ BODIES = {
     "round_trip": "    return {name: array.astype(settings.precision)",
     "forward": "    inputs = batch.inputs.astype(",
     "gradients": "    found = {}\n",
-    "loss_gradient": "    right = np.arange(experiment.model.classes) == targets",
+    "loss_gradient": "    right, asked = wanted(experiment, targets)",
     "train": "    task, training = experiment.task",
     "replay": "    training = experiment.training\n    parameters, slots",
 }

@@ -52,8 +52,12 @@ def any_number_is_compiled(request: pytest.FixtureRequest, monkeypatch: pytest.M
 
 
 def shortened(name: str, epochs: int = 4) -> Experiment:
-    experiment = load(name)
-    return override(experiment, training__epochs=min(epochs, experiment.training.epochs))
+    training = load(name).training
+    few = {
+        "training__epochs": min(epochs, training.epochs),
+        "training__steps_per_epoch": min(8, training.steps_per_epoch),
+    }
+    return override(load(name), **few)
 
 
 def arrays_of(losses: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:
