@@ -127,9 +127,9 @@ def _recipes(subject: Subject) -> dict[str, Training]:
 
 def _named(at: str, trajectory: Trajectory) -> dict[str, np.ndarray]:
     """What is compared of a training."""
-    state, losses, logits, parameters, slots, carried = trajectory[:6]
-    found = {f"{at}/loss": losses, f"{at}/logits": logits, f"{at}/steps": np.array([state.step])}
-    kinds = {"parameters": parameters, "slots": slots, "carried": carried}
+    state = trajectory.state
+    found = {f"{at}/loss": trajectory.losses, f"{at}/logits": trajectory.logits, f"{at}/steps": np.array([state.step])}
+    kinds = {"parameters": trajectory.parameters, "slots": trajectory.slots, "carried": trajectory.carried}
     found |= {f"{at}/{kind}/{name}": array for kind, held in kinds.items() for name, array in held.items()}
     final = state.parameters | state.slots | state.carried
     return found | {f"{at}/final/{name}": array for name, array in final.items()}

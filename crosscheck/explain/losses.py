@@ -235,6 +235,10 @@ def _words(formula: LossFormula) -> str:
     return f"the loss were {formula.kind}{twice}{smoothed}{ignored}, reduced by {REDUCTIONS[formula.reduction]}"
 
 
+MULTIPLIED = "gradients were multiplied by a number"
+"""What is tried of gradients first."""
+
+
 def of_gradients(
     ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], tolerance: float, budget: Budget
 ) -> Explanation | None:
@@ -258,7 +262,7 @@ def of_gradients(
     if not factors or before <= 1:
         return None
     factor = written(factors[0]) if factors[0] else 0.0
-    tried = ["gradients were multiplied by a number"]
+    tried = [MULTIPLIED]
     if factor is None or any(abs(one - factor) > tolerance * max(abs(factor), 1.0) for one in factors):
         return Explanation(tried=tried, before=before)
     words = f"gradients were {factor:g} times the original's in the port"
@@ -275,20 +279,21 @@ def _of_a_row(
     ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], tolerance: float, before: float, seconds: float
 ) -> Explanation:
     """Whether gradients agree but for one row, the same in all of them, which is zero on one side alone."""
-    tried = ["gradients were multiplied by a number", "a row got no gradient"]
-    found: set[tuple[int, str]] = set()
-    for path, one in ours.items():
-        two, allowed = theirs[path], tolerance * float(np.abs(one).max())
-        if one.ndim < 2:
-            return Explanation(tried=tried, before=before)
-        apart = np.flatnonzero(np.abs(one - two).reshape(len(one), -1).max(axis=1) > allowed)
-        silent = [name for name, side in (("original", one), ("port", two)) if not side[apart].any()]
-        if len(apart) != 1 or len(silent) != 1:
-            return Explanation(tried=tried, before=before)
-        found.add((int(apart[0]), silent[0]))
-    if len(found) > 1:
+    tried = [MULTIPLIED, "a row got no gradient"]
+    found = {_silent_row(one, theirs[path], tolerance) for path, one in ours.items()}
+    only = found.pop()
+    if found or only is None:
         return Explanation(tried=tried, before=before)
-    ((row, side),) = found
+    row, side = only
     names = ", ".join(dict.fromkeys(text.admit(path.rpartition(", ")[0] or path, text.NAME) for path in ours))
     words = f"row {row} of {names} got no gradient in the {side} alone, which is what padding_idx={row} does"
     return settled([Fit(file="losses", words=words, source="", ratio=0.0)], tried, "", "", before, seconds)
+
+
+def _silent_row(one: np.ndarray, two: np.ndarray, tolerance: float) -> tuple[int, str] | None:
+    """The only row on which two gradients differ, and the only side on which it is zero; else None."""
+    if one.ndim < 2:
+        return None
+    apart = np.flatnonzero(np.abs(one - two).reshape(len(one), -1).max(axis=1) > tolerance * np.abs(one).max())
+    silent = [name for name, side in (("original", one), ("port", two)) if not side[apart].any()]
+    return (int(apart[0]), silent[0]) if len(apart) == len(silent) == 1 else None
