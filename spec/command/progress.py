@@ -122,33 +122,36 @@ class Lines:
         log_every = self.log_every or math.ceil(epochs / LINES)
         began = told = time.monotonic()
         speed: Speed | None = None
-        measured = began
 
-        def pace(now: float) -> str:
+        def pace(done: float) -> str:
+            """After so many epochs. By how far they have come and by no clock: many may be told at once."""
             if speed is None:
                 return ""
-            left = max(0.0, speed.seconds_left - (now - measured))
-            return f", {in_units(speed.tokens_per_second)} tokens/s, {in_hours(left)} left"
+            rate = f", {in_units(speed.tokens_per_second)} tokens/s"
+            ahead = 1 - speed.step / speed.steps
+            if done >= epochs or not ahead:
+                return rate
+            return f"{rate}, {in_hours(speed.seconds_left * (1 - done / epochs) / ahead)} left"
 
         with bar("epoch", epochs, epochs_done, "loss", LONGEST_VALUE) as advance:
 
             def report(event: Epoch | Speed) -> None:
-                nonlocal told, speed, measured
+                nonlocal told, speed
                 now = time.monotonic()
                 if isinstance(event, Epoch):
-                    advance(event.epoch, f"{event.loss:.4f}{pace(now)}")
+                    advance(event.epoch, f"{event.loss:.4f}{pace(event.epoch)}")
                     if event.epoch % log_every == 0 or event.epoch == epochs:
                         told = now
                         bits = "" if event.bits_per_byte is None else f"{event.bits_per_byte:.4f} bits per byte, "
                         losses = f"loss {event.loss:.4f}{validated(event)}"
-                        tell(f"{bits}{event.predicted}, epoch {event.epoch}/{epochs}, {losses}{pace(now)}")
+                        tell(f"{bits}{event.predicted}, epoch {event.epoch}/{epochs}, {losses}{pace(event.epoch)}")
                     return
-                speed, measured = event, now
-                advance(event.step / event.steps * epochs, f"{event.loss:.4f}{pace(now)}")
+                speed, done = event, event.step / event.steps * epochs
+                advance(done, f"{event.loss:.4f}{pace(done)}")
                 # Fewer and fewer of them: a run of a day is to fit on a screen too.
                 if now - told >= max(LONGEST_SILENCE, (now - began) / LINES):
                     told = now
-                    tell(f"step {event.step}/{event.steps}, loss {event.loss:.4f}{pace(now)}")
+                    tell(f"step {event.step}/{event.steps}, loss {event.loss:.4f}{pace(done)}")
 
             yield report
 

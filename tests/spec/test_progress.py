@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from spec.command.progress import bar
+from spec.command.events import Epoch, Speed
+from spec.command.progress import Lines, bar
 
 
 class Terminal(io.StringIO):
@@ -24,3 +25,22 @@ def test_a_bar_can_be_read_on_white(monkeypatch: pytest.MonkeyPatch) -> None:
         move(2, "0.5")
     assert "0:00:00" in terminal.getvalue()
     assert "\x1b[33m" not in terminal.getvalue()
+
+
+def test_the_time_left_goes_down_with_the_epochs_that_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Epochs are trained many at once, and told at once: by a clock the last would have as long to go as the first."""
+
+    def epoch(number: int) -> Epoch:
+        return Epoch(epoch=number, loss=0.5, evaluation_loss=0.5, solved=False, predicted="")
+
+    with Lines(1).training(5, 0) as report:
+        report(epoch(1))
+        report(Speed(step=2, steps=10, loss=0.5, tokens_per_second=1.8, seconds_left=100.0))
+        for number in (2, 3, 4, 5):
+            report(epoch(number))
+    said = [line.partition(", loss 0.5000")[2] for line in capsys.readouterr().out.splitlines()]
+    assert said == [
+        "",
+        *(f", 1.8 tokens/s, {left} left" for left in ("0:01:15", "0:00:50", "0:00:25")),
+        ", 1.8 tokens/s",
+    ]
