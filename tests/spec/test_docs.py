@@ -46,3 +46,14 @@ def test_the_readme_s_experiment_is_the_one_that_ships() -> None:
     assert [(name, load(name).hash) for name, _ in found] == found
     (count,) = re.findall(r"THE SAME: (\d+) experiments", text)
     assert int(count) == len(shipped()) + len(drawn())
+
+
+def test_the_readme_s_source_lines_are_those_of_what_they_name() -> None:
+    """A class, or an attribute where it is set: its difference is shown as crosscheck prints it."""
+    text = (ROOT / "README.md").read_text()
+    found = re.findall(r"edited/([\w/]+\.py):(\d+)\s+\((\w+)(?:\.(\w+))?\)", text)
+    assert found
+    for file, number, owner, attribute in found:
+        line = (ROOT / file).read_text().splitlines()[int(number) - 1].strip()
+        wanted = f"self.{attribute} = " if attribute else f"class {owner}("
+        assert line.startswith(wanted), f"README: {file}:{number} is {line!r}, not {wanted!r}"
