@@ -37,8 +37,10 @@ INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 .PHONY: crosscheck faults test test-pairs test-page test-weights test-maps test-lesson test-devices test-large-pair test-clean-pairs test-explain \
   test-signals test-reverse test-kills tables-optimizers tables-layers tables-defaults tables-pages docs docs-links docs-catalogues test-site test-notebooks lesson-outputs lint types check format clean
 
+# The reference differentiates by hundreds of forward passes: minutes of processor time for an experiment with drawn
+# batches, and more than ten by the clock where others use the cores too. It is slow there and not lost.
 crosscheck: $(VENV)/installed
-	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64)
+	$(RUN) -m crosscheck $(if $(SIDE),--implementations $(SIDE)_impl spec.reference --precision float64 --timeout 3600)
 
 faults: $(VENV)/installed
 	$(RUN) -m crosscheck faults

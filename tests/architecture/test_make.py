@@ -40,3 +40,11 @@ def test_what_is_ready_needs_no_python_of_that_name(ready: Path):
     assert found.returncode == 0, found.stderr
     assert ".venv/bin/python -m crosscheck" in found.stdout
     assert dry(ready, "PYTHON=python3.99", "clean").returncode == 0
+
+
+def test_the_reference_has_more_time_than_a_framework(ready: Path):
+    """With ten minutes it was given up on two experiments of 24, on cores that others used as well."""
+    (ready / ".venv").rename(ready / ".venv-flax")
+    one, both = dry(ready, "SIDE=flax", "VENV=.venv-flax"), dry(ready, "VENV=.venv-flax")
+    assert "flax_impl spec.reference --precision float64 --timeout 3600" in one.stdout, one.stderr
+    assert "--timeout" not in both.stdout
