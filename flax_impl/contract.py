@@ -14,14 +14,13 @@ from flax import nnx
 from flax_impl import compilation
 from flax_impl.arrays import to_array
 from flax_impl.build import build, check_gradients, load
-from flax_impl.devices import count_of
 from flax_impl.dropout import set_mode
 from flax_impl.ensemble import train_ensemble, train_starts
 from flax_impl.generation import generate
 from flax_impl.loss import compute_loss
 from flax_impl.model import ArrayBatch, Model, run
 from flax_impl.parameters import initialize, to_canonical
-from flax_impl.processes import made_ready, train_on_devices
+from flax_impl.processes import begin, train_on_devices
 from flax_impl.settings import computing, device_of
 from flax_impl.training import evaluate, renormalized, replay, to_arrays, train
 from spec.experiment import Experiment
@@ -52,8 +51,7 @@ __all__ = [
 
 def describe(settings: Settings) -> dict[str, str]:
     """See spec.framework.Framework.describe."""
-    if count_of(settings) > 1 and settings.device == "cpu":
-        made_ready(count_of(settings))
+    begin(settings)
     device = device_of(settings)
     several = f"{settings.devices} x " if settings.devices > 1 else ""
     return {

@@ -5,6 +5,7 @@ have. So the loop over time steps has no communication in it, which it has where
 added up; and what comes out is the same on each device: clipping and the optimizer know nothing of all this.
 """
 
+import pickle
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,19 +14,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int, UInt32
 
 from flax_impl.model import ArrayBatch
-from spec.devices import SHARDS
-from spec.errors import DeviceMissing
+from spec.devices import SHARDS, Standing, checksums, program
+from spec.devices import parted as why_parted
+from spec.errors import DeviceLost, DeviceMissing
 from spec.experiment import Experiment
 from spec.framework import Settings
+from spec.parameters import Parameters
 from spec.tasks import not_asked
 
 AXIS = "device"
 """The mesh's only one."""
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax")
+"""What all processes are to have in the same version."""
+
+ALIKE = -1
+"""What `parted` gives where all have the same."""
 
 Gradient = tuple[tuple[Array, dict[str, Array]], nnx.State]
 """((loss, states in which the sequences ended), gradients)."""
@@ -64,6 +74,47 @@ def divided(
     # has put together, it may give others (docs/devices.md). What is the same on all devices is known here: gradients
     # are added up once, and not behind our back.
     return jax.shard_map(on_one, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False)
+
+
+def parted(parameters: nnx.State, devices: int, settings: Settings) -> Int[Array, ""]:
+    """Which device's copy of which leaf is the first that is another than what most have: device * leaves + leaf, or
+    ALIKE. Of two devices the first one's is taken for right."""
+
+    def on_one(parameters: nnx.State) -> Array:
+        every = jax.lax.all_gather(jnp.stack([checksum(leaf) for leaf in jax.tree.leaves(parameters)]), AXIS)
+        # What most have stands in the middle of what all have, in order.
+        usual = every[0] if devices == 2 else jnp.sort(every, axis=0)[devices // 2]
+        odd = (every != usual).reshape(-1)
+        return jnp.where(odd.any(), odd.argmax(), ALIKE)
+
+    mesh = Mesh(np.array(devices_of(settings)[:devices]), (AXIS,))
+    return jax.shard_map(on_one, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False)(parameters)
+
+
+def compare(step: int, parameters: Parameters) -> None:
+    """Raise DeviceLost in all processes where one is about to compute something else than the others."""
+    own = np.frombuffer(pickle.dumps(Standing(program("flax_impl", *LIBRARIES), step, checksums(parameters))), np.uint8)
+    sizes = multihost_utils.process_allgather(np.uint32(len(own)))
+    # Of few sizes: each is compiled.
+    padded = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)
+    padded[: len(own)] = own
+    every = multihost_utils.process_allgather(padded)
+    standings = [pickle.loads(held[:size].tobytes()) for held, size in zip(every, sizes, strict=True)]
+    if words := why_parted(standings, "process"):
+        raise DeviceLost(words)
+
+
+def checksum(array: Float[Array, "*shape"]) -> UInt32[Array, ""]:
+    """Of its bits and their places: a sum, modulo 2^32, of each word mixed with its place.
+
+    Multipliers and shifts are those of `lowbias32` (github.com/skeeto/hash-prospector), under which each bit that goes
+    in turns each bit that comes out with a probability of one half.
+    """
+    words = jax.lax.bitcast_convert_type(array, jnp.uint32).reshape(-1)
+    mixed = words ^ jnp.arange(words.size, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        mixed = (mixed ^ mixed >> shift) * jnp.uint32(factor)
+    return (mixed ^ mixed >> 16).sum(dtype=jnp.uint32)
 
 
 def in_order(of_share: Callable[[Array], Gradient], first: Array, each: int) -> Gradient:

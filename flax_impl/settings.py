@@ -21,7 +21,7 @@ compiled under one value is not used under another.
 def device_of(settings: Settings) -> Any:
     """The device that was asked for. Raises DeviceMissing when it is not there."""
     try:
-        return jax.devices(settings.device)[0]
+        return jax.local_devices(backend=settings.device)[0]
     except (RuntimeError, AssertionError) as error:  # JAX asserts that there is any, where JAX_PLATFORMS leaves none.
         asked = os.environ.get("JAX_PLATFORMS")
         why = f" (JAX_PLATFORMS={asked}: {str(error) or 'none of these is there'})" if asked else ""

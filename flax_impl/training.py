@@ -16,12 +16,15 @@ from flax_impl import compilation
 from flax_impl import optimizer as optimizers
 from flax_impl.arrays import to_array
 from flax_impl.build import build, check_gradients, load
-from flax_impl.devices import divided
+from flax_impl.devices import ALIKE, divided, parted
 from flax_impl.dropout import set_mode
 from flax_impl.loss import compute_loss
 from flax_impl.model import ArrayBatch, Model, predict, run, valid_steps
-from flax_impl.parameters import Layout, as_vector, from_vectors, to_canonical, to_native
+from flax_impl.parameters import Layout, as_vector, canonical_names, from_vectors, to_canonical, to_native
 from flax_impl.settings import computing
+from spec.devices import compared as compared_after
+from spec.devices import other_weights
+from spec.errors import DeviceLost
 from spec.experiment import Experiment
 from spec.framework import MaskSource, Replay, Settings, Trajectory
 from spec.models import keep_masks
@@ -42,13 +45,15 @@ class Inputs(NamedTuple):
     """What a training step is given; for a scan, each with leading axes of epochs and steps.
 
     dropout: the step's number, from which its key is made; or masks by site; or None without dropout. goes_on: which
-    sequences go on where those of the step before ended, bool (batch,); None where none ever does.
+    sequences go on where those of the step before ended, bool (batch,); None where none ever does. compared: whether
+    the devices' weights are compared after it, bool (); None on one device.
     """
 
     batch: ArrayBatch
     constants: StepConstants
     dropout: Any
     goes_on: Any = None
+    compared: Any = None
 
 
 class Recorded(NamedTuple):
@@ -60,10 +65,12 @@ class Recorded(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a training step leaves: its loss, and where it is recorded what it hands on."""
+    """What a training step leaves: its loss, and where it is recorded what it hands on. parted: see
+    flax_impl.devices.parted; None on one device."""
 
     loss: Array
     recorded: Recorded | None
+    parted: Array | None = None
 
 
 def train(
@@ -88,7 +95,11 @@ def train(
         train_epochs = compile_epochs(experiment, settings, records, masks, devices)
         evaluation_batch = to_arrays(experiment.evaluation_batch(settings.precision))
         inputs = stack_inputs(experiment, steps, seed, settings, masks, part)
+        if devices:
+            inputs = comparing(inputs, len(steps))
         carry, (outputs, logits) = train_epochs(carry, inputs, evaluation_batch, jax.random.key(seed))
+        if outputs.parted is not None:
+            check_alike(np.asarray(outputs.parted).reshape(-1), layout, devices, state.step)
         trace: Any = outputs.recorded if record else None
         # Recorded steps have axes (epochs, steps); callers want one.
         joined = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), trace)
@@ -119,6 +130,25 @@ def fingerprints(inputs: Inputs | list[list[Inputs]]) -> np.ndarray:
     else:
         steps = [step for epoch in inputs for step in epoch]
     return np.array([fingerprint(step.batch, step.goes_on) for step in steps], np.int64)
+
+
+def comparing(inputs: Inputs | list[list[Inputs]], steps: int) -> Inputs | list[list[Inputs]]:
+    """The inputs of so many steps, some of which the devices compare their weights after."""
+    compared = np.array(compared_after(steps))
+    if isinstance(inputs, Inputs):
+        return inputs._replace(compared=compared.reshape(inputs.batch.inputs.shape[:2]))
+    each = iter(compared)
+    return [[step._replace(compared=next(each)) for step in epoch] for epoch in inputs]
+
+
+def check_alike(found: np.ndarray, layout: Layout, devices: int, step: int) -> None:
+    """Raise DeviceLost where devices had other weights after one of the steps, the first of which follows so many.
+
+    found: what `parted` gave after each.
+    """
+    for number in np.flatnonzero(found != ALIKE)[:1]:
+        device, leaf = divmod(int(found[number]), len(layout))
+        raise DeviceLost(other_weights(device, devices, step + int(number) + 1, canonical_names(layout)[leaf]))
 
 
 def _recorded(carry: Carry) -> Recorded:
@@ -157,7 +187,8 @@ def compile_epochs(
     holds, it is a loop over compiled steps, once for each width, and a compiled evaluation.
     """
     divide = partial(divided, devices=devices, settings=settings) if devices else None
-    step = make_step(experiment, record, masks, divide)
+    compare = partial(parted, devices=devices, settings=settings) if devices else None
+    step = make_step(experiment, record, masks, divide, compare)
     graph, _ = build(experiment.model)
     if len(experiment.task.widths) > 1:
         return _loop(step, graph, compilation.options(settings, compilation.is_small(experiment)))
@@ -200,11 +231,16 @@ def _loop(
 
 
 def make_step(
-    experiment: Experiment, record: bool, masks: MaskSource, divide: Callable[..., Callable] | None = None
+    experiment: Experiment,
+    record: bool,
+    masks: MaskSource,
+    divide: Callable[..., Callable] | None = None,
+    compare: Callable[[nnx.State], Array] | None = None,
 ) -> Callable[[Carry, Inputs, Array], tuple[Carry, Outputs]]:
     """One step of training as a pure function. Raises Unsupported where the gradients are not to be had.
 
-    divide: has a gradient computed on several devices, see flax_impl.devices.divided.
+    divide: has a gradient computed on several devices, see flax_impl.devices.divided. compare: has them compare their
+    weights, see flax_impl.devices.parted.
     """
     training = experiment.training
     check_gradients(experiment.model)
@@ -255,7 +291,10 @@ def make_step(
         (loss, carried), gradients = compute(parameters, inputs.batch, dropout)
         trained = carry._replace(parameters=parameters, carried=carried)
         carry = descend(training, layout, trained, gradients, inputs.constants)
-        return carry, Outputs(loss, _recorded(carry) if record else None)
+        found = None
+        if compare is not None:
+            found = jax.lax.cond(inputs.compared, compare, lambda _: jnp.asarray(ALIKE), carry.parameters)
+        return carry, Outputs(loss, _recorded(carry) if record else None, found)
 
     return step
 

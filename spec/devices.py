@@ -10,9 +10,23 @@ drawn on each device.
 
 With a fixed order a batch is taken in SHARDS shares, whatever the number of devices, each of which computes as many as
 another, one by one. All gradients come to all devices, which add them up in the order of the shares.
+
+Devices that take the same steps from the same weights have the same weights, to the last bit. Nothing in a step brings
+weights together again once they are not: so the devices hold them against each other now and then, see `Standing`.
 """
 
+import hashlib
+import importlib
 import itertools
+import platform
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from spec.errors import UsageError
 from spec.experiment import Experiment
@@ -21,6 +35,87 @@ from spec.models import Embedding
 
 SHARDS = 4
 """Shares of a batch where their order is fixed: what 1, 2 and 4 divide."""
+
+COMPARED = 100
+"""Steps from one comparison of the devices to the next. It reads all weights once, where a step reads them at least
+three times and computes with them."""
+
+
+class Standing(NamedTuple):
+    """What all devices of a training have to have alike.
+
+    program: what computes, by name: its code, and the versions beneath. step: steps that are done. weights: a checksum
+    of each tensor, by name.
+    """
+
+    program: dict[str, str]
+    step: int
+    weights: dict[str, int]
+
+
+def compared(steps: int) -> list[bool]:
+    """After which of so many steps in a row the devices are compared: every COMPARED-th, and the last. Counted from the
+    first of them: devices at different steps would ask each other at different times."""
+    return [done % COMPARED == 0 or done == steps for done in range(1, steps + 1)]
+
+
+def checksums(parameters: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Of each tensor's bytes."""
+    return {name: zlib.crc32(np.ascontiguousarray(values).data) for name, values in parameters.items()}
+
+
+@cache
+def program(package: str, *libraries: str) -> dict[str, str]:
+    """What an implementation computes by in this process: its code and the spec's, Python, and these libraries."""
+    found = hashlib.sha256()
+    for name in ("spec", package):
+        folder = Path(str(importlib.import_module(name).__file__)).parent
+        for file in sorted(folder.rglob("*.py")):
+            found.update(file.relative_to(folder.parent).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    versions = {library: str(importlib.import_module(library).__version__) for library in libraries}
+    return {f"code in spec and {package}": found.hexdigest()[:12], "Python": platform.python_version()} | versions
+
+
+def parted(standings: Sequence[Standing], kind: str = "device") -> str:
+    """Which device has something that the others do not have, and what, in words; empty where all have the same.
+
+    kind: what each of them is called.
+
+    What most have is taken for right, and of two what the first one has.
+    """
+    count = len(standings)
+    for name in dict.fromkeys(name for standing in standings for name in standing.program):
+        if found := _odd([standing.program.get(name, "none") for standing in standings]):
+            one, other = f"{kind} {found.device} of {count}", f"{kind} {found.other}"
+            return f"{one} computes by {name} {found.got}, {other} by {found.expected}"
+    if found := _odd([standing.step for standing in standings]):
+        one, other = f"{kind} {found.device} of {count}", f"{kind} {found.other}"
+        return f"{one} is at step {found.got}, {other} at step {found.expected}"
+    for name in dict.fromkeys(name for standing in standings for name in standing.weights):
+        if found := _odd([standing.weights.get(name) for standing in standings]):
+            return other_weights(found.device, count, standings[0].step, name, kind)
+    return ""
+
+
+def other_weights(device: int, count: int, step: int, name: str, kind: str = "device") -> str:
+    """Those words for weights of which that tensor is the first."""
+    return f"{kind} {device} of {count} has other weights than the others after step {step}: {name} differs"
+
+
+class _Odd(NamedTuple):
+    """A device that got something else than is expected, which another one has."""
+
+    device: int
+    got: object
+    other: int
+    expected: object
+
+
+def _odd(values: Sequence[object]) -> _Odd | None:
+    """The first device that has not what most have."""
+    ((expected, _),) = Counter(values).most_common(1)
+    other = values.index(expected)
+    return next((_Odd(n, got, other, expected) for n, got in enumerate(values) if got != expected), None)
 
 
 def shares(size: int, count: int) -> list[slice]:

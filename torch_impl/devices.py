@@ -15,12 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from spec.devices import SHARDS, shares
-from spec.errors import Unsupported
+from spec.devices import SHARDS, Standing, checksums, parted, program, shares
+from spec.errors import DeviceLost, Unsupported
 from spec.experiment import Experiment
 from spec.framework import Settings
 from spec.models import Embedding
-from spec.parameters import seed_for
+from spec.parameters import Parameters, seed_for
 from spec.training import Training
 from torch_impl.arrays import to_tensor
 from torch_impl.model import Model, TensorBatch, valid_steps
@@ -35,6 +35,9 @@ class Place(NamedTuple):
 
 ALONE = Place()
 """The only device."""
+
+LIBRARIES = ("torch",)
+"""What all devices are to have in the same version."""
 
 
 class Replica:
@@ -70,6 +73,12 @@ class Replica:
         indices = batch.inputs.flatten() if valid is None else batch.inputs[valid]
         with torch.no_grad():
             torch.embedding_renorm_(embedding.weight, indices, embedding.max_norm, embedding.norm_type)
+
+    def compare(self, step: int) -> None:
+        """Raise DeviceLost on all devices where one has done another number of steps, or has other weights."""
+        if self.place.devices > 1:
+            parameters = {name: p.detach().numpy(force=True) for name, p in self.model.named_parameters()}
+            compare(self.place, step, parameters)
 
     def parts(self, training: Training, size: int) -> list[tuple[Place, slice]]:
         """The sequences that this device takes of a batch of so many, cut into the recipe's parts; and whose share it
@@ -151,6 +160,14 @@ class Ordered(Replica):
 
     def _firsts(self) -> range:
         return range(0, len(self.gradients), self.each)
+
+
+def compare(place: Place, step: int, parameters: Parameters) -> None:
+    """Raise DeviceLost on all devices where one is about to compute something else than the others."""
+    standings: list[Standing] = [Standing({}, 0, {})] * place.devices
+    dist.all_gather_object(standings, Standing(program("torch_impl", *LIBRARIES), step, checksums(parameters)))
+    if words := parted(standings):
+        raise DeviceLost(words)
 
 
 def sum_of(vectors: "list[Tensor] | Tensor") -> Tensor:

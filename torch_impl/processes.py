@@ -23,7 +23,7 @@ from spec.errors import DeviceLost, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment
 from spec.framework import MaskSource, Settings, Trajectory
 from spec.training import State
-from torch_impl.devices import ALONE, Place, check
+from torch_impl.devices import ALONE, Place, check, compare
 from torch_impl.training import train
 
 PACKAGE = __name__.partition(".")[0]
@@ -43,7 +43,8 @@ MEETING = "OHLOL_MEETING"
 
 
 class Job(NamedTuple):
-    """What the first process is asked, for the others."""
+    """What the first process is asked, for the others. threads: those of torch's that it has, before it shares them
+    out: a norm that another number of threads adds up rounds otherwise, and the devices' weights would part."""
 
     experiment: Experiment
     state: State
@@ -53,6 +54,7 @@ class Job(NamedTuple):
     record: bool
     masks: MaskSource
     part: int | None
+    threads: int
 
 
 _folders: list[tempfile.TemporaryDirectory] = []
@@ -72,7 +74,7 @@ def train_on_devices(
     """See spec.framework.Side: train_on_devices."""
     devices.check(experiment, settings)
     check(experiment, settings)
-    job = Job(experiment, state, epochs, seed, settings, record, masks, part)
+    job = Job(experiment, state, epochs, seed, settings, record, masks, part, torch.get_num_threads())
     if settings.devices == 1:
         return _take_part(job, ALONE)
     with _noticing(settings.devices):
@@ -86,6 +88,8 @@ def serve() -> int:
     place = launched()
     try:
         _join(place, os.environ.get(MEETING, "env://"))
+        with suppress(DeviceLost):  # Here, too: and the first one says so and lets this one go.
+            compare(place, 0, {})
         while (job := _received()) is not None:
             with suppress(OhlolError):  # The first process raises the same.
                 _take_part(job, place)
@@ -112,6 +116,7 @@ def _begin(count: int) -> None:
         if not dist.is_initialized():
             _join(place, "env://")
             atexit.register(_end)
+            compare(place, 0, {})
         return
     others = processes.running(PACKAGE)
     if _folders and len(others) == count - 1 and dist.is_initialized():
@@ -128,6 +133,7 @@ def _begin(count: int) -> None:
         processes.Process(serve, {name: str(value) for name, value in there.items()} | {MEETING: meeting})
     _join(Place(0, count), meeting)
     atexit.register(_end)
+    compare(Place(0, count), 0, {})
 
 
 def _join(place: Place, meeting: str) -> None:
@@ -159,9 +165,11 @@ def _take_part(job: Job, place: Place) -> Trajectory:
     With one of them where the order is fixed: a product that threads share is added up in pieces of another size.
     """
     before, ordered = torch.get_num_threads(), job.settings.fixed_order
-    torch.set_num_threads(1 if ordered else max(1, before // place.devices))
+    torch.set_num_threads(1 if ordered else max(1, job.threads // place.devices))
     try:
-        return train(*job, place=place, ordered=ordered)
+        if place.devices > 1:
+            compare(place, job.state.step, job.state.parameters)
+        return train(*job[:-1], place=place, ordered=ordered)
     finally:
         torch.set_num_threads(before)
 

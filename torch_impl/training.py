@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from spec import devices
 from spec.errors import Unsupported
 from spec.experiment import Experiment
 from spec.framework import MaskSource, Replay, Settings, Trajectory
@@ -65,8 +66,10 @@ def train(
         handed: list[int] = []
         arrays = experiment.batch(seed, step, settings.precision)
         batch = to_tensors(arrays, settings)
+        each = part or training.steps_per_epoch
+        compared = devices.compared(epochs * each)
         for _ in range(epochs):
-            for _ in range(part or training.steps_per_epoch):
+            for _ in range(each):
                 if task.drawn:
                     arrays = experiment.batch(seed, step, settings.precision)
                     batch = to_tensors(arrays, settings)
@@ -83,6 +86,8 @@ def train(
                 descend(training, model, optimizer, step)
                 step += 1
                 losses.append(loss.item())
+                if compared[len(losses) - 1]:
+                    replica.compare(step)
                 if record:
                     # Steps write in place, and slots are there from the first one on: the views stay good.
                     state_views = state_views or _views(model, optimizer, training.optimizer.slots)
