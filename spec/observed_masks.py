@@ -14,6 +14,7 @@ import numpy as np
 from spec.errors import Unsupported
 from spec.experiment import Experiment, override
 from spec.framework import Precision
+from spec.mixed_precision import bfloat16
 from spec.models import Embedding, Model
 from spec.models.recurrent import Recurrent
 from spec.models.transformer import TransformerEncoder
@@ -30,7 +31,7 @@ OPEN = 30.0
 """A bias that opens a gate for good, or closes it: 1 - sigmoid(30) is 1e-13."""
 
 INNER = 0.5
-"""Size of what is dropped from inside recurrent networks: well inside of tanh's range, where it can be inverted."""
+"""What kept units inside of recurrent networks are about: well inside of tanh's range, where it can be inverted."""
 
 LEVELS = 1.0
 """Distance of neighbouring features of a Transformer's hidden state, which tells a norm's shift and scale apart."""
@@ -64,6 +65,11 @@ Each subset of the steps is tried, and each has to give another sum. What tells 
 smaller, by GAIN / sqrt(variance of LEVELS) each: to a twentieth or less. Sums are off by 2e-6 in float32, and of 2^T
 sums in one dimension the nearest two are about 4^-T of their range apart."""
 
+ATTENDED_ROUNDED = {1: 2}
+"""The same where products are of numbers rounded to bfloat16, and so are the sums: to 2^-9 of the levels that they have
+in common, where steps are told apart by a fourteenth of those in the first layer, and by a twentieth of that in the
+second."""
+
 
 def time_of(experiment: Experiment) -> int:
     """The length of the sequences to ask for: a single step where only the last one is read out."""
@@ -72,7 +78,8 @@ def time_of(experiment: Experiment) -> int:
         return 1
     longest = min(experiment.task.length, LARGEST_TIME)
     if isinstance(model, TransformerEncoder) and model.attention_dropout:
-        longest = min(longest, ATTENDED[min(model.num_layers, max(ATTENDED))])
+        attended = _attended(model)
+        longest = min(longest, attended[min(model.num_layers, max(attended))])
     return min(longest, _symbols(model)) if _by_symbols(model) else longest
 
 
@@ -89,6 +96,10 @@ def batch_of(experiment: Experiment, size: int, seed: int, precision: Precision)
     generator, steps = generator_for(seed, "symbols"), batch.inputs.shape[1]
     symbols = np.arange(_symbols(experiment.model))
     return batch._replace(inputs=generator.permuted(np.tile(symbols, (size, 1)), axis=1)[:, :steps])
+
+
+def _attended(model: TransformerEncoder) -> dict[int, int]:
+    return ATTENDED_ROUNDED if model.mixed_precision else ATTENDED
 
 
 def _symbols(model: Model) -> int:
@@ -112,7 +123,7 @@ def shallow(experiment: Experiment) -> Experiment:
     model = experiment.model
     layers = getattr(model, "num_layers", 1)
     if isinstance(model, TransformerEncoder):
-        deepest = min(DEEPEST, max(ATTENDED)) if model.attention_dropout else DEEPEST
+        deepest = min(DEEPEST, max(_attended(model))) if model.attention_dropout else DEEPEST
         layers = min(layers, 1 if model.dropout > SCALED else deepest)
     elif isinstance(model, Recurrent):
         while layers > 2 and not _shows(model, layers):
@@ -175,7 +186,7 @@ def _recurrent(model: Recurrent, zeros: Parameters, forward: Forward, masks: Mas
                 if layer > site + 1:
                     behind = masks[f"rnn.dropout_l{layer - 1}"]
                     seen = np.divide(seen, behind, out=np.full_like(seen, np.nan), where=behind > 0.5)
-            seen = np.roll(seen, shift, axis=-1) / _passed(model, INNER)
+            seen = np.roll(seen, shift, axis=-1) / _passed(model, _inner(model))
             masks[name] = np.where(np.isnan(masks[name]), seen, masks[name])
 
 
@@ -192,13 +203,18 @@ def _relay(model: Recurrent, zeros: Parameters, site: int, shift: int, columns: 
         # r, z, n: nothing of the old state. i, f, g, o: all in, nothing kept, all out.
         value[:] = np.repeat({1: [0.0], 3: [0.0, -OPEN, 0.0], 4: [OPEN, -OPEN, 0.0, OPEN]}[model.gates], hidden)
         if layer <= site:
-            value[rows] = INNER
+            value[rows] = _inner(model)
             continue
         copied = np.roll(np.eye(model.output_size), shift if layer == site + 1 else 0, axis=1)
         parameters[f"rnn.weight_ih{at}"][rows] = copied[direction * hidden : (direction + 1) * hidden]
     if model.head:
         parameters["head.weight"][np.arange(len(columns)), columns] = 1.0
     return parameters
+
+
+def _inner(model: Recurrent) -> float:
+    """The candidate of units that are dropped; those that are kept come to INNER or less."""
+    return INNER * (1 - model.dropout)
 
 
 def _passed(model: Recurrent, value: float) -> float:
@@ -334,17 +350,27 @@ def _attention(
     # Of each two that are opposite one, and not the one that is zero.
     differences = differences[: len(differences) // 2] / (1 - model.attention_dropout)
     subsets = np.array(list(itertools.product((0.0, 1.0), repeat=time))) / (1 - model.attention_dropout)
+    rounded = bfloat16 if model.mixed_precision else _as_it_is
     for head in range(model.heads):
         own = read // (width // model.heads) == head
         if not own.any():
             continue
-        values = source[..., read[own]]
-        sums = np.einsum("ks,bsv->bkv", subsets, values) / time
+        values = rounded(source[..., read[own]])
+        sums = rounded(np.einsum("ks,bsv->bkv", rounded(subsets / time), values))
         context = output[..., rows[own]] - _away(width)
         away = np.linalg.norm(context[:, :, None] - sums[:, None], axis=-1)
-        gap = np.linalg.norm(np.einsum("ks,bsv->bkv", differences, values) / time, axis=-1).min(axis=1)
+        if model.mixed_precision:
+            # Of few steps; and what is rounded to the same cannot be told apart.
+            one, other = np.triu_indices(len(subsets), 1)
+            gap = np.linalg.norm(sums[:, one] - sums[:, other], axis=-1).min(axis=1)
+        else:
+            gap = np.linalg.norm(np.einsum("ks,bsv->bkv", differences, values) / time, axis=-1).min(axis=1)
         clear = away.min(axis=-1) < gap[:, None] / 4
         mask[:, head] = np.where(clear[..., None], subsets[away.argmin(-1)], mask[:, head])
+
+
+def _as_it_is(values: np.ndarray) -> np.ndarray:
+    return values
 
 
 def _fill(mask: np.ndarray, features: np.ndarray, found: np.ndarray) -> None:

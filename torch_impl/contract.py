@@ -17,6 +17,7 @@ from torch_impl.dropout import mode
 from torch_impl.ensemble import train_ensemble, train_starts
 from torch_impl.generation import generate
 from torch_impl.loss import compute_loss
+from torch_impl.mixed_precision import without_gradients
 from torch_impl.model import Model, valid_steps, zero_padding
 from torch_impl.parameters import export, export_gradients, initialize
 from torch_impl.processes import train_on_devices
@@ -82,7 +83,7 @@ def forward(
 ) -> dict[str, np.ndarray]:
     """See spec.framework.Side: forward."""
     check(experiment.model, batch)
-    with computing(settings, experiment), torch.inference_mode():
+    with computing(settings, experiment), without_gradients():
         model = build(experiment.model, parameters, settings)
         tensors = to_tensors(batch, settings)
         model.intermediates = {}

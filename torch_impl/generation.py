@@ -12,6 +12,7 @@ from spec.parameters import Parameters
 from torch_impl.arrays import to_tensor
 from torch_impl.build import build
 from torch_impl.dropout import mode
+from torch_impl.mixed_precision import without_gradients
 from torch_impl.settings import computing, dtype_of, one_thread
 
 
@@ -27,7 +28,7 @@ def generate(
     """See spec.framework.Side: generate."""
     generation.check(experiment.model, prompt, count, temperature)
     # A step is one sequence's mostly, and far too little to share among threads.
-    with computing(settings, experiment), one_thread(), torch.inference_mode():
+    with computing(settings, experiment), one_thread(), without_gradients():
         model = build(experiment.model, parameters, settings)
         like = next(model.parameters())
         given = to_tensor(prompt, torch.int64, like.device).unbind(1)

@@ -7,7 +7,7 @@ autograd: there the products of derivatives are seen like those of the forward p
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import cache
 from typing import Any
@@ -82,6 +82,15 @@ def active() -> bool:
     return _active.get()
 
 
+def without_gradients() -> AbstractContextManager:
+    """`torch.inference_mode`, and within `products` `torch.no_grad`.
+
+    In inference mode whole layers would be seen there. What torch takes those apart into is not what they compute:
+    recurrent layers drop nothing then (torch 2.13).
+    """
+    return torch.no_grad() if active() else torch.inference_mode()
+
+
 def check(spec: Spec) -> None:
     """Raise RuntimeError where such a model is called outside of `products`."""
     if spec.mixed_precision and not active():
@@ -105,18 +114,12 @@ class _Rounded(TorchDispatchMode):
             for position in positions:
                 rounded[position] = bfloat16(args[position])
             return func(*rounded, **kwargs)
-        if func not in _SINGLE:
-            # In inference mode operations come in as wholes that are taken apart elsewhere.
-            with self:
-                parts = func.decompose(*args, **kwargs)
-            if parts is not NotImplemented:
-                return parts
-            _SINGLE.add(func)
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                "mixed_precision: expected torch.no_grad(), got torch.inference_mode(), in which layers do not show their "
+                "products"
+            )
         return func(*args, **kwargs)
-
-
-_SINGLE: set[Any] = set()
-"""Operations that have turned out to have no parts. To ask each one anew is a fifth of a small training's time."""
 
 
 @cache

@@ -24,6 +24,7 @@ from torch_impl.compilation import compile_model
 from torch_impl.devices import ALONE, Ordered, Place, Replica, seed_on
 from torch_impl.dropout import mode
 from torch_impl.loss import compute_loss
+from torch_impl.mixed_precision import without_gradients
 from torch_impl.model import Model, TensorBatch
 from torch_impl.parameters import export
 from torch_impl.settings import computing, device_of, dtype_of
@@ -167,7 +168,7 @@ def replay(experiment: Experiment, parameters: Parameters, gradients: list[Param
 
 def evaluate(model: Model, batch: TensorBatch) -> np.ndarray:
     """Logits in eval mode, leaving the parameters as they are."""
-    with torch.inference_mode(), mode(model, None), _unchanged(model.embedding):
+    with without_gradients(), mode(model, None), _unchanged(model.embedding):
         return model.predict(batch).cpu().numpy()
 
 

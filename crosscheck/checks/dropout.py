@@ -5,6 +5,10 @@ A side is held against the law and never against the other side. Masks are obser
 That they are all there is to train mode, at the right places, with kept values scaled by 1 / (1 - rate), is asked of
 the equations: `spec.reference`, handed the masks that were seen, must come to the same logits, under parameters that
 hide nothing.
+
+Where operands are rounded to bfloat16, float32 meets one of 10^5 that is rounded to a neighbour: logits are then a
+percent off, and nothing could be told. So the law of the masks is asked of float32 there, as it is elsewhere, and what
+the equations say of float64, of a few sequences (crosscheck.bounds.mixed_precision).
 """
 
 import math
@@ -14,7 +18,7 @@ from contextlib import suppress
 import msgspec
 import numpy as np
 
-from crosscheck.bounds import tolerances
+from crosscheck.bounds import mixed_precision, tolerances
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import equations
 from crosscheck.request import Request
@@ -45,6 +49,10 @@ VALUES = 80_000
 LARGEST_BATCH = 512
 """Sequences at most."""
 
+FEW = 2
+"""Sequences of which logits and gradients are held against equations with rounded operands: gradients take those an
+evaluation for each element of each product."""
+
 CLOSE = 0.01
 """How far an observed mask may be from 0 or 1 / (1 - rate), relative to the latter: it is read off float32 logits. How
 exactly kept values are scaled is seen in the logits of the equations, with their bound."""
@@ -67,6 +75,9 @@ makes six."""
 
 PARTS = ("before", "eval", "eval again", "after")
 """Logits of the first seed, of eval mode twice, and of the first seed once more."""
+
+EXACT = "exact/"
+"""Before the names of the masks under which those were computed, where it is another batch whose masks are judged."""
 
 LOSS = "loss"
 """What is recorded beside the gradients of the first seed by the parameters."""
@@ -96,6 +107,12 @@ def _forward(framework: Framework, subject: Subject, request: Request) -> Arrays
     side = framework.open(subject, request.settings)
     seen = [observed(side, subject, batch, seed, request.precision) for seed in seeds]
     found = {f"masks/{site}": np.stack([mask[site] for mask in seen]).astype(np.float32) for site in seen[0]}
+    if mixed_precision.rounds(subject):
+        request = _wide(subject, request)
+        batch, start = subject.observed_batch(FEW, request.seed, request.precision), request.start(subject)
+        side = framework.open(subject, request.settings)
+        masks = observed(side, subject, batch, seeds[0], request.precision)
+        found |= {EXACT + site: mask.astype(np.float32) for site, mask in masks.items()}
     for part, dropout in zip(PARTS, (seeds[0], None, None, seeds[0]), strict=True):
         found[f"logits/{part}"] = side.forward(start, batch, dropout=dropout)["logits"]
     with suppress(Unsupported):  # The check gradients says so.
@@ -117,7 +134,18 @@ def observed(side: Side, subject: Subject, batch: Batch, seed: int, precision: P
     return subject.observed_masks(forward, batch)
 
 
+def _wide(subject: Subject, request: Request) -> Request:
+    """What the equations are asked about."""
+    return msgspec.structs.replace(request, precision=_precision(subject, request.precision))
+
+
+def _precision(subject: Subject, precision: Precision) -> Precision:
+    """In which a side is held against the equations."""
+    return "float64" if mixed_precision.rounds(subject) else precision
+
+
 def _train(framework: Framework, subject: Subject, request: Request) -> Arrays:
+    request = _wide(subject, request)
     frozen, start = still(subject), request.start(subject)
     state = initial_state(frozen.training.optimizer, start)
     first = _seeds(request)[0]
@@ -150,18 +178,24 @@ def _seeds(request: Request) -> list[int]:
 
 def _batch(subject: Subject, request: Request) -> Batch:
     """Sequences of equal length, and as many as give every site enough elements."""
+    return subject.observed_batch(_size(subject), request.seed, request.precision)
+
+
+def _size(subject: Subject) -> int:
     narrowest = min(math.prod(site.shape) for site in subject.dropout_sites(1, subject.observed_length).values())
-    size = min(max(math.ceil(VALUES / (SEEDS * narrowest) / 2) * 2, 2), LARGEST_BATCH)
-    return subject.observed_batch(size, request.seed, request.precision)
+    return min(max(math.ceil(VALUES / (SEEDS * narrowest) / 2) * 2, 2), LARGEST_BATCH)
 
 
 def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> list[Comparison]:
     judge = _judge_training if place.case == "training" else _judge
     if place.case != "training":
         subject = subject.observed
-    found = []
+    # What was recorded under one precision, and computed in the other.
+    wide = place._replace(precision=_precision(subject, place.precision))
+    found: list[Comparison] = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
-        found += judge(subject, place.against(side, "spec"), arrays)
+        found += judge(subject, wide.against(side, "spec"), arrays)
+    found = [msgspec.structs.replace(comparison, precision=place.precision) for comparison in found]
     return found + place.only(_expected(subject, place.case), first, second)
 
 
@@ -169,7 +203,8 @@ def _expected(subject: Subject, case: str) -> list[str]:
     start = [f"start/{parameter.name}" for parameter in subject.parameters()]
     if case == "training":
         return ["losses", "logits", "seeds", *start]
-    sites = [f"masks/{site}" for site in subject.dropout_sites(1, 1)]
+    kinds = ("masks/", EXACT) if mixed_precision.rounds(subject) else ("masks/",)
+    sites = [kind + site for kind in kinds for site in subject.dropout_sites(1, 1)]
     gradients = [f"gradients/{name}" for name in (LOSS, *(parameter.name for parameter in subject.parameters()))]
     return [*sites, *(f"logits/{part}" for part in PARTS), *gradients, "inputs", "targets", *start]
 
@@ -183,7 +218,7 @@ def _judge(subject: Subject, place: Place, arrays: Arrays) -> Iterator[Compariso
         yield place.failed(missing[0], f"missing in {side}", kind="missing")
         return
     batch = Batch(arrays["inputs"], arrays["targets"], None, None)
-    sites = subject.dropout_sites(*batch.inputs.shape[:2])
+    sites = subject.dropout_sites(_size(subject), subject.observed_length)
     level = tolerances.TRAIN_MODE_LEVEL / tests(sites)
     earlier: dict[str, np.ndarray] = {}
     yield from _evaluation(subject, place, arrays, batch)
@@ -236,6 +271,8 @@ def _slopes(
     here = place.within(side, "gradients of a seed", "forward of it")
     yield here.close("loss of a seed", loss, expected.astype(place.precision), bound=bound.relative, floor=floor)
     if any(np.isnan(mask).any() for mask in masks.values()):
+        return
+    if mixed_precision.rounds(subject) and not equations.affordable(subject, batch):
         return
     start = _start(arrays)
     signs = {
@@ -354,7 +391,10 @@ def _snapped(subject: Subject, arrays: Arrays, batch: Batch) -> dict[str, np.nda
     """The first seed's masks with the spec's own values; NaN where they are not known."""
     snapped = {}
     for name, site in subject.dropout_sites(*batch.inputs.shape[:2]).items():
-        seen, kept = arrays[f"masks/{name}"][0], 1 / (1 - site.rate)
+        kept = 1 / (1 - site.rate)
+        seen = arrays[EXACT + name] if EXACT + name in arrays else arrays[f"masks/{name}"][0]
+        if seen.shape != site.shape:
+            seen = np.full(site.shape, np.nan)
         snapped[name] = np.where(np.isnan(seen), np.nan, np.where(seen < kept / 2, 0.0, kept))
     return snapped
 

@@ -49,6 +49,7 @@ UNLIKE = {
         "mixed_precision.py: torch has active",
         "mixed_precision.py: torch has attention",
         "mixed_precision.py: torch has check",
+        "mixed_precision.py: torch has without_gradients",
         "recurrent.py: signature of TiedHead.__init__",
     ],
     "a module is called by what torch calls forward": [

@@ -16,6 +16,7 @@ from crosscheck.bounds import tolerances
 from crosscheck.checks import LADDER, outcome, trajectory
 from crosscheck.checks import dropout as check
 from crosscheck.comparison import Arrays, Comparison, Place
+from crosscheck.faults import given
 from crosscheck.request import Request
 from crosscheck.statistics import bernoulli
 from spec import experiment as experiments
@@ -99,6 +100,13 @@ OTHERS = [
     (TRANSFORMER, {"model__attention_dropout": 0.2}),
     (TRANSFORMER, {"model__attention_dropout": 0.3, "model__dropout": 0.0, "model__norm_first": True}),
     (TRANSFORMER, {"model__attention_dropout": 0.1, "model__positions": "none", "model__num_layers": 1}),
+    (LSTM, {"model__mixed_precision": "bfloat16"}),
+    (LSTM, {"model__mixed_precision": "bfloat16", "model__num_layers": 4, "model__dropout": 0.1}),
+    (LSTM, {"model__mixed_precision": "bfloat16", "model__bidirectional": True, "model__dropout": 0.9}),
+    (LSTM, {"model__mixed_precision": "bfloat16", "model__name": "GRU", "model__num_layers": 3, "model__dropout": 0.5}),
+    (TRANSFORMER, {"model__mixed_precision": "bfloat16", "model__norm_first": True, "model__activation": "gelu"}),
+    (TRANSFORMER, {"model__mixed_precision": "bfloat16", "model__attention_dropout": 0.2}),
+    (TRANSFORMER, {"model__mixed_precision": "bfloat16", "model__attention_dropout": 0.3, "model__norm_first": True}),
 ]
 
 
@@ -114,6 +122,20 @@ def test_masks_of_other_models_are_observed(name: str, changes: dict[str, Any]):
         known = ~np.isnan(mask)
         assert known.mean() > 0.9, site
         np.testing.assert_allclose(mask[known], applied[site][known], atol=0.01, err_msg=site)
+
+
+@pytest.mark.parametrize("framework", ["torch_impl", "flax_impl"])
+@pytest.mark.parametrize("name", ["bfloat16-dropout", "bfloat16-attention-dropout"])
+def test_honest_implementations_in_mixed_precision_pass(framework: str, name: str):
+    experiment = given.load(name)
+    for case in check.cases(experiment, "float32", False):
+        found = judged(experiment, record(importlib.import_module(framework), experiment, case), case)
+        assert [c for c in found if not c.passed] == []
+        assert {c.precision for c in found} == {"float32"}
+        # What the equations say is said of float64, with its bounds.
+        held = [c for c in found if c.other == "spec.reference"]
+        assert held
+        assert all(c.bound < 1e-10 for c in held if c.bound is not None)
 
 
 @pytest.mark.needs("torch", "flax")

@@ -86,5 +86,6 @@ def test_every_part_of_a_training_has_a_fault() -> None:
         "gradients",
         "optimizer",
         "trajectory",
+        "dropout",
     }
     assert {fault.precision for fault in table.FAULTS} == {"float64", "float32"}

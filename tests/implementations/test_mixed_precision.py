@@ -227,6 +227,27 @@ def test_a_torch_module_says_that_it_has_to_be_called_within() -> None:
     assert inside.dtype == torch.float32
 
 
+def test_a_torch_module_says_that_it_cannot_see_into_inference_mode() -> None:
+    spec_model = mixed("hello-gru-bfloat16").model
+    model = torch_impl.gru.GRU(spec_model)
+    with (
+        torch.inference_mode(),
+        torch_impl.mixed_precision.products(spec_model),
+        pytest.raises(RuntimeError, match=r"expected torch\.no_grad\(\), got torch\.inference_mode\(\)"),
+    ):
+        model(torch.ones(2, 5, 4))
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_forward_pass_of_a_seed_drops_between_layers(side: Any) -> None:
+    # Once it did not in torch: what torch takes recurrent layers apart into has no dropout.
+    experiment = mixed("hello-stacked-lstm-dropout")
+    parameters, batch = asked(experiment)
+    outputs = [side.forward(experiment, parameters, batch, WIDE, dropout=seed)["logits"] for seed in (1, 2, 1)]
+    assert np.abs(outputs[0] - outputs[1]).max() > 1e-3
+    np.testing.assert_array_equal(outputs[0], outputs[2])
+
+
 def test_torch_is_left_as_it_was() -> None:
     def switches() -> tuple[bool, ...]:
         return torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled, torch.backends.mha.get_fastpath_enabled()

@@ -4,6 +4,8 @@ from crosscheck.faults.fault import Edit, Fault
 
 GRU = "hello-gru-bfloat16"
 TRANSFORMER = "bfloat16-transformer"
+DROPPING = "bfloat16-dropout"
+ATTENDING = "bfloat16-attention-dropout"
 
 NARROW = ".to(torch.bfloat16)"
 FLAX_NARROW = "jax.lax.reduce_precision({}, 8, 7)"
@@ -357,6 +359,79 @@ FAULTS: tuple[Fault, ...] = (
         experiment=TRANSFORMER,
         check="trajectory",
         tensor="slots/*.exp_avg",
+    ),
+    Fault(
+        name="layers-taken-apart-drop-nothing",
+        what="Layers come in whole in inference mode, and what torch takes recurrent ones apart into drops nothing.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "mixed_precision.py:without_gradients",
+                "torch.no_grad() if active() else torch.inference_mode()",
+                "torch.inference_mode()",
+            ),
+            Edit(
+                "mixed_precision.py:_Rounded.__torch_dispatch__",
+                "        if torch.is_inference_mode_enabled():\n",
+                "        with self:\n"
+                "            parts = func.decompose(*args, **kwargs)\n"
+                "        if parts is not NotImplemented:\n"
+                "            return parts\n"
+                "        if False:\n",
+            ),
+        ),
+        experiment=DROPPING,
+        check="dropout",
+        tensor="rnn.dropout_l0, *",
+        precision="float32",
+    ),
+    Fault(
+        name="dropout-between-layers-of-another-rate",
+        what="What is dropped between recurrent layers is kept unscaled.",
+        implementation="flax_impl",
+        edits=(
+            Edit(
+                "dropout.py:Dropout.__call__",
+                "return super().__call__(inputs, ",
+                "return (self.deterministic or 1 - self.rate) * super().__call__(inputs, ",
+            ),
+        ),
+        experiment=DROPPING,
+        check="dropout",
+        tensor="rnn.dropout_l0, values",
+        precision="float32",
+    ),
+    Fault(
+        name="attention-drops-nothing",
+        what="Attention that shows its products drops none of its weights.",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "mixed_precision.py:MultiheadAttention.forward",
+                "self.dropout if self.training else 0.0",
+                "0.0",
+            ),
+        ),
+        experiment=ATTENDING,
+        check="dropout",
+        tensor="encoder.layers.0.self_attn.dropout, *",
+        precision="float32",
+    ),
+    Fault(
+        name="masks-in-bfloat16",
+        what="What is kept is multiplied by a number of bfloat16, 0.4 % from 1 / (1 - rate).",
+        implementation="torch_impl",
+        edits=(
+            Edit(
+                "mixed_precision.py:attention",
+                "functional.dropout(torch.softmax(scores, -1), dropout_p)",
+                "torch.softmax(scores, -1) * bfloat16(functional.dropout(torch.ones_like(scores), dropout_p))",
+            ),
+        ),
+        experiment=ATTENDING,
+        check="dropout",
+        tensor="logits in train mode",
+        precision="float32",
     ),
     Fault(
         name="members-forward-pass-alone",
