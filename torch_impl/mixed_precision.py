@@ -116,8 +116,8 @@ class _Rounded(TorchDispatchMode):
             return func(*rounded, **kwargs)
         if torch.is_inference_mode_enabled():
             raise RuntimeError(
-                "mixed_precision: expected torch.no_grad(), got torch.inference_mode(), in which layers do not show what "
-                "they multiply"
+                "mixed_precision: expected torch.no_grad(), got torch.inference_mode(), in which layers do not show "
+                "what they multiply"
             )
         return func(*args, **kwargs)
 
