@@ -313,6 +313,7 @@ class Place(NamedTuple):
         shape: tuple[int, ...] | None = None,
         stepwise: bool = False,
         keep: np.ndarray | None = None,
+        diverges: bool = False,
     ) -> Comparison:
         """Two arrays within |first - second| <= bound * max(largest of either, floor), or within `allowed` if given.
 
@@ -321,6 +322,8 @@ class Place(NamedTuple):
         whose bound is infinite must be finite and are not counted: that far no bound means anything.
         allowed: one for all, one for each step, or one for each element of each step; infinite as above.
         keep: which elements of a step count (of its shape); the others are judged by a rule of their own.
+        diverges: whether both may cease to be finite, from the same step on (or, where no bound means anything, each
+        from one of its own) and up to the last; up to there they are compared.
         """
         if first is None or second is None:
             return self.missing(tensor, first, second)
@@ -333,7 +336,8 @@ class Place(NamedTuple):
             return self.failed(tensor, "nothing to compare: the tensor has no elements")
         one, two = (side.reshape(steps, -1)[:, chosen].astype(np.float64) for side in (first, second))
         finite = np.isfinite(one) & np.isfinite(two)
-        if not finite.all():
+        ended = _ended(one, two, allowed) if diverges and not finite.all() else None
+        if not finite.all() and ended is None:
             at, element = (int(i) for i in np.argwhere(~finite)[0])
             return self._comparison(
                 tensor,
@@ -345,6 +349,12 @@ class Place(NamedTuple):
                 ratio=math.inf,
                 note=f"not finite {_who(self.sides, bool(np.isfinite(one).all()), bool(np.isfinite(two).all()))}",
             )
+        note = "" if ended is None else "not finite on both sides"
+        if ended == 0:
+            return self._comparison(tensor, passed=True, elements=one.size, ratio=0.0, note=note)
+        whole, steps = steps, steps if ended is None else ended
+        one, two = one[:steps], two[:steps]
+        note += f" from step {steps} of {whole} on" if note else ""
         difference = np.abs(one - two)
         if allowed is None:
             scale = np.maximum(np.maximum(np.abs(one).max(axis=1), np.abs(two).max(axis=1)), floor)
@@ -352,7 +362,8 @@ class Place(NamedTuple):
             # A bound beyond the horizon is infinite, and infinity times a scale of zero would be NaN.
             limit = np.where(judged, np.where(judged, bound, 0.0) * scale, np.inf)[:, None]
         else:
-            limit = np.broadcast_to(allowed, (steps,))[:, None] if np.ndim(allowed) < 2 else _flat(allowed)[:, chosen]
+            limit = np.broadcast_to(allowed, (whole,))[:, None] if np.ndim(allowed) < 2 else _flat(allowed)[:, chosen]
+            limit = limit[:steps]
         judged = np.broadcast_to(np.isfinite(limit), difference.shape)
         if not judged.any():
             return self.failed(tensor, "nothing to compare: no step has a bound")
@@ -374,7 +385,7 @@ class Place(NamedTuple):
             difference=float(difference[at, element]),
             bound=float(limit[at, element]),
             ratio=float(ratio.max()),
-            note=_extent(judged),
+            note="; ".join(filter(None, (_extent(judged), note))),
             growth=_growth(one, two, ratios, limit) if stepwise else None,
         )
 
@@ -414,6 +425,19 @@ def _growth(one: np.ndarray, two: np.ndarray, ratios: np.ndarray, limit: np.ndar
 
 def _rounded(values: np.ndarray, digits: int) -> list[float]:
     return [float(f"{value:.{digits}g}") for value in values.tolist()]
+
+
+def _ended(one: np.ndarray, two: np.ndarray, allowed: float | np.ndarray | None) -> int | None:
+    """The step from which on two sides, (steps, elements), are not compared any more since neither stays finite; None
+    where one alone is not, where one is again, or where they part ways at a step that has a bound."""
+    gone = [~np.isfinite(side).all(axis=1) for side in (one, two)]
+    starts = [int(side.argmax()) if side.any() else len(side) for side in gone]
+    begins, both = min(starts), max(starts)
+    if both == len(one) or not all(side[start:].all() for side, start in zip(gone, starts, strict=True)):
+        return None
+    each = np.zeros(1) if allowed is None else np.asarray(allowed, np.float64)
+    limits = np.broadcast_to(each, len(one)) if each.ndim < 2 else _flat(each).min(axis=1)
+    return None if np.isfinite(limits[begins:both]).any() else begins
 
 
 def _flat(values: float | np.ndarray) -> np.ndarray:

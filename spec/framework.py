@@ -198,6 +198,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     compiles: whether trainings are compiled, and so anew for another length. spent: seconds that this process has spent
     so far on what is not computing, by kind ("tracing", "compiling", ...), as they are when they are looked at; they
     inform, as the times in a report do. counts: how often it did something of that sort, by kind ("compilations").
+    unheeded: which setting is not heeded here, and why, in a line for who asked for it; empty for none.
     """
 
     initialize: Callable[[int], Parameters]
@@ -216,6 +217,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     compiles: bool = False
     spent: Mapping[str, float] = {}
     counts: Mapping[str, int] = {}
+    unheeded: str = ""
 
     def need(self, name: str) -> Callable[..., Any]:
         """A function that may be missing. Raises Unsupported where it is."""
@@ -228,7 +230,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
         return {name: function for name, function in every.items() if function is not None}
 
 
-FUNCTIONS = tuple(field for field in Side.__struct_fields__ if field not in ("compiles", "spent", "counts"))
+FUNCTIONS = tuple(field for field in Side.__struct_fields__ if field not in ("compiles", "spent", "counts", "unheeded"))
 """Names of a side's functions."""
 
 REQUIRED = tuple(field.name for field in msgspec.structs.fields(Side) if field.required)

@@ -58,7 +58,13 @@ def describe(settings: Settings) -> dict[str, str]:
 
 def open(experiment: Experiment, settings: Settings) -> Side:
     """See spec.framework.Framework.open."""
-    return side_of(globals(), experiment, settings, generators=generators)
+    return side_of(
+        globals(),
+        experiment,
+        settings,
+        generators=generators,
+        unheeded=compilation.unheeded(experiment.model, settings),
+    )
 
 
 def generators(draw: bool) -> dict[str, np.ndarray]:

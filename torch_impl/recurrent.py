@@ -24,6 +24,10 @@ PACKS = "packs"
 ones, whose layout depends on the lengths."""
 
 
+STRETCHES = "stretches"
+"""An attribute of layers: what takes the place of `run_stretches`, where they are compiled."""
+
+
 class Recurrent(Model):
     """Layers of recurrence, then a readout."""
 
@@ -157,7 +161,7 @@ def run(
         return outputs, final
     if resets is not None:
         every: Any = torch.ones_like(resets) if valid is None else valid
-        return run_stretches(layers, inputs, every, resets, initial)
+        return getattr(layers, STRETCHES, run_stretches)(layers, inputs, every, resets, initial)
     if lengths is None:
         outputs, final = layers(inputs, _as_argument(initial))
     else:

@@ -131,6 +131,9 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     check is for is off by its own size. Where a training is unstable, rounding grows beyond that; so each member is
     also trained alone from starts that differ in their last bits, and may be as far from its run as FACTOR times the
     furthest of these is by then (crosscheck.bounds.trajectories). Beyond the horizon it has to be finite.
+
+    A run that diverges, alone and as a member, is no difference: it is compared as far as it is finite, and has to
+    cease to be so at the same step.
     """
     found: list[Comparison] = []
     for side, arrays in zip(place.sides, (first, second), strict=True):
@@ -146,9 +149,11 @@ def _judge(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterato
     shapes = {"losses": (size, epochs * each), "logits": (size, *inner)}
     for member in looked_at(place.case):
         shapes |= {f"{member}/losses": (epochs * each,), f"{member}/logits": (epochs, *inner)}
-    guards = [
-        place.close(name, arrays.get(name), arrays.get(name), bound=1.0, shape=shape) for name, shape in shapes.items()
-    ]
+    # Where a run of a seed alone diverges, others may, which nobody has looked at alone.
+    alone = [arrays.get(f"{member}/losses") for member in looked_at(place.case)]
+    diverge = any(losses is not None and not np.isfinite(losses).all() for losses in alone)
+    given = {name: _finite(arrays.get(name)) if diverge else arrays.get(name) for name in shapes}
+    guards = [place.close(name, given[name], given[name], bound=1.0, shape=shape) for name, shape in shapes.items()]
     yield from guards
     if not all(guard.passed for guard in guards):
         return
@@ -174,16 +179,24 @@ def _judge(subject: Subject, place: Place, side: str, arrays: Arrays) -> Iterato
             alone[0],
             allowed=_allowed(place, spread[0], alone[0], tolerances.SHARE),
             stepwise=True,
+            diverges=True,
         )
         yield losses
         bounds = _allowed(place, spread[1], alone[1])
         if np.isfinite(bounds[-1]):
             logits = arrays["logits"][member]
-            yield here.close(f"logits of member {member}", logits, alone[1][-1], allowed=float(bounds[-1]))
+            yield here.close(
+                f"logits of member {member}", logits, alone[1][-1], allowed=float(bounds[-1]), diverges=True
+            )
         if losses.passed:
             yield _time_to_solve(subject, here, member, int(first[member]), alone[1], bounds)
     method = bytes(arrays["method"].tolist()).decode(errors="replace") if "method" in arrays else "what it does not say"
     yield _distinct(subject, place.against(side, "seeds"), arrays["losses"], method)
+
+
+def _finite(values: np.ndarray | None) -> np.ndarray | None:
+    """With zeros where it is not."""
+    return values if values is None else np.where(np.isfinite(values), values, np.zeros((), values.dtype))
 
 
 def _allowed(place: Place, spread: np.ndarray, alone: np.ndarray, floor: float = 0.0) -> np.ndarray:
@@ -208,7 +221,8 @@ def _time_to_solve(
     clear = np.ones(len(logits), bool)
     if not is_numeric(batch.targets) and logits.shape[-1] > 1:
         ordered = np.sort(logits[:, asked(batch.targets)], axis=-1)[..., -2:]
-        ahead = (ordered[..., -1] - ordered[..., 0]).min(axis=1)
+        with np.errstate(invalid="ignore"):  # Of two that are infinite there is none ahead.
+            ahead = (ordered[..., -1] - ordered[..., 0]).min(axis=1)
         clear = ahead > 2 * bounds
     epochs = np.arange(1, len(logits) + 1)
     sure = next(iter(epochs[solved & clear].tolist()), NEVER)
@@ -223,7 +237,9 @@ def _distinct(subject: Subject, place: Place, losses: np.ndarray, method: str) -
     do not tell one draw from another, by the equations, nothing can be said."""
     order = np.argsort(losses[:, 0])
     ordered = losses[order].astype(np.float64)
-    apart = np.abs(np.diff(ordered, axis=0)) / np.maximum(np.abs(ordered[1:]), tolerances.SHARE)
+    with np.errstate(invalid="ignore"):  # Where both diverge, what came before tells them apart.
+        apart = np.abs(np.diff(ordered, axis=0)) / np.maximum(np.abs(ordered[1:]), tolerances.SHARE)
+    apart = np.where(np.isfinite(ordered[1:]) | np.isfinite(ordered[:-1]), apart, 0.0)
     near = (apart <= tolerances.WIDEST[place.precision]).all(axis=1)
     note = f"different members, by their losses; trained by {method}"
     found = expected = len(losses) - int(near.sum())

@@ -319,12 +319,16 @@ def _continued(subject: Subject, place: Place, names: list[str], first: Arrays, 
                 continue  # Said already.
             allowed = trajectories.allowed(measured, trajectories.sizes(whole), place.precision)
             if name == "loss":
-                found = here.close(f"{RESUMED}{name}", one, whole[half:], allowed=allowed[half:], stepwise=True)
+                found = here.close(
+                    f"{RESUMED}{name}", one, whole[half:], allowed=allowed[half:], stepwise=True, diverges=True
+                )
                 yield msgspec.structs.replace(found, step=None if found.step is None else half + found.step)
             else:
                 keep = _kept(subject).get(name)
                 if keep is None or keep.any():
-                    yield here.close(f"{RESUMED}{name}", one, whole[-1], allowed=float(allowed[-1]), keep=keep)
+                    yield here.close(
+                        f"{RESUMED}{name}", one, whole[-1], allowed=float(allowed[-1]), keep=keep, diverges=True
+                    )
 
 
 def _against_whole(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iterator[Comparison]:
@@ -360,8 +364,9 @@ def _loss(subject: Subject, place: Place, first: Arrays, second: Arrays) -> Iter
         # Losses that are all zero have no unit of their own.
         least = np.maximum(float(np.finfo(place.precision).eps) * size, float(np.finfo(place.precision).tiny))
         unit = np.maximum(np.maximum.accumulate(measured), least)
-        apart = np.abs(one.astype(np.float64) - two)[np.isfinite(bounds)] / unit[np.isfinite(bounds)]
-        loss = msgspec.structs.replace(loss, envelopes=float(np.median(apart)))
+        counted = np.isfinite(bounds) & np.isfinite(one) & np.isfinite(two)
+        apart = np.abs(one[counted].astype(np.float64) - two[counted]) / unit[counted]
+        loss = msgspec.structs.replace(loss, envelopes=float(np.median(apart)) if apart.size else None)
     yield loss
     opening = min(tolerances.FEWEST_STEPS, steps)
     roundings = bounds[:opening] / (float(np.finfo(place.precision).eps) * np.maximum(size[:opening], 1.0))
@@ -428,7 +433,7 @@ def _close(
     keep: np.ndarray | None = None,
 ) -> Comparison:
     """The comparison, which fails where the bounds end too soon to have shown anything."""
-    found = place.close(name, one, two, allowed=bounds, shape=shape, stepwise=True, keep=keep)
+    found = place.close(name, one, two, allowed=bounds, shape=shape, stepwise=True, keep=keep, diverges=True)
     bounded = int(np.isfinite(bounds).reshape(len(bounds), -1).any(axis=1).sum())
     fewest = min(tolerances.FEWEST_STEPS, len(bounds))
     if found.passed and bounded < fewest:
@@ -471,7 +476,8 @@ def _logits(subject: Subject, place: Place, first: Arrays, second: Arrays) -> It
         size = trajectories.sizes(one)
         bounds = trajectories.allowed(measured, size, place.precision)
         if _fits(two, shape):
-            apart = np.abs(one.astype(np.float64) - two).reshape(len(bounds), -1).max(axis=1)
+            with np.errstate(invalid="ignore"):
+                apart = np.abs(one.astype(np.float64) - two).reshape(len(bounds), -1).max(axis=1)
             bounds += explained_logits.logits(subject, first, second, apart > bounds)
         bounds = trajectories.within_horizon(bounds, size)
     logits = _close(place, "logits", one, two, bounds, shape)
@@ -479,7 +485,8 @@ def _logits(subject: Subject, place: Place, first: Arrays, second: Arrays) -> It
     yield logits if epoch is None else msgspec.structs.replace(logits, step=(epoch + 1) * per_epoch - 1)
     if not _fits(one, shape) or not _fits(two, shape) or shape[-1] < 2 or is_numeric(targets):
         return
-    ahead = np.minimum(*(np.diff(np.sort(side, axis=-1)[..., -2:])[..., 0] for side in (one, two)))
+    with np.errstate(invalid="ignore"):  # Of two that are infinite there is none ahead.
+        ahead = np.minimum(*(np.diff(np.sort(side, axis=-1)[..., -2:])[..., 0] for side in (one, two)))
     clear = ahead > 2 * bounds.reshape(-1, *[1] * (ahead.ndim - 1))
     differ = clear & (predictions(one) != predictions(two))
     note = f"classes chosen, of {clear.size}; the others are ties within the logits' bound"

@@ -284,6 +284,8 @@ def run_one(
     if plan.said:
         reporter.weights(WeightsFitted(said=plan.said))
     versions = describe(framework, plan.settings)
+    if not plan.walking and (unheeded := framework.open(plan.experiment, plan.settings).unheeded):
+        reporter.warn(unheeded)
     request = Request(implementation_name, plan.experiment, plan.seed, plan.settings, versions, plan.routine)
     if plan.resumed:
         checkpoint = plan.resumed

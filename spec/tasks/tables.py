@@ -199,6 +199,12 @@ def _of_npz(path: str, content: bytes, indices: bool, numbers: bool) -> Sequence
         kind, more = ("floating", ", outputs") if numbers else ("integer", "")
         expected = f"{kind} ({count}{more or ','}) or ({count}, {time}{more})"
         raise _wrong(path, "targets", expected, f"{targets.dtype} {targets.shape}")
+    if numbers and targets.shape == (count, time) and time > 1:
+        expected = (
+            f"another shape where it can be read in two ways: ({count}, {time}, 1) for a number at each step, "
+            f"({count}, {time}, {time}) with NaN before the last step for {time} there"
+        )
+        raise _wrong(path, "targets", expected, f"{targets.dtype} {targets.shape}")
     valid = valid_steps(lengths, time)
     if indices and (bad := np.argwhere(valid & ((inputs < 0) | (inputs >= LARGEST_SIZE)))).size:
         raise _wrong(path, f"inputs{bad[0].tolist()}", "an index of at least 0", inputs[tuple(bad[0])])

@@ -124,7 +124,7 @@ UNLIKE = {
         "compilation.py: signature of options",
         "compilation.py: torch has check",
         "compilation.py: torch has compile_model",
-        "compilation.py: torch has drops",
+        "compilation.py: torch has unheeded",
         "ensemble.py: flax has block_size",
         "ensemble.py: flax has side_by_side",
         "generation.py: flax has compile_steps",

@@ -217,6 +217,15 @@ def test_compiled_is_the_same(side: Any) -> None:
     np.testing.assert_allclose(runs[1].losses, runs[0].losses, rtol=1e-12)
 
 
+def test_torch_says_that_it_compiles_none() -> None:
+    experiment = mixed("hello-gru-bfloat16")
+    said = torch_impl.open(experiment, Settings(compiled=True)).unheeded
+    assert said.startswith("--compile: expected no mixed_precision")
+    assert not torch_impl.open(experiment, Settings()).unheeded
+    assert not torch_impl.open(load("hello-gru"), Settings(compiled=True)).unheeded
+    assert not flax_impl.open(experiment, Settings(compiled=True)).unheeded
+
+
 def test_a_torch_module_says_that_it_has_to_be_called_within() -> None:
     spec_model = mixed("hello-gru-bfloat16").model
     model = torch_impl.gru.GRU(spec_model)

@@ -50,6 +50,32 @@ def experiment_of(model: str) -> Experiment:
     return override(EPISODES, **changes)
 
 
+def test_torch_compiles_once_whatever_resets_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stretches are packed by their number and lengths; each batch had functions of its own compiled for it."""
+    graphs: list[int] = []
+
+    def counted(graph: Any, _: Any) -> Any:
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    def compiled(model: torch.nn.Module, **_: Any) -> None:
+        torch.nn.Module.compile(model, backend=counted)
+
+    monkeypatch.setattr(torch_impl.lstm.LSTM, "compile", compiled)
+    few, many = (override(EPISODES, training__epochs=1, training__steps_per_epoch=steps) for steps in (3, 12))
+    start = initial_state(few.training.optimizer, torch_impl.initialize(few, 0, DOUBLE))
+    resets = {few.batch(0, step, "float64").resets.tobytes() for step in range(12)}  # type: ignore[union-attr]
+    assert len(resets) == 12
+    found = [torch_impl.train(each, start, 1, 0, Settings("float64", compiled=True)).losses for each in (few, many)]
+    once, twice = len(graphs), graphs.copy()
+    np.testing.assert_array_equal(found[1][:3], found[0])
+    plain = torch_impl.train(many, start, 1, 0, DOUBLE).losses
+    np.testing.assert_allclose(found[1], plain, rtol=ROUNDING)
+    # Those of the first run, and again those of the second: a step more compiles nothing.
+    assert once
+    assert twice[: once // 2] == twice[once // 2 :]
+
+
 def cut(batch: Batch, row: int, both: bool) -> list[Batch]:
     """A row's stretches, each as a batch of its own; the row's own state only where it begins, or ends.
 

@@ -115,6 +115,22 @@ def test_the_last_step_s_numbers_alone(tmp_path: Path) -> None:
     assert task.batch(0, 0, "float64").targets.shape == (2, 2)
 
 
+def test_two_axes_that_could_be_steps_or_outputs_are_refused(tmp_path: Path) -> None:
+    def task(targets: np.ndarray, steps: int) -> Table:
+        np.savez(tmp_path / "data.npz", inputs=np.zeros((3, steps, 1)), targets=targets)
+        return Table(path=str(tmp_path / "data.npz"), targets="numbers", batch_size=2)
+
+    with pytest.raises(
+        ValueError, match=r"npz, targets, got float64 \(3, 4\)|\(3, 4, 1\) for a number at each step"
+    ) as said:
+        task(np.zeros((3, 4)), 4).classes  # noqa: B018
+    assert "(3, 4, 4) with NaN before the last step for 4 there" in str(said.value)
+    assert task(np.zeros((3, 4, 1)), 4).classes == 1
+    assert task(np.zeros((3, 4)), 5).classes == 4
+    # The same either way.
+    assert task(np.zeros((3, 1)), 1).classes == 1
+
+
 @pytest.mark.parametrize("inputs", ["numbers", "index"])
 def test_the_tables_that_come_with_it_are_the_others_with_means(inputs: Any) -> None:
     task, plain = Table(inputs=inputs, targets="numbers", batch_size=4), Table(inputs=inputs, batch_size=4)
