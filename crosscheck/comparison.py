@@ -430,7 +430,7 @@ def _rounded(values: np.ndarray, digits: int) -> list[float]:
 def _ended(one: np.ndarray, two: np.ndarray, allowed: float | np.ndarray | None) -> int | None:
     """The step from which on two sides, (steps, elements), are not compared any more since neither stays finite; None
     where one alone is not, where one is again, or where they part ways at a step that has a bound."""
-    gone: list[np.ndarray] = [~np.isfinite(side).all(axis=1) for side in (one, two)]
+    gone = [np.asarray(~np.isfinite(side).all(axis=1)) for side in (one, two)]
     starts = [int(side.argmax()) if side.any() else len(side) for side in gone]
     begins, both = min(starts), max(starts)
     if both == len(one) or not all(side[start:].all() for side, start in zip(gone, starts, strict=True)):
