@@ -31,6 +31,8 @@ from spec.tasks import not_asked
 AXIS = "device"
 """The mesh's only one."""
 
+PACKAGE = __name__.partition(".")[0]
+
 LIBRARIES = ("jax", "jaxlib", "flax", "optax")
 """What all processes are to have in the same version."""
 
@@ -93,7 +95,7 @@ def parted(parameters: nnx.State, devices: int, settings: Settings) -> Int[Array
 
 def compare(step: int, parameters: Parameters) -> None:
     """Raise DeviceLost in all processes where one is about to compute something else than the others."""
-    own = np.frombuffer(pickle.dumps(Standing(program("flax_impl", *LIBRARIES), step, checksums(parameters))), np.uint8)
+    own = np.frombuffer(pickle.dumps(Standing(program(PACKAGE, *LIBRARIES), step, checksums(parameters))), np.uint8)
     sizes = multihost_utils.process_allgather(np.uint32(len(own)))
     # Of few sizes: each is compiled.
     padded = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)

@@ -22,15 +22,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from flax_impl.devices import compare, count_of, devices_of
+from flax_impl.devices import PACKAGE, compare, count_of, devices_of
 from flax_impl.training import train
 from spec import devices, processes, text
 from spec.errors import DeviceLost, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment
 from spec.framework import MaskSource, Settings, Trajectory
 from spec.training import State
-
-PACKAGE = __name__.partition(".")[0]
 
 COUNT = "JAX_NUM_CPU_DEVICES"
 """JAX's variable that says how many devices a CPU is."""

@@ -19,6 +19,7 @@ import hashlib
 import importlib
 import itertools
 import platform
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -44,8 +45,8 @@ three times and computes with them."""
 class Standing(NamedTuple):
     """What all devices of a training have to have alike.
 
-    program: what computes, by name: its code, and the versions beneath. step: steps that are done. weights: a checksum
-    of each tensor, by name.
+    program: what computes, by name: its modules, and the versions beneath. step: steps that are done. weights: a
+    checksum of each tensor, by name.
     """
 
     program: dict[str, str]
@@ -66,26 +67,29 @@ def checksums(parameters: Mapping[str, np.ndarray]) -> dict[str, int]:
 
 @cache
 def program(package: str, *libraries: str) -> dict[str, str]:
-    """What an implementation computes by in this process: its code and the spec's, Python, and these libraries."""
-    found = hashlib.sha256()
-    for name in ("spec", package):
-        folder = Path(str(importlib.import_module(name).__file__)).parent
-        for file in sorted(folder.rglob("*.py")):
-            found.update(file.relative_to(folder.parent).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    """What an implementation computes by in this process: the code of its modules and the spec's that are loaded,
+    Python, and the versions of these libraries. Folders are not listed: a recording would depend on what is in them."""
+    found: dict[str, str] = {}
+    for name, module in sorted(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and name.partition(".")[0] in ("spec", package):
+            found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
     versions = {library: str(importlib.import_module(library).__version__) for library in libraries}
-    return {f"code in spec and {package}": found.hexdigest()[:12], "Python": platform.python_version()} | versions
+    return found | {"Python": platform.python_version()} | versions
 
 
 def parted(standings: Sequence[Standing], kind: str = "device") -> str:
     """Which device has something that the others do not have, and what, in words; empty where all have the same.
 
-    kind: what each of them is called.
+    Modules that not all have loaded are not compared: the first device's process does more than train. kind: what each
+    of them is called.
 
     What most have is taken for right, and of two what the first one has.
     """
     count = len(standings)
-    for name in dict.fromkeys(name for standing in standings for name in standing.program):
-        if found := _odd([standing.program.get(name, "none") for standing in standings]):
+    for name in standings[0].program:
+        held = [standing.program[name] for standing in standings if name in standing.program]
+        if len(held) == count and (found := _odd(held)):
             one, other = f"{kind} {found.device} of {count}", f"{kind} {found.other}"
             return f"{one} computes by {name} {found.got}, {other} by {found.expected}"
     if found := _odd([standing.step for standing in standings]):

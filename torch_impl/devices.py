@@ -36,6 +36,8 @@ class Place(NamedTuple):
 ALONE = Place()
 """The only device."""
 
+PACKAGE = __name__.partition(".")[0]
+
 LIBRARIES = ("torch",)
 """What all devices are to have in the same version."""
 
@@ -165,7 +167,7 @@ class Ordered(Replica):
 def compare(place: Place, step: int, parameters: Parameters) -> None:
     """Raise DeviceLost on all devices where one is about to compute something else than the others."""
     standings: list[Standing] = [Standing({}, 0, {})] * place.devices
-    dist.all_gather_object(standings, Standing(program("torch_impl", *LIBRARIES), step, checksums(parameters)))
+    dist.all_gather_object(standings, Standing(program(PACKAGE, *LIBRARIES), step, checksums(parameters)))
     if words := parted(standings):
         raise DeviceLost(words)
 

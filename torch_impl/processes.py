@@ -23,10 +23,8 @@ from spec.errors import DeviceLost, OhlolError, Unsupported, UsageError
 from spec.experiment import Experiment
 from spec.framework import MaskSource, Settings, Trajectory
 from spec.training import State
-from torch_impl.devices import ALONE, Place, check, compare
+from torch_impl.devices import ALONE, PACKAGE, Place, check, compare
 from torch_impl.training import train
-
-PACKAGE = __name__.partition(".")[0]
 
 PATIENCE = timedelta(days=1)
 """How long devices wait for each other. One that ends is noticed at once, when its connections do; one that is slow is
