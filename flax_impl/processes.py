@@ -108,6 +108,8 @@ def serve() -> int:
         while (job := _shared(None)) is not None:
             with suppress(OhlolError):  # The first process raises the same.
                 _take_part(job)
+        # Before the first one ends: who loses it while connected is aborted.
+        jax.distributed.shutdown()
     except Exception as error:
         print(f"process {place.number} of {place.processes}: {text.exception(error)}", file=sys.stderr)
         return 1
@@ -250,9 +252,10 @@ _lost: list[bool] = []
 
 
 def _end() -> None:
-    """Let the others go."""
+    """Let the others go, and wait until they have gone: they cannot take part in a second sum."""
     if not _lost and jax.distributed.is_initialized():
         with suppress(RuntimeError, ValueError):
+            _shared(None)
             _shared(None)
 
 
