@@ -22,6 +22,12 @@ from spec.parameters import Constant, Parameter
 from spec.weights import fitting
 
 
+NOTHING_PROVEN = (
+    "no leaf's place in the map is proven: under a wrong map equal models part as well; "
+    "name leaves alike (rename), or write the map by hand"
+)
+
+
 def find_map(state: State, file: Path | None) -> str:
     """Read the map or propose it, and verify it; returns what is to be said of it."""
     # Masks of minus infinity, or of the least number that there is, are values like others.
@@ -111,6 +117,8 @@ def structure(state: State) -> Found:
     linked = sum(proofs.values())
     by = ", ".join(f"{proofs[proof]} by {proof}" for proof in ("value", "elimination") if proofs[proof])
     by += f"{', ' if by else ''}{proofs['none']} not proven" if proofs["none"] else ""
+    if linked > 1 and proofs["none"] == linked:
+        state.notes.append(NOTHING_PROVEN)
     free = f"{proofs['free']} free (no output shows them)" if proofs["free"] else ""
     text = f"{linked} of {len(mapping.links)} leaves of {SIDES[1]} linked"
     text += f": {', '.join(one for one in (by, free) if one)}" if by or free else ""

@@ -212,3 +212,52 @@ def test_narrow_parameters(dtypes: tuple[str, str]) -> None:
     assert apart["float64"] < 1e-13
     # bfloat16 has 8 bits: a unit is 4e-3 of a number near 1, and four layers make some.
     assert 1e-5 < apart["float32"] < 0.1
+
+
+class Experts(nn.Module):
+    """Each step goes to two of the experts, which see the steps that are theirs alone."""
+
+    def __init__(self, width: int = 6, experts: int = 3) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, experts, bias=False)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 2 * width), nn.Tanh(), nn.Linear(2 * width, width)) for _ in range(experts)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shares, chosen = torch.topk(self.gate(x), 2, dim=-1)
+        shares, out = shares.softmax(-1), torch.zeros_like(x)
+        for place in range(2):
+            for number, expert in enumerate(self.experts):
+                here = chosen[..., place] == number
+                out[here] = out[here] + shares[..., place][here][:, None] * expert(x[here])
+        return out
+
+
+def experts_port(width: int = 6, experts: int = 3) -> tuple[Callable[..., jax.Array], dict[str, jax.Array]]:
+    """All experts at once, each leaf with an axis of them, each expert for every step."""
+
+    def run(p: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        shares, chosen = jax.lax.top_k(x @ p["gate"], 2)
+        weights = (jax.nn.one_hot(chosen, experts) * jax.nn.softmax(shares)[..., None]).sum(-2)
+        inside = jnp.tanh(jnp.einsum("btd,edh->bteh", x, p["up"]) + p["up_bias"])
+        each = jnp.einsum("bteh,ehd->bted", inside, p["down"]) + p["down_bias"]
+        return (each * weights[..., None]).sum(-2)
+
+    shapes = {"gate": (width, experts), "up": (experts, width, 2 * width), "up_bias": (experts, 2 * width)}
+    shapes |= {"down": (experts, 2 * width, width), "down_bias": (experts, width)}
+    random = np.random.default_rng(0)
+    return run, {name: jnp.asarray(random.standard_normal(shape), jnp.float32) for name, shape in shapes.items()}
+
+
+def test_a_list_of_modules_that_is_one_with_an_axis_more() -> None:
+    """Vectors of both layers follow each other in order of use: it is their numbered names that put them together."""
+    mapping, report = mapped(open_torch(Experts()), open_flax(experts_port()), alike(4, 7, 6))
+    assert report.standing == "proven"
+    assert report.obstacles == ()
+    sources = {
+        path: [piece.source for part in link.parts for piece in part.pieces] for path, link in mapping.links.items()
+    }
+    assert sources["up_bias"] == [f"experts.{number}.0.bias" for number in range(3)]
+    assert sources["down"] == [f"experts.{number}.2.weight" for number in range(3)]
+    assert {link.axis for path, link in mapping.links.items() if path != "gate"} == {0}

@@ -343,10 +343,13 @@ def test_live_objects_are_checked_here_and_what_that_leaves_out_is_said():
     told = pair.check(model, (run, other), lambda rng: (rng.standard_normal((5, 4)),))
     assert "THE SAME" in told
     assert "live objects: both sides in this process" in told
+    unproven = "no leaf's place in the map is proven"
+    assert unproven not in told
     with pytest.raises(AssertionError, match="DIFFERENT in forward") as caught:
         pair.check(model, (lambda p, x: 2 * run(p, x), other), lambda rng: (rng.standard_normal((5, 4)),))
     assert max(map(len, str(caught.value).splitlines())) <= 80
     assert "\x1b" not in str(caught.value)
+    assert unproven in " ".join(str(caught.value).split())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
