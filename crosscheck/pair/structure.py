@@ -21,7 +21,6 @@ from spec.pair import Values
 from spec.parameters import Constant, Parameter
 from spec.weights import fitting
 
-
 NOTHING_PROVEN = (
     "no leaf's place in the map is proven: under a wrong map equal models part as well; "
     "name leaves alike (rename), or write the map by hand"
