@@ -146,7 +146,7 @@ def _counting(array: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def train_mode(state: State) -> Found:
-    """Outputs and statistics in train mode, where nothing in it is random."""
+    """Outputs and statistics in train mode; where something in it is random, the statistics that it does not reach."""
     if not all("train" in side.can for side in (state.first, state.second)):
         missing = next(
             name for name, side in zip(SIDES, (state.first, state.second), strict=True) if "train" not in side.can
@@ -154,12 +154,17 @@ def train_mode(state: State) -> Found:
         raise NotChecked(f"{missing} has no train mode (call_{missing} may take `train`)", scope=True)
     if "forward" in state.parted:
         raise NotChecked("it builds on the forward pass, where the sides differ", scope=True)
-    if any(state.random_in_train()):
+    random = any(state.random_in_train())
+    quiet = _quiet_statistics(state) if random else frozenset()
+    if random and not quiet:
         raise NotChecked("train mode is random: dropout is looked at by itself", scope=True)
     outputs: list[Comparison] = []
     statistics: list[Comparison] = []
     for one in _train_mode(state):
-        (statistics if one.case == STATISTICS else outputs).append(one)
+        if one.case == STATISTICS and (not random or one.tensor in quiet):
+            statistics.append(one)
+        elif one.case != STATISTICS and not random:
+            outputs.append(one)
     state.put(next(state.points(0)).values)
     state.statistics = {one.tensor for one in statistics if not one.passed}
     comparisons = [*outputs, *statistics]
@@ -167,7 +172,29 @@ def train_mode(state: State) -> Found:
     if differences and not state.large:
         differences = _explained_in_train_mode(state, differences)
         state.put(next(state.points(0)).values)
-    return Found(comparisons, differences, f"{len({one.tensor for one in statistics})} statistics")
+    reached = ", all that dropout does not reach" if random else ""
+    return Found(comparisons, differences, f"{len({one.tensor for one in statistics})} statistics{reached}")
+
+
+def _quiet_statistics(state: State) -> frozenset[str]:
+    """Leaves of the second side that a call in train mode changes on either side, alike with another seed on both."""
+    point = next(state.points(0))
+    given = state.pair.make_inputs(state.random(3))
+    state.put(point.values)
+    ours, theirs = (
+        [dict(side.forward(inputs, train=True, seed=state.seed + one).state) for one in (1, 2)]
+        for side, inputs in zip((state.first, state.second), given, strict=True)
+    )
+    state.put(point.values)
+    kept = state.pushed(point.values)
+    moved = [state.pushed(point.values | run) for run in ours]
+    found = set()
+    for path in kept:
+        runs = [[run[path] for run in moved], [run.get(path, kept[path]) for run in theirs]]
+        changed = any(not np.array_equal(one, kept[path], equal_nan=True) for one, _ in runs)
+        if changed and all(np.array_equal(one, two, equal_nan=True) for one, two in runs):
+            found.add(path)
+    return frozenset(found)
 
 
 def _explained_in_train_mode(state: State, differences: list[Difference]) -> list[Difference]:

@@ -140,3 +140,39 @@ def test_optimizers_that_step_their_own_variables_are_not_checked():
         gradients = {leaf.path: np.zeros(leaf.shape) for leaf in side.leaves}
         with pytest.raises(Unsupported, match=f"expected {expected}.*{said}"):
             next(side.replay([gradients]))
+
+
+class DroppedOut(nn.Module):
+    """Statistics that dropout does not reach, those of `norm`, and others, of `last`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.norm, self.last = nn.Linear(4, 6), nn.BatchNorm1d(6), nn.BatchNorm1d(6)
+        self.drop = nn.Dropout(0.3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.drop(torch.tanh(self.norm(self.up(x)))))
+
+
+@pytest.mark.parametrize(("momentum", "last"), [(0.9, 0.9), (0.99, 0.9), (0.9, 0.99)])
+def test_statistics_beside_dropout_are_compared_where_it_does_not_reach(momentum: float, last: float):
+    from flax import nnx
+
+    class Port(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.up = nnx.Linear(4, 6, rngs=rngs)
+            self.norm = nnx.BatchNorm(6, momentum=momentum, epsilon=1e-5, rngs=rngs)
+            self.last = nnx.BatchNorm(6, momentum=last, epsilon=1e-5, rngs=rngs)
+            self.drop = nnx.Dropout(0.3, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            return self.last(self.drop(jnp.tanh(self.norm(self.up(x)))))
+
+    given = {"expected": OPTIONS["expected"]}
+    if momentum == 0.9:
+        # What `last` keeps is drawn, on either side its own way, so its momentum is not looked at.
+        told = pair.check(DroppedOut(), Port(nnx.Rngs(0)), inputs, **given)
+        assert "2 statistics, all that dropout does not reach" in " ".join(told.split())
+    else:
+        with pytest.raises(AssertionError, match=r"train mode: norm.mean"):
+            pair.check(DroppedOut(), Port(nnx.Rngs(0)), inputs, **given)
