@@ -121,7 +121,9 @@ def test_masks_of_other_models_are_observed(name: str, changes: dict[str, Any]):
     for site, mask in seen.items():
         known = ~np.isnan(mask)
         assert known.mean() > 0.9, site
-        np.testing.assert_allclose(mask[known], applied[site][known], atol=0.01, err_msg=site)
+        # A hundredth of what is kept: ten times more of what is kept at a rate of 0.9.
+        kept = float(applied[site].max())
+        np.testing.assert_allclose(mask[known] / kept, applied[site][known] / kept, atol=0.01, err_msg=site)
 
 
 @pytest.mark.parametrize("framework", ["torch_impl", "flax_impl"])

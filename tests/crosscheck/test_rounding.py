@@ -152,7 +152,7 @@ def test_masks_are_read_off_no_deeper_than_they_can_be(rates: tuple[float, float
 
 def test_what_is_known_of_attention_s_masks_does_not_depend_on_them():
     """Two steps with the same value: that both are dropped could be said, that one is could not."""
-    model: Any = SimpleNamespace(heads=1, hidden_size=4, attention_dropout=0.5)
+    model: Any = SimpleNamespace(heads=1, hidden_size=4, attention_dropout=0.5, mixed_precision=None)
     shown, generator = np.array([True, False, True, False]), np.random.default_rng(0)
     source = generator.normal(size=(3, 3, 4))
     source[0, 1] = source[0, 0]

@@ -74,8 +74,9 @@ def test_the_options_that_mend_a_version_are_passed_for_its_previews_too(monkeyp
 COMPILERS = {"jit", "pmap", "shard_map", "pallas_call"}
 """Names under which `jax` and `nnx` offer functions that compile others."""
 
-WITHIN = {"devices.py": ["jax.shard_map"]}
-"""Uses of them inside of what is compiled in that one place: a step's gradient on several devices."""
+WITHIN = {"devices.py": ["jax.shard_map"] * 2}
+"""Uses of them inside of what is compiled in that one place: a step's gradient on several devices, and whether their
+weights are the same."""
 
 
 def compiling(source: str) -> list[str]:
