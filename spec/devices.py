@@ -65,7 +65,6 @@ def checksums(parameters: Mapping[str, np.ndarray]) -> dict[str, int]:
     return {name: zlib.crc32(np.ascontiguousarray(values).data) for name, values in parameters.items()}
 
 
-@cache
 def program(package: str, *libraries: str) -> dict[str, str]:
     """What an implementation computes by in this process: the code of its modules and the spec's that are loaded,
     Python, and the versions of these libraries. Folders are not listed: a recording would depend on what is in them."""
@@ -73,9 +72,15 @@ def program(package: str, *libraries: str) -> dict[str, str]:
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file and name.partition(".")[0] in ("spec", package):
-            found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
+            found[name] = _digest(file)
     versions = {library: str(importlib.import_module(library).__version__) for library in libraries}
     return found | {"Python": platform.python_version()} | versions
+
+
+@cache
+def _digest(file: str) -> str:
+    """By path, once: who loads one copy of an implementation after another has each in a place of its own."""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
 
 
 def parted(standings: Sequence[Standing], kind: str = "device") -> str:
