@@ -28,9 +28,6 @@ MOST = 50_000
 TRUNCATION = 0.87962566103423978
 """Standard deviation of a normal law cut at 2. Source: jax.nn.initializers.variance_scaling."""
 
-CUT_KURTOSIS = 2.3655
-"""Fourth moment of that law by the square of its variance."""
-
 
 FIXED = ("at ", "orthogonal")
 """How what is said begins of values that are no independent draws."""
@@ -146,32 +143,25 @@ def probability(values: np.ndarray, law: DrawnLaw) -> float:
     from scipy import stats
 
     if law.kind == "uniform":
-        made, end, kurtosis = stats.uniform(-law.size, 2 * law.size), law.size, 9 / 5
+        made, end = stats.uniform(-law.size, 2 * law.size), law.size
     elif law.kind == "normal":
-        made, end, kurtosis = stats.norm(0, law.size), math.inf, 3.0
+        made, end = stats.norm(0, law.size), math.inf
     else:
         made, end = stats.truncnorm(-2, 2, 0, law.size / TRUNCATION), 2 * law.size / TRUNCATION
-        kurtosis = CUT_KURTOSIS
     largest = float(np.abs(values).max())
     # A draw may be the end itself, rounded.
     if largest > end * (1 + 1e-6):
         return 0.0
     inside = 1 - 2 * float(made.sf(min(largest, end)))
     below = inside**values.size
-    apart = (float((values**2).mean()) / law.size**2 * _size_of_deviation(law) - 1) / math.sqrt(
-        (kurtosis - 1) / values.size
-    )
+    variance, excess = map(float, made.stats(moments="vk"))
+    apart = (float((values**2).mean()) / variance - 1) / math.sqrt((excess + 2) / values.size)
     tests = (
         float(np.asarray(stats.kstest(values, made.cdf)[1])),
         2 * min(below, 1 - below),
         2 * float(stats.norm.sf(abs(apart))),
     )
     return min(1.0, len(tests) * min(tests))
-
-
-def _size_of_deviation(law: DrawnLaw) -> float:
-    """Its size's square by its variance: a uniform law's size is its bound, those of the others their deviation."""
-    return 3.0 if law.kind == "uniform" else 1.0
 
 
 def known(shape: Sequence[int], blocks: int = 1) -> list[DrawnLaw]:

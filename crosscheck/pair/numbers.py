@@ -158,13 +158,9 @@ def train_mode(state: State) -> Found:
     quiet = _quiet_statistics(state) if random else frozenset()
     if random and not quiet:
         raise NotChecked("train mode is random: dropout is looked at by itself", scope=True)
-    outputs: list[Comparison] = []
-    statistics: list[Comparison] = []
-    for one in _train_mode(state):
-        if one.case == STATISTICS and (not random or one.tensor in quiet):
-            statistics.append(one)
-        elif one.case != STATISTICS and not random:
-            outputs.append(one)
+    found = list(_train_mode(state))
+    outputs = [one for one in found if one.case != STATISTICS and not random]
+    statistics = [one for one in found if one.case == STATISTICS and (not random or one.tensor in quiet)]
     state.put(next(state.points(0)).values)
     state.statistics = {one.tensor for one in statistics if not one.passed}
     comparisons = [*outputs, *statistics]
