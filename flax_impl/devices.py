@@ -95,15 +95,19 @@ def parted(parameters: nnx.State, devices: int, settings: Settings) -> Int[Array
 
 def compare(step: int, parameters: Parameters) -> None:
     """Raise DeviceLost in all processes where one is about to compute something else than the others."""
-    own = np.frombuffer(pickle.dumps(Standing(program(PACKAGE, *LIBRARIES), step, checksums(parameters))), np.uint8)
+    own = pickle.dumps(Standing(program(PACKAGE, *LIBRARIES), step, checksums(parameters)))
     sizes = multihost_utils.process_allgather(np.uint32(len(own)))
-    # Of few sizes: each is compiled.
-    padded = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)
-    padded[: len(own)] = own
-    every = multihost_utils.process_allgather(padded)
+    every = multihost_utils.process_allgather(padded(own, int(sizes.max())))
     standings = [pickle.loads(held[:size].tobytes()) for held, size in zip(every, sizes, strict=True)]
     if words := why_parted(standings, "process"):
         raise DeviceLost(words)
+
+
+def padded(content: bytes, longest: int) -> np.ndarray:
+    """The bytes and zeros behind them, in one of the few lengths that all processes come to: each is compiled."""
+    held = np.zeros(1 << longest.bit_length(), np.uint8)
+    held[: len(content)] = np.frombuffer(content, np.uint8)
+    return held
 
 
 def checksum(array: Float[Array, "*shape"]) -> UInt32[Array, ""]:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from flax_impl.devices import PACKAGE, compare, count_of, devices_of
+from flax_impl.devices import PACKAGE, compare, count_of, devices_of, padded
 from flax_impl.training import train
 from spec import devices, processes, text
 from spec.errors import DeviceLost, OhlolError, Unsupported, UsageError
@@ -217,12 +217,9 @@ def _no_output() -> Iterator[None]:
 
 def _shared(job: Job | None) -> Any:
     """What the first process has, on all of them."""
-    content = np.frombuffer(pickle.dumps(job), np.uint8) if launched().number == 0 else np.zeros(0, np.uint8)
+    content = pickle.dumps(job) if launched().number == 0 else b""
     size = int(multihost_utils.broadcast_one_to_all(np.uint32(len(content))))
-    # Of few sizes: each is compiled.
-    padded = np.zeros(1 << size.bit_length(), np.uint8)
-    padded[: len(content)] = content
-    return pickle.loads(multihost_utils.broadcast_one_to_all(padded)[:size].tobytes())
+    return pickle.loads(multihost_utils.broadcast_one_to_all(padded(content, size))[:size].tobytes())
 
 
 def _take_part(job: Job) -> Trajectory:

@@ -170,6 +170,7 @@ UNLIKE = {
         "devices.py: flax has devices_of",
         "devices.py: flax has divided",
         "devices.py: flax has in_order",
+        "devices.py: flax has padded",
         "devices.py: flax has parted",
         "devices.py: flax has rows_of",
         "devices.py: flax has share_of",
