@@ -171,8 +171,13 @@ class Subject(Protocol):
         ...
 
     def stands_for_others(self, kinds: Callable[[Any], Sequence[str]]) -> bool:
-        """Whether it is looked at where that takes seconds: it is the first of those at hand that is of one of its
-        kinds, or nobody's example, and of any."""
+        """Whether it is looked at where that takes seconds: it is one of the few of those at hand that have all kinds
+        together, or it is not at hand, and of any kind."""
+        ...
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether it is one of those that are compared by default, which can stand for each other."""
         ...
 
     @property

@@ -8,7 +8,7 @@ crosscheck counts such experiments in its verdict. What is left out without havi
 that is checked in part only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from spec import text
@@ -73,6 +73,6 @@ def _checked(what: str, declared: Any) -> dict[str, str]:
     return reasons
 
 
-def had(experiment: Experiment, options: Mapping[str, str]) -> list[str]:
+def had(experiment: Experiment, options: Iterable[str]) -> list[str]:
     """Those of the options that the experiment has."""
     return [option for option in options if option in OPTIONS and OPTIONS[option](experiment)]

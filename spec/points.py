@@ -13,7 +13,7 @@ import numpy as np
 
 from spec import generation
 from spec import parameters as spec_parameters
-from spec.experiment import Experiment, override, shipped
+from spec.experiment import Experiment, override
 from spec.framework import Precision
 from spec.mixed_precision import bfloat16
 from spec.models import Embedding, Model
@@ -74,7 +74,7 @@ DEEP = (
     "last-step-classifier",
 )
 """Shipped experiments that are also looked at with four layers by default: each kind of model that has layers, since
-their code is shared and a compilation each costs seconds in all. An experiment that is not shipped always is."""
+their code is shared and a compilation each costs seconds in all. An experiment of one's own always is."""
 
 LARGE = ("hello-lstm-attention", "hello-transformer")
 """Shipped experiments also looked at by default at the largest of spec.sizes.ASKED: a recurrence, and attention with
@@ -167,7 +167,7 @@ class Point(NamedTuple):
 def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple[str, ...]:
     """One for each shape."""
     large = tuple(ASKED) if thorough and experiment.stands_for_others(_choosing) else ()
-    if experiment.name in LARGE and experiment.stands_for_others(_choosing) and precision == "float64":
+    if experiment.name in LARGE and _choosing(experiment) and precision == "float64":
         large = large or tuple(ASKED)[-1:]
     if precision == "float32":
         # The experiment's own batch is looked at in float32 by trajectory's first step.
@@ -177,7 +177,7 @@ def cases(experiment: Experiment, precision: Precision, thorough: bool) -> tuple
         return found
     if thorough:
         return found + tuple(DEPTHS)
-    deep = experiment.name in DEEP or experiment.name not in shipped()
+    deep = experiment.name in DEEP or not experiment.is_at_hand
     return (*found, DEEPEST) if deep else found
 
 

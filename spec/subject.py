@@ -173,12 +173,12 @@ class ExperimentSubject:
         }
         return tuple(kind for kind, there in kinds.items() if there)
 
+    @property
+    def is_at_hand(self) -> bool:
+        return _at_hand().get(self.name) == self
+
     def stands_for_others(self, kinds: Callable[[Any], Sequence[str]]) -> bool:
-        shipped = _shipped()
-        if shipped.get(self.name) != self:
-            return bool(kinds(self))
-        first = {kind: each for each in reversed(shipped.values()) for kind in kinds(each)}
-        return self in first.values()
+        return self.name in _representatives(kinds) if self.is_at_hand else bool(kinds(self))
 
     @property
     def reference(self) -> Any:
@@ -201,9 +201,31 @@ def _observed_masks() -> Any:
 
 
 @cache
-def _shipped() -> dict[str, Any]:
-    """The experiments that are shipped and train, in the order of their names."""
+def _at_hand() -> dict[str, Any]:
+    """The experiments that are compared by default, by name: those that are shipped, then those that were drawn."""
     from spec import experiment as experiments
 
-    loaded = (experiments.load(name) for name in experiments.shipped())
-    return {each.name: each for each in loaded if each.training.epochs}
+    return {name: experiments.load(name) for name in [*experiments.shipped(), *experiments.drawn()]}
+
+
+@cache
+def _representatives(kinds: Callable[[Any], Sequence[str]]) -> set[str]:
+    """Names of few experiments that have all kinds together: always the one with the most kinds that are still missing.
+
+    Of equals the first. What a side may leave out training of, and what was drawn, stands for what no other has.
+    """
+    from spec import experiment as experiments
+    from spec import options
+
+    drawn = set(experiments.drawn())
+    able = {name: each for name, each in _at_hand().items() if each.training.epochs}
+    ranks = {name: (name in drawn, bool(options.had(each, options.OPTIONS))) for name, each in able.items()}
+    chosen: dict[str, set[str]] = {}
+    for rank in sorted(set(ranks.values())):
+        kinds_of = {name: set(kinds(each)) for name, each in able.items() if ranks[name] == rank}
+        missing = set().union(*kinds_of.values()).difference(*chosen.values())
+        while missing:
+            best = max(kinds_of, key=lambda name: len(missing & kinds_of[name]))
+            chosen[best] = kinds_of[best]
+            missing -= kinds_of[best]
+    return set(chosen)

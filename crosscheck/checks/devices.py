@@ -8,7 +8,7 @@ are those of the whole batch. An implementation's own masks are others on severa
 another one does is asked of trainings in which nothing moves.
 
 Several devices are several processes, or one that has to be started. By default they are asked for where something has
-to be cut with the batch, of one experiment for each such thing, and of every one that is not shipped.
+to be cut with the batch, of few experiments, see `Subject.stands_for_others`.
 """
 
 import math
@@ -43,7 +43,7 @@ OWN = "own masks"
 STEPS = 3
 """Of each training: what one step leaves wrong on one device, the next one shows."""
 
-BY_DEFAULT = ("lengths", "masks", "carried states")
+BY_DEFAULT = ("lengths", "initial states", "masks", "carried states")
 """Of `Subject.own_of_members`: what is cut with a batch's sequences and can be cut wrongly."""
 
 CLIPPED = Clipping(max_norm=0.01)
@@ -79,15 +79,14 @@ def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, 
     fitting = [case for case, count in COUNTS.items() if _sequences(subject) >= _parts(subject, count)]
     alone = not {"lengths", "initial states", "carried states"} & set(subject.own_of_members)
     tells = subject.has_dropout and subject.reference is not None and alone and _sequences(subject) >= FEWEST
-    own = (OWN,) if tells else ()
+    # A thousand steps of several processes: of those at hand in thorough mode alone.
+    own = (OWN,) if tells and (thorough or not subject.is_at_hand) else ()
     return (*(fitting if thorough else fitting[:1]), *own)
 
 
 def _cut(subject: Subject) -> list[str]:
-    """What is cut with a batch's sequences, where a batch has as many as are needed; of numbers and of indices."""
-    inputs = "numbers" if subject.has_numeric_inputs else "indices"
-    kinds = [] if inapplicable(subject) else subject.own_of_members
-    return [f"{kind} beside {inputs}" for kind in kinds if kind in BY_DEFAULT]
+    """What is cut with a batch's sequences, where a batch has as many as are needed."""
+    return [] if inapplicable(subject) else [kind for kind in subject.own_of_members if kind in BY_DEFAULT]
 
 
 def _sequences(subject: Subject) -> int:

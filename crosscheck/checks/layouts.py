@@ -50,8 +50,14 @@ def inapplicable(subject: Subject) -> str:
 
 
 def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
-    del subject, precision, thorough
-    return ("mixed",)
+    del precision
+    return ("mixed",) if thorough or subject.stands_for_others(_handed) else ()
+
+
+def _handed(subject: Subject) -> list[str]:
+    """What reads the arrays that are handed over: the kind of model, and of optimizer; and masks, where there are."""
+    masks = ["masks"] if subject.has_dropout else []
+    return [subject.family, type(subject.training.optimizer).__name__, *masks]
 
 
 def fortran(array: np.ndarray) -> np.ndarray:

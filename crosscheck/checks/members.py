@@ -6,8 +6,8 @@ padding row that is trained. So members are held here against `train` from `init
 last, and those on either side of a border between chunks. And all are held to be different.
 
 Few seeds and many are two ways where an implementation has a choice, which its `method` tells. Many are what is to be
-compiled: by default that is asked where members have something of their own to be got wrong, of one experiment for
-each such thing (`Subject.own_of_members`), and of every one that is not shipped.
+compiled: by default that is asked where members have something of their own to be got wrong
+(`Subject.own_of_members`). Both are asked of few experiments, see `Subject.stands_for_others`.
 """
 
 from collections.abc import Iterator
@@ -60,12 +60,17 @@ def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, 
     if thorough or subject.stands_for_others(_looked_for):
         return (FEW, MANY)
     # Own masks are to be compiled for as well.
-    return () if subject.has_dropout else (FEW,)
+    return (FEW,) if not subject.has_dropout and subject.stands_for_others(_kept_apart) else ()
 
 
 def _looked_for(subject: Subject) -> list[str]:
     """The kinds of what members have to themselves that are worth a compilation by default."""
     return [kind for kind in subject.own_of_members if kind in BY_DEFAULT]
+
+
+def _kept_apart(subject: Subject) -> list[str]:
+    """What few members, which are trained as one is or as many are, can get wrong: by the model, and of their own."""
+    return [subject.family, *subject.own_of_members]
 
 
 def seeds(case: str, request: Request) -> list[int]:

@@ -18,8 +18,13 @@ class Selection(NamedTuple):
     case: str = ""
 
     def cases(self, subject: Subject, check: Check, precision: Precision) -> list[str]:
-        """The cases of a check that are recorded and compared."""
+        """The cases of a check that are recorded and compared.
+
+        Who names a single check wants it of this subject, and not of another one that stands for it.
+        """
         known = check.cases(subject, precision, self.thorough or bool(self.case))
+        if not known and len(self.checks) == 1:
+            known = check.cases(subject, precision, True)
         return [case for case in known if self.case in ("", case)]
 
     def check_case(self, chosen: Iterable[Subject]) -> None:

@@ -88,13 +88,28 @@ def inapplicable(subject: Subject) -> str:
 def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, ...]:
     drops = subject.has_dropout
     if precision == "float32":
-        return (OWN,) if drops else ()
+        return (OWN,) if drops and (thorough or subject.stands_for_others(_dropping)) else ()
     own = thorough or subject.stands_for_others(_varying)
-    if drops and not own:
-        return (HANDED, STATE)
+    if not own and (drops or not subject.stands_for_others(_run)):
+        return (STATE,) if not drops and subject.stands_for_others(_predicted) else ()
     large = subject.variant(LARGE) is not subject and (thorough or subject.stands_for_others(_begun))
     chunks = (CHUNKS,) if own else ()
     return (STRETCHES, *((HANDED,) if drops else ()), SEEDS, STATE, *chunks, *((LARGE,) if large else ()))
+
+
+def _dropping(subject: Subject) -> list[str]:
+    """The kind of model, where it drops units."""
+    return [subject.family] if subject.has_dropout else []
+
+
+def _run(subject: Subject) -> list[str]:
+    """What the command's own call can get wrong: by the model, the optimizer, and what there is beside both."""
+    training = subject.training
+    return [
+        subject.family,
+        *(type(part).__name__ for part in (training.optimizer, training.schedule)),
+        *subject.own_of_members,
+    ]
 
 
 def _begun(subject: Subject) -> list[str]:

@@ -135,6 +135,8 @@ class Stranger(msgspec.Struct, frozen=True, kw_only=True):
     def options(self, declared: Mapping[str, str]) -> list[str]:
         return []
 
+    is_at_hand = False
+
     def stands_for_others(self, kinds: Callable[[Any], Sequence[str]]) -> bool:
         return bool(kinds(self))
 

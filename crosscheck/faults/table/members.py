@@ -160,7 +160,7 @@ FAULTS: tuple[Fault, ...] = (
                 "experiment.batches(seeds[0], here, settings.precision)",
             ),
         ),
-        experiment="last-step-classifier",
+        experiment="ragged-lstm",
         check="members",
         tensor="losses of member *",
     ),
