@@ -9,13 +9,16 @@ import pytest
 
 from spec import parameters
 from spec.command import main
-from spec.experiment import load
+from spec.experiment import load, override, to_toml
 
 IMPLEMENTATIONS = ("torch_impl", "flax_impl")
 
 TEXT = load("text-lstm")
 
-ARGUMENTS = ("text-lstm", "--init-weights", "w", "--precision", "float64", "--json")
+ARGUMENTS = ("--init-weights", "w", "--precision", "float64", "--json")
+
+MIXED = "mixed.toml"
+"""The same, with products of numbers rounded to bfloat16."""
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +27,13 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     drawn = parameters.draw(TEXT.model.parameters(), 1, "float64")
     parameters.save(Path("w"), {name: 10 * array for name, array in drawn.items()})
+    Path(MIXED).write_text(to_toml(override(TEXT, model__mixed_precision="bfloat16")))
 
 
-def event(implementation: str, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    assert main(implementation, [*ARGUMENTS, *arguments]) == 0
+def event(
+    implementation: str, capsys: pytest.CaptureFixture[str], *arguments: str, experiment: str = TEXT.name
+) -> dict[str, Any]:
+    assert main(implementation, [experiment, *ARGUMENTS, *arguments]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -67,3 +73,14 @@ def test_the_same_loss(capsys: pytest.CaptureFixture[str]) -> None:
     one, other = (event(implementation, capsys, "--evaluate")["measured"] for implementation in IMPLEMENTATIONS)
     assert one["loss"] == pytest.approx(other["loss"], rel=1e-12)
     assert (one["accuracy"], one["targets"]) == (other["accuracy"], other["targets"])
+
+
+def test_rounded_products_give_the_same_text_and_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--generate", "The ", "--length", "60", "--temperature", "1", "--seed", "7")
+    one, other = (event(each, capsys, *asked, experiment=MIXED)["bytes"] for each in IMPLEMENTATIONS)
+    assert one == other
+    assert len(set(one)) > 5
+    losses = [event(each, capsys, "--evaluate", experiment=MIXED)["measured"]["loss"] for each in IMPLEMENTATIONS]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    full = event("torch_impl", capsys, "--evaluate")["measured"]["loss"]
+    assert losses[0] != pytest.approx(full, rel=1e-6)

@@ -15,9 +15,15 @@ from spec.command import main, session
 from spec.command.events import Start
 from spec.command.run_directory import Checkpoint, RunDirectory
 from spec.command.session import Saver
+from spec.experiment import load, override, to_toml
 
-EXPERIMENT = ("ragged-lstm", "--seed", "3", "--epochs", "2", "--precision", "float64", "--checkpoint-steps", "4")
+ARGUMENTS = ("--seed", "3", "--epochs", "2", "--precision", "float64", "--checkpoint-steps", "4")
+
+NAME = "ragged-lstm"
 """Ten steps an epoch, with lengths, states that batches begin with, and batches that differ."""
+
+MIXED = "mixed.toml"
+"""The same, with products of numbers rounded to bfloat16."""
 
 IMPLEMENTATIONS = ("torch_impl", "flax_impl")
 
@@ -33,10 +39,11 @@ STOPPED_AT = 14
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(session, "loss_plot", lambda *_: b"a plot")
+    Path(MIXED).write_text(to_toml(override(load(NAME), model__mixed_precision="bfloat16")))
     return tmp_path
 
 
-def begin(implementation: str, directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def begin(implementation: str, directory: str, monkeypatch: pytest.MonkeyPatch, experiment: str = NAME) -> None:
     """Train, and be stopped after that step."""
     offer = Saver.offer
 
@@ -47,7 +54,7 @@ def begin(implementation: str, directory: str, monkeypatch: pytest.MonkeyPatch) 
 
     with monkeypatch.context() as patch:
         patch.setattr(Saver, "offer", stop)
-        assert main(implementation, [*EXPERIMENT, "--out", directory]) == 130
+        assert main(implementation, [experiment, *ARGUMENTS, "--out", directory]) == 130
 
 
 def final(directory: str) -> dict[str, np.ndarray]:
@@ -63,11 +70,14 @@ def largest_difference(one: dict[str, np.ndarray], other: dict[str, np.ndarray])
     return max(float(np.abs(a - other[name]).max() / np.abs(a).max()) for name, a in one.items() if a.any())
 
 
+@pytest.mark.parametrize("experiment", [NAME, MIXED])
 @pytest.mark.parametrize("first", IMPLEMENTATIONS)
-def test_both_go_on_alike(first: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_go_on_alike(
+    first: str, experiment: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     second = next(name for name in IMPLEMENTATIONS if name != first)
-    begin(first, "a", monkeypatch)
-    begin(first, "b", monkeypatch)
+    begin(first, "a", monkeypatch, experiment)
+    begin(first, "b", monkeypatch, experiment)
     assert main(first, ["--resume", "--out", "a"]) in (0, 1)
     capsys.readouterr()
     assert main(second, ["--resume", "--out", "b"]) in (0, 1)
@@ -75,6 +85,19 @@ def test_both_go_on_alike(first: str, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert largest_difference(final("a"), final("b")) < ROUNDING
     starts = [event.implementation for event in RunDirectory(Path("b")).events() if isinstance(event, Start)]
     assert starts == [first, second]
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_rounded_products_go_on_to_the_bit(implementation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(implementation, "a", monkeypatch, MIXED)
+    assert main(implementation, ["--resume", "--out", "a"]) in (0, 1)
+    assert main(implementation, [MIXED, *ARGUMENTS, "--out", "b"]) in (0, 1)
+    assert main(implementation, [NAME, *ARGUMENTS, "--out", "full"]) in (0, 1)
+    one, other, full = final("a"), final("b"), final("full")
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], name)
+    assert largest_difference(one, full) > 1e-4
 
 
 def no_slots(checkpoint: Checkpoint) -> Checkpoint:
@@ -93,8 +116,8 @@ def test_what_is_lost_is_seen(loses: Callable[[Checkpoint], Checkpoint], monkeyp
     begin("torch_impl", "a", monkeypatch)
     begin("torch_impl", "b", monkeypatch)
     assert main("torch_impl", ["--resume", "--out", "a"]) in (0, 1)
-    load = RunDirectory.load_checkpoint
-    monkeypatch.setattr(RunDirectory, "load_checkpoint", lambda self, experiment: loses(load(self, experiment)))
+    whole = RunDirectory.load_checkpoint
+    monkeypatch.setattr(RunDirectory, "load_checkpoint", lambda self, experiment: loses(whole(self, experiment)))
     main("torch_impl", ["--resume", "--out", "b"])
     one, other = (parameters.load(Path(name, "checkpoint.safetensors"))[0] for name in "ab")
     assert largest_difference(one, other) > 1e6 * ROUNDING
