@@ -13,7 +13,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 NAME = 500
 """Characters of a name that are kept, at most."""
@@ -110,9 +110,11 @@ def any_encoding() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def width() -> int | None:
-    """Columns of the terminal that standard output is; None where it is none: a log has no width."""
-    there = sys.stdout is not None and sys.stdout.isatty()
+def width(stream: TextIO | None = None) -> int | None:
+    """Columns of the terminal that the stream is, by default standard output; None where it is none: a log has no
+    width."""
+    stream = sys.stdout if stream is None else stream
+    there = stream is not None and stream.isatty()
     return shutil.get_terminal_size().columns if there else None
 
 

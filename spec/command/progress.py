@@ -305,11 +305,11 @@ def say(line: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print a line of an error or a warning on stderr, if there is one that can be written."""
+    """Print a line of an error or a warning on stderr, if there is one that can be written; a terminal's is folded."""
     if sys.stderr is None:
         return
     try:
-        print(one_line(text), file=sys.stderr, flush=True)
+        print("\n".join(fold(one_line(text), width(sys.stderr))), file=sys.stderr, flush=True)
     except OSError:
         silence(sys.stderr)
 

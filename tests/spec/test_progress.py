@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from spec.command.events import Epoch, Speed
-from spec.command.progress import Lines, bar
+from spec.command.progress import Lines, bar, complain
 
 
 class Terminal(io.StringIO):
@@ -44,3 +44,17 @@ def test_the_time_left_goes_down_with_the_epochs_that_are_told(capsys: pytest.Ca
         *(f", 1.8 tokens/s, {left} left" for left in ("0:01:15", "0:00:50", "0:00:25")),
         ", 1.8 tokens/s",
     ]
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_a_warning_is_folded_in_a_terminal_and_one_line_in_a_log(
+    stream: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stderr", stream())
+    text = "warning: " + "what was expected and what came, " * 5 + "that is all"
+    complain(text)
+    lines = sys.stderr.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert " ".join(line.strip() for line in lines) == text
+    assert len(lines) == (3 if stream is Terminal else 1)
+    assert all(len(line) <= 80 for line in lines) == (stream is Terminal)
