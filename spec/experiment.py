@@ -254,6 +254,11 @@ def drawn() -> list[str]:
     return named_in(DRAWN)
 
 
+def long() -> list[str]:
+    """Names of those that train for minutes or hours, in alphabetical order. No comparison takes them unasked."""
+    return named_in(LONG)
+
+
 def named_in(folder: Path) -> list[str]:
     """Names of the experiments of a folder, in alphabetical order."""
     return sorted(path.stem for path in folder.glob("*.toml"))
@@ -270,7 +275,7 @@ def load(name: str, beside: Path | None = None) -> Experiment:
         if folders:
             path = folders[0] / f"{name}.toml"
         else:
-            close = difflib.get_close_matches(name, [*shipped(), *drawn(), *named_in(LONG)], 3)
+            close = difflib.get_close_matches(name, [*shipped(), *drawn(), *long()], 3)
             hint = f" (close: {', '.join(close)})" if close else " (see --list)"
             raise SpecError(name, "experiment", f"a shipped name or the path of a .toml file{hint}", repr(name))
     try:

@@ -255,6 +255,7 @@ def _list() -> int:
     for title, rows in (
         ("experiments:", [(name, experiments.load(name).description) for name in experiments.shipped()]),
         ("drawn by explore:", [(name, experiments.load(name).description) for name in experiments.drawn()]),
+        ("long, compared where they are named:", [(n, experiments.load(n).description) for n in experiments.long()]),
         ("checks, from the ground up:", [(r.NAME, r.QUESTION + (asked if r in ON_REQUEST else "")) for r in LADDER]),
     ):
         print(title)

@@ -108,7 +108,8 @@ def leave(directory: Path, contents: Mapping[str, Callable[[], bytes]], quiet: b
         else:
             written.append(visible(str(directory / name)))
     if written and not quiet:
-        say(f"report: {', '.join(written)}")
+        for line in text.fold(f"report: {', '.join(written)}", text.width()):
+            say(line)
 
 
 def say(text: str) -> None:

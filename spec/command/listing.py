@@ -3,15 +3,15 @@
 import msgspec
 
 from spec.command.progress import say, tell
-from spec.experiment import COURSE_ROWS, Experiment, load, shipped
+from spec.experiment import COURSE_ROWS, Experiment, load, long, shipped
 from spec.parameters import Constant, Law, Normal, Uniform
 from spec.text import of_json, table, width
 from spec.training import AnyOutcome, CannotLearn, Learns, LearnsSometimes, NotStated
 
 
 def list_experiments(as_json: bool) -> None:
-    """Print every shipped experiment: a table, or one JSON object a line."""
-    experiments = [load(name) for name in shipped()]
+    """Print every shipped experiment, and those that take long: a table, or one JSON object a line."""
+    experiments = [load(name) for name in [*shipped(), *long()]]
     if as_json:
         for experiment in experiments:
             entry = {"event": "experiment", "hash": experiment.hash, **msgspec.to_builtins(experiment)}

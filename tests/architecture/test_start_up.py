@@ -82,6 +82,7 @@ def test_an_import_is_seen(name: str, tmp_path: Path) -> None:
     assert name in modules
 
 
+@pytest.mark.needs("torch")
 def test_a_training_imports_no_compiler(tmp_path: Path) -> None:
     code, modules = loaded("torch_impl.train", "hello-rnn", "--out", str(tmp_path / "out"))
     assert code == 0

@@ -11,6 +11,8 @@ from spec import parameters
 from spec.command import main
 from spec.experiment import load, override, to_toml
 
+pytestmark = pytest.mark.needs("torch", "flax")
+
 IMPLEMENTATIONS = ("torch_impl", "flax_impl")
 
 TEXT = load("text-lstm")

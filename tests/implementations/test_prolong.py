@@ -26,6 +26,7 @@ def test_a_prolonged_run_is_the_long_run(implementation: str, tmp_path: Path, mo
     assert arrays("a") == arrays("b")
 
 
+@pytest.mark.needs("torch", "flax")
 @pytest.mark.parametrize("first", IMPLEMENTATIONS)
 def test_the_other_one_may_prolong_it(first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -70,6 +70,7 @@ def largest_difference(one: dict[str, np.ndarray], other: dict[str, np.ndarray])
     return max(float(np.abs(a - other[name]).max() / np.abs(a).max()) for name, a in one.items() if a.any())
 
 
+@pytest.mark.needs("torch", "flax")
 @pytest.mark.parametrize("experiment", [NAME, MIXED])
 @pytest.mark.parametrize("first", IMPLEMENTATIONS)
 def test_both_go_on_alike(
@@ -111,6 +112,7 @@ def no_place(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint._replace(state=checkpoint.state._replace(step=STOPPED_AT - 4))
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("loses", [no_slots, no_place])
 def test_what_is_lost_is_seen(loses: Callable[[Checkpoint], Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:
     begin("torch_impl", "a", monkeypatch)

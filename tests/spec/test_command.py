@@ -13,7 +13,7 @@ import pytest
 from spec import parameters, requirements
 from spec.command import entry as command
 from spec.exit_codes import TRAIN, epilog
-from spec.experiment import SHIPPED, load, shipped
+from spec.experiment import SHIPPED, load, long, shipped
 from spec.framework import Settings
 from spec.parameters import draw
 
@@ -140,14 +140,16 @@ def test_json_is_all_there_is_on_stdout(run: Run) -> None:
 def test_list_names_every_experiment(run: Run, fake: ModuleType) -> None:
     *lines, rows = run("--list").out.splitlines()
     assert rows.endswith("docs/experiments.md")
-    assert [line.split()[0] for line in lines] == shipped()
-    for name, line in zip(shipped(), lines, strict=True):
+    listed = [*shipped(), *long()]
+    assert {"reverse-long", "text-lstm-long"} <= set(long())
+    assert [line.split()[0] for line in lines] == listed
+    for name, line in zip(listed, lines, strict=True):
         assert load(name).description in line
     assert lines[shipped().index("course-rnn")].endswith("(RNN, 15 epochs, about 45 % learn)")
     assert lines[shipped().index("hello-transformer-no-positions")].endswith("cannot learn)")
     assert lines[shipped().index("course-rnn-walk")].endswith("(RNN, a walk)")
     events = run("--list", "--json").events
-    assert [(event["name"], event["hash"]) for event in events] == [(n, load(n).hash) for n in shipped()]
+    assert [(event["name"], event["hash"]) for event in events] == [(n, load(n).hash) for n in listed]
     assert fake.calls == []
 
 
