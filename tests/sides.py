@@ -1,8 +1,12 @@
 """An implementation made of a test's functions, each (experiment, arguments ..., settings, options ...)."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from spec.framework import FUNCTIONS, REQUIRED, Settings, Side, side_of
+
+INSTALLED = [side for side in ("torch_impl", "flax_impl") if find_spec(side.removesuffix("_impl"))]
+"""Where one framework alone is installed, the other's is left out; else a missing one is an error in other tests."""
 
 
 def left_out(*_: Any, **__: Any) -> Any:

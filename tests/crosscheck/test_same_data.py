@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from sides import INSTALLED
 
 from crosscheck.checks import trajectory
 from crosscheck.comparison import Comparison, Place
@@ -16,8 +17,6 @@ from spec.experiment import Experiment, load, override
 from spec.framework import Settings
 from spec.tasks import Batch, fingerprint
 from spec.training import initial_state
-
-SIDES = ("torch_impl", "flax_impl", "spec.reference")
 
 SUBJECTS: dict[str, Experiment] = {
     **{name: load(name) for name in ("hello-rnn", "ragged-lstm", "ragged-lstm-episodes", "reverse")},
@@ -40,7 +39,7 @@ def test_both_sides_are_handed_the_specs_batches(name: str) -> None:
     place = Place(name, "trajectory", "float32", "recipe", ("first", "second"), 5)
     expected = trajectory.fingerprints(subject, place)
     assert len(set(expected.tolist())) == (len(expected) if subject.task.drawn else 1)
-    for side in SIDES[:2]:
+    for side in INSTALLED:
         found = told(side, subject, "float32")
         assert found is not None
         np.testing.assert_array_equal(found, expected, strict=True)
@@ -57,7 +56,7 @@ def shortened(subject: Experiment) -> Any:
 
 def test_who_does_not_record_says_nothing() -> None:
     subject = load("hello-rnn")
-    for name in SIDES:
+    for name in (*INSTALLED, "spec.reference"):
         side = importlib.import_module(name).open(subject, Settings("float64"))
         start = initial_state(subject.training.optimizer, subject.start(1, "float64"))
         assert side.train(start, 1, 5).batches is None
@@ -127,6 +126,7 @@ def handed(comparisons: list[Comparison]) -> list[Comparison]:
     return [one for one in comparisons if one.tensor == "batches"]
 
 
+@pytest.mark.needs("torch", "flax")
 def test_the_same_stream_has_the_same_hash_on_both_sides() -> None:
     one, other = handed(compared())
     assert (one.passed, other.passed, one.alone, other.alone) == (True, True, "torch_impl", "flax_impl")
@@ -136,6 +136,7 @@ def test_the_same_stream_has_the_same_hash_on_both_sides() -> None:
     assert one.elements == 6
 
 
+@pytest.mark.needs("torch", "flax")
 def test_another_stream_is_red_at_the_step_where_it_begins_to_be_another() -> None:
     batches = recordings()[1]["batches"].copy()
     batches[3] += 1
@@ -148,6 +149,7 @@ def test_another_stream_is_red_at_the_step_where_it_begins_to_be_another() -> No
     assert [one.passed for one in handed(comparisons)] == [False, True]
 
 
+@pytest.mark.needs("torch", "flax")
 def test_what_parts_with_it_says_why() -> None:
     batches, loss = recordings()[1]["batches"].copy(), recordings()[1]["loss"].copy()
     batches[3:] += 1
@@ -159,6 +161,7 @@ def test_what_parts_with_it_says_why() -> None:
     assert "not the same data: 3 of 6 steps have other batches" in first.note
 
 
+@pytest.mark.needs("torch", "flax")
 def test_a_step_too_few_is_seen_and_silence_is_not_asked() -> None:
     _, short = handed(compared(batches=recordings()[1]["batches"][:-1]))
     assert (short.failed, short.note) == (True, "expected int64 (6,), got int64 (5,)")

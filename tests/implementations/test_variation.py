@@ -1,12 +1,12 @@
 """Batches out of the ordinary: both implementations and the reference agree on them, gradients included."""
 
 import importlib
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pytest
 from flax import nnx
+from sides import INSTALLED
 
 from spec import reference
 from spec.experiment import Experiment, load, override
@@ -16,8 +16,7 @@ from spec.parameters import Parameters, draw
 from spec.tasks import Batch, random_batch
 
 SETTINGS = Settings("float64")
-SIDES = ["spec.reference", *(side for side in ("torch_impl", "flax_impl") if find_spec(side.removesuffix("_impl")))]
-"""Where one framework alone is installed, the other side is left out; else a missing one is an error elsewhere."""
+SIDES = ["spec.reference", *INSTALLED]
 
 # Every model, and every rule of the embedding.
 MODELS = [
