@@ -76,6 +76,20 @@ def needs(source: str) -> Needs:
     return Needs(file, {name: leads[name] for name in definitions if name.startswith("test")})
 
 
+def needed_by(path: Path) -> set[str]:
+    """Which sides a test file needs to be imported, by itself and by the helpers beside it or in tests/."""
+    found, seen, left = set[str](), set[Path](), [path]
+    while left:
+        source = left.pop()
+        seen.add(source)
+        text = source.read_text()
+        found |= needs(text).file
+        modules = {module.partition(".")[0] for node in ast.parse(text).body for module, _ in imported(node)}
+        helpers = {place / f"{module}.py" for module in modules for place in (source.parent, Path(__file__).parent)}
+        left += [helper for helper in helpers - seen if helper.exists()]
+    return found
+
+
 def sides_of(module: str) -> set[str]:
     return {side for side, packages in PACKAGES.items() if module.partition(".")[0] in packages}
 
@@ -172,7 +186,7 @@ def others(config: pytest.Config) -> set[str]:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     if not others(config) or collection_path.suffix != ".py":
         return None
-    return True if needs(collection_path.read_text()).file & others(config) else None
+    return True if needed_by(collection_path) & others(config) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

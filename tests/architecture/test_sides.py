@@ -51,6 +51,18 @@ def test_what_a_test_needs_is_read_off_its_source(
     assert (found.file, found.tests["test"]) == (file, test)
 
 
+def test_what_its_helpers_import_a_test_file_needs_too(conftest: ModuleType, tmp_path: Path) -> None:
+    for name, text in (
+        ("test_planted.py", "from one import helper\ndef test(): helper()\n"),
+        ("one.py", "import two\n"),
+        ("two.py", "import one\nimport torch\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    assert conftest.needed_by(tmp_path / "test_planted.py") == {"torch"}
+    (tmp_path / "two.py").write_text("import one\n")
+    assert conftest.needed_by(tmp_path / "test_planted.py") == set()
+
+
 def test_parameters_name_a_side(conftest: ModuleType) -> None:
     assert conftest.named(("hello-gru", ["torch_impl"])) == {"torch"}
     assert conftest.named(conftest) == conftest.named("jaxtyping") == conftest.named(3) == set()

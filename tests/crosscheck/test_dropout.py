@@ -293,7 +293,7 @@ def test_a_remembered_seed_is_found():
 
 
 @cache
-def recorded(side: str) -> dict[str, np.ndarray]:
+def recorded(side: str) -> Arrays:
     """What that side gives."""
     return record(importlib.import_module(side), experiments.load(LSTM))
 

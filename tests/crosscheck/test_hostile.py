@@ -274,7 +274,7 @@ HUNG_UP = (signal.SIGHUP, 129, "hung up")
         *(("check", *one) for one in (INTERRUPTED, TERMINATED, HUNG_UP)),
         # What a signal does is decided in one place for all commands.
         ("record", *HUNG_UP),
-        *(("bench", *one) for one in (INTERRUPTED, TERMINATED)),
+        *(pytest.param("bench", *one, marks=pytest.mark.needs("torch", "flax")) for one in (INTERRUPTED, TERMINATED)),
         *(("faults", *one) for one in (INTERRUPTED, HUNG_UP)),
     ],
 )
