@@ -21,6 +21,13 @@ class Entered(NamedTuple):
     gradient: float
 
 
+class Terms(NamedTuple):
+    """How many numbers a single sum adds up at most: on the way to a loss, and to its gradient by one logit."""
+
+    loss: int
+    gradient: int
+
+
 class CrossEntropy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"):
     """With K classes, weights w (all 1 where none are given), e = label_smoothing, l = -log softmax(logits), and y the
     target of a step that counts:
@@ -105,6 +112,12 @@ class CrossEntropy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         weight = self.heaviest if self.reduction == "sum" else self.uneven
         return Entered(weight * largest, self.share(targets, 0.0))
 
+    def terms(self, targets: np.ndarray, classes: int) -> Terms:
+        """See Terms. Smoothed labels q sum up to 1, which who differentiates l = -log softmax adds up over the classes:
+        the gradient by logit c is softmax[c] * sum(q) - q[c]."""
+        asked = int(self.asked(targets).sum())
+        return Terms(asked + classes, classes) if self.label_smoothing else Terms(asked, 1)
+
     def least(self, targets: np.ndarray, classes: int) -> float:
         """The lowest loss that any logits have; above 0 where labels are smoothed."""
         if not self.label_smoothing:
@@ -177,6 +190,11 @@ class MeanSquaredError(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         largest = 2 * float(np.abs(logits[asked].astype(np.float64) - targets[asked]).max(initial=0.0))
         share = (self.divisor(targets) or 1.0) if self.reduction == "mean" else 1.0
         return Entered(self.value(logits, targets), largest / share)
+
+    def terms(self, targets: np.ndarray, classes: int) -> Terms:
+        """See Terms."""
+        del classes
+        return Terms(int(self.asked(targets).sum()), 1)
 
     def least(self, targets: np.ndarray, classes: int) -> float:
         """The lowest loss that any outputs have."""

@@ -210,6 +210,7 @@ def _enlarged(experiment: Experiment) -> Experiment:
     recipe = msgspec.structs.replace(
         wide.training,
         optimizer=SGD(learning_rate=0.01, momentum=0.9),
+        groups=(),
         schedule=ConstantSchedule(),
         epochs=2,
         steps_per_epoch=math.ceil(steps / 2),

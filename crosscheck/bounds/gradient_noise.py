@@ -21,15 +21,17 @@ class Noise(NamedTuple):
     training: Training
     noise: np.ndarray
 
-    def slot(self, slot: str, first: Arrays, name: str) -> np.ndarray:
-        """How far it can move each element of a parameter's slot by each step, (steps, *shape)."""
-        square = first[f"slots/{name}.{self._square}"]
+    def slot(self, slot: str, first: Arrays, second: Arrays, name: str) -> np.ndarray:
+        """How far it can move each element of a parameter's slot by each step, (steps, *shape); nowhere what never had
+        a gradient."""
+        square = f"slots/{name}.{self._square}"
         if slot == "momentum_buffer":
-            return trajectories.rmsprop(self.training, square, self.noise)
-        dm, dv = trajectories.moments(self.training, square, self.noise)
-        if slot == LARGEST:
-            return np.maximum.accumulate(dv, axis=0)
-        return dv if slot in SQUARES else np.broadcast_to(dm, dv.shape)
+            moved = trajectories.rmsprop(self.training, first[square], self.noise)
+        else:
+            dm, dv = trajectories.moments(self.training, first[square], self.noise)
+            moved = dv if slot in SQUARES else np.broadcast_to(dm, dv.shape)
+            moved = np.maximum.accumulate(dv, axis=0) if slot == LARGEST else moved
+        return self._where_had(moved, first, second, square)
 
     def parameter(self, first: Arrays, second: Arrays, name: str) -> np.ndarray:
         """How far it can move each element by each step, (steps, *shape); nowhere what never had a gradient."""
@@ -39,14 +41,19 @@ class Noise(NamedTuple):
         if any(slot not in side or side[slot].shape != shape for side in (first, second) for slot in slots.values()):
             return np.zeros(shape)
         square = slots[self._square]
-        idle = (first[square] == 0) & (second[square] == 0)
         if isinstance(training.optimizer, RMSprop):
             steps = trajectories.rmsprop(training, first[square], self.noise)
             moved = trajectories.scaled(training, steps, name)
         else:
             under = first[slots.get(LARGEST, square)]
             moved = trajectories.adam(training, first[slots["exp_avg"]], under, self.noise, name)
-        return np.where(idle, 0.0, moved)
+        return self._where_had(moved, first, second, square)
+
+    @staticmethod
+    def _where_had(moved: np.ndarray, first: Arrays, second: Arrays, square: str) -> np.ndarray:
+        """Zero where neither side has ever had a gradient, of whose squares that slot is made."""
+        one, two = first[square], second.get(square)
+        return moved if two is None or two.shape != one.shape else np.where((one == 0) & (two == 0), 0.0, moved)
 
     @property
     def _square(self) -> str:

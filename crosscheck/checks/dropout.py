@@ -164,6 +164,8 @@ def still(subject: Subject) -> Subject:
     training = msgspec.structs.replace(
         subject.training,
         optimizer=SGD(learning_rate=STILL),
+        # Some have rates of their own.
+        groups=(),
         schedule=ConstantSchedule(),
         clipping=None,
         steps_per_epoch=STEPS,

@@ -122,16 +122,14 @@ def compare(subject: Subject, place: Place, first: Arrays, second: Arrays) -> li
     found, expected = [], []
     for name, given in sets.items():
         loss = subject.training.loss
-        asked = loss.asked(given.targets)
         sizes = loss.entered(given.logits, given.targets)._asdict()
+        terms = loss.terms(given.targets, subject.classes)._asdict()
         for tensor, shape in (("loss", (1,)), ("gradient", given.logits.shape)):
             key = _key(name, tensor)
             one, two = first.get(key), second.get(key)
             entered = tolerances.largest(one, two, np.array(sizes[tensor]))
             measured = float(np.max(first.get(rounding_spread.PREFIX + key, 0.0)))
-            allowed = tolerances.allowed(
-                place.precision, measured, entered, int(asked.sum()) if tensor == "loss" else 1
-            )
+            allowed = tolerances.allowed(place.precision, measured, entered, terms[tensor])
             found.append(place.close(tensor, one, two, allowed=allowed, shape=shape).at(name, key))
             expected += [key, rounding_spread.PREFIX + key]
     return found + place.only(expected, first, second)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crosscheck.bounds import tolerances, zero_gradients
+from crosscheck.bounds import mixed_precision, tolerances, zero_gradients
 from crosscheck.checks import dropout
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.probes import determinism, equations, telling, witness
@@ -90,7 +90,7 @@ def cases(subject: Subject, precision: Precision, thorough: bool) -> tuple[str, 
     if precision == "float32":
         return (OWN,) if drops and (thorough or subject.stands_for_others(_dropping)) else ()
     own = thorough or subject.stands_for_others(_varying)
-    if not own and (drops or not subject.stands_for_others(_run)):
+    if not own and not subject.stands_for_others(_run):
         return (STATE,) if not drops and subject.stands_for_others(_predicted) else ()
     large = subject.variant(LARGE) is not subject and (thorough or subject.stands_for_others(_begun))
     chunks = (CHUNKS,) if own else ()
@@ -103,13 +103,16 @@ def _dropping(subject: Subject) -> list[str]:
 
 
 def _run(subject: Subject) -> list[str]:
-    """What the command's own call can get wrong: by the model, the optimizer, and what there is beside both."""
+    """What the command's own call can get wrong: by the model, the recipe, and what there is beside both.
+
+    Nothing where units are dropped, whose masks are to be compiled for: see `_varying`.
+    """
+    if subject.has_dropout:
+        return []
     training = subject.training
-    return [
-        subject.family,
-        *(type(part).__name__ for part in (training.optimizer, training.schedule)),
-        *subject.own_of_members,
-    ]
+    parts = (training.loss, training.optimizer, training.schedule)
+    rounded = ["rounded products"] if mixed_precision.rounds(subject) else []
+    return [subject.family, *(type(part).__name__ for part in parts), *rounded, *subject.own_of_members]
 
 
 def _begun(subject: Subject) -> list[str]:

@@ -399,7 +399,7 @@ def _tensors(
             if noise is not None:
                 bounds = bounds.reshape(steps, *[1] * len(parameter.shape))
                 slot, own = suffix.removeprefix("."), parameter.name
-                moved = noise.slot(slot, first, own) if slot else noise.parameter(first, second, own)
+                moved = noise.slot(slot, first, second, own) if slot else noise.parameter(first, second, own)
                 bounds = np.maximum(bounds, moved)
             bounds = trajectories.within_horizon(bounds, largest)
         yield _close(place, name, first.get(name), second.get(name), bounds, shape, keep)

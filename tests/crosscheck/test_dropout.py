@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from sides import Opened
@@ -28,6 +29,7 @@ from spec.framework import Settings
 from spec.models import keep_masks
 from spec.parameters import generator_for
 from spec.tasks import Batch, random_batch
+from spec.training import SGD, Group
 
 LSTM, TRANSFORMER = "hello-stacked-lstm-dropout", "hello-transformer-dropout"
 
@@ -290,6 +292,17 @@ def test_a_remembered_seed_is_found():
     experiment, calls = experiments.load(LSTM), iter(range(10**6))
     framework = Numpy(lambda model, b, t, seed: honest(model, b, t, seed + next(calls)))
     assert "logits, train mode after eval mode" in failures(experiment, record(framework, experiment))
+
+
+def test_nothing_moves_in_a_still_training_whatever_its_groups_say():
+    groups = (Group(pattern="*weight_hh*", weight_decay=0.2), Group(pattern="head.*", learning_rate=0.02))
+    moving = msgspec.structs.replace(experiments.load(LSTM).training, optimizer=SGD(learning_rate=0.1), groups=groups)
+    subject = msgspec.structs.replace(experiments.load(LSTM), training=moving)
+    assert (moving.full_rate("head.weight"), moving.weight_decay("rnn.weight_hh_l0", 2)) == (0.02, 0.2)
+    training = check.still(subject).training
+    for parameter in subject.parameters():
+        assert training.full_rate(parameter.name) == check.STILL
+        assert training.weight_decay(parameter.name, 2) == 0
 
 
 @cache

@@ -4,16 +4,19 @@ from collections import Counter
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from crosscheck.checks import BY_DEFAULT
+from crosscheck.checks.selection import Selection
 from crosscheck.cli.command import main
 from crosscheck.faults import given, plant
 from crosscheck.faults.command import QUICK, quick
 from crosscheck.faults.fault import Fault
 from crosscheck.faults.table import FAULTS, NOT_APPLICABLE
 from spec.experiment import to_toml
+from spec.framework import Precision
 
 CATALOGUE = """
 01 02 04 05 07 08 10 11 13 14 16 17 19 20 22 23 25 26 28 29 31 32 34 35 37 38 40 41 43 44 46 47 49 50 52 53 55 56 58 59
@@ -47,6 +50,19 @@ KINDS: dict[str, Kind] = {
 @pytest.mark.parametrize("fault", FAULTS, ids=plant.label)
 def test_every_edit_fits_the_sources(fault: Fault):
     assert plant.edited(fault, plant.source(fault.implementation))
+
+
+def test_a_fault_is_planted_where_a_comparison_of_everything_asks():
+    """Where another experiment stands for that one, nobody would look by default."""
+    by_name = {check.NAME: check for check in BY_DEFAULT}
+    everything = Selection(list(by_name), list(get_args(Precision)))
+    unasked = [
+        f"{plant.label(fault)}: {fault.check} asks nothing of {fault.experiment}"
+        for fault in FAULTS
+        if fault.check in by_name
+        and not everything.cases(given.load(fault.experiment), by_name[fault.check], fault.precision)
+    ]
+    assert not unasked
 
 
 def test_an_edit_of_a_function_names_it():

@@ -181,7 +181,7 @@ def test_noise_in_the_gradients_moves_other_optimizers_no_further_than_derived(r
     bound = gradient_noise.Noise(training, noise)
     for tensor in first:
         slot = tensor.rpartition(".")[2] if tensor.startswith("slots/") else ""
-        derived = bound.slot(slot, first, name) if slot else bound.parameter(first, second, name)
+        derived = bound.slot(slot, first, second, name) if slot else bound.parameter(first, second, name)
         assert np.all(np.abs(first[tensor] - second[tensor]) <= derived * (1 + 1e-9)), tensor
         assert derived[-1, -1] < 1e-2 * np.abs(first[tensor]).max(), tensor
     kept = first[f"slots/{name}.{training.optimizer.slots[0]}"]

@@ -186,7 +186,7 @@ FAULTS: tuple[Fault, ...] = (
                 STEP.replace("arrays,", "arrays if record else arrays._replace(lengths=None),"),
             ),
         ),
-        experiment=TRANSFORMER,
+        experiment=LSTM,
         check="shipped-path",
         tensor="start/plain/loss",
     ),
