@@ -61,7 +61,10 @@ def drift(
     free = ~_kept(parameter)
     drifts = [np.abs(side[:, free] - start[free]).max(axis=1) for side in (first, second)]
     allowed = largest_drift(training, parameter, float(np.abs(start[free]).max()), len(first)) * (1 + ROUNDING)
-    at = int((np.maximum(*drifts) / allowed).argmax())
+    furthest = np.maximum(*drifts)
+    # Where the learning rate is zero, nothing may drift at all.
+    ratios = np.divide(furthest, allowed, out=np.where(furthest > 0, np.inf, 0.0), where=allowed > 0)
+    at = int(ratios.argmax())
     values = (float(drifts[0][at]), float(drifts[1][at]))
     note = f"drift from the start by step {at}; its exact gradient is zero"
     elements = 2 * len(first) * int(free.sum())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from crosscheck.bounds import zero_gradients
+from crosscheck.comparison import Place
 from spec.experiment import load, override
 from spec.parameters import generator_for
 from spec.reference import optimizer as equations
@@ -137,3 +138,18 @@ def test_sgd_leaves_nothing_out():
     training = load("hello-rnn-sgd-momentum").training
     assert not zero_gradients.blown_up(training)
     assert zero_gradients.blown_up(load("hello-lstm-adamw-warm-up").training)
+
+
+@pytest.mark.parametrize(("drifts", "passes"), [(0.0, True), (1e-9, False)])
+def test_what_has_a_learning_rate_of_zero_may_not_drift(drifts: float, passes: bool):
+    """Nothing of nothing is no number, and was taken for the largest share of what is allowed."""
+    groups = [{"pattern": "*", "learning_rate": 0.0}]
+    training = override(load("hello-self-attention"), training__groups=groups).training
+    parameter = next(each for each in load("hello-transformer").model.parameters() if each.zero_gradient is not None)
+    start = np.zeros(parameter.shape)
+    first = np.zeros((5, *parameter.shape))
+    first[-1] += drifts
+    place = Place("x", "trajectory", "float64", "recipe", ("first", "second"))
+    with np.errstate(all="raise"):
+        found = zero_gradients.drift(place, training, parameter, start, first, np.zeros_like(first))
+    assert found.passed == passes
