@@ -32,7 +32,6 @@ import numpy as np
 from spec.errors import UsageError
 from spec.experiment import Experiment
 from spec.framework import Settings
-from spec.models import Embedding
 
 SHARDS = 4
 """Shares of a batch where their order is fixed: what 1, 2 and 4 divide."""
@@ -144,8 +143,7 @@ def check(experiment: Experiment, settings: Settings) -> None:
         raise UsageError(
             f"--devices: expected at most one for each of the batch's {size} sequences{of}, got {settings.devices}"
         )
-    inputs = experiment.model.inputs
-    if (settings.devices > 1 or settings.fixed_order) and isinstance(inputs, Embedding) and inputs.scale_grad_by_freq:
+    if (settings.devices > 1 or settings.fixed_order) and experiment.counts_in_whole_batches:
         raise UsageError(
             f"--devices: expected 1 beside scale_grad_by_freq, which counts in whole batches, got {settings.devices}"
         )

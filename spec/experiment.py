@@ -169,7 +169,7 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
 
     def _check_parts(self) -> None:
         """Raise ValueError for a batch that is not to be cut into the recipe's parts."""
-        parts, inputs = self.training.accumulate, self.model.inputs
+        parts = self.training.accumulate
         if self.task.batch_size % parts:
             raise ValueError(
                 f"training.accumulate: expected a divisor of the batch's {self.task.batch_size} sequences, got {parts}"
@@ -178,7 +178,7 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
             raise ValueError(
                 f"training.accumulate: expected 1 where states are carried from batch to batch, got {parts}"
             )
-        if parts > 1 and isinstance(inputs, Embedding) and inputs.scale_grad_by_freq:
+        if parts > 1 and self.counts_in_whole_batches:
             raise ValueError(
                 f"training.accumulate: expected 1 beside scale_grad_by_freq, which counts in whole batches, got {parts}"
             )

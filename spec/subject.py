@@ -132,6 +132,11 @@ class ExperimentSubject:
         """Sequences of a training batch."""
         return self.task.batch_size
 
+    @property
+    def counts_in_whole_batches(self) -> bool:
+        """Whether a step depends on more of a batch than the sum over its sequences."""
+        return isinstance(self.model.inputs, Embedding) and self.model.inputs.scale_grad_by_freq
+
     def with_training(self, training: Training) -> Self:
         return msgspec.structs.replace(self, training=training)  # type: ignore[type-var]
 

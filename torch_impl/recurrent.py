@@ -189,6 +189,9 @@ def run_stretches(
 
     Nothing reaches from one stretch to another, in no layer and in neither direction, so all are packed side by side.
     """
+    if not valid.any():
+        # There is no stretch to pack. A step that is discarded leaves every parameter a gradient, of zeros.
+        return run(layers, inputs, valid.sum(1), initial)
     begins = resets.clone()
     begins[:, 0] = True
     of_row, _ = valid.nonzero(as_tuple=True)

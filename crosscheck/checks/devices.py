@@ -69,6 +69,8 @@ have to make, or nothing is said."""
 def inapplicable(subject: Subject) -> str:
     if not subject.training.epochs:
         return "nothing is trained"
+    if getattr(subject, "counts_in_whole_batches", False):
+        return "it counts in whole batches, which devices share out"
     return "" if _sequences(subject) >= _parts(subject, 2) else "a batch has not a sequence for each of two devices"
 
 

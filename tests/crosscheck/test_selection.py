@@ -66,3 +66,10 @@ def test_a_check_that_is_named_alone_is_asked_of_whom_it_is_named_for():
     both = Selection(["layouts", "trajectory"], ["float64"])
     assert both.cases(subject, check, "float64") == []
     assert Selection(["layouts"], ["float64"]).cases(subject, check, "float64") == ["mixed"]
+
+
+def test_what_counts_in_whole_batches_is_shared_out_among_no_devices():
+    subject = load("ragged-lstm")
+    assert not devices.inapplicable(subject)
+    counting = override(subject, model__inputs__scale_grad_by_freq=True)
+    assert devices.inapplicable(counting) == "it counts in whole batches, which devices share out"

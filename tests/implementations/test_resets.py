@@ -155,6 +155,21 @@ def test_stretches_are_sequences_of_their_own(side: ModuleType, model: str, ragg
                 assert np.allclose(state[index][..., row, :], expected, rtol=0, atol=ROUNDING), (name, row)
 
 
+@SIDES
+def test_a_part_of_a_batch_may_be_empty(side: ModuleType) -> None:
+    """Of one sequence without a step, in which there is no stretch between resets."""
+    whole = override(EPISODES, task__shortest=0, training__steps_per_epoch=4, training__epochs=1)
+    lengths = [whole.batch(3, step, "float64").lengths for step in range(4)]
+    assert any((each == 0).any() for each in lengths if each is not None)
+    parts = override(whole, training__accumulate=whole.task.batch_size)
+    trained = []
+    for experiment in (whole, parts):
+        state = initial_state(experiment.training.optimizer, experiment.start(0, "float64"))
+        trained.append(side.open(experiment, DOUBLE).train(state, 1, 3).state.parameters)
+    for name, array in trained[0].items():
+        assert np.allclose(array, trained[1][name], rtol=0, atol=ROUNDING), name
+
+
 @pytest.mark.parametrize(
     ("side", "formulation", "model"),
     [
