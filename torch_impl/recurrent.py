@@ -189,12 +189,12 @@ def run_stretches(
 
     Nothing reaches from one stretch to another, in no layer and in neither direction, so all are packed side by side.
     """
-    if not valid.any():
+    of_row, _ = valid.nonzero(as_tuple=True)
+    if not len(of_row):
         # There is no stretch to pack. A step that is discarded leaves every parameter a gradient, of zeros.
         return run(layers, inputs, valid.sum(1), initial)
     begins = resets.clone()
     begins[:, 0] = True
-    of_row, _ = valid.nonzero(as_tuple=True)
     (starts,) = begins[valid].nonzero(as_tuple=True)
     sizes = torch.diff(starts, append=starts.new_tensor([len(of_row)]))
     stretches = pack_sequence(list(inputs[valid].split(sizes.tolist())), enforce_sorted=False)
