@@ -172,7 +172,7 @@ class Subject(Protocol):
 
     def stands_for_others(self, kinds: Callable[[Any], Sequence[str]]) -> bool:
         """Whether it is looked at where that takes seconds: it is one of the few of those at hand that have all kinds
-        together, or it is not at hand, and of any kind."""
+        together, or it is not at hand or was named, and of any kind."""
         ...
 
     @property

@@ -8,9 +8,10 @@ import math
 import os
 import re
 import tomllib
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import msgspec
 
@@ -233,6 +234,17 @@ class Experiment(ExperimentSubject, msgspec.Struct, frozen=True, forbid_unknown_
     def multiplications_per_step(self) -> int:
         """About, of one forward pass over a training batch: each parameter is used once a time step and sequence."""
         return self.task.batch_size * self.task.length * self.model.parameter_count
+
+
+class Named(Experiment, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An experiment that somebody asked for by its name: nobody else need be there who stands for it."""
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Self:
+        return cls(**{field: getattr(experiment, field) for field in experiment.__struct_fields__})
+
+    def stands_for_others(self, kinds: Callable[[Any], Sequence[str]]) -> bool:
+        return bool(kinds(self))
 
 
 MEANS = (CrossEntropy(reduction="mean"), MeanSquaredError(reduction="mean"))

@@ -180,7 +180,8 @@ class ExperimentSubject:
 
     @property
     def is_at_hand(self) -> bool:
-        return _at_hand().get(self.name) == self
+        known = _at_hand().get(self.name)
+        return known is not None and msgspec.to_builtins(known) == msgspec.to_builtins(self)
 
     def stands_for_others(self, kinds: Callable[[Any], Sequence[str]]) -> bool:
         return self.name in _representatives(kinds) if self.is_at_hand else bool(kinds(self))

@@ -22,7 +22,7 @@ from spec.command.progress import complain, silence
 from spec.convergence import CONVERGENCE
 from spec.errors import OhlolError, UsageError, shorten
 from spec.exit_codes import COULD_NOT_RUN, INTERRUPTED, SIGNALS, epilog
-from spec.experiment import Experiment
+from spec.experiment import Experiment, Named
 from spec.framework import Device, Precision
 from spec.limits import LARGEST_RUNS
 
@@ -271,7 +271,7 @@ def _plan(options: argparse.Namespace) -> "Plan":
         experiment = experiments.load(argument)
         if any(experiment.name == other.name for other in chosen.values()):
             raise UsageError(f"{argument}: expected each experiment's name once, got {experiment.name} twice")
-        chosen[argument] = experiment
+        chosen[argument] = Named.of(experiment) if options.experiments else experiment
     checks, precisions = _checks(options.checks, options.thorough), options.precision or list(get_args(Precision))
     unable = [check.NAME for check in LADDER if check.NAME in checks and not set(check.PRECISIONS) & set(precisions)]
     if options.checks and unable:

@@ -27,7 +27,7 @@ from crosscheck.request import Options
 from spec import files, text
 from spec.convergence import CONVERGENCE
 from spec.errors import UsageError
-from spec.experiment import Experiment
+from spec.experiment import Experiment, Named
 from spec.framework import Device, Precision
 from spec.lock import NAME as LOCK
 from spec.lock import locked
@@ -200,6 +200,7 @@ def _record(plan: Plan, implementation: str, directory: Path, progress: Progress
         thorough=plan.wanted.thorough,
         experiments=hashes,
         lost=lost,
+        named=any(isinstance(experiment, Named) for experiment in plan.experiments.values()),
     )
     recording.write_manifest(directory, manifest)
     return manifest
@@ -252,7 +253,7 @@ def compare(
             lost[name] = _lost(name, wanted, (first, second))
             progress.judged(lost[name])
             continue
-        experiment = made.resolved()
+        experiment = Named.of(made.resolved()) if all(manifest.named for manifest in manifests) else made.resolved()
         compared.append(experiment)
         verdicts.append(judge(experiment, name, wanted, (first, second)))
         if observed is not None:
@@ -328,6 +329,7 @@ def _jobs(plan: Plan, implementation: str, directory: Path, token: str, envelope
             directory=str(directory),
             token=token,
             experiment=experiment,
+            named=isinstance(experiment, Named),
             checks=list(plan.wanted.checks),
             precisions=list(plan.wanted.precisions),
             device=plan.device,

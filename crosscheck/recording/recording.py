@@ -89,7 +89,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The contents of a directory of recordings. experiments: name -> hash. lost: name -> why there is none.
 
-    checksum: of all else.
+    named: whether somebody named them, see spec.experiment.Named. checksum: of all else.
     """
 
     format: int
@@ -100,6 +100,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     thorough: bool
     experiments: dict[str, str]
     lost: dict[str, str] = {}
+    named: bool = False
     checksum: str = ""
 
     def sealed(self) -> "Manifest":

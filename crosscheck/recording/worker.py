@@ -28,7 +28,7 @@ from crosscheck.request import DEFAULT_IMPLEMENTATIONS, Options, Request, owner
 from spec import choices, options, sizes, text
 from spec.convergence import CONVERGENCE
 from spec.errors import DeviceMissing, FrameworkMissing, OhlolError, Unsupported, UsageError
-from spec.experiment import Experiment
+from spec.experiment import Experiment, Named
 from spec.framework import Device, Framework, Precision, Settings
 from spec.tasks.python import allow_imports
 
@@ -36,12 +36,14 @@ from spec.tasks.python import allow_imports
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One experiment to record, and where to. envelope, seeds, options: see Request; the rest: Selection.
 
+    named: whether somebody named it, see spec.experiment.Named.
     implementation: a copy that stands in for the worker's implementation, by its path; empty for that itself.
     """
 
     directory: str
     token: str
     experiment: Experiment
+    named: bool = False
     checks: list[str]
     precisions: list[Precision]
     device: Device
@@ -155,7 +157,7 @@ def _send(answers: BinaryIO, message: Message) -> None:
 def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done | Broken:
     """Record one experiment. starting: seconds that the process took to import the framework, of its first job."""
     begin = time.perf_counter()
-    experiment = job.experiment
+    experiment = Named.of(job.experiment) if job.named else job.experiment
     settings = Request(job.precisions[0], job.device, job.seed, options=job.options).settings
     choices.check(owner(name), framework, settings)
     sizes.check(name, framework)

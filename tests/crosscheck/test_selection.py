@@ -1,15 +1,18 @@
 """One experiment for others: few are asked, and no kind is left out."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crosscheck.checks import LADDER, devices, generation, layouts, members, shipped_path
 from crosscheck.checks.selection import Selection
+from crosscheck.cli.command import main
 from spec import experiment as experiments
 from spec import options, points
-from spec.experiment import Experiment, load, override
+from spec.experiment import Experiment, Named, load, override
+from tests import reports
 
 KINDS = [
     layouts._handed,
@@ -58,6 +61,20 @@ def test_an_experiment_of_ones_own_has_nobody_to_stand_for_it():
     (check,) = (check for check in LADDER if check.NAME == "layouts")
     assert not check.cases(load("hello-gru"), "float64", False)
     assert check.cases(own, "float64", False)
+
+
+def test_who_is_named_is_asked_everything_since_the_others_are_not_there(tmp_path: Path):
+    (check,) = (check for check in LADDER if check.NAME == "layouts")
+    named = Named.of(load("hello-gru"))
+    assert named.is_at_hand
+    assert named.hash == load("hello-gru").hash
+    assert check.cases(named, "float64", False)
+    words = ["hello-gru", "--checks", "loss,layouts", "--precision", "float64"]
+    for side in ("one", "two"):
+        assert main(["record", "spec.reference", *words, "--out", str(tmp_path / side)]) == 0
+    assert main(["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(tmp_path / "report")]) == 0
+    (verdict,) = reports.load(tmp_path / "report")["experiments"]
+    assert {cell["check"]: cell["status"] for cell in verdict["cells"]} == {"loss": "same", "layouts": "same"}
 
 
 def test_a_check_that_is_named_alone_is_asked_of_whom_it_is_named_for():
