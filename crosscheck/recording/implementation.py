@@ -26,8 +26,7 @@ def load(name: str) -> Framework:
     Raises UsageError when there is no such module, or when it lacks functions of the contract, FrameworkMissing when
     something that it imports is not installed, and CannotStart when the import fails in another way.
     """
-    path = Path(name)
-    is_path = path.exists() and (path.suffix == ".py" or len(path.parts) > 1)
+    path, is_path = Path(name), _is_path(name)
     if is_path and not path.is_dir():
         # To read a FIFO would take for ever.
         check_regular(path)
@@ -66,7 +65,7 @@ def not_installed(name: str, error: ModuleNotFoundError) -> str:
 def origin(name: str) -> Path | None:
     """The file of that module, by its name or path, without importing it; None where there is none to be found."""
     path = Path(name)
-    if path.exists() and (path.suffix == ".py" or len(path.parts) > 1):
+    if _is_path(name):
         return (path / "__init__.py" if path.is_dir() else path).resolve()
     try:
         found = importlib.util.find_spec(name)
@@ -81,8 +80,9 @@ def load_afresh(name: str) -> Framework:
     So a copy stands in for the implementation that the process began with, under the same name, and the framework
     below need not be imported again. What the implementation has cached goes with its modules.
     """
-    module_name = Path(name).stem
-    for imported in [key for key in sys.modules if key.partition(".")[0] == module_name]:
+    module_name = Path(name).stem if _is_path(name) else name
+    # Of a module inside a package, the package stays: others have taken its classes.
+    for imported in [key for key in sys.modules if f"{key}.".startswith(f"{module_name}.")]:
         del sys.modules[imported]
     importlib.invalidate_caches()
     searched = list(sys.path)
@@ -91,6 +91,11 @@ def load_afresh(name: str) -> Framework:
     finally:
         # Submodules that are imported later are found through their package.
         sys.path[:] = searched
+
+
+def _is_path(name: str) -> bool:
+    path = Path(name)
+    return path.exists() and (path.suffix == ".py" or len(path.parts) > 1)
 
 
 def _function(module: ModuleType, name: str) -> object:

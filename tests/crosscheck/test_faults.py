@@ -355,3 +355,23 @@ def test_loading_afresh_forgets_the_last_copy(tmp_path: Path):
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "planted_impl"]:
             del sys.modules[name]
+
+
+def test_loading_a_module_of_a_package_afresh_leaves_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """All that is asked knows the package's classes: `spec.reference` is one of what has the errors, too."""
+    package = tmp_path / "kept_package"
+    (package / "inner").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "beside.py").write_text("class Refusal(Exception):\n    pass\n")
+    (package / "inner" / "__init__.py").write_text(
+        "from kept_package.beside import Refusal\n\ndef describe(*_):\n    return Refusal\n\nopen = describe\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        first: Any = implementation.load("kept_package.inner")
+        second: Any = implementation.load_afresh("kept_package.inner")
+        assert second is not first
+        assert second.describe() is first.describe()
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "kept_package"]:
+            del sys.modules[name]
