@@ -8,12 +8,12 @@ import numpy as np
 
 from crosscheck.bounds.rounding_spread import FACTOR
 from crosscheck.mapping.graph import frontier, living
-from crosscheck.mapping.link import Link, Unlinked, join
+from crosscheck.mapping.link import Link, Piece, Unlinked, blocks, join, left_over
 from crosscheck.mapping.points import draw, roles
 from crosscheck.mapping.pools import Fingerprint, Pool, found_in
 from crosscheck.mapping.results import MakeInputs
 from spec.errors import OhlolError
-from spec.pair import Forward, Inputs, Intermediate, Leaf, PairSide
+from spec.pair import Forward, Inputs, Intermediate, Leaf, Objective, PairSide, Values
 
 EXACT = 1e-9
 """Largest difference of equal values in units of their largest number, where all is computed in float64: a few thousand
@@ -122,6 +122,35 @@ class Bench:
                     values[target.path] = values[target.path].copy()
                 values[target.path][target.row] = value
         return values
+
+    def gradients(self) -> Values:
+        """Of a random combination of the outputs, by the first side's trainable leaves, at the present point."""
+        random = np.random.default_rng(self.seed)
+        weights = {name: random.standard_normal(self.forward.outputs[name].shape) for name, _ in self.outputs}
+        return self.first.gradients(self.inputs[0], Objective("linear", weights)).leaves
+
+    def unlinked(self, links: Mapping[str, Link]) -> tuple[Unlinked, ...]:
+        """What of the first side no link takes, leaf by leaf, in blocks of rows."""
+        taken: dict[str, list[Piece]] = {leaf.path: [] for leaf in self.first.leaves}
+        for piece in (piece for link in links.values() for part in link.parts for piece in part.pieces):
+            taken[piece.source].append(piece)
+        found = []
+        for leaf in self.first.leaves:
+            open_still = left_over(leaf.shape, taken[leaf.path])
+            if self.roles[0][leaf.path] == "constant":
+                if open_still.any():
+                    found.append(Unlinked(leaf.path, None, "constant", note="not trained; each side keeps its own"))
+                continue
+            if open_still.any():
+                found.append(
+                    Unlinked(
+                        leaf.path,
+                        None if open_still.all() else blocks(open_still),
+                        "none",
+                        zero=self.roles[0][leaf.path] == "bias",
+                    )
+                )
+        return tuple(found)
 
     def ends(self) -> list[int]:
         """The first side's intermediates that are outputs which the second has too."""

@@ -158,6 +158,12 @@ def left_over(shape: tuple[int, ...], pieces: Iterable[Piece]) -> np.ndarray:
     return np.logical_not(taken_up.reshape(len(taken_up), -1).min(axis=1))
 
 
+def blocks(rows: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """The rows that are true, as (start, stop) of neighbours."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], rows, [0]]).astype(int)))
+    return tuple((int(start), int(stop)) for start, stop in edges.reshape(-1, 2))
+
+
 def share(one: Piece, other: Piece) -> bool:
     """Whether two pieces of the same leaf have numbers in common."""
     blocks = [set().union(*(range(*block) for block in piece.rows)) if piece.rows else None for piece in (one, other)]

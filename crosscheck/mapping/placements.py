@@ -2,13 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from crosscheck.mapping.bench import Bench, Target
 from crosscheck.mapping.graph import first_uses
 from crosscheck.mapping.layouts import Shape, fits, usual
-from crosscheck.mapping.link import Link, Part, Piece
+from crosscheck.mapping.link import Link, Part, Piece, blocks
 from spec.pair import Intermediate
 
 MOST_JOINED = 8
@@ -33,10 +35,13 @@ class Atom(NamedTuple):
         return Piece(self.source, self.rows, split, None if same else axes)
 
 
-def atoms_of(bench: Bench, without: set[str], has: Callable[[Shape, str], bool]) -> list[Atom]:
+def atoms_of(
+    bench: Bench, without: set[str], summands: Mapping[str, np.ndarray], has: Callable[[Shape, str], bool]
+) -> list[Atom]:
     """Every leaf of the first side but constants and those without, in order of use.
 
-    A packed one is cut where the second side has the parts. has: whether there is a target for a shape and role.
+    A packed one is cut where the second side has the parts. summands: rows of leaves (bool) that are left out. has:
+    whether there is a target for a shape and role.
     """
     begun = first_uses(bench.forward.intermediates)
     packed = {one.path: one.parts for one in bench.first.packed}
@@ -55,6 +60,11 @@ def atoms_of(bench: Bench, without: set[str], has: Callable[[Shape, str], bool])
                 rows = ((number * width, (number + 1) * width),)
                 shape = (width, *leaf.shape[1:])
                 found.append(Atom(f"{leaf.path}.{part}", leaf.path, rows, shape, role, (*used[:2], number), fed))
+        elif leaf.path in summands:
+            for start, stop in blocks(~summands[leaf.path]):
+                shape = (stop - start, *leaf.shape[1:])
+                name = f"{leaf.path}[{start}:{stop}]"
+                found.append(Atom(name, leaf.path, ((start, stop),), shape, role, (*used[:2], start), fed))
         else:
             found.append(Atom(leaf.path, leaf.path, None, leaf.shape, role, used, fed))
             for other in leaf.tied:
@@ -111,14 +121,14 @@ def joins(atoms: Sequence[Atom], target: Target) -> Iterator[Link]:
     for order in itertools.islice(itertools.permutations(range(len(atoms))), MOST_ORDERS):
         chosen = [atoms[one] for one in order]
         for axis in reversed(range(len(target.shape))):
-            for blocks in _divisors(math.gcd(*widths)):
+            for turns in _divisors(math.gcd(*widths)):
                 parts = []
-                for block in range(blocks):
+                for block in range(turns):
                     for atom in chosen:
-                        part = _block(atom, target, axis, block, blocks, sum(widths))
+                        part = _block(atom, target, axis, block, turns, sum(widths))
                         if part is not None:
                             parts.append(part)
-                if len(parts) == blocks * len(chosen) and sum(one.shape[axis] for one in parts) == target.shape[axis]:
+                if len(parts) == turns * len(chosen) and sum(one.shape[axis] for one in parts) == target.shape[axis]:
                     yield Link(target.name, "concat", tuple(parts), axis)
 
 

@@ -18,10 +18,11 @@ from crosscheck.mapping.forcing import Forcing
 from crosscheck.mapping.graph import first_uses, leaves_before, unfound_behind
 from crosscheck.mapping.inversion import inverted
 from crosscheck.mapping.layouts import aligned, alike, fits
-from crosscheck.mapping.link import Link, Map, OutputLink, Part, Piece, Unlinked, left_over
+from crosscheck.mapping.link import Link, Map, OutputLink, Part, Piece, Unlinked, blocks
 from crosscheck.mapping.links_of_rows import by_row
 from crosscheck.mapping.placements import Atom, atoms_of, copies, groups, inner_shapes, joins, reshaped
 from crosscheck.mapping.results import MakeInputs
+from crosscheck.mapping.sums import repeated, with_summands
 from spec.pair import Inputs, PairSide
 
 STAGES: tuple[tuple[str, ...], ...] = (("bias", "mean", "scale", "variance"), ("bias", "mean"), ())
@@ -55,17 +56,31 @@ def propose(
     behind = _from_behind(bench) if known else None
     if behind is not None and _agree(bench, behind):
         return behind
-    found = _Search(bench).map()
+    found = _searched(bench)
     whole = all(link.kind != "none" for link in found.links.values())
     if behind is None and not known and not whole and len(first.leaves) < len(second.leaves):
         behind = _from_behind(bench)
     return found if behind is None else _better(bench, found, behind)
 
 
+def _searched(bench: Bench) -> Map:
+    """The map as it is found at once, or as it is found where biases that are added up count as one."""
+    found = _Search(bench).map()
+    if _agree(bench, found):
+        return found
+    added = repeated(bench)
+    return _better(bench, found, _Search(bench, added).map()) if added else found
+
+
 def _agree(bench: Bench, found: Map) -> bool:
-    """Whether the sides part nowhere under a map."""
+    """Whether the sides part nowhere under a map, where what has no place is zero."""
+    return not bench.places(_seen(bench, found))
+
+
+def _seen(bench: Bench, found: Map) -> Seen:
+    bench.zeroed = tuple(one for one in found.unlinked if one.kind == "none" and one.zero)
     bench.stage()
-    return not bench.places(bench.ask(by_row(found, bench.targets)))
+    return bench.ask(by_row(found, bench.targets))
 
 
 def _from_behind(bench: Bench) -> Map | None:
@@ -80,7 +95,7 @@ def _from_behind(bench: Bench) -> Map | None:
     named = {name: path for path, name in bench.called.items()}
     called = {leaf.path: named[leaf.path] for leaf in bench.first.leaves if leaf.path in named}
     other = Bench(bench.second, bench.first, make_inputs, bench.seed, called)
-    found = _Search(other).map()
+    found = _searched(other)
     constants = {path: OWN for path, role in bench.roles[1].items() if role == "constant"}
     links = inverted(found, constants)
     for side, values in zip((bench.first, bench.second), bench.made, strict=True):
@@ -88,15 +103,14 @@ def _from_behind(bench: Bench) -> Map | None:
     bench.stage()
     if links is None:
         return None
-    found = Map(bench.first.leaves, bench.second.leaves, links, unlinked_of(bench, links))
+    found = Map(bench.first.leaves, bench.second.leaves, links, bench.unlinked(links))
     seen = bench.ask(by_row(found, bench.targets))
     return found._replace(outputs=tuple(outputs_of(bench, seen)))
 
 
 def _better(bench: Bench, found: Map, other: Map) -> Map:
     """Of two maps that under which more of the first side's values are found, the first where that is the same."""
-    bench.stage()
-    scores = [bench.ask(by_row(one, bench.targets)).score() for one in (found, other)]
+    scores = [_seen(bench, one).score() for one in (found, other)]
     return other if scores[1] > scores[0] else found
 
 
@@ -118,22 +132,27 @@ def _same_names(bench: Bench) -> Map | None:
     if bench.places(seen):
         return None
     outputs = tuple(outputs_of(bench, seen))
-    return Map(bench.first.leaves, bench.second.leaves, links, unlinked_of(bench, links), outputs)
+    return Map(bench.first.leaves, bench.second.leaves, links, bench.unlinked(links), outputs)
 
 
 class _Search:
-    def __init__(self, bench: Bench) -> None:
+    """summands: rows of biases (bool) that are zero, since others are added to them."""
+
+    def __init__(self, bench: Bench, summands: Mapping[str, np.ndarray] = MappingProxyType({})) -> None:
         self.bench = bench
+        self.summands = summands
         self.links: dict[str, Link] = {}
         self.notes: dict[str, str] = {}
         self.shapes = {leaf.path: leaf.shape for leaf in bench.first.leaves}
         self.second_roles = bench.roles[1]
+        bench.zeroed = ()
         bench.stage(STAGES[0])
         self.windows = recurrent.windows(bench)
         inside = {one.target.name for window in self.windows for one in (*window.kernels, *window.vectors)}
         layers = {path for window in self.windows for path in window.layer.leaves.values()}
         self.targets = [one for one in bench.targets if one.name not in inside and not self._constant(one)]
-        self.atoms = atoms_of(bench, layers, self._has)
+        self.begun = first_uses(bench.structure.intermediates)
+        self.atoms = atoms_of(bench, layers, summands, self._has)
         self.by_target: dict[str, Atom] = {}
         self.joined: dict[str, list[Atom]] = {}
         self.inner = inner_shapes((*bench.forward.intermediates, *bench.structure.intermediates))
@@ -158,15 +177,16 @@ class _Search:
                 bench.stage(neutral)
             self._solve()
         links = {leaf.path: self._whole(leaf.path) for leaf in bench.second.leaves}
-        unlinked = unlinked_of(bench, links)
-        return Map(bench.first.leaves, bench.second.leaves, links, unlinked, self._outputs())
+        found = Map(bench.first.leaves, bench.second.leaves, links, bench.unlinked(links), self._outputs())
+        links = with_summands(bench, found)
+        return found._replace(links=links, unlinked=bench.unlinked(links))
 
     # What is cut or joined
 
     def _join(self) -> None:
         """Targets as large as several neighbouring atoms together; atoms as large as several neighbouring targets."""
-        begun = first_uses(self.bench.structure.intermediates)
-        self.targets.sort(key=lambda one: begun.get(one.name, (len(self.bench.structure.intermediates), 0)))
+        never = (len(self.bench.structure.intermediates), 0)
+        self.targets.sort(key=lambda one: self.begun.get(one.name, never))
         # Where there are as many atoms as targets of a kind, none of these targets is several atoms.
         for target in sorted(self.targets, key=self._strangeness, reverse=True):
             ours = [atom for atom in self.atoms if self._fit(atom, target)]
@@ -203,31 +223,42 @@ class _Search:
         return min(fitting, default=1.0)
 
     def _parts(self, atom: Atom, size: int) -> list[Atom]:
-        """An atom cut into blocks of rows as large as neighbouring targets of its kind."""
+        """An atom cut into blocks of rows as large as neighbouring targets of its kind, or as the next ones of one
+        shape, where a cell's products with its input have those with its state in between. Those that are fed by one
+        value come first: what is one product here has one input there."""
         inward = size // atom.shape[0]
-        for start in range(len(self.targets)):
+        ours = [one for one in self.targets if _alike(atom.role, self._role(one))]
+        runs = [ours[start:] for start in range(len(ours))]
+        runs += [[one for one in run if one.shape == run[0].shape] for run in runs]
+        cuts: list[tuple[bool, list[int]]] = []
+        for run in runs:
             widths: list[int] = []
-            for target in self.targets[start:]:
+            for target in run:
                 number = math.prod(target.shape)
-                if not _alike(atom.role, self._role(target)):
-                    continue  # biases between matrices, or the other way round
                 if number % inward:
                     break
                 widths.append(number // inward)
                 if sum(widths) >= atom.shape[0]:
                     break
             if sum(widths) == atom.shape[0] and len(widths) > 1:
-                edges = np.cumsum([0, *widths]).tolist()
-                return [
-                    atom._replace(
-                        name=f"{atom.name}[{low}:{high}]",
-                        rows=((low, high),),
-                        shape=(high - low, *atom.shape[1:]),
-                        used=(*atom.used[:2], number),
-                    )
-                    for number, (low, high) in enumerate(itertools.pairwise(edges))
-                ]
-        return []
+                cuts.append((len({self._fed(one) for one in run[: len(widths)]}) > 1, widths))
+        if not cuts:
+            return []
+        _, widths = min(cuts, key=lambda cut: cut[0])
+        return [
+            atom._replace(
+                name=f"{atom.name}[{low}:{high}]",
+                rows=((low, high),),
+                shape=(high - low, *atom.shape[1:]),
+                used=(*atom.used[:2], number),
+            )
+            for number, (low, high) in enumerate(itertools.pairwise(np.cumsum([0, *widths]).tolist()))
+        ]
+
+    def _fed(self, target: Target) -> tuple[int, ...]:
+        """The intermediates that enter a target's first use beside it."""
+        begun = self.begun.get(target.name)
+        return () if begun is None else self.bench.structure.intermediates[begun[0]].operands
 
     # Who is whom, at first
 
@@ -283,10 +314,12 @@ class _Search:
         self.links |= best[1]
 
     def _without_place(self) -> tuple[Unlinked, ...]:
-        """Rows of recurrent biases that go nowhere, to be zero from here on, so that all else can be compared."""
+        """Rows of recurrent biases that go nowhere, and summands: zero from here on, so that all else is comparable."""
         links = {leaf.path: self._whole(leaf.path) for leaf in self.bench.second.leaves}
         inside = {path for window in self.windows for path in window.layer.leaves.values()}
-        return tuple(one for one in unlinked_of(self.bench, links) if one.source in inside and one.kind == "none")
+        found = [one for one in self.bench.unlinked(links) if one.source in inside and one.kind == "none"]
+        found += [Unlinked(path, blocks(rows), "none", zero=True) for path, rows in self.summands.items()]
+        return tuple(found)
 
     # Looking, and repairing where the sides part
 
@@ -422,25 +455,3 @@ def outputs_of(bench: Bench, seen: Seen) -> Iterator[OutputLink]:
             likely = alike(ours, theirs)
             axes = likely[0][1] if likely else tuple(range(ours.ndim))
         yield OutputLink(name, other, axes, theirs.shape)
-
-
-def unlinked_of(bench: Bench, links: Mapping[str, Link]) -> tuple[Unlinked, ...]:
-    """What of the first side no link takes, leaf by leaf, in blocks of rows."""
-    taken: dict[str, list[Piece]] = {leaf.path: [] for leaf in bench.first.leaves}
-    for piece in (piece for link in links.values() for part in link.parts for piece in part.pieces):
-        taken[piece.source].append(piece)
-    found = []
-    for leaf in bench.first.leaves:
-        open_still = left_over(leaf.shape, taken[leaf.path])
-        if bench.roles[0][leaf.path] == "constant":
-            if open_still.any():
-                found.append(Unlinked(leaf.path, None, "constant", note="not trained; each side keeps its own"))
-            continue
-        left = np.flatnonzero(np.diff(np.concatenate([[0], open_still, [0]]).astype(int)))
-        blocks = tuple((int(start), int(stop)) for start, stop in left.reshape(-1, 2))
-        if blocks:
-            whole = blocks == ((0, len(open_still)),)
-            found.append(
-                Unlinked(leaf.path, None if whole else blocks, "none", zero=bench.roles[0][leaf.path] == "bias")
-            )
-    return tuple(found)

@@ -23,7 +23,7 @@ from crosscheck.mapping.results import (
     Report,
     Stage,
 )
-from spec.pair import Forward, Intermediate, Objective, PairSide
+from spec.pair import Forward, Intermediate, PairSide
 
 INVISIBLE = 1e-11
 """Gradient, in units of the largest of any leaf, below which no output depends on a leaf: what rounding leaves of a
@@ -197,9 +197,7 @@ def _distances(mapping: Map, bench: Bench, seen: Seen) -> list[float]:
 
 def _moves(bench: Bench) -> dict[str, np.ndarray]:
     """Of each number of the first side's leaves, whether an output depends on it at the present point."""
-    random = np.random.default_rng(bench.seed)
-    weights = {name: random.standard_normal(bench.forward.outputs[name].shape) for name, _ in bench.outputs}
-    gradients = bench.first.gradients(bench.inputs[0], Objective("linear", weights)).leaves
+    gradients = bench.gradients()
     largest = max((float(np.abs(one).max(initial=0.0)) for one in gradients.values()), default=0.0)
     found = {path: np.abs(one) > INVISIBLE * largest for path, one in gradients.items()}
     for leaf in bench.first.leaves:

@@ -337,6 +337,74 @@ def bias_of_the_sum_port() -> Any:
     }
 
 
+class Added(nn.Module):
+    """Two layers whose sum is taken, and so both biases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.out = nn.Linear(5, 7), nn.Linear(5, 7), nn.Linear(7, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.tanh(self.left(x) + self.right(x * x)))
+
+
+def added_port(weight: float = 1.0) -> Any:
+    """One bias where the original has two. weight: of what the second layer adds."""
+
+    def run(p: Any, x: jax.Array) -> jax.Array:
+        added = x @ p["left"] + weight * (x * x @ p["right"]) + p["bias"]
+        return jnp.tanh(added) @ p["out"] + p["end"]
+
+    shapes = {"left": (5, 7), "right": (5, 7), "bias": (7,), "out": (7, 3), "end": (3,)}
+    return run, {name: jnp.zeros(shape) for name, shape in shapes.items()}
+
+
+class Cell(nn.Module):
+    """A cell by hand, of two layers with a bias each: an LSTM's of 4 gates, or a GRU's of 3 in the order r, z, n."""
+
+    def __init__(self, gates: int) -> None:
+        super().__init__()
+        self.x2h, self.h2h, self.gates = nn.Linear(5, gates * 7), nn.Linear(7, gates * 7), gates
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = c = x.new_zeros(x.shape[0], 7)
+        states = []
+        for step in x.unbind(1):
+            taken, kept = self.x2h(step), self.h2h(h)
+            if self.gates == 4:
+                i, f, g, o = (taken + kept).chunk(4, -1)
+                c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+                h = torch.sigmoid(o) * torch.tanh(c)
+            else:
+                (r, z, n), (r_h, z_h, n_h) = taken.chunk(3, -1), kept.chunk(3, -1)
+                n = torch.tanh(n + torch.sigmoid(r + r_h) * n_h)
+                h = n + torch.sigmoid(z + z_h) * (h - n)
+            states.append(h)
+        return torch.stack(states, 1)
+
+
+def cell_by_hand(gates: int, cell: Any, *obstacles: str) -> Case:
+    return Case(lambda: Cell(gates), lambda: nnx.RNN(cell(5, 7, rngs=nnx.Rngs(0))), alike(3, 4, 5), None, obstacles)
+
+
+def projected_port() -> Any:
+    """An LSTM of 7 units of which 3 sums are handed on; with one bias."""
+
+    def run(p: Any, x: jax.Array) -> jax.Array:
+        def step(state: Any, x: jax.Array) -> Any:
+            h, c = state
+            i, f, g, o = jnp.split(x @ p["kernel"] + h @ p["recurrent"] + p["bias"], 4, -1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h = jax.nn.sigmoid(o) * jnp.tanh(c) @ p["projection"]
+            return (h, c), h
+
+        begun = jnp.zeros((x.shape[0], 3), x.dtype), jnp.zeros((x.shape[0], 7), x.dtype)
+        return jnp.moveaxis(jax.lax.scan(step, begun, jnp.moveaxis(x, 1, 0))[1], 0, 1)
+
+    shapes = {"kernel": (5, 28), "recurrent": (3, 28), "bias": (28,), "projection": (7, 3)}
+    return run, {name: jnp.zeros(shape) for name, shape in shapes.items()}
+
+
 CASES = {
     "lstm": recurrent(nn.LSTM, nnx.LSTMCell, "cannot train alike"),
     "optimized lstm": recurrent(nn.LSTM, nnx.OptimizedLSTMCell, "cannot train alike"),
@@ -349,6 +417,17 @@ CASES = {
     ),
     "bias of the sum": Case(
         lambda: nn.RNN(5, 7, batch_first=True), bias_of_the_sum_port, alike(3, 4, 5), outputs_alone
+    ),
+    "biases added up": Case(Added, added_port, alike(4, 5), None, ("cannot train alike",)),
+    "lstm by hand": cell_by_hand(4, nnx.OptimizedLSTMCell, "cannot train alike"),
+    "lstm by hand, gates apart": cell_by_hand(4, nnx.LSTMCell, "cannot train alike"),
+    "gru by hand": cell_by_hand(3, nnx.GRUCell, "not representable", "cannot train alike"),
+    "projected": Case(
+        lambda: nn.LSTM(5, 7, proj_size=3, batch_first=True),
+        projected_port,
+        alike(3, 4, 5),
+        outputs_alone,
+        ("cannot train alike",),
     ),
     "convolutions": Case(Convolutions, ConvolutionsPort, images),
     "encoder layer": Case(lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), EncoderPort, alike(3, 5, 8)),
