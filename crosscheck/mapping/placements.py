@@ -108,16 +108,10 @@ def reshaped(atom: Atom, target: Target, shapes: Sequence[Shape]) -> list[Link]:
 def joins(atoms: Sequence[Atom], target: Target) -> Iterator[Link]:
     """Several atoms as one target: side by side along an axis, in any order, or block by block in turns.
 
-    First those on an axis that has a place for each atom: what a list of modules is, of which the other side has one
-    with an axis more (vmapped experts, members, heads).
+    First those on an axis that has a place for each atom.
     """
+    yield from on_an_axis(atoms, target)
     widths = [atom.shape[0] for atom in atoms]
-    if len({atom.shape for atom in atoms}) == 1:
-        for axis in [axis for axis, size in enumerate(target.shape) if size == len(atoms)]:
-            parts = [_block(atom, target, axis, 0, 1, sum(widths)) for atom in atoms]
-            known = [part for part in parts if part is not None]
-            if len(known) == len(atoms):
-                yield Link(target.name, "concat", tuple(known), axis)
     for order in itertools.islice(itertools.permutations(range(len(atoms))), MOST_ORDERS):
         chosen = [atoms[one] for one in order]
         for axis in reversed(range(len(target.shape))):
@@ -130,6 +124,18 @@ def joins(atoms: Sequence[Atom], target: Target) -> Iterator[Link]:
                             parts.append(part)
                 if len(parts) == turns * len(chosen) and sum(one.shape[axis] for one in parts) == target.shape[axis]:
                     yield Link(target.name, "concat", tuple(parts), axis)
+
+
+def on_an_axis(atoms: Sequence[Atom], target: Target) -> Iterator[Link]:
+    """Several atoms of one shape on an axis that has a place for each: what a list of modules is, of which the other
+    side has one with an axis more (vmapped experts, members, heads)."""
+    if len({atom.shape for atom in atoms}) == 1:
+        width = sum(atom.shape[0] for atom in atoms)
+        for axis in [axis for axis, size in enumerate(target.shape) if size == len(atoms)]:
+            parts = [_block(atom, target, axis, 0, 1, width) for atom in atoms]
+            known = [part for part in parts if part is not None]
+            if len(known) == len(atoms):
+                yield Link(target.name, "concat", tuple(known), axis)
 
 
 def _divisors(size: int) -> list[int]:
@@ -156,9 +162,8 @@ def _block(atom: Atom, target: Target, axis: int, block: int, blocks: int, total
 def groups(atoms: Sequence[Atom], like: Callable[[Atom], bool], size: int) -> list[list[Atom]]:
     """Neighbours in order of use with that many numbers together, alike but for their first axis.
 
-    like: which atoms are of the kind in question. Those that are one leaf each of a numbered list's modules come
-    first, then those that are fed by the same value: what is one product on one side and several on the other has one
-    input.
+    like: which atoms are of the kind in question. Those that are fed by the same value come first: what is one
+    product on one side and several on the other has one input.
     """
     found = []
     kinds: dict[Shape, list[Atom]] = {}
@@ -174,10 +179,10 @@ def groups(atoms: Sequence[Atom], like: Callable[[Atom], bool], size: int) -> li
                     found.append(ones[start : stop + 1])
                 if total >= size:
                     break
-    return [*_numbered(atoms, like, size), *sorted(found, key=lambda group: len({atom.fed for atom in group}))]
+    return sorted(found, key=lambda group: len({atom.fed for atom in group}))
 
 
-def _numbered(atoms: Sequence[Atom], like: Callable[[Atom], bool], size: int) -> list[list[Atom]]:
+def numbered(atoms: Sequence[Atom], like: Callable[[Atom], bool], size: int) -> list[list[Atom]]:
     """Atoms of one shape, with that many numbers together, whose names are one but for a number that counts from 0."""
     lists: dict[tuple[str, ...], dict[int, Atom]] = {}
     for atom in filter(like, atoms):

@@ -20,7 +20,17 @@ from crosscheck.mapping.inversion import inverted
 from crosscheck.mapping.layouts import aligned, alike, fits
 from crosscheck.mapping.link import Link, Map, OutputLink, Part, Piece, Unlinked, blocks
 from crosscheck.mapping.links_of_rows import by_row
-from crosscheck.mapping.placements import Atom, atoms_of, copies, groups, inner_shapes, joins, reshaped
+from crosscheck.mapping.placements import (
+    Atom,
+    atoms_of,
+    copies,
+    groups,
+    inner_shapes,
+    joins,
+    numbered,
+    on_an_axis,
+    reshaped,
+)
 from crosscheck.mapping.results import MakeInputs
 from crosscheck.mapping.sums import repeated, with_summands
 from spec.pair import Inputs, PairSide
@@ -194,8 +204,11 @@ class _Search:
             if len(ours) >= len(theirs) or any(self._only(atom, target) for atom in self.atoms):
                 continue
             role = self._role(target)
-            for group in groups(self.atoms, lambda atom, role=role: _alike(atom.role, role), math.prod(target.shape)):
-                found = next(joins(group, target), None)
+            of = (self.atoms, lambda atom, role=role: _alike(atom.role, role), math.prod(target.shape))
+            # Where layers go through a loop, a row is one layer's: their number alone does not make them an axis.
+            ways = [(on_an_axis, group) for group in numbered(*of)] + [(joins, group) for group in groups(*of)]
+            for way, group in ways:
+                found = next(way(group, target), None)
                 if found is not None:
                     self.links[target.name] = found
                     self.joined[target.name] = group

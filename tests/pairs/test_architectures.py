@@ -71,17 +71,19 @@ def test_a_decoder_whose_positions_turn_the_other_way_is_none() -> None:
     assert report.standing == "different"
 
 
-def test_layers_under_a_scan_whose_queries_keys_and_values_are_one_matrix(tmp_path: Path) -> None:
-    mapping, report = mapped(open_torch(Mixed(2)), open_flax(scanned_port(2)), alike(2, 3, WIDTH))
+@pytest.mark.parametrize("layers", [2, 3], ids=["two layers", "as many layers as parts of the matrix"])
+def test_layers_under_a_scan_whose_queries_keys_and_values_are_one_matrix(tmp_path: Path, layers: int) -> None:
+    mapping, report = mapped(open_torch(Mixed(layers)), open_flax(scanned_port(layers)), alike(2, 3, WIDTH))
     assert report.standing == "proven"
-    assert (mapping.links["qkv"].stacked, mapping.links["qkv"].axis, len(mapping.links["qkv"].parts)) == (2, 2, 6)
+    link = mapping.links["qkv"]
+    assert (link.stacked, link.axis, len(link.parts)) == (layers, 2, 3 * layers)
     write(mapping, tmp_path / "scanned.map.toml")
     assert read(tmp_path / "scanned.map.toml", mapping.first, mapping.second) == mapping
 
     random = np.random.default_rng(0)
     values = {leaf.path: random.standard_normal(leaf.shape) for leaf in mapping.first}
     pushed = mapping.push(values)
-    weights = [np.concatenate([values[f"layers.{n}.{name}.weight"].T for name in "qkv"], 1) for n in range(2)]
+    weights = [np.concatenate([values[f"layers.{n}.{name}.weight"].T for name in "qkv"], 1) for n in range(layers)]
     np.testing.assert_array_equal(pushed["qkv"], weights)
     names: dict[str, Any] = {"__name__": "converter"}
     exec(emitted(mapping), names)
