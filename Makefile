@@ -34,7 +34,7 @@ comma := ,
 INSTALLED := $(subst $(empty) $(empty),$(comma),$(EXTRAS))
 
 .DEFAULT_GOAL := crosscheck
-.PHONY: crosscheck faults test test-pairs test-page test-weights test-maps test-lesson test-devices test-large-pair test-clean-pairs test-explain \
+.PHONY: crosscheck faults test test-long test-pairs test-page test-weights test-maps test-lesson test-devices test-large-pair test-clean-pairs test-explain \
   test-signals test-reverse test-kills tables-optimizers tables-layers tables-defaults tables-pages docs docs-links docs-catalogues test-site test-notebooks lesson-outputs lint types check format clean
 
 # The reference differentiates by hundreds of forward passes: minutes of processor time for an experiment with drawn
@@ -47,6 +47,10 @@ faults: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(RUN) -m pytest -n auto --dist worksteal $(if $(SIDE),--side $(SIDE))
+
+# Cases that others stand for in `make test`, and tests beside which others look at the same. Takes a quarter of an hour.
+test-long: $(VENV)/installed
+	$(RUN) -m pytest -n auto --dist worksteal -m long $(if $(SIDE),--side $(SIDE))
 
 # Pairs of other people's libraries: they need more than `make test` installs, in an environment of its own.
 test-pairs: $(VENV)-pairs/installed

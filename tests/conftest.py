@@ -3,6 +3,9 @@
 Without --side every test runs, and a framework that is missing is an error. With it, what needs the other side is left
 out, as found in the tests' own sources and parameters before anything runs. A test that reaches the other side by
 another way, such as a process that it starts, says so: `@pytest.mark.needs("torch")`.
+
+Where a test has many cases that take seconds each, `@pytest.mark.by_default("ragged-*", "whole")` says which ids stand
+for the others; these are `long`, and `make test-long` runs them.
 """
 
 import ast
@@ -12,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -189,7 +193,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if needed_by(collection_path) & others(config) else None
 
 
+# Before pytest selects by marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    unknown = mark_long(items)
+    # Whoever names a case has collected no other.
+    if unknown and not any("::" in argument for argument in config.args):
+        raise pytest.UsageError("\n".join(unknown))
     if not (lacking := others(config)):
         return
     by_file: dict[Path, Needs] = {}
@@ -203,3 +213,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (left_out if wanted & lacking else kept).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
+
+
+def mark_long(items: list[pytest.Item]) -> list[str]:
+    """Mark the cases that others stand for; and what stands for none, since no case has such an id."""
+    unknown: dict[tuple[str, str], bool] = {}
+    for item in items:
+        if mark := item.get_closest_marker("by_default"):
+            name, _, case = item.nodeid.removesuffix("]").partition("[")
+            known = [pattern for pattern in mark.args if fnmatchcase(case, pattern)]
+            if not known:
+                item.add_marker("long")
+            for pattern in mark.args:
+                unknown[name, pattern] = unknown.get((name, pattern), True) and pattern not in known
+    return [
+        f"{name}: expected a case of by_default, got none of {pattern!r}"
+        for (name, pattern), alone in unknown.items()
+        if alone
+    ]

@@ -16,6 +16,7 @@ def run(blocked: tuple[str, ...], *module_and_arguments: str, cwd: Path = ROOT) 
     return subprocess.run(command, cwd=cwd, env=given, capture_output=True, text=True, timeout=600, check=False)
 
 
+@pytest.mark.by_default("flax_impl")
 @pytest.mark.parametrize(
     ("implementation", "without"), [("torch_impl", JAX), ("flax_impl", TORCH)], ids=["torch_impl", "flax_impl"]
 )

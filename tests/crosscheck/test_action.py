@@ -186,6 +186,7 @@ def test_what_is_the_same_twice(repository: Path) -> None:
     assert json.loads((left / "badge.json").read_text())["color"] == "brightgreen"
 
 
+@pytest.mark.long
 def test_what_differs_fails_and_is_told_beside_the_code(repository: Path) -> None:
     assert compared(repository).codes["verdict"] == 0
     shutil.rmtree(repository / "artifacts")
@@ -229,6 +230,7 @@ def test_without_a_verdict_it_fails_as_the_command_does(repository: Path, inputs
     assert not list(repository.rglob("planted"))
 
 
+@pytest.mark.long
 @pytest.mark.needs("torch", "flax")
 def test_somebody_s_pair(repository: Path) -> None:
     (repository / "work" / "my_pair.py").write_text(PAIR.read_text().replace("epsilon=1e-5", "epsilon=1e-3"))
@@ -262,6 +264,7 @@ def stub(repository: Path) -> Callable[..., Runner]:
     return run
 
 
+@pytest.mark.long
 def test_it_sets_a_python_up(repository: Path, stub: Callable[..., Runner]) -> None:
     ran = stub()
     assert ran.outputs["exit-code"] == "0", ran.printed
@@ -271,6 +274,7 @@ def test_it_sets_a_python_up(repository: Path, stub: Callable[..., Runner]) -> N
     assert asked[-2:] == ["-c", str(ROOT / "constraints" / "3.11.txt")]
 
 
+@pytest.mark.long
 def test_what_a_pair_needs_is_installed_with_it(repository: Path, stub: Callable[..., Runner]) -> None:
     stub(requirements="needs.txt")
     asked = (repository / "home" / "installed").read_text().splitlines()

@@ -385,6 +385,7 @@ def test_in_a_fresh_process(row: Row, playground: Path, tmp_path: Path):
     _check(row, done.returncode, done.stderr, before, tmp_path)
 
 
+@pytest.mark.by_default("RLIMIT_FSIZE*")
 @pytest.mark.parametrize(
     ("kind", "size", "code", "message"),
     [

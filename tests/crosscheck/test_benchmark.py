@@ -182,6 +182,7 @@ def test_a_worker_that_dies_is_started_again(make: Make, measure: Measure):
     assert all(entry["rounds"] and not entry["lost"] for entry in two.values())
 
 
+@pytest.mark.long
 def test_a_worker_that_never_answers(make: Make, measure: Measure):
     hangs = ("        time.sleep(", "        time.sleep(60 if contender == 'bad' else 0)\n        time.sleep(")
     first, second = make("fake_first", ("fake_first",)), make("fake_second", ("bad",), hangs)

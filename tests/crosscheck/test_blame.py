@@ -80,6 +80,18 @@ def blamed(experiment: Experiment, check: str, fault: Any, on: str = SECOND) -> 
     return blame
 
 
+@pytest.mark.by_default(
+    "hello-transformer-norm-first",
+    "ragged-lstm",
+    "hello-encoder-decoder-lstm",
+    "hello-lstm-attention",
+    "hello-stacked-*",
+    "hello-multi-head-attention",
+    "hello-embedding-*",
+    "course-*",
+    "last-step-classifier",
+    "text-lstm",
+)
 @pytest.mark.parametrize("name", shipped())
 def test_every_stage_of_every_model_is_told_from_what_it_drags_along(name: str):
     experiment = load(name)
@@ -294,6 +306,7 @@ def test_the_step_at_which_an_optimizer_departs(experiment: str, part: str, name
     assert blame.reference is not None
 
 
+@pytest.mark.by_default("hello-gru-clipping-slots-gradient or slots-0-*", "hello-lstm-adamw-warm-up-*-5-10")
 @pytest.mark.parametrize(
     ("name", "part", "stage", "step", "largest"),
     [
@@ -392,6 +405,7 @@ def test_where_the_reference_has_nothing_to_say(failure: Comparison, departs: st
     assert blame.reason
 
 
+@pytest.mark.by_default("0.5-optimizer1", "1000000.0-optimizer2")
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -127,6 +127,12 @@ def checked(directory: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     return code, reports.load(directory / "report")["experiments"][0]
 
 
+@pytest.mark.by_default(
+    "flax_impl*gru-b-hn-frozen",
+    "torch_impl*adam-epsilon-1e-7",
+    "torch_impl*twice the gradient*",
+    "flax_impl*twice the weight decay*",
+)
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: plant.label(planted.fault))
 def test_the_copy_is_blamed(planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     fault = planted.fault
@@ -147,6 +153,7 @@ def test_the_copy_is_blamed(planted: Planted, tmp_path: Path, capsys: pytest.Cap
     assert f"- at fault: `{copy}` (" in (tmp_path / "report" / "report.md").read_text()
 
 
+@pytest.mark.long
 def test_recordings_are_blamed_alike_and_the_command_shows_the_same_failure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

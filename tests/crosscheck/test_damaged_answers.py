@@ -54,6 +54,21 @@ def damaged(array: np.ndarray, finite: bool) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.by_default(
+    "forward",
+    "initialization",
+    "trajectory",
+    "shipped-path",
+    "loss",
+    "optimizer",
+    "structure",
+    "round-trip",
+    "dropout",
+    "members",
+    "generation",
+    "outcome",
+    "convergence",
+)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.NAME)
 def test_it_is_red(check: Check):
     batch = {"task__batch_size": 2} if check.NAME == "devices" else {}

@@ -260,6 +260,15 @@ def no_compiled_functions() -> Iterator[None]:
     clear()
 
 
+@pytest.mark.by_default(
+    "torch: active in eval mode",
+    "flax: one key for all steps",
+    "flax: rate 10 % off",
+    "flax: not rescaled",
+    "torch: one mask for two sites",
+    "flax: shared over time",
+    "torch: after the last layer",
+)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_fault_is_named(fault: Fault, monkeypatch: Patch, no_compiled_functions: None):
     fault.plant(monkeypatch)

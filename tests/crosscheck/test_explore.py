@@ -127,6 +127,7 @@ NEVER_VARIED: dict[str, Callable[[Experiment], bool]] = {
 """What the shipped experiments have in one form alone, and coincidences that hide errors."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", NEVER_VARIED)
 def test_ten_minutes_come_to_what_was_never_varied(samples: list[list[Experiment]], what: str):
     seen = sum(any(map(NEVER_VARIED[what], sample)) for sample in samples)
@@ -382,6 +383,7 @@ def explore(out: Path, *options: str) -> tuple[int, dict[str, Any]]:
     return code, json.loads((out / "explore.json").read_text())
 
 
+@pytest.mark.long
 @pytest.mark.needs("torch")
 def test_a_fault_that_no_shipped_experiment_shows_is_found_and_its_option_named(
     narrowed: Any, no_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -410,6 +412,7 @@ INPUTS = "    inputs = batch.inputs.astype(settings.precision)\n"
 """The first line of the fake implementation's forward pass."""
 
 
+@pytest.mark.long
 def test_a_run_begins_with_what_failed_before(narrowed: Any, no_cache: Path, tmp_path: Path, fake: Edited):
     smallest = next(
         one
@@ -495,6 +498,7 @@ def test_without_hypothesis_it_says_how_to_install_it(
     assert "expected hypothesis to be installed, got none; to install it: pip install" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.own_processes
 def test_an_interrupted_run_tells_what_it_found_and_leaves_nothing(tmp_path: Path):
     # A shell's background has SIGINT ignored; what a test starts is to notice it all the same.

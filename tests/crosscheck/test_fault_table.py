@@ -137,6 +137,7 @@ def test_the_quick_choice_is_small_and_the_same_every_time():
     assert max(training.epochs * training.steps_per_epoch for training in steps) <= 1500
 
 
+@pytest.mark.long
 @pytest.mark.needs("torch", "flax")
 def test_some_of_the_quick_choice_are_caught(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Two copies of either side, each up to the check that should see its fault; `make faults` plants all of them."""

@@ -159,6 +159,7 @@ def test_first_climbs_no_higher_than_it_must(run: Run):
     assert list(outcome.trial("loss-doubled")["checks"])[-1] == "gradients"
 
 
+@pytest.mark.by_default("*_exit*", "raise *")
 @pytest.mark.parametrize(
     ("new", "note"),
     [

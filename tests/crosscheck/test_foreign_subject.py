@@ -486,6 +486,7 @@ def compared(kind: str, epsilon: float = EPSILON) -> Verdict:
     return judge(subject, subject.name, wanted, sides)
 
 
+@pytest.mark.by_default("block")
 @pytest.mark.parametrize("kind", SUBJECTS)
 def test_a_strangers_model_goes_through_every_check(kind: str) -> None:
     verdict = compared(kind)

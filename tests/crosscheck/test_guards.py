@@ -219,6 +219,7 @@ def test_a_process_that_dies_takes_its_experiment_alone(
     assert reason in outcome.output
 
 
+@pytest.mark.long
 def test_no_answer_in_time(run_crosscheck: RunCrosscheck, fake: Edit):
     second = fake(("    found = {}\n", "    import time\n    time.sleep(60)\n    found = {}\n"))
     outcome = run_crosscheck(second, "--checks", "gradients", "--timeout", "5")

@@ -202,6 +202,15 @@ def hostile(fake: Edit, where: str, what: str) -> str:
     return fake((begin, f"{inside}{begin}"))
 
 
+@pytest.mark.by_default(
+    "hangs in forward",
+    "leaves a child in a session of its own",
+    "raises SystemExit",
+    "is killed",
+    "floods the answers",
+    "exits in import",
+    "lacks a library",
+)
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_it_ends_in_time_and_leaves_nothing(
     ending: str, fake: Edit, experiment: Path, tmp_path: Path, scratch_directory: Path
@@ -268,6 +277,7 @@ TERMINATED = (signal.SIGTERM, 143, "terminated")
 HUNG_UP = (signal.SIGHUP, 129, "hung up")
 
 
+@pytest.mark.by_default("check-2-*", "faults-1-*", "record-1-*")
 @pytest.mark.parametrize(
     ("command", "number", "code", "said"),
     [

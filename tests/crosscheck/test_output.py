@@ -40,6 +40,7 @@ def words(experiment: Path, tmp_path: Path) -> Callable[..., tuple[str, ...]]:
     return make
 
 
+@pytest.mark.by_default("True-options1", "False-options1")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 @pytest.mark.parametrize("options", [(), ("--json",)])
 @pytest.mark.parametrize("wrong", [False, True])

@@ -49,6 +49,7 @@ def test_only_who_asks_for_a_page_gets_one(experiment: Path) -> None:
     assert (experiment.parent / "report.html.previous").read_text() == "an older run's"
 
 
+@pytest.mark.by_default("true-True", "-False")
 @pytest.mark.parametrize(("value", "written"), [("true", True), ("", False), ("0", False), ("false", False)])
 def test_a_ci_system_gets_one(experiment: Path, monkeypatch: pytest.MonkeyPatch, value: str, written: bool) -> None:
     monkeypatch.setenv("CI", value)

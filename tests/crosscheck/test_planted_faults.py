@@ -65,6 +65,7 @@ def judge(tmp_path: Path, torch_recording: Path) -> Judge:
     return run
 
 
+@pytest.mark.by_default("adam-epsilon*")
 @pytest.mark.parametrize(("fault", "tensor", "step"), SEEN, ids=lambda value: getattr(value, "name", ""))
 def test_fault_is_found_and_its_tensor_named(
     fault: Fault, tensor: str, step: int | None, judge: Judge, capsys: pytest.CaptureFixture[str]
@@ -76,6 +77,7 @@ def test_fault_is_found_and_its_tensor_named(
     assert tensor in capsys.readouterr().out
 
 
+@pytest.mark.by_default("hello-gru-trajectory")
 @pytest.mark.parametrize(("experiment", "check"), LIVE)
 def test_an_unedited_copy_passes(experiment: str, check: str, judge: Judge):
     code, report = judge(experiment, check)

@@ -101,6 +101,7 @@ def test_that_both_sides_are_one_module_is_said(tmp_path: Path, recorded: Callab
     assert "both sides" not in compared(tmp_path, one, three)[1]["verdict"]
 
 
+@pytest.mark.long
 def test_an_array_that_is_not_there_is_no_crash_wherever_it_is_missing(
     tmp_path: Path, recorded: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ):

@@ -346,6 +346,7 @@ def test_no_text_forges_a_part_of_the_markdown(place: str) -> None:
         assert structure(text) == harmless, name
 
 
+@pytest.mark.by_default("40-*")
 @pytest.mark.parametrize("place", FIELDS)
 @pytest.mark.parametrize("width", [40, 80, None])
 def test_no_text_forges_a_line_of_the_terminal_s(place: str, width: int | None) -> None:
@@ -396,6 +397,7 @@ LIMIT = 1_000_000
 RAISES = "    raise ValueError({text!r} * {times})\n"
 
 
+@pytest.mark.by_default("hostile", "a lone surrogate")
 @pytest.mark.parametrize(
     ("text", "times"),
     [("x", 20_000_000), ("\x1b[31m::error::y\n", 1_000_000), ("\n::error::forged | # `x` <b>\u202e", 1), ("\ud800", 1)],

@@ -71,6 +71,7 @@ def test_a_second_run_records_nothing_and_compares_everything(
     assert len(list(home.glob("ohlol/recordings/*.safetensors"))) == 2
 
 
+@pytest.mark.by_default("cleaned1")
 @pytest.mark.parametrize("cleaned", [(0,), (1,), (0, 1)])
 def test_what_is_deleted_while_a_run_counts_on_it_is_recorded_anew(
     run_crosscheck: RunCrosscheck, old: Callable[..., str], monkeypatch: pytest.MonkeyPatch, cleaned: tuple[int, ...]
@@ -94,6 +95,7 @@ def test_what_is_deleted_while_a_run_counts_on_it_is_recorded_anew(
     assert second.report["comparisons"] == first.report["comparisons"]
 
 
+@pytest.mark.long
 def test_a_fault_planted_since_is_seen(run_crosscheck: RunCrosscheck, old: Callable[..., str]):
     source = FAKE.read_text()
     assert run_crosscheck(old(source)).exit_code == 0
@@ -119,6 +121,7 @@ def _double():
 SCALE = """
 
 
+@pytest.mark.by_default("*-file", "*-variable")
 @pytest.mark.parametrize(
     ("scale", "change"),
     [
@@ -271,6 +274,7 @@ def test_weights_that_it_reads_by_the_specs_own_function(
     assert (outcome.exit_code, reused(outcome)) == (1, [1, 0])
 
 
+@pytest.mark.long
 def test_another_place_is_no_other_environment(tmp_path: Path, home: Path):
     """A checkout elsewhere, with times of its own, finds the recordings; another working directory does as well."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}

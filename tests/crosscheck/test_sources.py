@@ -80,6 +80,20 @@ def watched(folder: Path, **environment: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.by_default(
+    "import ctypes*",
+    "*numpy.ctypeslib*",
+    "*os.fork*",
+    "import subprocess*",
+    "import multiprocessing*",
+    "import sqlite3*",
+    "import os?nlen*",
+    "*dir_fd*",
+    "*touch*",
+    "*xxlimited*",
+    "*__import__*",
+    "*safetensors.numpy*",
+)
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
@@ -164,6 +178,7 @@ SEEN = {
 }
 
 
+@pytest.mark.by_default("open", "mmap", "a module", "not there", "numpy.load")
 @pytest.mark.parametrize("way", SEEN)
 def test_what_is_read_is_seen(old: Write, monkeypatch: pytest.MonkeyPatch, way: str):
     source, name = SEEN[way]
@@ -246,6 +261,7 @@ def relink(path: Path) -> None:
     path.symlink_to("elsewhere")
 
 
+@pytest.mark.by_default("a pattern", "listed", "exists", "a link")
 @pytest.mark.parametrize("way", LOOKED)
 def test_what_is_looked_at_is_seen(old: Write, monkeypatch: pytest.MonkeyPatch, way: str):
     """A choice by what stands there, none of which is opened, and none of which stands next to a module."""

@@ -38,6 +38,7 @@ def jobs(directory: Path, names: list[str]) -> list[Job]:
     ]
 
 
+@pytest.mark.by_default("2")
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_every_job_is_done_once(tmp_path: Path, size: int):
     names = shipped()[:10]

@@ -191,6 +191,7 @@ FORMS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.by_default("heads-ragged-float64-*", "one head-full-float32-*")
 @pytest.mark.parametrize("block", [1, 3, TIME, 128])
 @FORMS
 def test_flax_blocks_are_the_written_out(
@@ -200,6 +201,7 @@ def test_flax_blocks_are_the_written_out(
     assert_close(by_flax(case, partial(form, jnp.matmul, SCALE, False)), expected)
 
 
+@pytest.mark.by_default("heads-ragged-float64-*", "one head-full-float32-*")
 @FORMS
 def test_blocks_that_look_at_no_later_step_are_the_written_out(
     case: Case, form: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
@@ -237,6 +239,7 @@ def many(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forget()
 
 
+@pytest.mark.by_default("hello-self-attention*", "hello-multi-head-attention")
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_flax_models_are_torchs_in_blocks_too(name: str, many: None, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bool] = []

@@ -72,6 +72,7 @@ def differences(workload: AnyWorkload, found: Results) -> list[str]:
     return departed
 
 
+@pytest.mark.by_default("LSTM")
 @pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
 def test_layers(cell: str):
     workload = layer(cell)
@@ -109,6 +110,7 @@ def test_a_contender_that_does_other_work_is_seen(planted: Callable, monkeypatch
     assert "flax.nnx 0 outputs" in differences(workload, computed(workload))
 
 
+@pytest.mark.by_default("text-gru")
 @pytest.mark.parametrize("name", ["text-lstm", "text-gru", "text-transformer"])
 def test_training_steps(name: str):
     workload = text(name)
@@ -142,6 +144,7 @@ def test_products():
     assert differences(workload, found) == []
 
 
+@pytest.mark.long
 def test_whole_trainings():
     workload = WholeTraining(name="hello-gru", experiment="hello-gru")
     found = {name: results[0] for name, results in computed(workload).items()}
@@ -153,6 +156,7 @@ def test_whole_trainings():
     assert abs(found["torch_impl"]["losses"][0] - found["flax_impl"]["losses"][0]) < 1e-6
 
 
+@pytest.mark.long
 def test_many_trainings():
     workload = ManyTrainings(name="ensemble", experiment="hello-rnn", members=5)
     found = {name: results[0] for name, results in computed(workload).items()}

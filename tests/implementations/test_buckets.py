@@ -23,6 +23,7 @@ def table(buckets: int) -> Experiment:
     )
 
 
+@pytest.mark.by_default("3")
 @pytest.mark.parametrize("buckets", [2, 3, 4])
 def test_a_compilation_for_each_bucket_and_one_more_however_long_it_trains(buckets: int) -> None:
     experiment = table(buckets)

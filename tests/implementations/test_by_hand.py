@@ -108,6 +108,13 @@ def test_there_is_one_of_every_kind() -> None:
     assert KINDS.keys() == MODELS.keys()
 
 
+@pytest.mark.by_default(
+    "LSTM-*",
+    "EncoderDecoder-*",
+    "hello-transformer-flax_impl",
+    "hello-embedding-padding-*",
+    "hello-bidirectional-lstm-*",
+)
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_tensor_starts_by_its_law(name: str, side: str) -> None:
@@ -115,6 +122,7 @@ def test_every_tensor_starts_by_its_law(name: str, side: str) -> None:
     assert departures(spec, values(side, spec)) == []
 
 
+@pytest.mark.by_default("SelfAttention")
 @pytest.mark.needs("flax")
 @pytest.mark.parametrize("name", ["GRU", "TransformerEncoder", "SelfAttention"])
 def test_the_defaults_of_flax_are_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +167,9 @@ def native(side: str, array: Any) -> Any:
     return {name: to_tensor(a) for name, a in array.items()} if isinstance(array, dict) else to_tensor(array)
 
 
+@pytest.mark.by_default(
+    "LSTM-*", "EncoderDecoder-*", "hello-transformer-*", "hello-embedding-padding-*", "hello-bidirectional-lstm-*"
+)
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_plain_arrays_give_what_a_record_gives(name: str, side: str) -> None:

@@ -50,6 +50,7 @@ def test_another_process_compiles_nothing_again(kept: tuple[Path, str]) -> None:
     assert files(place) == there
 
 
+@pytest.mark.long
 def test_files_that_were_cut_short_are_compiled_anew(kept: tuple[Path, str]) -> None:
     place, before = kept
     for path in files(place):
@@ -66,6 +67,7 @@ def test_jaxs_own_variable_goes_first(kept: tuple[Path, str], tmp_path: Path) ->
     assert files(tmp_path) == []
 
 
+@pytest.mark.long
 def test_who_wants_nothing_kept_gets_nothing(kept: tuple[Path, str], tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     found = losses(tmp_path, tmp_path / "run", JAX_COMPILATION_CACHE_DIR=str(elsewhere), **cache.NOTHING_KEPT)

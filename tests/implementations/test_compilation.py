@@ -136,6 +136,7 @@ def strays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     jax.config.update("jax_dump_ir_to", "")
 
 
+@pytest.mark.by_default("hello-gru-7")
 @pytest.mark.parametrize(("name", "width"), [("hello-gru", 7), ("hello-transformer", 6), ("hello-encoder-decoder", 7)])
 def test_no_product_is_computed_outside(name: str, width: int, strays: Callable[[], set[str]]) -> None:
     """By any function of the contract. A width of no other test, since compiled functions are kept."""

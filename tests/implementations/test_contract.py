@@ -78,6 +78,9 @@ def test_initialize_depends_on_the_seed_alone(implementation: Any) -> None:
     assert np.all(first["embedding.weight"][1:])
 
 
+@pytest.mark.by_default(
+    "*-ragged-lstm", "flax_impl-hello-stacked-lstm-dropout", "torch_impl-*", "flax_impl-hello-embedding-max-norm"
+)
 @pytest.mark.parametrize("name", LEAVING_TRACES)
 def test_training_in_two_stretches_is_training_in_one(implementation: Any, name: str) -> None:
     experiment = load(name)
@@ -92,6 +95,9 @@ def test_training_in_two_stretches_is_training_in_one(implementation: Any, name:
     assert whole.state.step == second.state.step == 4 * experiment.training.steps_per_epoch
 
 
+@pytest.mark.by_default(
+    "torch_impl-*", "flax_impl-ragged-lstm", "flax_impl-hello-transformer-dropout", "flax_impl-hello-embedding-*"
+)
 @pytest.mark.parametrize("name", VARIED)
 def test_trajectory_has_every_step_and_leaves_its_arguments_alone(implementation: Any, name: str) -> None:
     experiment = load(name)

@@ -93,6 +93,7 @@ def assert_alike(one: Trajectory, other: Trajectory) -> None:
     assert one.parameters
 
 
+@pytest.mark.by_default("flax_impl-*")
 @pytest.mark.parametrize(
     ("name", "change", "count"), [*SMALL, *(pytest.param(*row, marks=pytest.mark.devices) for row in MORE)]
 )

@@ -92,6 +92,13 @@ def strangers(implementation: Any, experiment: Experiment, seeds: tuple[int, ...
     return wrong
 
 
+@pytest.mark.by_default(
+    "*-ragged-lstm",
+    "*-hello-stacked-lstm-dropout",
+    "*-hello-embedding-max-norm",
+    "*-course-rnn-cell",
+    "torch_impl-hello-*",
+)
 @pytest.mark.parametrize(("name", "experiment_name"), ALL)
 def test_members_are_the_runs_of_their_seeds_alone(name: str, experiment_name: str) -> None:
     implementation, experiment = importlib.import_module(name), shortened(experiment_name)
@@ -112,6 +119,7 @@ def test_the_time_to_solve_is_that_of_the_run_alone(name: str) -> None:
     assert NEVER in times
 
 
+@pytest.mark.by_default("torch_impl-hello-stacked-lstm-dropout", "torch_impl-ragged-lstm")
 @pytest.mark.parametrize(
     ("name", "experiment_name"),
     [*((name, "hello-stacked-lstm-dropout") for name in METHODS), ("torch_impl", "ragged-lstm")],
@@ -127,6 +135,7 @@ def test_chunks_change_nothing(name: str, experiment_name: str) -> None:
     assert len(cut_up.losses) == 5
 
 
+@pytest.mark.by_default("hello-stacked-lstm-dropout")
 @pytest.mark.parametrize("experiment_name", ["last-step-classifier", "hello-stacked-lstm-dropout"])
 def test_cores_change_nothing_to_the_last_bit(experiment_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from flax_impl import ensemble

@@ -134,6 +134,15 @@ CASES = {"ragged": (False, False), "backward": (True, False), "whole": (False, T
 FORMULATED = [*((cell, "fused") for cell in CELLS), ("LSTM", "recomputed"), ("LSTM", "unrolled")]
 
 
+@pytest.mark.by_default(
+    "tanh-fused-backward",
+    "LSTM-fused-*",
+    "GRU-fused-backward",
+    "LSTM-recomputed-ragged",
+    "LSTM-unrolled-backward",
+    "odd-fused-backward",
+    "relu-fused-ragged",
+)
 @pytest.mark.parametrize(
     ("cell", "formulation", "case"),
     [
@@ -208,6 +217,15 @@ def planted(old: str, new: str) -> ModuleType:
     return found
 
 
+@pytest.mark.by_default(
+    "stretches *",
+    "no gradient through time",
+    "states after the step, not before",
+    "biases without gradient",
+    "unrolled steps *",
+    "what a product acts on is mistaken",
+    "inputs read elsewhere forgotten",
+)
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_kernel_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new, cell = WRONG[name]
@@ -255,6 +273,7 @@ def test_products_of_the_inputs_may_be_taken_before_the_scan(cell: str, monkeypa
     assert taken
 
 
+@pytest.mark.by_default("LSTM-float32", "GRU-bfloat16")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("cell", ["LSTM", "GRU"])
 def test_narrow_types_round_no_more_than_the_scan(cell: str, dtype: str) -> None:
@@ -273,6 +292,7 @@ def test_narrow_types_round_no_more_than_the_scan(cell: str, dtype: str) -> None
     assert error("fused") <= 2 * error("scan")
 
 
+@pytest.mark.by_default("GRU-fused")
 @pytest.mark.parametrize(("cell", "formulation"), [("GRU", "fused"), ("LSTM", "recomputed")])
 def test_members_of_an_ensemble_have_the_gradients_they_have_alone(cell: str, formulation: str) -> None:
     graph, first = made(cell)
@@ -287,6 +307,7 @@ def test_members_of_an_ensemble_have_the_gradients_they_have_alone(cell: str, fo
     assert apart(alone[0], alone[1]) > 1e6
 
 
+@pytest.mark.by_default("odd-fused")
 @pytest.mark.parametrize(("cell", "formulation"), [("LSTM", "fused"), ("odd", "fused"), ("GRU", "recomputed")])
 def test_second_derivatives(cell: str, formulation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, arguments = made(cell)
@@ -322,6 +343,7 @@ def test_forward_mode_says_that_it_is_not_there() -> None:
     assert np.isfinite(slope)
 
 
+@pytest.mark.by_default("fused", "scan")
 @pytest.mark.parametrize("formulation", ["scan", "fused", "recomputed"])
 def test_padding_changes_nothing(formulation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, (parameters, inputs, initial) = made("LSTM")
@@ -340,6 +362,7 @@ def test_padding_changes_nothing(formulation: str, monkeypatch: pytest.MonkeyPat
         assert np.isnan(derivatives(formulation, graph, (parameters, littered, initial))[1]).any()
 
 
+@pytest.mark.by_default("fused")
 @pytest.mark.parametrize("formulation", ["scan", "fused", "recomputed"])
 def test_settings_choose_and_intermediates_stay(formulation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = load("hello-bidirectional-lstm")
@@ -401,6 +424,7 @@ def test_compiling_harder_unrolls_few_steps(longer: int) -> None:
     assert loops(Settings(compiled=True, choices=(("recurrence", "scan"),))) == 1
 
 
+@pytest.mark.long
 def test_memory_of_recomputation_grows_more_slowly_than_time() -> None:
     """Beyond the hidden states, which are the layer's output."""
     batch, hidden = 8, 64

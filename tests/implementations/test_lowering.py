@@ -15,6 +15,17 @@ from spec.training import initial_state
 TRAINED = [n for n in covering([n for n in shipped() if load(n).training.epochs]) if n != "hello-embedding-sparse"]
 
 
+@pytest.mark.by_default(
+    "course-rnn",
+    "reverse",
+    "ragged-transformer",
+    "hello-transformer-dropout",
+    "text-lstm",
+    "hello-stacked-lstm-dropout",
+    "hello-embedding-*",
+    "hello-gru-bfloat16",
+    "ragged-lstm",
+)
 @pytest.mark.parametrize("name", TRAINED)
 def test_train_step_lowers_for_every_platform(name: str) -> None:
     experiment, settings = load(name), Settings("float32")

@@ -103,6 +103,14 @@ def test_a_derivative_goes_through_a_rounding() -> None:
     assert value == np.array([1.0078125 + 1e-30j])
 
 
+@pytest.mark.by_default(
+    "hello-stacked-lstm-dropout",
+    "hello-transformer-norm-first",
+    "hello-encoder-decoder",
+    "hello-embedding-padding",
+    "hello-lstm-tied",
+    "course-rnn-cell",
+)
 @pytest.mark.parametrize("name", KINDS)
 def test_both_and_the_equations_compute_the_same(name: str) -> None:
     experiment = mixed(name)
@@ -165,6 +173,7 @@ def test_in_float32_a_few_roundings_go_the_other_way_and_no_more(side: Any, name
     assert np.median(np.abs(found - plain)[exact != 0]) > 1e-4
 
 
+@pytest.mark.by_default("hello-gru-bfloat16", "hello-transformer-causal")
 @pytest.mark.parametrize("name", ["hello-gru-bfloat16", "ragged-lstm", "hello-transformer-causal"])
 def test_trainings_agree_and_hold_full_parameters(name: str) -> None:
     experiment = mixed(name)

@@ -88,6 +88,7 @@ print(found)
 """A script, since what checks shapes in tests would be compiled too."""
 
 
+@pytest.mark.long
 def test_torch_compiles_once_whatever_resets_there_are() -> None:
     """Stretches are packed by their number and lengths, and each batch had functions of its own compiled for it."""
     done = subprocess.run([sys.executable, "-c", COUNTING], capture_output=True, text=True, check=False)
@@ -120,6 +121,7 @@ def cut(batch: Batch, row: int, both: bool) -> list[Batch]:
     return found
 
 
+@pytest.mark.by_default("*-torch", "GRU-True-flax", "LSTM-False-flax", "RNNCell-True-flax")
 @SIDES
 @pytest.mark.parametrize(
     ("model", "ragged"), [("RNNCell", True), ("RNN", True), ("GRU", True), ("LSTM", True), ("LSTM", False)]
@@ -170,6 +172,7 @@ def test_a_part_of_a_batch_may_be_empty(side: ModuleType) -> None:
         assert np.allclose(array, trained[1][name], rtol=0, atol=ROUNDING), name
 
 
+@pytest.mark.by_default("flax_impl-fused-LSTM", "flax_impl-scan-*", "torch_impl-*")
 @pytest.mark.parametrize(
     ("side", "formulation", "model"),
     [

@@ -70,6 +70,7 @@ def largest_difference(one: dict[str, np.ndarray], other: dict[str, np.ndarray])
     return max(float(np.abs(a - other[name]).max() / np.abs(a).max()) for name, a in one.items() if a.any())
 
 
+@pytest.mark.by_default("*-ragged-lstm")
 @pytest.mark.needs("torch", "flax")
 @pytest.mark.parametrize("experiment", [NAME, MIXED])
 @pytest.mark.parametrize("first", IMPLEMENTATIONS)

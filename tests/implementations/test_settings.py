@@ -114,6 +114,7 @@ for compiled in (False, True):
 """
 
 
+@pytest.mark.long
 def test_compiled_is_eager_to_rounding(tmp_path: Path) -> None:
     """In a process of its own, without the checks of shapes, which torch cannot trace.
 

@@ -131,6 +131,15 @@ class Stock(nn.Module):
 LEFT_OUT = ("hello-embedding-sparse", "hello-gru-bfloat16")
 
 
+@pytest.mark.by_default(
+    "hello-stacked-lstm-dropout",
+    "hello-bidirectional-gru",
+    "hello-transformer-norm-first",
+    "hello-embedding-padding",
+    "hello-encoder-decoder*",
+    "hello-multi-head-attention",
+    "last-step-classifier",
+)
 @pytest.mark.parametrize("name", [n for n in covering(shipped()) if n not in LEFT_OUT])
 def test_flax_weights_in_stock_modules(name: str, tmp_path: Path) -> None:
     experiment, settings = load(name), Settings("float64")

@@ -69,6 +69,7 @@ main(sys.argv[1], sys.argv[2:])
 """A command that is killed once the checkpoint after step 7 is offered, in the midst of the second epoch."""
 
 
+@pytest.mark.by_default("torch_impl")
 @BOTH
 def test_a_run_that_is_killed_within_an_epoch_has_the_bits_of_a_whole_one(
     side: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -83,6 +83,13 @@ def agree(experiment: Experiment, batch: Batch) -> tuple[dict[str, np.ndarray], 
     return forward[0], gradients[0]
 
 
+@pytest.mark.by_default(
+    "hello-transformer-norm-first",
+    "hello-bidirectional-*",
+    "hello-encoder-decoder*",
+    "hello-embedding-padding",
+    "last-step-classifier",
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_row_may_be_padding_throughout(name: str) -> None:
     experiment = load(name)

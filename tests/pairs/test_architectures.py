@@ -71,6 +71,7 @@ def test_a_decoder_whose_positions_turn_the_other_way_is_none() -> None:
     assert report.standing == "different"
 
 
+@pytest.mark.by_default("as many*")
 @pytest.mark.parametrize("layers", [2, 3], ids=["two layers", "as many layers as parts of the matrix"])
 def test_layers_under_a_scan_whose_queries_keys_and_values_are_one_matrix(tmp_path: Path, layers: int) -> None:
     mapping, report = mapped(open_torch(Mixed(layers)), open_flax(scanned_port(layers)), alike(2, 3, WIDTH))

@@ -84,6 +84,7 @@ def check(port: Any, ours: Callable[..., Any], theirs: Any) -> str:
     return pair.check(Recurrence(), port, inputs, loss=loss, optimizers=(lambda p: ours(p, 0.1), theirs))
 
 
+@pytest.mark.long
 def test_a_complex_recurrence_is_mapped_and_trains_alike_where_gradients_are_conjugated() -> None:
     told = check(Port(rngs=nnx.Rngs(0)), torch.optim.SGD, optax.chain(CONJUGATES, optax.sgd(0.1)))
     assert "5 of 5 leaves of port linked" in told

@@ -21,6 +21,7 @@ def proven(name: str) -> Map:
     return verified(name)[0]
 
 
+@pytest.mark.by_default("gru", "tied apart", "stacked for a scan")
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_written_is_read_again(name: str, tmp_path: Path) -> None:
     mapping = proven(name)

@@ -31,6 +31,17 @@ def found(case: Case, seed: int = 0) -> tuple[Map, str]:
     return mapping, report.standing
 
 
+@pytest.mark.by_default(
+    "lstm",
+    "gru",
+    "rows of biases",
+    "fused",
+    "perceptron",
+    "tied*",
+    "stacked for a scan",
+    "biases added up",
+    "convolutions",
+)
 @pytest.mark.parametrize(
     # Of which either is there alone, and which takes as long as five others.
     "name",
@@ -220,6 +231,7 @@ def test_the_first_sides_rows_that_go_nowhere_are_the_resets() -> None:
     assert (left.source, left.rows, left.proof) == ("bias_hh_l0", ((14, 21),), "value")
 
 
+@pytest.mark.by_default("1")
 @pytest.mark.parametrize("layers", [1, 2])
 def test_gates_in_another_order_are_found(layers: int) -> None:
     """Gates i, g, f, o in one matrix that is joined over input and state, and 1 added to the forget gate inside."""

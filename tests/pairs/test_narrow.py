@@ -93,6 +93,7 @@ def looked(kind: str, make: Port, fault: str = "") -> tuple[State, Found]:
     return state, numbers.forward(state)
 
 
+@pytest.mark.by_default("mixed-NnxPort")
 @pytest.mark.parametrize(("kind", "make"), [(BFLOAT, NnxPort), (MIXED, NnxPort), (MIXED, linen_port)])
 def test_alike_is_alike(kind: str, make: Port):
     state, found = looked(kind, make)
@@ -106,6 +107,7 @@ def test_alike_is_alike(kind: str, make: Port):
     assert apart["float32"] > 1e-4
 
 
+@pytest.mark.by_default("bfloat16-NnxPort-epsilon-float64", "mixed-NnxPort-narrow alone-float32")
 @pytest.mark.parametrize(
     ("kind", "make", "fault", "precision"),
     [

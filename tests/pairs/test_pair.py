@@ -135,6 +135,7 @@ def test_what_is_expected_hides_nothing_else(tmp_path: Path, capsys: pytest.Capt
     assert "DIFFERENT in initialization" in ran.printed
 
 
+@pytest.mark.long
 def test_one_bias_for_two_computes_alike_and_cannot_train_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     ran = Ran(tmp_path, "recurrent", {}, capsys)
     assert ran.code == 1
@@ -287,6 +288,7 @@ def inputs(rng):
 """
 
 
+@pytest.mark.long
 @pytest.mark.own_processes
 def test_in_ones_own_tests(tmp_path: Path):
     (tmp_path / "mine.py").write_text(MINE)

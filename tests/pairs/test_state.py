@@ -154,6 +154,7 @@ class DroppedOut(nn.Module):
         return self.last(self.drop(torch.tanh(self.norm(self.up(x)))))
 
 
+@pytest.mark.by_default("0.9-0.99")
 @pytest.mark.parametrize(("momentum", "last"), [(0.9, 0.9), (0.99, 0.9), (0.9, 0.99)])
 def test_statistics_beside_dropout_are_compared_where_it_does_not_reach(momentum: float, last: float):
     from flax import nnx

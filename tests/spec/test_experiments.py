@@ -141,6 +141,16 @@ def refusal(raw: dict[str, Any], key: str, value: str) -> SpecError | None:
     return None
 
 
+@pytest.mark.by_default(
+    "ragged-transformer",
+    "hello-lstm-adamw-warm-up",
+    "hello-embedding-*",
+    "reverse",
+    "text-lstm",
+    "weather-gru",
+    "oscillation-gru",
+    "hello-gru*",
+)
 @pytest.mark.parametrize("name", shipped())
 def test_a_wrong_choice_is_told_all_that_would_be_accepted_there_and_no_other(name: str) -> None:
     raw = msgspec.to_builtins(load(name))

@@ -96,6 +96,7 @@ def on_a_terminal(columns: int, directory: Path) -> list[str]:
     return output.decode().replace("\r\n", "\n").split(chr(7))[:-1]
 
 
+@pytest.mark.long
 def test_everything_is_whole_on_a_terminal_of_any_width(tmp_path: Path) -> None:
     wide = on_a_terminal(400, tmp_path / "wide")
     for columns in (40, 80):
@@ -150,6 +151,17 @@ def test_an_argument_of_any_content_commands_nothing(run: Run, name: str, capsys
     assert problems(said.out + said.err) == []
 
 
+@pytest.mark.by_default(
+    "an entity",
+    "bidirectional overrides",
+    "NUL",
+    "a carriage return",
+    "a lone surrogate",
+    "colours",
+    "HTML",
+    "a workflow command",
+    "cells",
+)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_version_of_any_content_commands_nothing(run: Run, fake: ModuleType, name: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(fake, "describe", lambda settings: {HOSTILE[name]: HOSTILE[name]})

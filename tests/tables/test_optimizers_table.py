@@ -44,6 +44,7 @@ def run_again(row: Counterpart, code: str) -> Tried:
     return replay.compared(code, mine, theirs, row.measure)
 
 
+@pytest.mark.by_default("torch.optim.*")
 @pytest.mark.parametrize("code", SAMPLE)
 @pytest.mark.usefixtures("double")
 def test_a_sample_is_what_running_gives(code: str) -> None:

@@ -220,6 +220,7 @@ WRITERS: dict[str, tuple[str, tuple[str, ...], Callable[[Path], Path]]] = {
 }
 
 
+@pytest.mark.by_default("torch_impl")
 @pytest.mark.parametrize("name", WRITERS)
 def test_where_a_framework_is_missing_the_way_to_convert_is_said(name: str, tmp_path: Path) -> None:
     package, blocked, write = WRITERS[name]
@@ -239,6 +240,7 @@ def test_where_a_framework_is_missing_the_way_to_convert_is_said(name: str, tmp_
     assert f"where it is there: python -m {name}.weights {path}" in last
 
 
+@pytest.mark.by_default("torch_impl")
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_converter_writes_what_everything_reads(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -77,6 +77,7 @@ def test_there_are_enough_rows() -> None:
     assert len({row.name for row in (*GOOD, *BAD)}) == len(GOOD) + len(BAD)
 
 
+@pytest.mark.by_default("linen GRU", "linen RNN", "Orbax LSTM", "Orbax, the last step", "[!lO]*")
 @pytest.mark.parametrize("row", marked(GOOD))
 def test_weights_predict_as_their_original_does(row: Good, tmp_path: Path) -> None:
     path, predict = row.write(tmp_path)

@@ -1,0 +1,50 @@
+"""What `make test` leaves to `make test-long`: cases that others stand for, and none by a slip."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def conftest() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("long_tests", ROOT / "tests" / "conftest.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Item:
+    """A collected case, as far as it is looked at."""
+
+    def __init__(self, name: str, case: str, patterns: Sequence[str] = ()) -> None:
+        self.nodeid = f"{name}[{case}]"
+        self.patterns = patterns
+        self.marks: list[str] = []
+
+    def get_closest_marker(self, name: str) -> Any:
+        assert name == "by_default"
+        return pytest.mark.by_default(*self.patterns).mark if self.patterns else None
+
+    def add_marker(self, name: str) -> None:
+        self.marks.append(name)
+
+
+def test_what_no_pattern_names_is_long(conftest: ModuleType) -> None:
+    patterns = ("one", "a[[]b]*")
+    items = [Item("test", case, patterns) for case in ("one", "two", "a[b]c")] + [Item("other", "two")]
+    assert conftest.mark_long(items) == []
+    assert [item.nodeid for item in items if item.marks] == ["test[two]"]
+
+
+def test_a_pattern_that_names_no_case_is_said(conftest: ModuleType) -> None:
+    """A case that was given another name would leave `make test` unseen."""
+    items = [Item("test", case, ("one", "three")) for case in ("one", "two")]
+    assert conftest.mark_long(items) == ["test: expected a case of by_default, got none of 'three'"]
