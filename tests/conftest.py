@@ -196,10 +196,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 # Before pytest selects by marks.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    unknown = mark_long(items)
     # Whoever names a case has collected no other.
-    if unknown and not any("::" in argument for argument in config.args):
-        raise pytest.UsageError("\n".join(unknown))
+    mark_long(items, whole=not any("::" in argument for argument in config.args))
     if not (lacking := others(config)):
         return
     by_file: dict[Path, Needs] = {}
@@ -215,19 +213,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
-def mark_long(items: list[pytest.Item]) -> list[str]:
-    """Mark the cases that others stand for; and what stands for none, since no case has such an id."""
-    unknown: dict[tuple[str, str], bool] = {}
+def mark_long(items: list[pytest.Item], whole: bool) -> None:
+    """Mark the cases that others stand for. whole: whether all cases of each test are there.
+
+    Where an id stands for none of them, it may have been another one yesterday: all are run then, and fail for it.
+    """
+    by_test: dict[str, list[tuple[pytest.Item, str]]] = {}
     for item in items:
-        if mark := item.get_closest_marker("by_default"):
+        if item.get_closest_marker("by_default"):
             name, _, case = item.nodeid.removesuffix("]").partition("[")
-            known = [pattern for pattern in mark.args if fnmatchcase(case, pattern)]
-            if not known:
+            by_test.setdefault(name, []).append((item, case))
+    for cases in by_test.values():
+        mark = cases[0][0].get_closest_marker("by_default")
+        patterns = mark.args if mark else ()
+        unknown = [one for one in patterns if not any(fnmatchcase(case, one) for _, case in cases)]
+        for item, case in cases:
+            if whole and unknown:
+                item.add_marker(pytest.mark.no_such_case(*unknown))
+            elif not any(fnmatchcase(case, pattern) for pattern in patterns):
                 item.add_marker("long")
-            for pattern in mark.args:
-                unknown[name, pattern] = unknown.get((name, pattern), True) and pattern not in known
-    return [
-        f"{name}: expected a case of by_default, got none of {pattern!r}"
-        for (name, pattern), alone in unknown.items()
-        if alone
-    ]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if mark := item.get_closest_marker("no_such_case"):
+        pytest.fail(f"by_default: expected ids of this test's cases, got {', '.join(mark.args)}", pytrace=False)

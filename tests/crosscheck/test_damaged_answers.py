@@ -63,11 +63,9 @@ def damaged(array: np.ndarray, finite: bool) -> dict[str, np.ndarray]:
     "optimizer",
     "structure",
     "round-trip",
-    "dropout",
     "members",
     "generation",
     "outcome",
-    "convergence",
 )
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.NAME)
 def test_it_is_red(check: Check):
