@@ -4,7 +4,6 @@ What crosscheck has to know of a model, beyond its parameters and stages, stands
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -180,11 +179,11 @@ class ExperimentSubject:
 
     @property
     def is_at_hand(self) -> bool:
-        known = _at_hand().get(self.name)
+        known = _representatives().at_hand().get(self.name)
         return known is not None and msgspec.to_builtins(known) == msgspec.to_builtins(self)
 
     def stands_for_others(self, kinds: Callable[[Any], Sequence[str]]) -> bool:
-        return self.name in _representatives(kinds) if self.is_at_hand else bool(kinds(self))
+        return self.name in _representatives().representatives(kinds) if self.is_at_hand else bool(kinds(self))
 
     @property
     def reference(self) -> Any:
@@ -200,38 +199,13 @@ def _points() -> Any:
     return points
 
 
+def _representatives() -> Any:
+    from spec import representatives
+
+    return representatives
+
+
 def _observed_masks() -> Any:
     from spec import observed_masks
 
     return observed_masks
-
-
-@cache
-def _at_hand() -> dict[str, Any]:
-    """The experiments that are compared by default, by name: those that are shipped, then those that were drawn."""
-    from spec import experiment as experiments
-
-    return {name: experiments.load(name) for name in [*experiments.shipped(), *experiments.drawn()]}
-
-
-@cache
-def _representatives(kinds: Callable[[Any], Sequence[str]]) -> set[str]:
-    """Names of few experiments that have all kinds together: always the one with the most kinds that are still missing.
-
-    Of equals the first. What a side may leave out training of, and what was drawn, stands for what no other has.
-    """
-    from spec import experiment as experiments
-    from spec import options
-
-    drawn = set(experiments.drawn())
-    able = {name: each for name, each in _at_hand().items() if each.training.epochs}
-    ranks = {name: (name in drawn, bool(options.had(each, options.OPTIONS))) for name, each in able.items()}
-    chosen: dict[str, set[str]] = {}
-    for rank in sorted(set(ranks.values())):
-        kinds_of = {name: set(kinds(each)) for name, each in able.items() if ranks[name] == rank}
-        missing = set().union(*kinds_of.values()).difference(*chosen.values())
-        while missing:
-            best = max(kinds_of, key=lambda name: len(missing & kinds_of[name]))
-            chosen[best] = kinds_of[best]
-            missing -= kinds_of[best]
-    return set(chosen)

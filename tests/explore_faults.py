@@ -19,7 +19,7 @@ import msgspec
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from crosscheck.checks.selection import Selection  # noqa: E402
+from crosscheck.checks.wanted import Wanted  # noqa: E402
 from crosscheck.comparison import Comparison  # noqa: E402
 from crosscheck.explore import shrinking  # noqa: E402
 from crosscheck.explore.drawing import Drawn, draw  # noqa: E402
@@ -46,7 +46,7 @@ def found(fault: Fault, seed: int, place: Path) -> tuple[Drawn, Drawn] | None:
     copy = plant.plant(fault, plant.source(fault.implementation), place / "copy")
     names = (str(copy), fault.implementation)
     pair = Pair(names, names, place / "pair", 120.0)
-    wanted = Selection([fault.check], [fault.precision])
+    wanted = Wanted([fault.check], [fault.precision])
     try:
         for number in range(IN_TEN_MINUTES):
             drawn = draw(seed, number)

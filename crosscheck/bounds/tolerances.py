@@ -2,7 +2,8 @@
 
 Forward, loss, gradients and trajectory have bounds that are derived from perturbed starts
 (crosscheck.bounds.rounding_spread), for each experiment and tensor: see `allowed` below, and for a trajectory's steps
-crosscheck.bounds.trajectories. Only what those derivations take from outside stands here.
+crosscheck.bounds.trajectories. So float32 has no number of its own there: FACTOR times what a rounding was measured to
+do. Only what those derivations take from outside stands here.
 
 Elsewhere a bound is relative: |first - second| <= relative * max(largest element of the tensor on either side, a
 floor). The floor keeps a tensor that is small by cancellation from being held to the rounding of its own size, since

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from crosscheck.checks import BY_DEFAULT, LADDER, ON_REQUEST
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.cli import output
 from crosscheck.cli.options import PAGE, add_html, add_implementations, add_report, seconds, whole
 from crosscheck.exit_codes import TABLE
@@ -157,7 +157,7 @@ def _explore(options: argparse.Namespace) -> int:
     from crosscheck.explore import command as explore
 
     checks = _checks(options.checks) if options.checks else [check.NAME for check in BY_DEFAULT]
-    wanted = Selection(checks, options.precision or list(get_args(Precision)))
+    wanted = Wanted(checks, options.precision or list(get_args(Precision)))
     return explore.carry_out(options, options.implementations, wanted)
 
 
@@ -277,7 +277,7 @@ def _plan(options: argparse.Namespace) -> "Plan":
     if options.checks and unable:
         raise UsageError(f"--checks: expected checks that run in {' or '.join(precisions)}, got {', '.join(unable)}")
     checks = [check for check in checks if check not in unable]
-    wanted = Selection(checks, precisions, options.thorough, options.case)
+    wanted = Wanted(checks, precisions, options.thorough, options.case)
     wanted.check_case(chosen.values())
     from crosscheck.cli.run import Plan
 

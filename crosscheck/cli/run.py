@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crosscheck.checks import LADDER
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.cli import output
 from crosscheck.cli.progress import Progress
 from crosscheck.cli.remaining import size
@@ -43,7 +43,7 @@ class Plan(NamedTuple):
     """
 
     experiments: dict[str, Experiment]
-    wanted: Selection
+    wanted: Wanted
     seed: int
     device: Device
     timeout: float
@@ -234,7 +234,7 @@ def compare(
     # In the order of the verdicts' cells.
     checks = checks or [check.NAME for check in LADDER if check.NAME in recorded]
     precisions = precisions or sorted({p for manifest in manifests for p in manifest.precisions})
-    wanted = Selection(checks, precisions, any(manifest.thorough for manifest in manifests), case)
+    wanted = Wanted(checks, precisions, any(manifest.thorough for manifest in manifests), case)
     verdicts: list[Verdict] = []
     lost: dict[str, Verdict] = {}
     compared: list[Experiment] = []
@@ -286,7 +286,7 @@ def compare(
     )
 
 
-def _lost(name: str, wanted: Selection, sides: Sides) -> Verdict:
+def _lost(name: str, wanted: Wanted, sides: Sides) -> Verdict:
     """On an experiment of which there is no recording on either side."""
     cells: list[Cell] = []
     comparisons: list[Comparison] = []

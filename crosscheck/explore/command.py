@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crosscheck.checks import BY_DEFAULT
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.cli import output
 from crosscheck.cli.options import duration, seconds
 from spec.arguments import at_least
@@ -51,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def carry_out(options: argparse.Namespace, names: Sequence[str], wanted: Selection) -> int:
+def carry_out(options: argparse.Namespace, names: Sequence[str], wanted: Wanted) -> int:
     """Run the command; returns its exit code. names: of the two implementations."""
     if not is_installed(LIBRARY):
         raise FrameworkMissing(f"explore: expected {LIBRARY} to be installed, got none; {hint(EXTRAS['crosscheck'])}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.judging.verdict import RecordedSide, Verdict, judge
 from crosscheck.recording import recording, worker_pool
 from crosscheck.recording.recording import Recording, Stale
@@ -54,7 +54,7 @@ class Pair:
         for side in ("first", "second"):
             (place / side).mkdir(parents=True)
 
-    def ask(self, question: Question, wanted: Selection, together: bool = False) -> Verdict:
+    def ask(self, question: Question, wanted: Wanted, together: bool = False) -> Verdict:
         """Record both sides and judge. together: both at once, which takes a core each.
 
         Raises CouldNotRun where a side cannot run at all, and Stopped.
@@ -103,7 +103,7 @@ class Pair:
             self._retire(side)
         self._stopped = False
 
-    def _side(self, side: int, question: Question, wanted: Selection, token: str) -> RecordedSide:
+    def _side(self, side: int, question: Question, wanted: Wanted, token: str) -> RecordedSide:
         """One side's recording, or why there is none."""
         directory = self._place / ("first", "second")[side]
         answer = self._worker(side).serve(_job(question, wanted, directory, token, envelope=side == 0), self._timeout)
@@ -154,7 +154,7 @@ class Pair:
             worker.close()
 
 
-def _job(question: Question, wanted: Selection, directory: Path, token: str, envelope: bool) -> Job:
+def _job(question: Question, wanted: Wanted, directory: Path, token: str, envelope: bool) -> Job:
     return Job(
         directory=str(directory),
         token=token,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.cli.run import labels
 from crosscheck.comparison import Comparison
 from crosscheck.explore.coverage import covered
@@ -45,7 +45,7 @@ class Exploration(NamedTuple):
     seed: int
     experiments: int | None
     seconds: float
-    wanted: Selection
+    wanted: Wanted
     implementations: tuple[str, str]
     timeout: float
     directory: Path
@@ -225,7 +225,7 @@ class _Work:
         )
 
 
-def _narrowed(wanted: Selection, failure: Comparison) -> Selection:
+def _narrowed(wanted: Wanted, failure: Comparison) -> Wanted:
     """What has to be asked to see that failure again: all of it where a side was lost, which may be anywhere."""
     if failure.crashed and not failure.case:
         return wanted

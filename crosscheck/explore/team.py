@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.explore.drawing import Drawn
 from crosscheck.explore.pair import Pair, Question, Stopped
 from crosscheck.judging.verdict import Verdict
@@ -44,7 +44,7 @@ class Team:
             Pair(implementations, labels, place / str(number), timeout) for number in range(min(max(size, 1), LARGEST))
         ]
 
-    def run(self, drawn: Iterator[tuple[int, Drawn]], wanted: Selection, seconds: float) -> Iterator[Answered]:
+    def run(self, drawn: Iterator[tuple[int, Drawn]], wanted: Wanted, seconds: float) -> Iterator[Answered]:
         """Ask about one experiment after another, for that long; in the order in which they are done.
 
         Raises what a pair raises.

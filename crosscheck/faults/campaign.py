@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from crosscheck.checks import BY_DEFAULT, LADDER
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.faults import ensembles, given, plant
 from crosscheck.faults.conclusion import conclude
 from crosscheck.faults.fault import Fault
@@ -55,17 +55,17 @@ class Recorded(NamedTuple):
     lost: str
 
 
-class Wanted(NamedTuple):
+class Needed(NamedTuple):
     """What a clean run has to record: for the planted faults on its experiment, for the clean control, or both."""
 
     checks: set[str]
     precisions: set[Precision]
     counted: bool
 
-    def selection(self) -> Selection:
+    def in_order(self) -> Wanted:
         """The same in the ladder's order."""
         checks = [check.NAME for check in LADDER if check.NAME in self.checks]
-        return Selection(checks, sorted(self.precisions))
+        return Wanted(checks, sorted(self.precisions))
 
 
 CleanKey = tuple[str, int]
@@ -101,22 +101,22 @@ def clean_runs(names: Sequence[str], count: int, seed: int) -> list[CleanKey]:
 
 def recordings(campaign: Campaign) -> int:
     """How many recordings a campaign makes."""
-    return len(campaign.faults) + 2 * len(_wanted(campaign)) + len(_clean_ensembles(campaign))
+    return len(campaign.faults) + 2 * len(_needed(campaign)) + len(_clean_ensembles(campaign))
 
 
-def _wanted(campaign: Campaign) -> dict[CleanKey, Wanted]:
+def _needed(campaign: Campaign) -> dict[CleanKey, Needed]:
     """The clean runs, in an order that keeps an experiment's together."""
     ladder = _ladder(campaign)
     control = clean_runs(campaign.experiments, campaign.clean, campaign.seed) if ladder else []
     everything: set[Precision] = {precision for check in LADDER for precision in check.PRECISIONS}
-    wanted = {key: Wanted(set(ladder), set(everything), True) for key in control}
+    found = {key: Needed(set(ladder), set(everything), True) for key in control}
     for fault in campaign.faults:
         if ensembles.seen(fault):
             continue
-        needed = wanted.setdefault((fault.experiment, campaign.seed), Wanted(set(), set(), False))
+        needed = found.setdefault((fault.experiment, campaign.seed), Needed(set(), set(), False))
         needed.checks.update(_climb(campaign, fault))
         needed.precisions.add(fault.precision)
-    return dict(sorted(wanted.items()))
+    return dict(sorted(found.items()))
 
 
 def _clean_pairs(campaign: Campaign) -> list[tuple[ensembles.Key, ensembles.Key]]:
@@ -133,9 +133,9 @@ def _ladder(campaign: Campaign) -> list[str]:
     return [check.NAME for check in BY_DEFAULT if check.NAME in campaign.checks]
 
 
-def _wanted_of(campaign: Campaign, fault: Fault) -> Selection:
+def _wanted_of(campaign: Campaign, fault: Fault) -> Wanted:
     """What a fault's recording has."""
-    return ensembles.SELECTION if ensembles.seen(fault) else Selection(_climb(campaign, fault), [fault.precision])
+    return ensembles.WANTED if ensembles.seen(fault) else Wanted(_climb(campaign, fault), [fault.precision])
 
 
 def _climb(campaign: Campaign, fault: Fault) -> list[str]:
@@ -152,7 +152,7 @@ class _Work:
         self._told = told
         self._judged = judged
         self._token = secrets.token_hex(8)
-        self._wanted = _wanted(campaign)
+        self._needed = _needed(campaign)
         # By the directory that the job writes into, which no two share.
         self._names: dict[str, str] = {}
         self._done: dict[str, Recorded] = {}
@@ -166,7 +166,7 @@ class _Work:
         begin = time.perf_counter()
         # All clean runs first: what the planted faults are compared with, and one load of the unedited modules.
         jobs = [
-            [self._clean_job(key, side) for key in self._wanted]
+            [self._clean_job(key, side) for key in self._needed]
             + [self._ensemble_job(key) for key in _clean_ensembles(self._campaign) if key.side == side]
             + [self._fault_job(fault) for fault in self._campaign.faults if fault.implementation == implementation]
             for side, implementation in enumerate(DEFAULT_IMPLEMENTATIONS)
@@ -191,13 +191,13 @@ class _Work:
             seed=self._campaign.seed,
             seconds=time.perf_counter() - begin,
             trials=[self._trials[plant.label(fault)] for fault in self._campaign.faults],
-            clean=[self._clean[key] for key in self._wanted],
+            clean=[self._clean[key] for key in self._needed],
             ensembles=sorted(self._ensembles, key=lambda pair: (pair.experiment, pair.sides)),
         )
 
     def _waiting(self) -> list[Waiting]:
         """Everything to judge. What is compared without a fault comes first, and stands before the fault's own."""
-        all_waiting = [Waiting(self._both(key), partial(self._judge_clean, key)) for key in self._wanted]
+        all_waiting = [Waiting(self._both(key), partial(self._judge_clean, key)) for key in self._needed]
         for pair in _clean_pairs(self._campaign):
             needs = frozenset(str(self._ensemble_directory(key)) for key in pair)
             all_waiting.append(Waiting(needs, partial(self._judge_ensembles, *pair)))
@@ -227,12 +227,12 @@ class _Work:
 
     def _clean_job(self, key: CleanKey, side: int) -> Job:
         name = f"{DEFAULT_IMPLEMENTATIONS[side]}, clean, {key[0]}, seed {key[1]}"
-        return self._job(self._clean_directory(key, side), name, *key, self._wanted[key].selection(), side)
+        return self._job(self._clean_directory(key, side), name, *key, self._needed[key].in_order(), side)
 
     def _ensemble_job(self, key: ensembles.Key) -> Job:
         name = f"{DEFAULT_IMPLEMENTATIONS[key.side]}, clean ensemble, {key.experiment}, seed {key.seed}"
         directory = self._ensemble_directory(key)
-        return self._job(directory, name, key.experiment, key.seed, ensembles.SELECTION, key.side)
+        return self._job(directory, name, key.experiment, key.seed, ensembles.WANTED, key.side)
 
     def _fault_job(self, fault: Fault) -> Job:
         directory, name = self._fault_directory(fault), plant.label(fault)
@@ -247,7 +247,7 @@ class _Work:
         name: str,
         experiment: str,
         seed: int,
-        wanted: Selection,
+        wanted: Wanted,
         side: int,
         implementation: str = "",
     ) -> Job:
@@ -280,17 +280,17 @@ class _Work:
 
     def _judge_clean(self, key: CleanKey) -> None:
         experiment, _ = key
-        wanted = self._wanted[key]
+        needed = self._needed[key]
         directories = [self._clean_directory(key, side) for side in (0, 1)]
         first, second = (self._side(side, directories[side], experiment) for side in (0, 1))
-        verdict = judge(given.load(experiment), experiment, wanted.selection(), (first, second))
+        verdict = judge(given.load(experiment), experiment, needed.in_order(), (first, second))
         crashed = [failure for failure in verdict.failures if failure.crashed]
         for failure in verdict.failures:
             self._spoilt.setdefault((key, failure.precision), line(failure))
         self._clean[key] = CleanRun(
             experiment=experiment,
             seed=key[1],
-            counted=wanted.counted,
+            counted=needed.counted,
             comparisons=len(verdict.comparisons),
             alarms=[line(failure) for failure in verdict.failures if not failure.crashed],
             lost=line(crashed[0]) if crashed else "",
@@ -304,7 +304,7 @@ class _Work:
             self._side(key.side, self._ensemble_directory(key), key.experiment)._replace(name=label)
             for key, label in zip((one, two), labels, strict=True)
         )
-        verdict = judge(given.load(one.experiment), one.experiment, ensembles.SELECTION, (first, second))
+        verdict = judge(given.load(one.experiment), one.experiment, ensembles.WANTED, (first, second))
         crashed = [failure for failure in verdict.failures if failure.crashed]
         self._ensembles.append(
             CleanEnsembles(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crosscheck.checks import convergence
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.comparison import Comparison, Place
 from crosscheck.faults.fault import Fault
 from crosscheck.faults.findings import DetectedShare, Power
@@ -27,7 +27,7 @@ MEMBERS = (25, 50, 100, 200, 400)
 DRAWS = 60
 """Of each number of members."""
 
-SELECTION = Selection([convergence.NAME], list(convergence.PRECISIONS))
+WANTED = Wanted([convergence.NAME], list(convergence.PRECISIONS))
 """What a recording of an ensemble has, and no more."""
 
 

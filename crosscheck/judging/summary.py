@@ -7,7 +7,7 @@ from typing import get_args
 import msgspec
 
 from crosscheck.checks import BY_DEFAULT
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.comparison import Comparison
 from crosscheck.exit_codes import DIFFERENT, PARTLY_CHECKED, SAME, UNDERPOWERED
 from crosscheck.judging.verdict import Verdict
@@ -119,7 +119,7 @@ def conclude(verdicts: Sequence[Verdict], narrowed: bool = False) -> tuple[int, 
     return SAME, f"THE SAME{' in what was asked' if narrowed else ''}: {compared}, {made} comparisons{left}"
 
 
-def narrows(wanted: Selection, names: Iterable[str]) -> bool:
+def narrows(wanted: Wanted, names: Iterable[str]) -> bool:
     """Whether less was asked for than everything: checks, precisions, a case, or experiments. names: of the latter."""
     everything = (
         {check.NAME for check in BY_DEFAULT} <= set(wanted.checks)

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from crosscheck.checks import ESSENTIAL, LADDER, ON_REQUEST, TRAINING, Check, structure
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.comparison import Arrays, Comparison, Place
 from crosscheck.diagnosis import vote
 from crosscheck.diagnosis.finding import Blame
@@ -120,7 +120,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return ""
 
 
-def judge(subject: Subject, argument: str, wanted: Selection, sides: Sides) -> Verdict:
+def judge(subject: Subject, argument: str, wanted: Wanted, sides: Sides) -> Verdict:
     """Climb the ladder on one experiment. argument: what names it on a command line."""
     climbs = [_climb(subject, check, wanted, sides) for check in LADDER if check.NAME in wanted.checks]
     comparisons = [comparison for _, found in climbs for comparison in found]
@@ -195,7 +195,7 @@ def _seed(sides: Sides) -> int:
     return next((side.recording.seed for side in sides if side.recording), 0)
 
 
-def _climb(subject: Subject, check: Check, wanted: Selection, sides: Sides) -> tuple[Cell, list[Comparison]]:
+def _climb(subject: Subject, check: Check, wanted: Wanted, sides: Sides) -> tuple[Cell, list[Comparison]]:
     """One check."""
     chosen: list[Precision] = [precision for precision in check.PRECISIONS if precision in wanted.precisions]
     reason = check.inapplicable(subject) or ("" if chosen else f"runs in {', '.join(check.PRECISIONS)} only")

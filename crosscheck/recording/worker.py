@@ -17,7 +17,7 @@ import numpy as np
 
 from crosscheck.bounds import rounding_spread
 from crosscheck.checks import LADDER, Check
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.probes.determinism import Repeats
 from crosscheck.probes.witness import Witness
 from crosscheck.recording import channel, implementation, recording
@@ -34,7 +34,7 @@ from spec.tasks.python import allow_imports
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One experiment to record, and where to. envelope, seeds, options: see Request; the rest: Selection.
+    """One experiment to record, and where to. envelope, seeds, options: see Request; the rest: Wanted.
 
     named: whether somebody named it, see spec.experiment.Named.
     implementation: a copy that stands in for the worker's implementation, by its path; empty for that itself.
@@ -171,7 +171,7 @@ def _serve(name: str, framework: Framework, job: Job, starting: float) -> Done |
     except BaseException as error:
         raise CannotStart(f"{name}: describe: {text.exception(error)}") from error
     declared, follows_spec = options.leaves_out(name, framework), options.follows_spec(name, framework)
-    wanted = Selection(job.checks, job.precisions, job.thorough, job.case)
+    wanted = Wanted(job.checks, job.precisions, job.thorough, job.case)
     repeats = Repeats(framework)
     for check in LADDER:
         if check.NAME not in job.checks or check.inapplicable(experiment):

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from crosscheck.checks import BY_DEFAULT
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.cli.command import main
 from crosscheck.faults import given, plant
 from crosscheck.faults.command import QUICK, quick
@@ -55,7 +55,7 @@ def test_every_edit_fits_the_sources(fault: Fault):
 def test_a_fault_is_planted_where_a_comparison_of_everything_asks():
     """Where another experiment stands for that one, nobody would look by default."""
     by_name = {check.NAME: check for check in BY_DEFAULT}
-    everything = Selection(list(by_name), list(get_args(Precision)))
+    everything = Wanted(list(by_name), list(get_args(Precision)))
     unasked = [
         f"{plant.label(fault)}: {fault.check} asks nothing of {fault.experiment}"
         for fault in FAULTS

@@ -19,7 +19,7 @@ from flax import nnx
 from torch import nn
 
 from crosscheck.checks import BY_DEFAULT, devices, dropout, generation, members, outcome
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.judging.verdict import RecordedSide, Verdict, judge
 from crosscheck.probes.determinism import Repeats
 from crosscheck.recording.recording import FORMAT, Recording
@@ -482,7 +482,7 @@ def compared(kind: str, epsilon: float = EPSILON) -> Verdict:
         recorded_in_torch(kind),
         recorded("flax", FlaxSide(flax_module, epsilon), subject, False),
     )
-    wanted = Selection([check.NAME for check in BY_DEFAULT], ("float64", "float32"))
+    wanted = Wanted([check.NAME for check in BY_DEFAULT], ("float64", "float32"))
     return judge(subject, subject.name, wanted, sides)
 
 

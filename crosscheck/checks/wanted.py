@@ -9,7 +9,7 @@ from spec.errors import UsageError
 from spec.framework import Precision
 
 
-class Selection(NamedTuple):
+class Wanted(NamedTuple):
     """What of the ladder is wanted. thorough: also the cases that take minutes. case: only that one, of all of them."""
 
     checks: Sequence[str]

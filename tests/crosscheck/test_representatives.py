@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from crosscheck.checks import LADDER, devices, generation, layouts, members, shipped_path
-from crosscheck.checks.selection import Selection
+from crosscheck.checks.wanted import Wanted
 from crosscheck.cli.command import main
 from spec import experiment as experiments
 from spec import options, points
@@ -80,9 +80,9 @@ def test_who_is_named_is_asked_everything_since_the_others_are_not_there(tmp_pat
 def test_a_check_that_is_named_alone_is_asked_of_whom_it_is_named_for():
     (check,) = (check for check in LADDER if check.NAME == "layouts")
     subject = load("hello-gru")
-    both = Selection(["layouts", "trajectory"], ["float64"])
+    both = Wanted(["layouts", "trajectory"], ["float64"])
     assert both.cases(subject, check, "float64") == []
-    assert Selection(["layouts"], ["float64"]).cases(subject, check, "float64") == ["mixed"]
+    assert Wanted(["layouts"], ["float64"]).cases(subject, check, "float64") == ["mixed"]
 
 
 def test_what_counts_in_whole_batches_is_shared_out_among_no_devices():
