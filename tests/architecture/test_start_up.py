@@ -74,6 +74,7 @@ def test_faults_answers_at_once(argument: str) -> None:
     assert modules.isdisjoint((*CROSSCHECK, "crosscheck.faults.campaign", "crosscheck.faults.report"))
 
 
+@pytest.mark.by_default("torch*", "jax*", "*crosscheck.cli.run*")
 @pytest.mark.parametrize("name", CROSSCHECK)
 def test_an_import_is_seen(name: str, tmp_path: Path) -> None:
     (tmp_path / "importer.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nimport {name}\n")

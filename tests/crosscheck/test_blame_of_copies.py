@@ -127,12 +127,7 @@ def checked(directory: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     return code, reports.load(directory / "report")["experiments"][0]
 
 
-@pytest.mark.by_default(
-    "flax_impl*gru-b-hn-frozen",
-    "torch_impl*adam-epsilon-1e-7",
-    "torch_impl*twice the gradient*",
-    "flax_impl*twice the weight decay*",
-)
+@pytest.mark.by_default("torch_impl*adam-epsilon-1e-7", "flax_impl*twice the weight decay*")
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: plant.label(planted.fault))
 def test_the_copy_is_blamed(planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     fault = planted.fault

@@ -51,6 +51,7 @@ def verdicts(trained: Members, shift: float) -> list[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.needs("flax")
 def test_trainings_of_one_implementation_are_the_same_as_often_as_the_power_says(trained: Members):
     found = verdicts(trained, 0.0)

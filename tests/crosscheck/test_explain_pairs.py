@@ -214,6 +214,7 @@ def test_laws_of_one_deviation_are_told_apart_by_their_ends(shape: tuple[int, ..
     assert laws.told(np.clip(whole, -2 * deviation, 2 * deviation)) == ""
 
 
+@pytest.mark.long
 def test_a_true_law_is_hardly_ever_given_up():
     """Each test by itself has its chance, and all together the one that is said."""
     random = np.random.default_rng(3)

@@ -499,6 +499,7 @@ def test_a_strangers_model_goes_through_every_check(kind: str) -> None:
     assert verdict.status == "same"
 
 
+@pytest.mark.by_default("perceptron")
 @pytest.mark.parametrize("kind", SUBJECTS)
 def test_another_epsilon_in_its_norm_is_red(kind: str) -> None:
     verdict = compared(kind, epsilon=1e-6)

@@ -40,6 +40,7 @@ def raising(function: str, when: str = "True") -> tuple[str, str]:
     return body, f"{UNSUPPORTED}    if {when}: raise Unsupported('not here')\n{body}"
 
 
+@pytest.mark.by_default("False-*")
 @pytest.mark.parametrize(
     ("functions", "when", "checks"),
     [

@@ -122,6 +122,7 @@ def test_training_steps(name: str):
     assert np.abs(found["torch_impl"][0]["embedding.weight"] - before).max() > 1e-3, "nothing was trained"
 
 
+@pytest.mark.long
 def test_steps_go_on_from_the_last_one():
     # Stock recurrent cells have one bias where torch has two, and so train differently from the second step on.
     workload = text("text-transformer")

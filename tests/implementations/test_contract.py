@@ -117,6 +117,13 @@ def test_trajectory_has_every_step_and_leaves_its_arguments_alone(implementation
         assert value.dtype == np.float64
 
 
+@pytest.mark.by_default(
+    "torch_impl-*",
+    "flax_impl-ragged-lstm",
+    "flax_impl-hello-transformer-dropout",
+    "flax_impl-hello-embedding-*",
+    "flax_impl-last-step-classifier",
+)
 @pytest.mark.parametrize("name", VARIED)
 def test_padding_changes_nothing(implementation: Any, name: str) -> None:
     experiment = load(name)
@@ -142,6 +149,13 @@ def test_padding_changes_nothing(implementation: Any, name: str) -> None:
             assert not np.any(value[padding]), stage
 
 
+@pytest.mark.by_default(
+    "torch_impl-*",
+    "flax_impl-ragged-lstm",
+    "flax_impl-hello-transformer-dropout",
+    "flax_impl-hello-embedding-*",
+    "flax_impl-last-step-classifier",
+)
 @pytest.mark.parametrize("name", VARIED)
 def test_a_row_does_not_depend_on_the_others(implementation: Any, name: str) -> None:
     experiment = load(name)

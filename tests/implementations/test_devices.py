@@ -114,6 +114,7 @@ def test_own_masks_differ_from_device_to_device_and_are_the_same_again(side: str
     assert (first.losses != alone.losses).all()
 
 
+@pytest.mark.by_default("flax_impl-*")
 @pytest.mark.parametrize("name", ["recipe-parts", pytest.param("ragged-transformer", marks=pytest.mark.devices)])
 @pytest.mark.parametrize("side", SIDES)
 def test_in_a_fixed_order_weights_are_the_same_bits(side: str, name: str) -> None:

@@ -92,13 +92,7 @@ def strangers(implementation: Any, experiment: Experiment, seeds: tuple[int, ...
     return wrong
 
 
-@pytest.mark.by_default(
-    "*-ragged-lstm",
-    "*-hello-stacked-lstm-dropout",
-    "*-hello-embedding-max-norm",
-    "*-course-rnn-cell",
-    "torch_impl-hello-*",
-)
+@pytest.mark.by_default("*-ragged-lstm", "*-hello-stacked-lstm-dropout", "*-course-rnn-cell", "torch_impl-hello-*")
 @pytest.mark.parametrize(("name", "experiment_name"), ALL)
 def test_members_are_the_runs_of_their_seeds_alone(name: str, experiment_name: str) -> None:
     implementation, experiment = importlib.import_module(name), shortened(experiment_name)

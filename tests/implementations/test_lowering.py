@@ -16,15 +16,7 @@ TRAINED = [n for n in covering([n for n in shipped() if load(n).training.epochs]
 
 
 @pytest.mark.by_default(
-    "course-rnn",
-    "reverse",
-    "ragged-transformer",
-    "hello-transformer-dropout",
-    "text-lstm",
-    "hello-stacked-lstm-dropout",
-    "hello-embedding-*",
-    "hello-gru-bfloat16",
-    "ragged-lstm",
+    "reverse", "ragged-transformer", "text-lstm", "hello-stacked-lstm-dropout", "hello-gru-bfloat16"
 )
 @pytest.mark.parametrize("name", TRAINED)
 def test_train_step_lowers_for_every_platform(name: str) -> None:

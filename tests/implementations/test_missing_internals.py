@@ -55,6 +55,7 @@ def expected() -> Ensemble:
     return found
 
 
+@pytest.mark.by_default("dot_general_p")
 @pytest.mark.parametrize("name", ["Jaxpr", "jaxpr_as_fun", "dot_general_p"])
 def test_products_stay_as_they_are(
     name: str, expected: Ensemble, tried_anew: None, monkeypatch: pytest.MonkeyPatch

@@ -96,7 +96,7 @@ def test_operands_that_are_swapped_are_seen(
     assert not np.allclose(expected[1], found[1], rtol=1e-3)
 
 
-@pytest.mark.by_default("hello-lstm-attention")
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["hello-transformer", "hello-lstm-attention"])
 def test_members_are_the_same_either_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # What is rewritten is there before XLA tries hard.

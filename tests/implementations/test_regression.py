@@ -66,6 +66,7 @@ def test_what_is_missing_leaves_no_trace(side: str) -> None:
     assert (nothing.loss, nothing.logits.any()) == (0, False)
 
 
+@pytest.mark.by_default("torch_impl")
 @pytest.mark.parametrize("side", SIDES)
 def test_parts_are_the_whole(side: str) -> None:
     """A step in parts of unequal counts is that of the whole batch, alone and among many."""

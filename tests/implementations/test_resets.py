@@ -121,7 +121,7 @@ def cut(batch: Batch, row: int, both: bool) -> list[Batch]:
     return found
 
 
-@pytest.mark.by_default("*-torch", "GRU-True-flax", "LSTM-False-flax", "RNNCell-True-flax")
+@pytest.mark.by_default("*-torch", "GRU-True-flax")
 @SIDES
 @pytest.mark.parametrize(
     ("model", "ragged"), [("RNNCell", True), ("RNN", True), ("GRU", True), ("LSTM", True), ("LSTM", False)]
@@ -172,7 +172,7 @@ def test_a_part_of_a_batch_may_be_empty(side: ModuleType) -> None:
         assert np.allclose(array, trained[1][name], rtol=0, atol=ROUNDING), name
 
 
-@pytest.mark.by_default("flax_impl-fused-LSTM", "flax_impl-scan-*", "torch_impl-*")
+@pytest.mark.by_default("flax_impl-fused-LSTM", "flax_impl-scan-GRU", "torch_impl-*")
 @pytest.mark.parametrize(
     ("side", "formulation", "model"),
     [
@@ -247,6 +247,7 @@ def test_nothing_is_asked_of_what_came_before_an_episode() -> None:
     assert np.array_equal(again.resets, batches.resets[7])  # type: ignore[arg-type]
 
 
+@pytest.mark.by_default("2-*")
 @pytest.mark.parametrize("side", [torch_impl, flax_impl], ids=["torch", "flax"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_members_are_trainings_of_their_own(side: ModuleType, accumulate: int) -> None:

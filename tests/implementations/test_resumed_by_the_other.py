@@ -89,6 +89,7 @@ def test_both_go_on_alike(
     assert starts == [first, second]
 
 
+@pytest.mark.by_default("*flax*")
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_rounded_products_go_on_to_the_bit(implementation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(implementation, "a", monkeypatch, MIXED)

@@ -162,6 +162,7 @@ def test_an_ensemble_of_torch_is_not_compiled(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_an_ensemble_of_jax_says_before_it_begins_that_it_compiles(tmp_path: Path) -> None:
     """In a process that has compiled nothing yet."""
     command = [sys.executable, "-m", "flax_impl.train", "hello-rnn", "--compile", "--seeds", "2", "--epochs", "1"]

@@ -129,6 +129,7 @@ def test_windows_that_do_not_follow_each_other_carry_nothing() -> None:
     assert (windows.carried, trained.state.carried) == ({}, {})
 
 
+@pytest.mark.by_default("3-*")
 @BOTH
 @pytest.mark.parametrize("steps", [9, 5, 3])
 def test_members_hold_a_bounded_part_of_their_recipe(

@@ -33,6 +33,7 @@ def test_what_is_written_is_read_again(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.by_default("gru", "stacked for a scan")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_converter_needs_nothing_of_ours(name: str, tmp_path: Path) -> None:
     mapping = proven(name)
