@@ -1,24 +1,10 @@
 """What `make test` leaves to `make test-long`: cases that others stand for, and none by a slip."""
 
-import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def conftest() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("long_tests", ROOT / "tests" / "conftest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Item:

@@ -1,6 +1,5 @@
 """Which tests run where only one framework is installed: a rule that is read off the tests, and can be seen to hold."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +9,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "tests").rglob("test_*.py"))
-
-
-@pytest.fixture(scope="module")
-def conftest() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sides", ROOT / "tests" / "conftest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(

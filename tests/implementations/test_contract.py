@@ -60,6 +60,16 @@ def assert_same_bits(first: dict[str, np.ndarray], second: dict[str, np.ndarray]
         np.testing.assert_array_equal(value, second[name], err_msg=name, strict=True)
 
 
+FEW_OF_JAX = pytest.mark.by_default(
+    "torch_impl-*",
+    "flax_impl-ragged-lstm",
+    "flax_impl-hello-transformer-dropout",
+    "flax_impl-hello-embedding-*",
+    "flax_impl-last-step-classifier",
+)
+"""What JAX compiles takes a second each."""
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_initialize_fills_the_table(implementation: Any, name: str) -> None:
     experiment = load(name)
@@ -117,13 +127,7 @@ def test_trajectory_has_every_step_and_leaves_its_arguments_alone(implementation
         assert value.dtype == np.float64
 
 
-@pytest.mark.by_default(
-    "torch_impl-*",
-    "flax_impl-ragged-lstm",
-    "flax_impl-hello-transformer-dropout",
-    "flax_impl-hello-embedding-*",
-    "flax_impl-last-step-classifier",
-)
+@FEW_OF_JAX
 @pytest.mark.parametrize("name", VARIED)
 def test_padding_changes_nothing(implementation: Any, name: str) -> None:
     experiment = load(name)
@@ -149,13 +153,7 @@ def test_padding_changes_nothing(implementation: Any, name: str) -> None:
             assert not np.any(value[padding]), stage
 
 
-@pytest.mark.by_default(
-    "torch_impl-*",
-    "flax_impl-ragged-lstm",
-    "flax_impl-hello-transformer-dropout",
-    "flax_impl-hello-embedding-*",
-    "flax_impl-last-step-classifier",
-)
+@FEW_OF_JAX
 @pytest.mark.parametrize("name", VARIED)
 def test_a_row_does_not_depend_on_the_others(implementation: Any, name: str) -> None:
     experiment = load(name)
