@@ -114,7 +114,7 @@ test-site: docs
 docs-links: $(VENV)-docs/installed
 	$(VENV)-docs/bin/python -m sphinx -q -b linkcheck -d build/doctrees docs build/links
 
-# Maps of ports without names, in any order, with square kernels: right or ambiguous. Takes many minutes.
+# Maps of ports without names, in any order, with square kernels: right or ambiguous. Takes a minute or two.
 test-maps: $(VENV)/installed
 	$(RUN) tests/shuffled_maps.py
 
