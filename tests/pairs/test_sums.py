@@ -61,11 +61,7 @@ def test_of_a_gru_by_hand_rows_are_sums_and_those_behind_the_reset_gate_have_no_
 
 
 def test_a_bias_is_halved_where_the_original_has_one_and_the_port_two():
-    def inputs(random: np.random.Generator) -> Any:
-        x = random.standard_normal((4, 5))
-        return (x,), (x,)
-
-    mapping, report = mapped(open_flax(added_port()), open_torch(Added()), inputs)
+    mapping, report = mapped(open_flax(added_port()), open_torch(Added()), alike(4, 5))
     assert report.standing == "proven"
     assert {one.verdict for one in report.obstacles} == {"cannot train alike"}
     values = {leaf.path: np.ones(leaf.shape) for leaf in mapping.first}
